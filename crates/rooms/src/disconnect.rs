@@ -1,0 +1,49 @@
+//! Why a connection is closed, as a value.
+
+use std::borrow::Cow;
+
+use proto::{CloseCode, CloseFrame, OpCode, SharedFrame, frame};
+
+/// Why we close a connection: what the peer is told, and what is counted and logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disconnect {
+    /// The code in the close frame.
+    pub code: CloseCode,
+    /// The reason in the close frame, at most 123 bytes of it.
+    pub reason: Cow<'static, str>,
+}
+
+impl Disconnect {
+    /// A disconnect with this code and reason.
+    pub const fn new(code: CloseCode, reason: &'static str) -> Self {
+        Self {
+            code,
+            reason: Cow::Borrowed(reason),
+        }
+    }
+
+    /// The server goes away: come back to another one, or later.
+    pub const fn going_away() -> Self {
+        Self::new(CloseCode::GOING_AWAY, "server is stopping")
+    }
+
+    /// The member did not take its frames as fast as they came.
+    ///
+    /// The reason carries the pause after which it may come back, in milliseconds.
+    pub const fn slow_consumer() -> Self {
+        Self::new(
+            CloseCode::SLOW_CONSUMER,
+            r#"{"reason":"slow_consumer","after_ms":1500}"#,
+        )
+    }
+
+    /// The close frame that says so.
+    pub fn to_frame(&self) -> SharedFrame {
+        let payload = CloseFrame {
+            code: self.code,
+            reason: &self.reason,
+        }
+        .encode();
+        frame::encode(OpCode::Close, &payload)
+    }
+}

@@ -1,0 +1,34 @@
+//! Rooms and their members: state without I/O and without a clock.
+//!
+//! ```text
+//!   publish(name) ──▶ RoomTable ──one Deliver a core──▶ Mailbox ──▶ LocalRooms ──▶ Outbox ──▶ socket
+//!                     (table.rs)                      (mailbox.rs)  (local.rs)   (outbox.rs)
+//! ```
+//!
+//! Each level sends one copy down, and only where somebody listens. The table knows which *cores*
+//! have members of a room; a core knows which of its *connections* they are.
+//!
+//! Everything that orders a room happens under the lock of the room's shard: a publication is
+//! pushed to the mailboxes of the cores, and so is the [`Command::Attach`] that makes a connection
+//! a member. So a mailbox is a log: what was published before the `Attach` is before it, what was
+//! published after comes after, on every core in the same order.
+//!
+//! Lock order: shard, then mailbox. Nothing else is locked while a shard is, and nobody is woken
+//! before both are released.
+
+mod disconnect;
+mod id;
+mod local;
+#[cfg(all(test, loom))]
+mod loom_tests;
+mod mailbox;
+mod outbox;
+mod sync;
+mod table;
+
+pub use disconnect::Disconnect;
+pub use id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, SLOT_COUNT_MAX};
+pub use local::{Effect, FlushQueue, LocalLimits, LocalRooms, Overflow};
+pub use mailbox::{Command, Mailbox, Pushed, RoomHandle};
+pub use outbox::{Outbox, PushError};
+pub use table::{Backpressure, JoinError, PublishError, Published, RoomTable, TableConfig};

@@ -1,0 +1,344 @@
+//! Every interleaving of a few threads on one table or one mailbox, explored by loom.
+//!
+//! Owns the models of what the locks promise: nobody sleeps through a wake-up, all cores see a
+//! room's publications in one order, a member's view of it has no gap and no repeat, and a room
+//! exists exactly while it is counted. What one thread can show is in `tests/`.
+
+use std::io::IoSlice;
+use std::task::{Wake, Waker};
+
+use loom::sync::{Arc, Notify};
+use loom::thread::{self, JoinHandle};
+use proto::SharedFrame;
+
+use crate::id::{ConnectionId, CoreId};
+use crate::local::{Effect, LocalLimits, LocalRooms};
+use crate::mailbox::{Command, Mailbox};
+use crate::table::{RoomTable, TableConfig};
+
+const HERE: CoreId = CoreId(0);
+const THERE: CoreId = CoreId(1);
+
+#[test]
+fn loom_the_owner_sleeps_through_no_push() {
+    loom::model(|| {
+        let mailbox = Arc::new(Mailbox::new(1 << 20));
+        let pushers = [(); 2].map(|()| {
+            let mailbox = mailbox.clone();
+            thread::spawn(move || mailbox.push(Command::Drain).wake_quietly())
+        });
+        let bell = Bell::new();
+        let mut taken_count = 0;
+        while taken_count < 2 {
+            bell.wait_until(|waker| mailbox.poll_ready(waker));
+            mailbox.awake();
+            let mut commands = Vec::new();
+            mailbox.drain(&mut commands);
+            taken_count += commands.len();
+        }
+        assert_eq!(mailbox.pending_bytes(), 0);
+        pushers.into_iter().for_each(join);
+    });
+}
+
+#[test]
+fn loom_the_stalled_sleep_through_no_drain() {
+    loom::model(|| {
+        let mailbox = Arc::new(Mailbox::new(1));
+        let stalled = [(); 2].map(|()| {
+            let mailbox = mailbox.clone();
+            thread::spawn(move || {
+                mailbox.push(Command::Drain).wake_quietly();
+                Bell::new().wait_until(|waker| !mailbox.poll_full(waker));
+            })
+        });
+        let bell = Bell::new();
+        let mut taken_count = 0;
+        while taken_count < 2 {
+            bell.wait_until(|waker| mailbox.poll_ready(waker));
+            mailbox.awake();
+            let mut commands = Vec::new();
+            mailbox.drain(&mut commands);
+            taken_count += commands.len();
+        }
+        stalled.into_iter().for_each(join);
+    });
+}
+
+#[test]
+fn loom_two_cores_see_the_publications_of_two_publishers_in_one_order() {
+    loom::model(|| {
+        let table = table(2);
+        let mut here = Core::new(HERE);
+        let mut there = Core::new(THERE);
+        let alice = here.open_in("tea", &table);
+        let bob = there.open_in("tea", &table);
+        let publishers = [[b"a", b"b"], [b"x", b"y"]].map(|frames| {
+            let table = table.clone();
+            thread::spawn(move || publish(&table, "tea", &frames))
+        });
+        // In the middle of it, so that the two cores' turns differ.
+        there.turn(&table);
+        publishers.into_iter().for_each(join);
+        here.turn(&table);
+        there.turn(&table);
+
+        let received = here.received(alice);
+        assert_eq!(received, there.received(bob));
+        let in_order = |first, second| position(&received, first) < position(&received, second);
+        assert_eq!(received.len(), 4);
+        assert!(in_order(b'a', b'b') && in_order(b'x', b'y'));
+    });
+}
+
+#[test]
+fn loom_who_joins_among_publications_receives_all_from_one_on() {
+    loom::model(|| {
+        let table = table(2);
+        let mut here = Core::new(HERE);
+        let mut there = Core::new(THERE);
+        let bob = there.open_in("tea", &table);
+        let alice = here.open();
+        let publishers = [[b"1", b"2"], [b"x", b"y"]].map(|frames| {
+            let table = table.clone();
+            thread::spawn(move || publish(&table, "tea", &frames))
+        });
+        table.join(alice, "tea").unwrap();
+        here.turn(&table);
+        publishers.into_iter().for_each(join);
+        publish(&table, "tea", &[b"!"]);
+        here.turn(&table);
+        there.turn(&table);
+
+        let all = there.received(bob);
+        assert_eq!(all.len(), 5);
+        assert!(all.ends_with(&here.received(alice)));
+        assert!(
+            here.received(alice).ends_with(b"!"),
+            "her join had returned"
+        );
+    });
+}
+
+#[test]
+fn loom_who_leaves_among_publications_receives_all_up_to_one() {
+    loom::model(|| {
+        let table = table(2);
+        let mut here = Core::new(HERE);
+        let mut there = Core::new(THERE);
+        let alice = here.open_in("tea", &table);
+        let bob = there.open_in("tea", &table);
+        let publisher = {
+            let table = table.clone();
+            thread::spawn(move || publish(&table, "tea", &[b"1", b"2", b"3"]))
+        };
+        table.leave(alice, "tea");
+        here.turn(&table);
+        join(publisher);
+        here.turn(&table);
+        there.turn(&table);
+
+        assert_eq!(there.received(bob), b"123");
+        assert!(b"123".starts_with(&here.received(alice)));
+        assert_eq!(table.member_count("tea"), 1);
+    });
+}
+
+#[test]
+fn loom_a_room_joined_while_its_last_member_goes_exists_once() {
+    loom::model(|| {
+        let table = table(2);
+        let mut here = Core::new(HERE);
+        let mut there = Core::new(THERE);
+        let alice = here.open_in("tea", &table);
+        let [bob, carol] = [(); 2].map(|()| there.open());
+        let closer = {
+            let table = table.clone();
+            thread::spawn(move || {
+                here.rooms.close(alice.slot(), &table);
+                here
+            })
+        };
+        let joiner = {
+            let table = table.clone();
+            thread::spawn(move || table.join(carol, "tea").map(drop).unwrap())
+        };
+        table.join(bob, "tea").unwrap();
+        there.turn(&table);
+        publish(&table, "tea", &[b"1"]);
+        there.rooms.close(bob.slot(), &table);
+        let mut here = closer.join().unwrap();
+        join(joiner);
+        publish(&table, "tea", &[b"2"]);
+        there.turn(&table);
+
+        assert!(b"12".ends_with(&there.received(carol)));
+        assert_eq!((table.room_count(), table.member_count("tea")), (1, 1));
+        there.rooms.close(carol.slot(), &table);
+        assert_eq!((table.room_count(), table.member_count("tea")), (0, 0));
+        here.turn(&table);
+        let (life_count, _) = table.totals();
+        let life_count = usize::try_from(life_count).unwrap();
+        assert_eq!(here.lives, LIFE.repeat(life_count));
+    });
+}
+
+#[test]
+fn loom_who_is_closed_while_another_thread_makes_it_join_leaves_nothing_behind() {
+    loom::model(|| {
+        let table = table(1);
+        let mut here = Core::new(HERE);
+        let alice = here.open();
+        let joiner = {
+            let table = table.clone();
+            thread::spawn(move || table.join(alice, "tea").map(drop).unwrap())
+        };
+        here.turn(&table);
+        here.rooms.close(alice.slot(), &table);
+        let bob = here.open();
+        assert_eq!(bob.slot(), alice.slot(), "the slot is reused");
+        join(joiner);
+        publish(&table, "tea", &[b"1"]);
+        here.turn(&table);
+
+        assert_eq!(here.received(bob), b"");
+        assert_eq!(here.rooms.membership_count(), 0);
+        assert_eq!((table.room_count(), table.member_count("tea")), (0, 0));
+        // The room lived as long as the join was on its way.
+        here.turn(&table);
+        assert_eq!(here.lives, LIFE);
+    });
+}
+
+#[test]
+fn loom_who_joins_from_two_threads_is_a_member_once() {
+    loom::model(|| {
+        let table = table(1);
+        let mut here = Core::new(HERE);
+        let alice = here.open();
+        let joiners = [(); 2].map(|()| {
+            let table = table.clone();
+            thread::spawn(move || table.join(alice, "tea").map(drop).unwrap())
+        });
+        here.turn(&table);
+        joiners.into_iter().for_each(join);
+        publish(&table, "tea", &[b"1"]);
+        here.turn(&table);
+
+        assert_eq!(here.received(alice), b"1");
+        assert_eq!(here.rooms.membership_count(), 1);
+        assert_eq!((table.room_count(), table.member_count("tea")), (1, 1));
+        assert_eq!(here.lives, LIFE[..1]);
+    });
+}
+
+/// A core, and what it heard of rooms.
+struct Core {
+    id: CoreId,
+    rooms: LocalRooms,
+    lives: Vec<Life>,
+}
+
+/// A room's beginning or end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Created,
+    Removed,
+}
+
+impl Core {
+    fn new(id: CoreId) -> Self {
+        Self {
+            id,
+            rooms: LocalRooms::new(id, LocalLimits::default()),
+            lives: Vec::new(),
+        }
+    }
+
+    fn open(&mut self) -> ConnectionId {
+        self.rooms.open().expect("there are 16 million slots")
+    }
+
+    fn open_in(&mut self, room: &str, table: &RoomTable) -> ConnectionId {
+        let connection = self.open();
+        let joined = table.join(connection, room);
+        joined.expect("the name is a good one");
+        self.turn(table);
+        connection
+    }
+
+    fn turn(&mut self, table: &RoomTable) {
+        let mut commands = Vec::new();
+        table.mailbox(self.id).drain(&mut commands);
+        for command in commands {
+            match self.rooms.apply(command, table) {
+                Some(Effect::RoomCreated { .. }) => self.lives.push(Life::Created),
+                Some(Effect::RoomRemoved { .. }) => self.lives.push(Life::Removed),
+                None => {}
+                Some(effect) => panic!("nobody asked for {effect:?}"),
+            }
+        }
+        self.rooms.fan_out();
+    }
+
+    /// Everything that was sent to the connection; none of it is flushed.
+    fn received(&self, connection: ConnectionId) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let count = self.rooms.outbox(connection.slot()).slices(&mut slices);
+        slices[..count]
+            .iter()
+            .flat_map(|slice| slice.to_vec())
+            .collect()
+    }
+}
+
+/// Wakes one thread.
+struct Bell(Notify);
+
+impl Bell {
+    fn new() -> std::sync::Arc<Self> {
+        std::sync::Arc::new(Self(Notify::new()))
+    }
+
+    /// Asks again after each ring. If nobody rings, loom reports a deadlock.
+    fn wait_until(self: &std::sync::Arc<Self>, poll: impl Fn(&Waker) -> bool) {
+        let waker = Waker::from(self.clone());
+        while !poll(&waker) {
+            self.0.wait();
+        }
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.notify();
+    }
+}
+
+fn table(core_count: usize) -> Arc<RoomTable> {
+    Arc::new(RoomTable::new(TableConfig {
+        core_count,
+        // Shards are drawn at random, and each run of a model must lock the same ones.
+        shard_count: 1,
+        name_len_max: 255,
+        mailbox_bytes_max: 1 << 20,
+        watch_rooms: true,
+    }))
+}
+
+fn publish(table: &RoomTable, room: &str, frames: &[&[u8; 1]]) {
+    for frame in frames {
+        table.publish(room, SharedFrame::from(&frame[..]));
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    thread.join().expect("a model that panics ends the test");
+}
+
+fn position(received: &[u8], byte: u8) -> Option<usize> {
+    received.iter().position(|found| *found == byte)
+}
+
+/// What the watching core hears of one life of a room.
+const LIFE: [Life; 2] = [Life::Created, Life::Removed];

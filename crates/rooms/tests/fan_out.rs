@@ -1,0 +1,305 @@
+//! What one core does in a turn, step by step: merging, lines, overflow, and who gets nothing.
+
+use std::io::IoSlice;
+
+use proto::SharedFrame;
+use rooms::{
+    Command, ConnectionId, CoreId, Disconnect, Effect, FlushQueue, LocalLimits, LocalRooms,
+    RoomTable, TableConfig,
+};
+
+#[test]
+fn a_turns_publications_to_a_room_are_one_buffer_for_all_its_members() {
+    let mut core = Core::new(LocalLimits::default());
+    let [alice, bob] = [(); 2].map(|()| core.open_in("tea"));
+    core.publish("tea", b"hot ");
+    core.publish("tea", b"and sweet");
+    core.turn();
+
+    let shared = core.rooms.outbox(alice.slot()).single().unwrap();
+    assert_eq!(shared, b"hot and sweet");
+    let other = core.rooms.outbox(bob.slot()).single().unwrap();
+    assert!(std::ptr::eq(shared, other), "it was not copied");
+    assert_eq!(core.rooms.delivery_count(), 4);
+}
+
+#[test]
+fn a_publication_that_is_alone_in_its_turn_is_not_copied() {
+    let mut core = Core::new(LocalLimits::default());
+    let alice = core.open_in("tea");
+    let frame = SharedFrame::from(&b"hot"[..]);
+    core.table.publish("tea", frame.clone());
+    core.turn();
+
+    let queued = core.rooms.outbox(alice.slot()).single().unwrap();
+    assert!(std::ptr::eq(queued, &*frame));
+}
+
+#[test]
+fn publications_are_merged_up_to_64_kib() {
+    let mut core = Core::new(LocalLimits::default());
+    let alice = core.open_in("tea");
+    for len in [40_000, 25_536, 1, 70_000, 2] {
+        core.publish("tea", &vec![0; len]);
+    }
+    core.turn();
+
+    assert_eq!(core.queued_lens(alice), [65_536, 1, 70_000, 2]);
+}
+
+#[test]
+fn members_of_large_rooms_wait_in_the_bulk_line() {
+    let mut core = Core::new(LocalLimits::default());
+    for _ in 0..64 {
+        core.open_in("tea");
+    }
+    core.publish("tea", b"hot");
+    core.turn();
+    assert!(core.flush(FlushQueue::Bulk).is_empty());
+    assert_eq!(core.flush(FlushQueue::Prompt).len(), 64);
+
+    core.open_in("tea");
+    core.publish("tea", b"hot");
+    core.turn();
+    assert!(core.flush(FlushQueue::Prompt).is_empty());
+    assert_eq!(core.flush(FlushQueue::Bulk).len(), 65);
+}
+
+#[test]
+fn a_frame_for_one_connection_takes_it_out_of_the_bulk_line() {
+    let mut core = Core::new(LocalLimits::default());
+    let crowd = [(); 65].map(|()| core.open_in("tea"));
+    core.publish("tea", b"hot");
+    core.table.direct(crowd[40], b"for you".as_slice().into());
+    core.turn();
+
+    assert_eq!(core.flush(FlushQueue::Prompt), [crowd[40].slot()]);
+    assert_eq!(core.flush(FlushQueue::Bulk).len(), 64);
+    assert!(!core.rooms.has_flushes());
+}
+
+#[test]
+fn a_connection_stands_in_a_line_once_however_much_waits_for_it() {
+    let mut core = Core::new(LocalLimits::default());
+    let alice = core.open_in("tea");
+    for _ in 0..3 {
+        core.publish("tea", b"hot");
+        core.turn();
+    }
+    assert_eq!(
+        core.rooms.next_to_flush(FlushQueue::Prompt),
+        Some(alice.slot())
+    );
+    assert!(!core.rooms.has_flushes());
+}
+
+#[test]
+fn a_blocked_connection_is_flushed_once_its_socket_takes_more() {
+    let mut core = Core::new(LocalLimits::default());
+    let alice = core.open_in("tea");
+    core.rooms.set_blocked(alice.slot(), true);
+    core.publish("tea", b"hot");
+    core.turn();
+    assert!(core.flush(FlushQueue::Prompt).is_empty());
+
+    core.rooms.set_blocked(alice.slot(), false);
+    assert_eq!(core.flush(FlushQueue::Prompt), [alice.slot()]);
+    core.rooms.set_blocked(alice.slot(), false);
+    assert!(!core.rooms.has_flushes(), "there is nothing left to flush");
+}
+
+#[test]
+fn what_did_not_fit_is_not_overtaken_by_what_would() {
+    let mut core = Core::new(limited_to(10));
+    let alice = core.open_in("tea");
+    for word in [&b"12345678"[..], b"too long", b"a"] {
+        core.publish("tea", word);
+        core.turn();
+    }
+
+    assert_eq!(core.received(alice), b"12345678");
+    let overflow = core.rooms.take_overflow();
+    let words: Vec<&[u8]> = overflow.iter().map(|overflow| &*overflow.frame).collect();
+    assert_eq!(words, [&b"too long"[..], b"a"]);
+    assert!(
+        overflow
+            .iter()
+            .all(|overflow| overflow.slot == alice.slot())
+    );
+}
+
+#[test]
+fn what_did_not_fit_for_one_connection_is_not_for_the_next_in_its_slot() {
+    let mut core = Core::new(limited_to(10));
+    let alice = core.open_in("tea");
+    for word in [b"12345678", b"too long"] {
+        core.publish("tea", word);
+        core.turn();
+    }
+    core.rooms.close(alice.slot(), &core.table);
+    let bob = core.open_in("tea");
+    assert_eq!(bob.slot(), alice.slot());
+
+    assert!(core.rooms.take_overflow().is_empty());
+    core.publish("tea", b"welcome");
+    core.turn();
+    assert_eq!(core.received(bob), b"welcome");
+}
+
+#[test]
+fn what_is_queued_for_nobody_is_not_for_the_next_in_the_slot() {
+    let mut core = Core::new(LocalLimits::default());
+    let alice = core.open_in("tea");
+    core.rooms.close(alice.slot(), &core.table);
+    let late = SharedFrame::from(&b"too late"[..]);
+    core.rooms.push(alice.slot(), &late, FlushQueue::Prompt);
+    core.table.direct(alice, late);
+    let bob = core.open_in("milk");
+    assert_eq!(bob.slot(), alice.slot());
+
+    assert_eq!(core.received(bob), b"");
+    assert!(!core.rooms.has_flushes());
+}
+
+#[test]
+fn what_was_published_before_all_rooms_are_left_still_arrives() {
+    let mut core = Core::new(LocalLimits::default());
+    let alice = core.open_in("tea");
+    core.publish("tea", b"hot");
+    core.apply();
+    core.rooms.detach_all(alice.slot(), &core.table);
+    core.publish("tea", b"cold");
+    core.turn();
+
+    assert_eq!(core.received(alice), b"hot");
+    assert_eq!(core.table.room_count(), 0);
+}
+
+#[test]
+fn who_is_shut_gets_a_last_frame_after_what_was_published_and_nothing_more() {
+    let mut core = Core::new(LocalLimits::default());
+    let alice = core.open_in("tea");
+    core.publish("tea", b"hot, ");
+    core.apply();
+    core.shut(alice, b"bye");
+    core.publish("tea", b"cold");
+    core.table.direct(alice, b"for you".as_slice().into());
+    core.table.join(alice, "milk").unwrap();
+    core.table.close(alice, Disconnect::going_away());
+    core.turn();
+
+    assert_eq!(core.received(alice), b"hot, bye");
+    assert_eq!(core.rooms.slot_of(alice), None);
+    assert_eq!(core.table.room_count(), 0);
+    assert_eq!(core.flush(FlushQueue::Prompt), [alice.slot()]);
+}
+
+#[test]
+fn the_last_frame_takes_the_place_of_what_the_socket_has_not_begun() {
+    let mut core = Core::new(limited_to(10));
+    let alice = core.open_in("tea");
+    for word in [&b"begun"[..], b"later", b"too long"] {
+        core.publish("tea", word);
+        core.turn();
+    }
+    core.rooms.outbox_mut(alice.slot()).advance(2);
+    core.shut(alice, b"good-bye");
+
+    assert_eq!(core.received(alice), b"gungood-bye");
+    assert!(core.rooms.take_overflow().is_empty());
+}
+
+#[test]
+fn what_was_published_before_a_drain_comes_before_it() {
+    let mut core = Core::new(LocalLimits::default());
+    let alice = core.open_in("tea");
+    core.publish("tea", b"hot");
+    core.table.drain();
+    let effects = core.apply();
+
+    assert!(matches!(effects[..], [Effect::Drain]));
+    assert_eq!(core.received(alice), b"hot");
+}
+
+/// A table and its only core.
+struct Core {
+    table: RoomTable,
+    rooms: LocalRooms,
+}
+
+impl Core {
+    fn new(limits: LocalLimits) -> Self {
+        let table = RoomTable::new(TableConfig {
+            core_count: 1,
+            shard_count: 1,
+            name_len_max: 255,
+            mailbox_bytes_max: 1 << 20,
+            watch_rooms: false,
+        });
+        Self {
+            table,
+            rooms: LocalRooms::new(CoreId(0), limits),
+        }
+    }
+
+    fn open_in(&mut self, room: &str) -> ConnectionId {
+        let connection = self.rooms.open().expect("there are 16 million slots");
+        let joined = self.table.join(connection, room);
+        joined.expect("the name is a good one");
+        self.turn();
+        connection
+    }
+
+    fn publish(&self, room: &str, payload: &[u8]) {
+        self.table.publish(room, payload.into());
+    }
+
+    fn shut(&mut self, connection: ConnectionId, last: &[u8]) {
+        self.rooms
+            .shut(connection.slot(), &last.into(), &self.table);
+    }
+
+    fn apply(&mut self) -> Vec<Effect> {
+        let mut commands: Vec<Command> = Vec::new();
+        self.table.mailbox(CoreId(0)).drain(&mut commands);
+        let apply = |command| self.rooms.apply(command, &self.table);
+        commands.into_iter().filter_map(apply).collect()
+    }
+
+    fn turn(&mut self) {
+        let effects = self.apply();
+        assert!(effects.is_empty(), "nobody asked for {effects:?}");
+        self.rooms.fan_out();
+    }
+
+    /// Empties the outboxes of a line, and says whose they were.
+    fn flush(&mut self, queue: FlushQueue) -> Vec<u32> {
+        let mut flushed = Vec::new();
+        while let Some(slot) = self.rooms.next_to_flush(queue) {
+            self.rooms.outbox_mut(slot).advance(usize::MAX);
+            flushed.push(slot);
+        }
+        flushed
+    }
+
+    fn queued_lens(&self, connection: ConnectionId) -> Vec<usize> {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let count = self.rooms.outbox(connection.slot()).slices(&mut slices);
+        slices[..count].iter().map(|slice| slice.len()).collect()
+    }
+
+    /// Everything that was queued for a connection that is not flushed.
+    fn received(&self, connection: ConnectionId) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let count = self.rooms.outbox(connection.slot()).slices(&mut slices);
+        let bytes = slices[..count].iter().flat_map(|slice| slice.iter());
+        bytes.copied().collect()
+    }
+}
+
+fn limited_to(outbox_bytes_max: u32) -> LocalLimits {
+    LocalLimits {
+        outbox_bytes_max,
+        ..LocalLimits::default()
+    }
+}

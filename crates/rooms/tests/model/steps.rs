@@ -1,0 +1,148 @@
+//! What a case is made of: the limits of its world, and the steps taken in it.
+
+use proptest::prelude::*;
+use rooms::FlushQueue;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) core_count: u8,
+    pub(crate) shard_count: usize,
+    pub(crate) mailbox_bytes_max: usize,
+    pub(crate) outbox_bytes_max: u32,
+    pub(crate) rooms_per_connection_max: usize,
+}
+
+/// One step. Cores and connections are taken modulo how many there are, and connections that have
+/// ended count: a step with one of them is a step with a stale id.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// Carries out up to so many of the commands that the core has taken from its mailbox.
+    Apply {
+        core: usize,
+        count: usize,
+    },
+    Close {
+        connection: usize,
+    },
+    /// So many connections that join one room, which is then a large one.
+    Crowd {
+        core: usize,
+        room: u8,
+    },
+    Direct {
+        connection: usize,
+        padding_len: u32,
+    },
+    FanOut {
+        core: usize,
+    },
+    Flush {
+        core: usize,
+        queue: FlushQueue,
+        count: usize,
+    },
+    /// The socket is gone.
+    Gone {
+        connection: usize,
+    },
+    Join {
+        connection: usize,
+        room: u8,
+    },
+    Leave {
+        connection: usize,
+        room: u8,
+    },
+    LeaveAll {
+        connection: usize,
+    },
+    /// The same, asked for by the connection's own core, at once.
+    LeaveAllHere {
+        connection: usize,
+    },
+    Open {
+        core: usize,
+        window: usize,
+    },
+    Publish {
+        room: u8,
+        padding_len: u32,
+    },
+    /// Begins the end of a connection, which its core has decided.
+    Shut {
+        connection: usize,
+    },
+    /// Takes the commands from the mailbox, to be carried out later.
+    TakeMail {
+        core: usize,
+    },
+    TryPublish {
+        room: u8,
+        padding_len: u32,
+    },
+    /// The socket takes so many bytes more.
+    Writable {
+        connection: usize,
+        bytes: usize,
+    },
+}
+
+pub(crate) fn config() -> impl Strategy<Value = Config> {
+    let shard_count = prop_oneof![Just(1), Just(4)];
+    let mailbox_bytes_max = prop_oneof![200..2000_usize, Just(1 << 20)];
+    let outbox_bytes_max = prop_oneof![20..200_u32, Just(1 << 20)];
+    let limits = (
+        1..=3_u8,
+        shard_count,
+        mailbox_bytes_max,
+        outbox_bytes_max,
+        1..=3_usize,
+    );
+    limits.prop_map(
+        |(core_count, shard_count, mailbox_bytes_max, outbox_bytes_max, rooms)| Config {
+            core_count,
+            shard_count,
+            mailbox_bytes_max,
+            outbox_bytes_max,
+            rooms_per_connection_max: rooms,
+        },
+    )
+}
+
+pub(crate) fn step() -> impl Strategy<Value = Step> {
+    let core = || 0..3_usize;
+    let connection = || 0..24_usize;
+    let room = || 0..ROOMS;
+    // Two of the longest do not fit into one merged buffer.
+    let padding = || prop_oneof![30 => 0..40_u32, 1 => Just(40_000)];
+    let bytes = || prop_oneof![10 => 0..100_usize, 3 => Just(1 << 20)];
+    let queue = prop_oneof![3 => Just(FlushQueue::Prompt), 1 => Just(FlushQueue::Bulk)];
+    prop_oneof![
+        12 => (core(), 1..8_usize).prop_map(|(core, count)| Step::Apply { core, count }),
+        1 => connection().prop_map(|connection| Step::Close { connection }),
+        1 => (core(), room()).prop_map(|(core, room)| Step::Crowd { core, room }),
+        5 => (connection(), padding())
+            .prop_map(|(connection, padding_len)| Step::Direct { connection, padding_len }),
+        6 => core().prop_map(|core| Step::FanOut { core }),
+        4 => (core(), queue, 1..4_usize)
+            .prop_map(|(core, queue, count)| Step::Flush { core, queue, count }),
+        2 => connection().prop_map(|connection| Step::Gone { connection }),
+        16 => (connection(), room()).prop_map(|(connection, room)| Step::Join { connection, room }),
+        5 => (connection(), room()).prop_map(|(connection, room)| Step::Leave { connection, room }),
+        1 => connection().prop_map(|connection| Step::LeaveAll { connection }),
+        1 => connection().prop_map(|connection| Step::LeaveAllHere { connection }),
+        6 => (core(), bytes()).prop_map(|(core, window)| Step::Open { core, window }),
+        16 => (room(), padding()).prop_map(|(room, padding_len)| Step::Publish { room, padding_len }),
+        1 => connection().prop_map(|connection| Step::Shut { connection }),
+        8 => core().prop_map(|core| Step::TakeMail { core }),
+        4 => (room(), padding()).prop_map(|(room, padding_len)| Step::TryPublish { room, padding_len }),
+        4 => (connection(), bytes())
+            .prop_map(|(connection, bytes)| Step::Writable { connection, bytes }),
+    ]
+}
+
+/// How many rooms there are to choose from.
+pub(crate) const ROOMS: u8 = 4;
+
+/// One more than the members up to which a room's connections wait in the prompt line.
+pub(crate) const CROWD: usize = 65;

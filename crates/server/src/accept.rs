@@ -1,0 +1,211 @@
+//! New sockets: accepted, counted, spoken HTTP with, and handed to the core's loop.
+//!
+//! Each core has listeners of its own (`SO_REUSEPORT`), so the kernel spreads the connections and
+//! no socket ever moves between threads.
+
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::registry::Registry;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+
+use crate::admission::{Admission, Handshake, Place};
+use crate::config::Config;
+use crate::core::NewSocket;
+use crate::http::{self as answers, Page};
+use crate::listen::Listener;
+use crate::metrics::CoreMetrics;
+use crate::router::Router;
+
+/// What the accepting side of one core works with.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    pub(crate) config: Arc<Config>,
+    pub(crate) router: Arc<Router>,
+    pub(crate) pages: Arc<[Page]>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) metrics: Arc<CoreMetrics>,
+    pub(crate) new_sockets: mpsc::Sender<NewSocket>,
+    pub(crate) drain: watch::Receiver<bool>,
+}
+
+/// The largest request head, in bytes: browsers send below 4 KiB, cookies included.
+const HEAD_LEN_MAX: usize = 16 * 1024;
+
+/// How long accepting pauses when the process has no file descriptor left.
+const PAUSE: Duration = Duration::from_millis(50);
+
+impl Acceptor {
+    /// Accepts from one listener until the drain.
+    pub(crate) async fn run(self: Arc<Self>, listener: Listener) {
+        match listener {
+            Listener::Tcp(listener) => self.accept(listener).await,
+            Listener::Unix(listener) => self.accept(listener).await,
+        }
+    }
+
+    async fn accept<L: Accept>(self: Arc<Self>, listener: L) {
+        let mut drain = self.drain.clone();
+        loop {
+            let accepted = tokio::select! {
+                _ = drain.wait_for(|draining| *draining) => return,
+                accepted = listener.accept_one() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => self.begin(stream, peer),
+                Err(error) if is_about_one_socket(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "no socket to accept with; pausing");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Begins a handshake, or refuses it at the limit without reading it.
+    fn begin<S: Stream>(self: &Arc<Self>, stream: S, peer: Option<IpAddr>) {
+        stream.prepare();
+        match self.admission.begin_handshake() {
+            Ok(handshake) => {
+                tokio::spawn(self.clone().serve(stream, peer, handshake));
+            }
+            Err(refused) => {
+                self.metrics.refused.handshakes.add(1);
+                if let Ok(socket) = stream.into_socket() {
+                    // A new socket has room for 200 bytes; if not, closing is answer enough.
+                    _ = (&socket).write(answers::overloaded_bytes(refused).as_bytes());
+                }
+            }
+        }
+    }
+
+    /// Speaks HTTP until the socket becomes a WebSocket or its time is up.
+    async fn serve<S: Stream>(
+        self: Arc<Self>,
+        stream: S,
+        peer: Option<IpAddr>,
+        _handshake: Handshake,
+    ) {
+        let timeouts = self.config.timeouts;
+        let mut drain = self.drain.clone();
+        let acceptor = self.clone();
+        let service =
+            service_fn(move |request| answers::answer::<S>(acceptor.clone(), request, peer));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(timeouts.header_read)
+            .max_buf_size(HEAD_LEN_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let serve = async move {
+            tokio::pin!(connection);
+            tokio::select! {
+                served = connection.as_mut() => return served,
+                _ = drain.wait_for(|draining| *draining) => {}
+            }
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        };
+        match tokio::time::timeout(timeouts.handshake, serve).await {
+            Err(_) => self.metrics.refused.handshake_timeout.add(1),
+            Ok(Err(error)) if error.is_timeout() => self.metrics.refused.handshake_timeout.add(1),
+            Ok(Err(error)) if error.is_parse() => self.metrics.refused.bad_handshake.add(1),
+            // Peers that go away in the middle are no news.
+            Ok(_) => {}
+        }
+    }
+
+    /// Takes an upgraded socket out of the runtime and gives it to the core.
+    pub(crate) async fn hand_over<S: Stream>(
+        &self,
+        upgraded: Upgraded,
+        place: Place,
+        request: Option<Box<http::request::Parts>>,
+    ) {
+        let Ok(parts) = upgraded.downcast::<TokioIo<S>>() else {
+            return;
+        };
+        let Ok(stream) = parts.io.into_inner().into_socket() else {
+            return;
+        };
+        let new = NewSocket {
+            stream,
+            leftover: parts.read_buf,
+            place,
+            request,
+        };
+        // Fails only when the core has ended; then the socket closes, as it should.
+        _ = self.new_sockets.send(new).await;
+    }
+}
+
+/// Whether accepting failed for one socket only: its peer was gone already.
+fn is_about_one_socket(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted
+    )
+}
+
+/// A listener of some family.
+trait Accept {
+    type Stream: Stream;
+
+    async fn accept_one(&self) -> io::Result<(Self::Stream, Option<IpAddr>)>;
+}
+
+impl Accept for TcpListener {
+    type Stream = TcpStream;
+
+    async fn accept_one(&self) -> io::Result<(TcpStream, Option<IpAddr>)> {
+        let (stream, peer) = self.accept().await?;
+        Ok((stream, Some(peer.ip().to_canonical())))
+    }
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    async fn accept_one(&self) -> io::Result<(UnixStream, Option<IpAddr>)> {
+        let (stream, _) = self.accept().await?;
+        Ok((stream, None))
+    }
+}
+
+/// A stream of some family, while the runtime has it.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Sets what the socket needs from its first byte on.
+    fn prepare(&self);
+
+    /// Takes it out of the runtime. It stays non-blocking.
+    fn into_socket(self) -> io::Result<socket2::Socket>;
+}
+
+impl Stream for TcpStream {
+    fn prepare(&self) {
+        // The loop merges writes itself; waiting for more would only delay them.
+        _ = self.set_nodelay(true);
+    }
+
+    fn into_socket(self) -> io::Result<socket2::Socket> {
+        self.into_std().map(socket2::Socket::from)
+    }
+}
+
+impl Stream for UnixStream {
+    fn prepare(&self) {}
+
+    fn into_socket(self) -> io::Result<socket2::Socket> {
+        self.into_std().map(socket2::Socket::from)
+    }
+}

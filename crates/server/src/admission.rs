@@ -1,0 +1,194 @@
+//! Who may come in: connections in all, by IP address, and handshakes under way.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::config::Limits;
+
+/// Counts who is in. Shared by all cores; touched when connections come and go.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    connections: AtomicUsize,
+    handshakes: AtomicUsize,
+    connections_max: usize,
+    handshakes_max: usize,
+    by_ip: Option<ByIp>,
+}
+
+/// Connections by address; absent when there is no such limit.
+#[derive(Debug)]
+struct ByIp {
+    counts: Mutex<HashMap<IpAddr, usize>>,
+    count_max: usize,
+}
+
+/// Which limit was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    Connections,
+    ConnectionsPerIp,
+    Handshakes,
+}
+
+impl Refused {
+    /// What the peer is told.
+    pub(crate) const fn sentence(self) -> &'static str {
+        match self {
+            Self::Connections => "the server has as many connections as it takes",
+            Self::ConnectionsPerIp => "your address has as many connections as it may",
+            Self::Handshakes => "the server has as many handshakes under way as it takes",
+        }
+    }
+}
+
+/// A place among the handshakes, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Handshake(Arc<Admission>);
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        self.0.handshakes.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A place among the connections, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    admission: Arc<Admission>,
+    /// Boxed, for most servers do not count by address.
+    ip: Option<Box<IpAddr>>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.admission.connections.fetch_sub(1, Ordering::Relaxed);
+        if let (Some(by_ip), Some(ip)) = (&self.admission.by_ip, &self.ip) {
+            by_ip.release(**ip);
+        }
+    }
+}
+
+impl Admission {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let no_limit = |max: usize| if max == 0 { usize::MAX } else { max };
+        Self {
+            connections: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
+            connections_max: no_limit(limits.connections_max),
+            handshakes_max: no_limit(limits.handshakes_max),
+            by_ip: (limits.connections_per_ip_max > 0).then(|| ByIp {
+                counts: Mutex::new(HashMap::new()),
+                count_max: limits.connections_per_ip_max,
+            }),
+        }
+    }
+
+    /// Lets a new socket begin its handshake.
+    pub(crate) fn begin_handshake(self: &Arc<Self>) -> Result<Handshake, Refused> {
+        take(&self.handshakes, self.handshakes_max)
+            .then(|| Handshake(self.clone()))
+            .ok_or(Refused::Handshakes)
+    }
+
+    /// Lets a handshake become a connection.
+    pub(crate) fn admit(self: &Arc<Self>, ip: Option<IpAddr>) -> Result<Place, Refused> {
+        if !take(&self.connections, self.connections_max) {
+            return Err(Refused::Connections);
+        }
+        // From here on dropping the place gives back what was taken.
+        let mut place = Place {
+            admission: self.clone(),
+            ip: None,
+        };
+        if let (Some(by_ip), Some(ip)) = (&self.by_ip, ip) {
+            if !by_ip.take(ip) {
+                return Err(Refused::ConnectionsPerIp);
+            }
+            place.ip = Some(Box::new(ip));
+        }
+        Ok(place)
+    }
+}
+
+impl ByIp {
+    fn take(&self, ip: IpAddr) -> bool {
+        let mut counts = self.counts.lock();
+        let count = counts.entry(ip).or_insert(0);
+        let free = *count < self.count_max;
+        if free {
+            *count += 1;
+        }
+        free
+    }
+
+    fn release(&self, ip: IpAddr) {
+        let mut counts = self.counts.lock();
+        let Some(count) = counts.get_mut(&ip) else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&ip);
+        }
+    }
+}
+
+/// Adds one unless that is over the limit.
+fn take(count: &AtomicUsize, max: usize) -> bool {
+    count
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+            (now < max).then_some(now + 1)
+        })
+        .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission(connections_max: usize, connections_per_ip_max: usize) -> Arc<Admission> {
+        let limits = Limits {
+            connections_max,
+            connections_per_ip_max,
+            handshakes_max: 1,
+            ..Limits::default()
+        };
+        Arc::new(Admission::new(&limits))
+    }
+
+    #[test]
+    fn a_place_that_is_given_back_can_be_taken_again() {
+        let admission = admission(1, 0);
+        let place = admission.admit(None).unwrap();
+        assert_eq!(admission.admit(None).unwrap_err(), Refused::Connections);
+        drop(place);
+        assert!(admission.admit(None).is_ok());
+    }
+
+    #[test]
+    fn a_refusal_by_address_takes_no_place() {
+        let admission = admission(2, 1);
+        let ip = Some(IpAddr::from([127, 0, 0, 1]));
+        let first = admission.admit(ip).unwrap();
+        assert_eq!(admission.admit(ip).unwrap_err(), Refused::ConnectionsPerIp);
+        let other = admission.admit(Some(IpAddr::from([127, 0, 0, 2]))).unwrap();
+        drop((first, other));
+        assert!(admission.admit(ip).is_ok());
+    }
+
+    #[test]
+    fn handshakes_have_their_own_limit() {
+        let admission = admission(0, 0);
+        let first = admission.begin_handshake().unwrap();
+        assert_eq!(
+            admission.begin_handshake().unwrap_err(),
+            Refused::Handshakes
+        );
+        drop(first);
+        assert!(admission.begin_handshake().is_ok());
+    }
+}

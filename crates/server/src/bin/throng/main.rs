@@ -1,0 +1,130 @@
+//! The `throng` server: a chat on golem's wire, its page, health and metrics.
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use clap::Parser;
+use throng::{Config, Router, Server};
+use tracing_subscriber::EnvFilter;
+
+mod chat;
+mod cli;
+mod pages;
+mod signals;
+
+/// Frees memory back to the kernel sooner than the system's allocator, and is faster from many
+/// threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The exit code for what the person who starts the server can mend; clap's too.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cli::explain_usage(error),
+    };
+    log_to_stderr(&cli.log);
+    match serve(cli.into_config()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { text, code }) => {
+            tracing::error!("{text}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Why the server ended, for the person who started it.
+struct Failure {
+    text: String,
+    code: u8,
+}
+
+fn serve(config: Config) -> Result<(), Failure> {
+    let raised = cli::raise_file_limit();
+    let mut server = Server::bind(config.clone()).map_err(|error| Failure {
+        text: cli::explain(&error),
+        code: USAGE,
+    })?;
+    pages::add_to(&mut server);
+    let mut router = Router::new();
+    chat::add_to(&mut router, &server.rooms());
+    signals::drain_on_signal(server.stop()).map_err(|error| Failure {
+        text: format!("no signal handler: {error}"),
+        code: 1,
+    })?;
+    announce(&config, &server, raised);
+    server.serve(router).map_err(|error| Failure {
+        text: describe(&error),
+        code: 1,
+    })?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Says what was set and what was found, once.
+fn announce(config: &Config, server: &Server, open_files_max: Option<u64>) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        cores = config.core_count(),
+        shards = config.shard_count(),
+        flush = server.flush_name(),
+        pinned = config.pin,
+        "throng starts"
+    );
+    let throng::Limits {
+        message_bytes_max,
+        fragments_max,
+        rooms_per_connection_max,
+        room_name_bytes_max,
+        outbox_bytes_max,
+        mailbox_bytes_max,
+        connections_max,
+        connections_per_ip_max,
+        handshakes_max,
+    } = config.limits;
+    tracing::info!(
+        message_bytes_max,
+        fragments_max,
+        rooms_per_connection_max,
+        room_name_bytes_max,
+        outbox_bytes_max,
+        mailbox_bytes_max,
+        connections_max,
+        connections_per_ip_max,
+        handshakes_max,
+        open_files_max,
+        "limits, 0 is none"
+    );
+    for address in server.addresses() {
+        match address {
+            throng::ListenAddress::Tcp(address) => tracing::info!("listening on http://{address}/"),
+            address @ throng::ListenAddress::Unix(_) => tracing::info!("listening on {address}"),
+        }
+    }
+}
+
+/// An error with what caused it.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn log_to_stderr(filter: &str) {
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_writer(io::stderr)
+        .with_ansi(colour)
+        .with_target(false)
+        .init();
+}

@@ -1,0 +1,228 @@
+//! What an operator can set, with the defaults and what happens at each limit.
+
+use std::path::PathBuf;
+use std::time::Duration;
+use std::{fmt, net::SocketAddr, str::FromStr};
+
+use thiserror::Error;
+
+/// Everything that can be set about a server.
+///
+/// # Examples
+///
+/// ```
+/// let config = throng::Config { cores: 1, ..throng::Config::default() };
+/// assert_eq!(config.limits.message_bytes_max, 64 * 1024);
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen; all of them.
+    pub listen: Vec<ListenAddress>,
+    /// The path of the WebSocket; none accepts one on every path that is no page.
+    pub path: Option<String>,
+    /// How many cores to use; 0 is as many as this process may run on.
+    pub cores: usize,
+    /// Whether each core's thread stays on one CPU.
+    pub pin: bool,
+    /// How many shards the table of rooms has; 0 is four times the cores. Rounded up to a power of
+    /// two.
+    pub shards: usize,
+    /// How frames are written to sockets.
+    pub flush: FlushMode,
+    /// What peers may use.
+    pub limits: Limits,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+}
+
+impl Default for Config {
+    /// `127.0.0.1:8080`, `/ws`, all CPUs, io_uring where the kernel allows it.
+    fn default() -> Self {
+        Self {
+            listen: vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))],
+            path: Some("/ws".to_owned()),
+            cores: 0,
+            pin: false,
+            shards: 0,
+            flush: FlushMode::Auto,
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// `127.0.0.1:8080`, `[::1]:8080`; port 0 lets the kernel choose one.
+    Tcp(SocketAddr),
+    /// `unix:/run/throng.sock`, for a reverse proxy on the same machine.
+    Unix(PathBuf),
+}
+
+/// Text that is no address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("\"{text}\" is no address: write 127.0.0.1:8080, [::1]:8080 or unix:/path/to/socket")]
+pub struct ListenAddressError {
+    text: String,
+}
+
+impl FromStr for ListenAddress {
+    type Err = ListenAddressError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("unix:") {
+            Some("") => Err(ListenAddressError {
+                text: text.to_owned(),
+            }),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => text.parse().map(Self::Tcp).map_err(|_| ListenAddressError {
+                text: text.to_owned(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// How frames are written to sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FlushMode {
+    /// io_uring if the kernel allows it, else one `send` a member.
+    #[default]
+    Auto,
+    /// io_uring, or refuse to start.
+    Uring,
+    /// One `send` or `writev` a member.
+    Write,
+}
+
+/// Text that names no flush mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("write auto, uring or write")]
+pub struct FlushModeError;
+
+impl FromStr for FlushMode {
+    type Err = FlushModeError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "uring" => Ok(Self::Uring),
+            "write" => Ok(Self::Write),
+            _ => Err(FlushModeError),
+        }
+    }
+}
+
+impl fmt::Display for FlushMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Uring => "uring",
+            Self::Write => "write",
+        })
+    }
+}
+
+/// What peers may use. At each limit the answer is a clear refusal, and a counter moves.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The largest message, in bytes. Larger: closed with 1009.
+    pub message_bytes_max: usize,
+    /// The most frames a message may be cut into. More: closed with 1009.
+    pub fragments_max: u32,
+    /// The most rooms one connection may be a member of. More: an `error` event.
+    pub rooms_per_connection_max: usize,
+    /// The longest room name, in bytes. Longer: an `error` event.
+    pub room_name_bytes_max: usize,
+    /// The most bytes that wait for one connection's socket. More: closed with 4102.
+    pub outbox_bytes_max: u32,
+    /// The bytes of undone work from which on a core holds publishers back: they are not read from
+    /// until it has caught up.
+    pub mailbox_bytes_max: usize,
+    /// The most connections in all; 0 is no limit. More: HTTP 503 with Retry-After.
+    pub connections_max: usize,
+    /// The most connections from one IP address; 0 is no limit. More: HTTP 503 with Retry-After.
+    pub connections_per_ip_max: usize,
+    /// The most connections that have not become WebSockets. More: HTTP 503 with Retry-After.
+    pub handshakes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 64 * 1024,
+            fragments_max: 128,
+            rooms_per_connection_max: 128,
+            room_name_bytes_max: 255,
+            outbox_bytes_max: 1024 * 1024,
+            mailbox_bytes_max: 16 * 1024 * 1024,
+            connections_max: 0,
+            connections_per_ip_max: 0,
+            handshakes_max: 4096,
+        }
+    }
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// After how long without a byte from a peer it is sent a ping; zero never pings.
+    pub ping_interval: Duration,
+    /// How long after a ping the peer may stay silent before it is closed.
+    pub pong_timeout: Duration,
+    /// How long a peer may send no message before it is closed; zero is for ever.
+    pub idle: Duration,
+    /// How long an HTTP connection may last without becoming a WebSocket.
+    pub handshake: Duration,
+    /// How long a request's head may take to arrive.
+    pub header_read: Duration,
+    /// How long a peer may take to end the connection after a close frame.
+    pub close: Duration,
+    /// How long a drain may take, from the signal to the end.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(10),
+            idle: Duration::ZERO,
+            handshake: Duration::from_secs(30),
+            header_read: Duration::from_secs(10),
+            close: Duration::from_secs(5),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Config {
+    /// How many cores will be used: at most 256, and as many as asked for or allowed.
+    pub fn core_count(&self) -> usize {
+        let allowed = || std::thread::available_parallelism().map_or(1, usize::from);
+        if self.cores == 0 {
+            allowed().min(256)
+        } else {
+            self.cores.min(256)
+        }
+    }
+
+    /// How many shards there will be.
+    pub fn shard_count(&self) -> usize {
+        let shards = if self.shards == 0 {
+            4 * self.core_count()
+        } else {
+            self.shards
+        };
+        shards.min(rooms::SHARD_COUNT_MAX).next_power_of_two()
+    }
+}

@@ -1,0 +1,394 @@
+//! The core loop: one thread, its connections, and nothing shared but mailboxes and the table.
+//!
+//! ```text
+//!   1 wait    readiness set │ mailbox │ new sockets │ tick
+//!   2 read    recv into the core's one buffer, decode in place, dispatch        (read.rs)
+//!   3 apply   the mailbox, in order: attach, detach, deliver, direct, close     (apply.rs)
+//!   4 fan out group by room, merge, one shared buffer to each member's outbox   (rooms)
+//!   5 flush   in slices: what arrives meanwhile leaves in the same write        (send.rs)
+//! ```
+//!
+//! Invariants: only this loop touches its connections; a turn reads the time once and again only
+//! between slices; at most one write to a connection a turn; the loop waits when there is nothing
+//! to do and yields to the handshakes of its runtime when there is more.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Token};
+use proto::event::JsonParser;
+use rooms::{Command, ConnectionId, CoreId, LocalLimits, LocalRooms};
+use std::os::fd::AsRawFd;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+
+use crate::admission::Place;
+use crate::clock;
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::engine::{self, Engine};
+use crate::flush::{Flusher, Results};
+use crate::metrics::CoreMetrics;
+use crate::router::Router;
+
+mod apply;
+mod keepalive;
+mod read;
+mod send;
+mod socket;
+mod wheel;
+
+use socket::{Socket, Stamp};
+use wheel::Wheel;
+
+/// A socket whose handshake is done, on its way from the runtime to the loop.
+#[derive(Debug)]
+pub(crate) struct NewSocket {
+    pub(crate) stream: socket2::Socket,
+    /// What the peer sent behind its request.
+    pub(crate) leftover: bytes::Bytes,
+    pub(crate) place: Place,
+    /// The request, if the router wants it.
+    pub(crate) request: Option<Box<http::request::Parts>>,
+}
+
+/// What a core is made with.
+#[derive(Debug)]
+pub(crate) struct CoreParts {
+    pub(crate) id: CoreId,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) router: Arc<Router>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) metrics: Arc<CoreMetrics>,
+    pub(crate) new_sockets: mpsc::Receiver<NewSocket>,
+}
+
+/// One core.
+#[derive(Debug)]
+pub(crate) struct Core {
+    id: CoreId,
+    engine: Arc<Engine>,
+    router: Arc<Router>,
+    config: Arc<Config>,
+    metrics: Arc<CoreMetrics>,
+    started: Instant,
+    local: LocalRooms,
+    /// By slot, like the members of `local`.
+    sockets: Vec<Option<Socket>>,
+    readiness: AsyncFd<mio::Poll>,
+    events: mio::Events,
+    /// The readiness set may have something.
+    has_events: bool,
+    ready: Vec<Ready>,
+    /// Connections whose sockets may have more to read.
+    readable: VecDeque<u32>,
+    /// Connections that are held back, with the core whose mailbox was full.
+    stalled: Vec<(u32, CoreId)>,
+    /// The one buffer that all connections are read into.
+    buffer: Box<[u8]>,
+    parser: JsonParser,
+    /// The handle that handlers are given; its id changes from connection to connection.
+    handle: Connection,
+    commands: Vec<Command>,
+    new_sockets: mpsc::Receiver<NewSocket>,
+    adopted: Vec<NewSocket>,
+    /// No socket will come any more: the listeners are closed and all handshakes done.
+    handshakes_ended: bool,
+    flusher: Flusher,
+    batch: Vec<u32>,
+    results: Results,
+    wheel: Wheel,
+    due: Vec<u32>,
+    /// When connections that were sent a close frame are ended, in that order.
+    closing: VecDeque<(Instant, ConnectionId)>,
+    /// When a drain ends, once it has begun.
+    drained_at: Option<Instant>,
+    tick: Pin<Box<Sleep>>,
+}
+
+/// One entry of the readiness set.
+#[derive(Clone, Copy, Debug)]
+struct Ready {
+    slot: u32,
+    readable: bool,
+    writable: bool,
+    ended: bool,
+}
+
+/// How much is read at once. A publisher with 256 small messages under way fits four times.
+const READ_BUFFER_LEN: usize = 64 * 1024;
+
+/// How many entries of the readiness set are taken in one turn.
+const EVENTS_MAX: usize = 1024;
+
+/// A readiness set that the runtime can wait for.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe only because a type could change its descriptor; mio::Poll \
+              has one for life"
+)]
+fn readiness_set() -> io::Result<AsyncFd<mio::Poll>> {
+    AsyncFd::with_interest(mio::Poll::new()?, tokio::io::Interest::READABLE)
+}
+
+impl Core {
+    /// Makes a core on the thread that will run it.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel gives no readiness set.
+    pub(crate) fn new(parts: CoreParts, flusher: Flusher) -> io::Result<Self> {
+        let CoreParts {
+            id,
+            engine,
+            router,
+            config,
+            metrics,
+            new_sockets,
+        } = parts;
+        engine::enter_core();
+        let now = clock::now();
+        let limits = LocalLimits {
+            rooms_per_connection_max: config.limits.rooms_per_connection_max,
+            outbox_bytes_max: config.limits.outbox_bytes_max,
+        };
+        let local = LocalRooms::new(id, limits);
+        // A handle that is nobody's, until the first message.
+        let nobody = local.nobody();
+        Ok(Self {
+            handle: Connection {
+                id: nobody,
+                engine: engine.clone(),
+            },
+            wheel: Wheel::new(now, keepalive::granularity(&config.timeouts)),
+            id,
+            engine,
+            router,
+            config,
+            metrics,
+            started: now,
+            local,
+            sockets: Vec::new(),
+            readiness: readiness_set()?,
+            events: mio::Events::with_capacity(EVENTS_MAX),
+            has_events: true,
+            ready: Vec::new(),
+            readable: VecDeque::new(),
+            stalled: Vec::new(),
+            buffer: vec![0; READ_BUFFER_LEN].into(),
+            parser: JsonParser::default(),
+            commands: Vec::new(),
+            new_sockets,
+            adopted: Vec::new(),
+            handshakes_ended: false,
+            flusher,
+            batch: Vec::new(),
+            results: Results::new(),
+            due: Vec::new(),
+            closing: VecDeque::new(),
+            drained_at: None,
+            tick: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        })
+    }
+
+    /// Runs until the core is drained.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses the readiness set, which it does not while the process is sane.
+    pub(crate) async fn run(mut self) -> io::Result<()> {
+        loop {
+            self.turn()?;
+            if self.is_drained() {
+                return Ok(());
+            }
+            if self.has_work() {
+                tokio::task::yield_now().await;
+            } else {
+                self.wait().await?;
+            }
+        }
+    }
+
+    /// One turn of the loop.
+    fn turn(&mut self) -> io::Result<()> {
+        let now = clock::now();
+        self.adopt(now);
+        self.poll_readiness()?;
+        self.read_ready(now);
+        self.apply_commands(now);
+        self.local.fan_out();
+        self.resolve_overflow(now);
+        self.flush(now);
+        self.keep_alive(now);
+        self.publish_metrics();
+        Ok(())
+    }
+
+    /// Whether the next turn has something to do already.
+    fn has_work(&self) -> bool {
+        self.has_events
+            || !self.readable.is_empty()
+            || !self.adopted.is_empty()
+            || self.local.has_flushes()
+    }
+
+    /// Whether a drain has ended: everybody is gone, or time is up.
+    fn is_drained(&self) -> bool {
+        let nobody = self.local.connection_count() == 0 && self.handshakes_ended;
+        self.drained_at
+            .is_some_and(|deadline| nobody || clock::now() >= deadline)
+    }
+
+    /// Waits until there is something to do.
+    async fn wait(&mut self) -> io::Result<()> {
+        self.set_tick();
+        poll_fn(|cx| self.poll_wait(cx)).await?;
+        self.mailbox().awake();
+        Ok(())
+    }
+
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut ready = false;
+        if let Poll::Ready(guard) = self.readiness.poll_read_ready(cx) {
+            // Cleared before the set is read, so that what comes later is told again.
+            guard?.clear_ready();
+            self.has_events = true;
+            ready = true;
+        }
+        while !self.handshakes_ended
+            && let Poll::Ready(socket) = self.new_sockets.poll_recv(cx)
+        {
+            self.handshakes_ended = socket.is_none();
+            self.adopted.extend(socket);
+            ready = true;
+        }
+        ready |= self.mailbox().poll_ready(cx.waker());
+        let table = &self.engine.table;
+        ready |= self
+            .stalled
+            .iter()
+            .any(|(_, core)| !table.mailbox(*core).poll_full(cx.waker()));
+        ready |= self.tick.as_mut().poll(cx).is_ready();
+        if ready {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Sets the timer to the next deadline: a keepalive, the end of a close, the end of a drain.
+    fn set_tick(&mut self) {
+        let closing = self.closing.front().map(|(deadline, _)| *deadline);
+        let next = [self.wheel.next_due(), closing, self.drained_at]
+            .into_iter()
+            .flatten()
+            .min();
+        // With nothing to wait for, an hour is as good as for ever.
+        let next = next.unwrap_or_else(|| clock::now() + Duration::from_secs(3600));
+        self.tick.as_mut().reset(next.into());
+    }
+
+    /// Takes in the sockets whose handshake is done.
+    fn adopt(&mut self, now: Instant) {
+        while let Ok(socket) = self.new_sockets.try_recv() {
+            self.adopted.push(socket);
+        }
+        for new in std::mem::take(&mut self.adopted) {
+            self.open(new, now);
+        }
+    }
+
+    /// Takes in one socket.
+    fn open(&mut self, new: NewSocket, now: Instant) {
+        let NewSocket {
+            stream,
+            leftover,
+            place,
+            request,
+        } = new;
+        let Some(id) = self.local.open() else { return };
+        let slot = id.slot();
+        let token = Token(slot as usize);
+        let source = stream.as_raw_fd();
+        let registry = self.readiness.get_ref().registry();
+        if registry
+            .register(&mut SourceFd(&source), token, Interest::READABLE)
+            .is_err()
+        {
+            self.local.close(slot, &self.engine.table);
+            return;
+        }
+        let stamp = self.stamp(now);
+        if self.sockets.len() <= slot as usize {
+            self.sockets.resize_with(slot as usize + 1, || None);
+        }
+        self.sockets[slot as usize] = Some(Socket::new(stream, place, stamp));
+        self.metrics.connections_opened.add(1);
+        self.schedule_keepalive(slot, now);
+        if let Some(request) = request {
+            self.handle.id = id;
+            self.router.connected(&self.handle, &request);
+        }
+        if self.drained_at.is_some() {
+            self.begin_close(slot, rooms::Disconnect::going_away(), now);
+        } else if !leftover.is_empty() {
+            self.take_in(slot, &mut leftover.to_vec(), now);
+        }
+    }
+
+    /// Asks the readiness set which sockets have something. Edge-triggered: each is told once.
+    fn poll_readiness(&mut self) -> io::Result<()> {
+        self.has_events = false;
+        self.metrics.system_calls.epoll_wait.add(1);
+        match self
+            .readiness
+            .get_mut()
+            .poll(&mut self.events, Some(Duration::ZERO))
+        {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        self.ready.clear();
+        self.ready.extend(self.events.iter().map(|event| Ready {
+            slot: u32::try_from(event.token().0).unwrap_or(u32::MAX),
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            ended: event.is_read_closed() || event.is_error(),
+        }));
+        // A full answer may not be the whole of it.
+        self.has_events = self.ready.len() >= EVENTS_MAX;
+        Ok(())
+    }
+
+    fn publish_metrics(&self) {
+        let metrics = &self.metrics;
+        metrics.turns.add(1);
+        metrics
+            .connections
+            .set(self.local.connection_count() as u64);
+        metrics
+            .memberships
+            .set(self.local.membership_count() as u64);
+        metrics.deliveries.set(self.local.delivery_count());
+    }
+
+    fn mailbox(&self) -> &rooms::Mailbox {
+        self.engine.table.mailbox(self.id)
+    }
+
+    fn socket(&mut self, slot: u32) -> Option<&mut Socket> {
+        self.sockets.get_mut(slot as usize)?.as_mut()
+    }
+
+    fn stamp(&self, now: Instant) -> Stamp {
+        Stamp::at(self.started, now)
+    }
+}

@@ -1,0 +1,186 @@
+//! Step 3: the mailbox, and the end of connections.
+
+use std::time::Instant;
+
+use mio::unix::SourceFd;
+use proto::CloseCode;
+use rooms::{ConnectionId, Disconnect, Effect, RoomHandle};
+use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+
+use super::Core;
+use super::read::lost_disconnect;
+use super::socket::Phase;
+use crate::router::{ErrorEvent, Refusal};
+
+impl Core {
+    /// Carries out what the core was asked for, in order.
+    pub(super) fn apply_commands(&mut self, now: Instant) {
+        let mut commands = std::mem::take(&mut self.commands);
+        self.mailbox().drain(&mut commands);
+        for command in commands.drain(..) {
+            if let Some(effect) = self.local.apply(command, &self.engine.table) {
+                self.carry_out(effect, now);
+            }
+        }
+        commands.shrink_to(COMMANDS_KEPT_MAX);
+        self.commands = commands;
+    }
+
+    fn carry_out(&mut self, effect: Effect, now: Instant) {
+        if self.local.has_overflow() && matches!(effect, Effect::Close { .. } | Effect::Drain) {
+            // An outbox may be full only because its flush has not come round: what is sent
+            // before a close frame must not be lost by that.
+            self.local.fan_out();
+            self.resolve_overflow(now);
+        }
+        match effect {
+            Effect::Close {
+                connection,
+                disconnect,
+            } => {
+                if self
+                    .socket(connection.slot())
+                    .is_some_and(|s| s.phase == Phase::Open)
+                {
+                    self.metrics.closed.by_application.add(1);
+                }
+                self.begin_close(connection.slot(), disconnect, now);
+            }
+            Effect::Drain => self.begin_drain(now),
+            Effect::JoinRefused { connection, room } => self.refuse_join(connection, &room),
+            Effect::RoomCreated { name } => self.engine.room_created(&name),
+            Effect::RoomRemoved { name } => self.engine.room_removed(&name),
+        }
+    }
+
+    fn refuse_join(&mut self, connection: ConnectionId, room: &RoomHandle) {
+        let max = self.config.limits.rooms_per_connection_max;
+        let text = format!("a connection may be in {max} rooms");
+        let refusal = Refusal::new("too_many_rooms", text);
+        self.metrics.errors.of(refusal.code()).add(1);
+        let data = ErrorEvent {
+            event: Some("join"),
+            room: Some(&room.name),
+            refusal: &refusal,
+        };
+        self.handle.id = connection;
+        _ = self.handle.emit("error", &data);
+    }
+
+    /// Sends what is queued and a close frame, and ends the connection when the peer has had them.
+    pub(super) fn begin_close(&mut self, slot: u32, disconnect: Disconnect, now: Instant) {
+        let Some(socket) = self.socket(slot) else {
+            return;
+        };
+        if matches!(socket.phase, Phase::Closing | Phase::Shut) {
+            return;
+        }
+        socket.phase = Phase::Closing;
+        socket.stash = None;
+        let connection = self.local.id_of(slot);
+        self.local
+            .shut(slot, &disconnect.to_frame(), &self.engine.table);
+        self.closing
+            .push_back((now + self.config.timeouts.close, connection));
+        self.handle.id = connection;
+        self.router.closed(&self.handle, &disconnect);
+    }
+
+    /// Closes everybody, and whoever comes from now on.
+    fn begin_drain(&mut self, now: Instant) {
+        self.drained_at
+            .get_or_insert(now + self.config.timeouts.drain);
+        let slots: Vec<u32> = self.local.slots().collect();
+        for slot in slots {
+            if self
+                .socket(slot)
+                .is_some_and(|socket| socket.phase == Phase::Open)
+            {
+                self.metrics.closed.drained.add(1);
+            }
+            self.begin_close(slot, Disconnect::going_away(), now);
+        }
+    }
+
+    /// The close frame has left: ends our side, so that the peer ends its own.
+    pub(super) fn shut(&mut self, slot: u32) {
+        let Some(socket) = self.socket(slot) else {
+            return;
+        };
+        socket.phase = Phase::Shut;
+        if socket.stream.shutdown(Shutdown::Write).is_err() {
+            self.end(slot);
+        }
+    }
+
+    /// The peer is gone: by its close after ours, or without a word.
+    pub(super) fn lost(&mut self, slot: u32) {
+        let Some(socket) = self.socket(slot) else {
+            return;
+        };
+        let phase = socket.phase;
+        if phase == Phase::Open {
+            self.metrics.closed.lost.add(1);
+        }
+        let connection = self.local.id_of(slot);
+        self.end(slot);
+        if matches!(phase, Phase::Open | Phase::Ending) {
+            self.handle.id = connection;
+            self.router.closed(&self.handle, &lost_disconnect());
+        }
+    }
+
+    /// Forgets a connection and closes its socket.
+    pub(super) fn end(&mut self, slot: u32) {
+        let Some(socket) = self.sockets[slot as usize].take() else {
+            return;
+        };
+        let source = socket.stream.as_raw_fd();
+        // The kernel forgets a closed socket by itself; this keeps the order beyond doubt.
+        _ = self
+            .readiness
+            .get_ref()
+            .registry()
+            .deregister(&mut SourceFd(&source));
+        self.local.close(slot, &self.engine.table);
+    }
+
+    /// Ends the connections whose time to close is over.
+    pub(super) fn end_overdue(&mut self, now: Instant) {
+        while let Some((deadline, connection)) = self.closing.front().copied() {
+            if deadline > now {
+                return;
+            }
+            self.closing.pop_front();
+            let slot = connection.slot();
+            if self.socket(slot).is_some() && self.local.id_of(slot) == connection {
+                self.end(slot);
+            }
+        }
+    }
+
+    /// A member whose outbox is full though its socket was just offered it.
+    pub(super) fn close_slow_consumer(&mut self, slot: u32, now: Instant) {
+        self.metrics.closed.slow_consumer.add(1);
+        let pending_bytes = self.local.outbox(slot).pending_bytes();
+        tracing::debug!(
+            connection = self.local.id_of(slot).as_u64(),
+            pending_bytes,
+            "slow consumer"
+        );
+        self.begin_close(slot, Disconnect::slow_consumer(), now);
+    }
+
+    /// Closes a connection that was silent for too long.
+    pub(super) fn close_silent(&mut self, slot: u32, reason: &'static str, now: Instant) {
+        self.begin_close(
+            slot,
+            Disconnect::new(CloseCode::INTERNAL_ERROR, reason),
+            now,
+        );
+    }
+}
+
+/// How many places for commands are kept between turns.
+const COMMANDS_KEPT_MAX: usize = 4096;

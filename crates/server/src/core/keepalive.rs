@@ -1,0 +1,130 @@
+//! Pings, and the end of connections that are silent.
+
+use std::time::{Duration, Instant};
+
+use proto::{CloseCode, OpCode, frame};
+use rooms::{Disconnect, FlushQueue};
+
+use super::Core;
+use super::socket::Phase;
+use crate::config::Timeouts;
+
+/// What is to be done about a connection now, or when to look again.
+enum Verdict {
+    Idle,
+    LookIn(Duration),
+    Ping,
+    Silent,
+}
+
+/// How late a deadline may be noticed: a tenth of the shortest, at most a second.
+pub(super) fn granularity(timeouts: &Timeouts) -> Duration {
+    let Timeouts {
+        ping_interval,
+        pong_timeout,
+        idle,
+        ..
+    } = *timeouts;
+    let set = [ping_interval, pong_timeout, idle]
+        .into_iter()
+        .filter(|time| !time.is_zero());
+    let shortest = set.min().unwrap_or(Duration::from_secs(10));
+    (shortest / 10).clamp(Duration::from_millis(10), Duration::from_secs(1))
+}
+
+impl Core {
+    /// Looks at the connections whose time has come.
+    pub(super) fn keep_alive(&mut self, now: Instant) {
+        self.end_overdue(now);
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(now, &mut due);
+        for slot in due.drain(..) {
+            self.check(slot, now);
+        }
+        self.due = due;
+    }
+
+    /// Asks for the first look at a new connection.
+    pub(super) fn schedule_keepalive(&mut self, slot: u32, now: Instant) {
+        let Timeouts {
+            ping_interval,
+            idle,
+            ..
+        } = self.config.timeouts;
+        let first = [ping_interval, idle]
+            .into_iter()
+            .filter(|time| !time.is_zero())
+            .min();
+        if let Some(first) = first {
+            self.wheel.schedule(slot, now + first);
+        }
+    }
+
+    fn check(&mut self, slot: u32, now: Instant) {
+        let look_in = match self.verdict(slot, now) {
+            None => return,
+            Some(Verdict::LookIn(time)) => time,
+            Some(Verdict::Ping) => {
+                self.ping(slot, now);
+                self.config.timeouts.pong_timeout
+            }
+            Some(Verdict::Idle) => {
+                self.metrics.closed.idle.add(1);
+                let disconnect = Disconnect::new(CloseCode::GOING_AWAY, "idle for too long");
+                return self.begin_close(slot, disconnect, now);
+            }
+            Some(Verdict::Silent) => {
+                self.metrics.closed.keepalive.add(1);
+                return self.close_silent(slot, "keepalive ping timeout", now);
+            }
+        };
+        self.wheel.schedule(slot, now + look_in);
+    }
+
+    /// What is to be done about the connection; nothing if it is gone or closing.
+    fn verdict(&mut self, slot: u32, now: Instant) -> Option<Verdict> {
+        let Timeouts {
+            ping_interval,
+            pong_timeout,
+            idle,
+            ..
+        } = self.config.timeouts;
+        let now = self.stamp(now);
+        let socket = self
+            .socket(slot)
+            .filter(|socket| socket.phase == Phase::Open)?;
+        // A publisher that is held back is silent because we do not listen.
+        let held_back = socket.stash.is_some();
+        let mut next = Duration::from_secs(3600);
+        if !idle.is_zero() {
+            let quiet = now.since(socket.message_at);
+            if quiet >= idle && !held_back {
+                return Some(Verdict::Idle);
+            }
+            next = next.min(idle.saturating_sub(quiet));
+        }
+        if !ping_interval.is_zero() {
+            let left = match socket.pinged_at {
+                Some(pinged_at) => pong_timeout.saturating_sub(now.since(pinged_at)),
+                None => ping_interval.saturating_sub(now.since(socket.heard_at)),
+            };
+            match (left.is_zero(), socket.pinged_at) {
+                (true, Some(_)) if !held_back => return Some(Verdict::Silent),
+                (true, None) => return Some(Verdict::Ping),
+                _ => next = next.min(left),
+            }
+        }
+        Some(Verdict::LookIn(next))
+    }
+
+    fn ping(&mut self, slot: u32, now: Instant) {
+        let stamp = self.stamp(now);
+        if let Some(socket) = self.socket(slot) {
+            socket.pinged_at = Some(stamp);
+        }
+        self.metrics.pings.add(1);
+        self.local
+            .push(slot, &frame::encode(OpCode::Ping, b""), FlushQueue::Prompt);
+        self.resolve_overflow(now);
+    }
+}

@@ -1,0 +1,241 @@
+//! Step 2: bytes from sockets to messages to handlers.
+
+use std::io;
+use std::time::Instant;
+
+use proto::{CloseCode, Input, Limits, Message, OpCode, ReadError, frame};
+use rooms::{Disconnect, FlushQueue};
+
+use super::socket::Phase;
+use super::{Core, Ready};
+use crate::engine;
+use crate::router::{ErrorEvent, Incoming, Refusal, closed_by_peer};
+
+/// What is to be done after a message.
+enum Next {
+    Read,
+    /// The connection ends, after the answers to its earlier messages.
+    End(Disconnect),
+}
+
+impl Core {
+    /// Reads from every socket that has something, once.
+    pub(super) fn read_ready(&mut self, now: Instant) {
+        self.resume_stalled(now);
+        for _ in 0..self.readable.len() {
+            if let Some(slot) = self.readable.pop_front() {
+                self.read(slot, false, now);
+            }
+        }
+        let ready = std::mem::take(&mut self.ready);
+        for Ready {
+            slot,
+            readable,
+            writable,
+            ended,
+        } in &ready
+        {
+            if *writable {
+                self.local_writable(*slot);
+            }
+            if *readable || *ended {
+                self.read(*slot, *ended, now);
+            }
+        }
+        self.ready = ready;
+    }
+
+    /// The socket takes bytes again.
+    fn local_writable(&mut self, slot: u32) {
+        if self.socket(slot).is_some() && self.local.is_blocked(slot) {
+            self.local.set_blocked(slot, false);
+        }
+    }
+
+    /// Reads once from a socket, and takes in what came.
+    fn read(&mut self, slot: u32, ended: bool, now: Instant) {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        self.read_into(slot, ended, &mut buffer, now);
+        self.buffer = buffer;
+    }
+
+    fn read_into(&mut self, slot: u32, ended: bool, buffer: &mut [u8], now: Instant) {
+        let stamp = self.stamp(now);
+        let Some(socket) = self.socket(slot) else {
+            return;
+        };
+        if socket.stash.is_some() {
+            // Held back. When it goes on, it is read again.
+            return;
+        }
+        let read = socket.recv(buffer);
+        self.metrics.system_calls.recv.add(1);
+        match read {
+            Ok(0) => self.lost(slot),
+            Ok(len) => {
+                socket_heard(self.socket(slot), stamp);
+                self.metrics.bytes_in.add(len as u64);
+                // A read that fills the buffer, or is followed by the end, is not the last.
+                if len == buffer.len() || ended {
+                    self.readable.push_back(slot);
+                }
+                self.take_in(slot, &mut buffer[..len], now);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.lost(slot),
+        }
+    }
+
+    /// Reads the messages in `bytes` and hands each to its handler.
+    pub(super) fn take_in(&mut self, slot: u32, bytes: &mut [u8], now: Instant) {
+        let limits = Limits {
+            message_len_max: self.config.limits.message_bytes_max,
+            fragment_count_max: self.config.limits.fragments_max,
+        };
+        let mut input = Input::new(bytes);
+        self.handle.id = self.local.id_of(slot);
+        let stamp = self.stamp(now);
+        loop {
+            let Some(socket) = self.sockets[slot as usize].as_mut() else {
+                return;
+            };
+            if socket.phase != Phase::Open {
+                return;
+            }
+            let next = match socket.reader.read(&mut input, &limits) {
+                Ok(None) => return,
+                Ok(Some(message)) => {
+                    if matches!(message, Message::Text(_) | Message::Binary(_)) {
+                        socket.message_at = stamp;
+                        self.metrics.messages_in.add(1);
+                    }
+                    let dispatcher = Dispatcher {
+                        router: &self.router,
+                        handle: &self.handle,
+                        parser: &mut self.parser,
+                        metrics: &self.metrics,
+                    };
+                    dispatcher.dispatch(message, |pong| {
+                        self.local.push(slot, &pong, FlushQueue::Prompt);
+                    })
+                }
+                Err(error) => {
+                    self.metrics.closed.protocol_error.add(1);
+                    Next::End(broken(error))
+                }
+            };
+            if let Next::End(disconnect) = next {
+                socket.phase = Phase::Ending;
+                engine::note(self.engine.table.close(self.handle.id, disconnect));
+            }
+            if let Some(full) = engine::take_full()
+                && !input.is_empty()
+            {
+                socket.stash = Some(input.rest().into());
+                self.stalled.push((slot, full));
+                self.metrics.stalls.add(1);
+                return;
+            }
+        }
+    }
+
+    /// Goes on with connections that were held back, where the mailbox has been drained.
+    fn resume_stalled(&mut self, now: Instant) {
+        if self.stalled.is_empty() {
+            return;
+        }
+        for (slot, core) in std::mem::take(&mut self.stalled) {
+            if self.engine.table.mailbox(core).is_full() {
+                self.stalled.push((slot, core));
+                continue;
+            }
+            let Some(mut stash) = self.socket(slot).and_then(|socket| socket.stash.take()) else {
+                continue;
+            };
+            self.take_in(slot, &mut stash, now);
+            // Its socket was not read from meanwhile, and will not be told of again.
+            self.readable.push_back(slot);
+        }
+    }
+}
+
+/// Notes that something was heard.
+fn socket_heard(socket: Option<&mut super::Socket>, stamp: super::Stamp) {
+    if let Some(socket) = socket {
+        socket.heard_at = stamp;
+        socket.pinged_at = None;
+    }
+}
+
+/// The disconnect for a peer that broke the rules.
+fn broken(error: ReadError) -> Disconnect {
+    Disconnect {
+        code: error.close_code(),
+        reason: error.to_string().into(),
+    }
+}
+
+/// What a message is handled with: the parts of the core that are not the connection's.
+struct Dispatcher<'a> {
+    router: &'a crate::router::Router,
+    handle: &'a crate::connection::Connection,
+    parser: &'a mut proto::event::JsonParser,
+    metrics: &'a crate::metrics::CoreMetrics,
+}
+
+impl Dispatcher<'_> {
+    fn dispatch(self, message: Message<'_>, pong: impl FnOnce(proto::SharedFrame)) -> Next {
+        match message {
+            Message::Text(text) => self.text(text),
+            Message::Binary(payload) => {
+                if !self.router.message(self.handle, Incoming::Binary(payload)) {
+                    self.refuse(None, &Refusal::new("binary", "events are text messages"));
+                }
+            }
+            Message::Ping(payload) => pong(frame::encode(OpCode::Pong, payload)),
+            Message::Pong(_) => {}
+            Message::Close(frame) => {
+                self.metrics.closed.by_peer.add(1);
+                return Next::End(closed_by_peer(&frame));
+            }
+        }
+        Next::Read
+    }
+
+    fn text(self, text: &mut [u8]) {
+        if self.router.takes_messages() {
+            // Checked by the reader; checking again is cheaper than being wrong.
+            if let Ok(text) = std::str::from_utf8(text) {
+                self.router.message(self.handle, Incoming::Text(text));
+            }
+            return;
+        }
+        match proto::event::split(text) {
+            Ok((event, json)) => {
+                let Err(refusal) = self.router.dispatch(self.handle, event, json, self.parser)
+                else {
+                    return;
+                };
+                self.refuse(Some(event), &refusal);
+            }
+            Err(error) => self.refuse(None, &Refusal::new("bad_message", error.to_string())),
+        }
+    }
+
+    /// Tells the peer what was wrong, and counts it.
+    fn refuse(&self, event: Option<&str>, refusal: &Refusal) {
+        self.metrics.errors.of(refusal.code()).add(1);
+        let data = ErrorEvent {
+            event,
+            room: None,
+            refusal,
+        };
+        // Strings are always writable as JSON.
+        _ = self.handle.emit("error", &data);
+    }
+}
+
+/// A peer that goes without a close frame.
+pub(super) fn lost_disconnect() -> Disconnect {
+    Disconnect::new(CloseCode::ABNORMAL, "connection lost")
+}

@@ -1,0 +1,211 @@
+//! What is answered over HTTP: the upgrade, pages, health, metrics.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use proto::handshake::{self, Opening, OpeningError};
+
+use crate::accept::{Acceptor, Stream};
+use crate::admission::{Place, Refused};
+use crate::metrics;
+
+/// An answer with its whole body.
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// A page that is served as it is.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The path, such as `/`.
+    pub path: &'static str,
+    /// The value of `Content-Type`.
+    pub content_type: &'static str,
+    /// The bytes.
+    pub body: &'static [u8],
+}
+
+/// What pages may do: load what this server serves, and open WebSockets.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; \
+     base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// After how many seconds a refused peer is told to come back.
+const RETRY_AFTER_S: &str = "2";
+
+/// Answers one request.
+pub(crate) async fn answer<S: Stream>(
+    acceptor: Arc<Acceptor>,
+    request: Request<Incoming>,
+    peer: Option<IpAddr>,
+) -> Result<Answer, Infallible> {
+    let path = request.uri().path();
+    if acceptor
+        .config
+        .path
+        .as_deref()
+        .is_some_and(|websocket| websocket == path)
+    {
+        return Ok(upgrade::<S>(&acceptor, request, peer));
+    }
+    let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
+    let found = match path {
+        "/healthz" => Some(text(StatusCode::OK, "ok\n")),
+        "/metrics" => Some(page(
+            metrics::CONTENT_TYPE,
+            metrics::render(&acceptor.registry).into(),
+        )),
+        path => acceptor
+            .pages
+            .iter()
+            .find(|page| page.path == path)
+            .map(|found| page(found.content_type, Bytes::from_static(found.body))),
+    };
+    Ok(match found {
+        Some(_) if !is_get => method_not_allowed(),
+        Some(answer) => answer,
+        None if acceptor.config.path.is_none() => upgrade::<S>(&acceptor, request, peer),
+        None => text(StatusCode::NOT_FOUND, "there is nothing here\n"),
+    })
+}
+
+/// Answers a request for a WebSocket; its socket goes to the core once the answer is sent.
+fn upgrade<S: Stream>(
+    acceptor: &Arc<Acceptor>,
+    mut request: Request<Incoming>,
+    peer: Option<IpAddr>,
+) -> Answer {
+    let opening = handshake::open(request.method(), request.version(), request.headers());
+    let Opening { accept } = match opening {
+        Ok(opening) => opening,
+        Err(error) => {
+            acceptor.metrics.refused.bad_handshake.add(1);
+            return bad_handshake(error);
+        }
+    };
+    let place = match acceptor.admission.admit(peer) {
+        Ok(place) => place,
+        Err(refused) => {
+            let refusals = &acceptor.metrics.refused;
+            match refused {
+                Refused::Connections => &refusals.connections,
+                Refused::ConnectionsPerIp => &refusals.connections_per_ip,
+                Refused::Handshakes => &refusals.handshakes,
+            }
+            .add(1);
+            return overloaded(refused);
+        }
+    };
+    hand_over::<S>(acceptor.clone(), &mut request, place);
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = accept.try_into() {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    answer
+}
+
+/// Waits for the answer to be sent, beside it, and gives the socket to the core.
+fn hand_over<S: Stream>(acceptor: Arc<Acceptor>, request: &mut Request<Incoming>, place: Place) {
+    let upgrade = hyper::upgrade::on(&mut *request);
+    let parts = acceptor
+        .router
+        .wants_connect()
+        .then(|| Box::new(parts_of(request)));
+    tokio::spawn(async move {
+        // A peer that is gone before the answer was sent is nobody's loss; its place is free again.
+        let Ok(upgraded) = upgrade.await else { return };
+        acceptor.hand_over::<S>(upgraded, place, parts).await;
+    });
+}
+
+/// The request's head, for the router's hook.
+fn parts_of(request: &Request<Incoming>) -> http::request::Parts {
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.version_mut() = request.version();
+    *head.headers_mut() = request.headers().clone();
+    head.into_parts().0
+}
+
+fn bad_handshake(error: OpeningError) -> Answer {
+    let mut answer = text(error.status(), format!("{error}\n"));
+    match error.status() {
+        StatusCode::UPGRADE_REQUIRED => {
+            let version = HeaderValue::from_static(handshake::VERSION);
+            answer
+                .headers_mut()
+                .insert(header::SEC_WEBSOCKET_VERSION, version);
+            let headers = answer.headers_mut();
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            answer
+                .headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static("GET"));
+        }
+        _ => {}
+    }
+    answer
+}
+
+/// The answer at a limit.
+pub(crate) fn overloaded(refused: Refused) -> Answer {
+    let mut answer = text(
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("{}\n", refused.sentence()),
+    );
+    let headers = answer.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+/// The same for a socket that nothing is read from.
+pub(crate) fn overloaded_bytes(refused: Refused) -> String {
+    let body = refused.sentence();
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {RETRY_AFTER_S}\r\n\
+         Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Content-Length: {}\r\n\r\n{body}\n",
+        body.len() + 1
+    )
+}
+
+fn method_not_allowed() -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "this is read with GET\n");
+    answer
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    answer
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut answer = page("text/plain; charset=utf-8", body.into());
+    *answer.status_mut() = status;
+    answer
+}
+
+fn page(content_type: &'static str, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    let headers: [(HeaderName, &'static str); 4] = [
+        (header::CONTENT_TYPE, content_type),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+        // Served from memory and small; a new version is seen at once.
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    for (name, value) in headers {
+        answer
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    answer
+}

@@ -1,0 +1,78 @@
+//! Throng: one message in, the same bytes out to every member of a room.
+//!
+//! A chat, as golem's tutorial has it:
+//!
+//! ```
+//! use serde::Deserialize;
+//! use throng::{Config, Connection, Data, EmitError, Json, Refusal, Router, Server};
+//!
+//! #[derive(Deserialize)]
+//! struct RoomRequest { name: String }
+//!
+//! #[derive(Deserialize)]
+//! struct Msg<'a> {
+//!     to: &'a str,
+//!     #[serde(borrow)]
+//!     msg: Json<'a>,
+//! }
+//!
+//! let config = Config { listen: vec!["127.0.0.1:0".parse()?], cores: 1, ..Config::default() };
+//! let server = Server::bind(config)?;
+//! let mut router = Router::new();
+//!
+//! let rooms = server.rooms();
+//! router.on("join", move |conn: &Connection, req: RoomRequest| rooms.join(conn, &req.name));
+//!
+//! let rooms = server.rooms();
+//! router.on("leave", move |conn: &Connection, req: RoomRequest| rooms.leave(conn, &req.name));
+//!
+//! let rooms = server.rooms();
+//! router.on("msg", move |_: &Connection, data: Data<'_>| -> Result<(), Refusal> {
+//!     let msg: Msg<'_> = data.parse()?;
+//!     rooms.emit(msg.to, "msg", &msg.msg)?;
+//!     Ok(())
+//! });
+//!
+//! # server.stop().drain();
+//! server.serve(router)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Clients speak text messages `event json`: `join {"name":"lobby"}`, `msg {"to":"lobby","msg":1}`.
+//!
+//! # How it works
+//!
+//! Each core has a thread that owns its connections: it reads, calls the handlers, and writes, and
+//! shares nothing with the other cores but a table of rooms and mailboxes. So a handler runs on its
+//! connection's core, and must not block: it would hold up every connection there. What it sends
+//! goes out in the same turn.
+//!
+//! What is bounded, and what happens at each bound, is in [`Limits`] and [`Timeouts`].
+
+mod accept;
+mod admission;
+mod clock;
+mod config;
+mod connection;
+mod core;
+mod engine;
+mod flush;
+mod http;
+mod listen;
+mod manager;
+mod metrics;
+mod router;
+mod server;
+
+pub use config::{
+    Config, FlushMode, FlushModeError, Limits, ListenAddress, ListenAddressError, Timeouts,
+};
+pub use connection::Connection;
+pub use http::Page;
+pub use listen::ListenError;
+pub use manager::{EmitError, RoomManager};
+pub use proto::event::{EncodeError, ParseError};
+pub use proto::{CloseCode, Json};
+pub use rooms::{ConnectionId, Disconnect, JoinError, PublishError};
+pub use router::{Data, Handler, Incoming, Outcome, Refusal, Router, Unread};
+pub use server::{BindError, ServeError, Server, Stop};

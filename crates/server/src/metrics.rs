@@ -1,0 +1,311 @@
+//! What the engine counts, and how `/metrics` shows it.
+//!
+//! Each core writes its own counters and nobody else does, so a count is a plain load and store:
+//! no locked instruction on the hot path. Readers see each counter whole, and the sum a moment old.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+use rooms::RoomTable;
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A number that one thread writes and any thread reads.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    /// Adds to the number. Only the owning core calls this.
+    #[inline]
+    pub(crate) fn add(&self, more: u64) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(more),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Sets the number. Only the owning core calls this.
+    #[inline]
+    pub(crate) fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What one core counts.
+#[derive(Debug, Default)]
+pub(crate) struct CoreMetrics {
+    pub(crate) connections: Count,
+    pub(crate) connections_opened: Count,
+    pub(crate) memberships: Count,
+    pub(crate) deliveries: Count,
+    pub(crate) messages_in: Count,
+    pub(crate) bytes_in: Count,
+    pub(crate) bytes_out: Count,
+    pub(crate) flushes: Count,
+    pub(crate) turns: Count,
+    pub(crate) pings: Count,
+    pub(crate) stalls: Count,
+    pub(crate) closed: Closed,
+    pub(crate) refused: RefusedCounts,
+    pub(crate) errors: ErrorCounts,
+    pub(crate) system_calls: SystemCalls,
+}
+
+/// Declares a struct of counters with a label for each.
+macro_rules! labelled {
+    ($(#[$doc:meta])* $name:ident { $($field:ident),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub(crate) struct $name {
+            $(pub(crate) $field: Count,)+
+        }
+
+        impl $name {
+            fn labels() -> &'static [&'static str] {
+                &[$(stringify!($field)),+]
+            }
+
+            fn values(&self) -> Vec<u64> {
+                vec![$(self.$field.get()),+]
+            }
+        }
+    };
+}
+
+labelled! {
+    /// Connections that ended, by why.
+    Closed {
+        by_peer,
+        by_application,
+        drained,
+        idle,
+        keepalive,
+        lost,
+        protocol_error,
+        slow_consumer,
+    }
+}
+
+labelled! {
+    /// Requests that were refused at a limit.
+    RefusedCounts { connections, connections_per_ip, handshakes, bad_handshake, handshake_timeout }
+}
+
+labelled! {
+    /// `error` events sent, by their code.
+    ErrorCounts {
+        bad_data,
+        bad_message,
+        bad_room,
+        binary,
+        not_encodable,
+        overloaded,
+        refused,
+        too_many_rooms,
+        unknown_event,
+    }
+}
+
+impl ErrorCounts {
+    /// The counter for a code; codes of the application's own count as refusals.
+    pub(crate) fn of(&self, code: &str) -> &Count {
+        match code {
+            "bad_data" => &self.bad_data,
+            "bad_message" => &self.bad_message,
+            "bad_room" => &self.bad_room,
+            "binary" => &self.binary,
+            "not_encodable" => &self.not_encodable,
+            "overloaded" => &self.overloaded,
+            "too_many_rooms" => &self.too_many_rooms,
+            "unknown_event" => &self.unknown_event,
+            _ => &self.refused,
+        }
+    }
+}
+
+labelled! {
+    /// System calls of the core loop.
+    SystemCalls { epoll_wait, io_uring_enter, recv, send }
+}
+
+/// All that `/metrics` shows.
+pub(crate) struct Exposition {
+    pub(crate) table: Arc<RoomTable>,
+    pub(crate) cores: Vec<Arc<CoreMetrics>>,
+}
+
+impl fmt::Debug for Exposition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exposition").finish_non_exhaustive()
+    }
+}
+
+impl Exposition {
+    /// A registry that reads the counters whenever it is encoded.
+    pub(crate) fn into_registry(self) -> Registry {
+        let mut registry = Registry::with_prefix("throng");
+        registry.register_collector(Box::new(self));
+        registry
+    }
+
+    fn sum(&self, count: impl Fn(&CoreMetrics) -> &Count) -> u64 {
+        self.cores.iter().map(|core| count(core).get()).sum()
+    }
+}
+
+/// The text of `/metrics`, in the OpenMetrics format that Prometheus reads.
+pub(crate) fn render(registry: &Registry) -> String {
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    _ = encode(&mut text, registry);
+    text
+}
+
+/// What [`render`] writes.
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+impl Collector for Exposition {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (rooms_created, publications) = self.table.totals();
+        let gauge = |encoder: &mut DescriptorEncoder<'_>, name, help, value: u64| {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
+        };
+        gauge(
+            &mut encoder,
+            "connections",
+            "Open connections",
+            self.sum(|c| &c.connections),
+        )?;
+        gauge(
+            &mut encoder,
+            "rooms",
+            "Rooms with members",
+            self.table.room_count() as u64,
+        )?;
+        gauge(
+            &mut encoder,
+            "members",
+            "Memberships over all rooms",
+            self.sum(|c| &c.memberships),
+        )?;
+        gauge(
+            &mut encoder,
+            "cores",
+            "Cores in use",
+            self.cores.len() as u64,
+        )?;
+        gauge(
+            &mut encoder,
+            "shards",
+            "Shards of the table",
+            self.table.shard_count() as u64,
+        )?;
+        let mailboxes = self.table.mailbox_pending_bytes();
+        gauge(
+            &mut encoder,
+            "mailbox_pending_bytes",
+            "Undone work of the fullest core",
+            mailboxes,
+        )?;
+
+        let mut counter = |name, help, value: u64| {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
+        };
+        counter("rooms_created", "Rooms that began to exist", rooms_created)?;
+        counter("publications", "Publications to rooms", publications)?;
+        let opened = self.sum(|c| &c.connections_opened);
+        counter(
+            "connections_opened",
+            "Connections that completed the handshake",
+            opened,
+        )?;
+        let deliveries = self.sum(|c| &c.deliveries);
+        counter("deliveries", "Frames queued for members", deliveries)?;
+        counter(
+            "messages_in",
+            "Messages received",
+            self.sum(|c| &c.messages_in),
+        )?;
+        counter("bytes_in", "Bytes received", self.sum(|c| &c.bytes_in))?;
+        counter(
+            "bytes_out",
+            "Bytes taken by sockets",
+            self.sum(|c| &c.bytes_out),
+        )?;
+        counter("flushes", "Writes to sockets", self.sum(|c| &c.flushes))?;
+        counter("turns", "Turns of the core loops", self.sum(|c| &c.turns))?;
+        counter("pings", "Keepalive pings sent", self.sum(|c| &c.pings))?;
+        let stalls = "Times a publisher was held back because a core was behind";
+        counter("publisher_stalls", stalls, self.sum(|c| &c.stalls))?;
+        let slow = self.sum(|c| &c.closed.slow_consumer);
+        counter(
+            "slow_consumers",
+            "Members closed because their outbox was full",
+            slow,
+        )?;
+
+        self.family(
+            &mut encoder,
+            "connections_closed",
+            "Connections that ended",
+            "reason",
+            |c| (Closed::labels(), c.closed.values()),
+        )?;
+        self.family(
+            &mut encoder,
+            "handshakes_refused",
+            "Requests refused",
+            "reason",
+            |c| (RefusedCounts::labels(), c.refused.values()),
+        )?;
+        self.family(&mut encoder, "errors", "Error events sent", "code", |c| {
+            (ErrorCounts::labels(), c.errors.values())
+        })?;
+        self.family(
+            &mut encoder,
+            "system_calls",
+            "Calls of the core loops",
+            "call",
+            |c| (SystemCalls::labels(), c.system_calls.values()),
+        )
+    }
+}
+
+impl Exposition {
+    /// One counter with a label, summed over the cores.
+    fn family(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        read: impl Fn(&CoreMetrics) -> (&'static [&'static str], Vec<u64>),
+    ) -> fmt::Result {
+        let rows: Vec<_> = self.cores.iter().map(|core| read(core)).collect();
+        let Some((labels, _)) = rows.first() else {
+            return Ok(());
+        };
+        let counter = ConstCounter::new(0_u64);
+        let unit: Option<&Unit> = None;
+        let mut metric: MetricEncoder<'_> =
+            encoder.encode_descriptor(name, help, unit, counter.metric_type())?;
+        for (index, value) in labels.iter().enumerate() {
+            let sum: u64 = rows.iter().map(|(_, values)| values[index]).sum();
+            let pair = [(label, *value)];
+            ConstCounter::new(sum).encode(metric.encode_family(&pair)?)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,309 @@
+//! The server as a whole: its sockets, its cores' threads, its end.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use prometheus_client::registry::Registry;
+use rooms::{CoreId, RoomTable, TableConfig};
+use socket2::Socket;
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+
+use crate::accept::Acceptor;
+use crate::admission::Admission;
+use crate::config::{Config, FlushMode, ListenAddress};
+use crate::core::{Core, CoreParts};
+use crate::engine::Engine;
+use crate::flush::Flusher;
+use crate::http::Page;
+use crate::listen::{Bound, ListenError, Listener};
+use crate::manager::RoomManager;
+use crate::metrics::{CoreMetrics, Exposition};
+use crate::router::Router;
+
+/// A server that is bound to its addresses and not yet serving.
+///
+/// # Examples
+///
+/// See the [crate's first page](crate).
+#[derive(Debug)]
+pub struct Server {
+    config: Arc<Config>,
+    engine: Arc<Engine>,
+    bound: Vec<Bound>,
+    pages: Vec<Page>,
+    cores: Vec<Arc<CoreMetrics>>,
+    flush: FlushMode,
+    stop: Stop,
+}
+
+/// A server that cannot start.
+#[derive(Debug, Error)]
+pub enum BindError {
+    /// io_uring was demanded and the kernel does not give it.
+    #[error("the kernel refuses io_uring: {0}")]
+    Flush(io::Error),
+    /// An address is taken, forbidden, or not this machine's.
+    #[error("cannot listen on {0}")]
+    Listen(#[from] ListenError),
+}
+
+/// A server that ended otherwise than by [`Stop::drain`].
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The operating system refused what a core cannot do without.
+    #[error("core {core} ended: {source}")]
+    Core {
+        /// Which core.
+        core: usize,
+        /// What was refused.
+        source: io::Error,
+    },
+    /// A handler panicked, or the engine did. The rest of the server has been stopped.
+    #[error("core {core} panicked")]
+    Panicked {
+        /// Which core.
+        core: usize,
+    },
+}
+
+/// Stops a server, from any thread.
+#[derive(Clone, Debug)]
+pub struct Stop {
+    draining: watch::Sender<bool>,
+    table: Arc<RoomTable>,
+}
+
+impl Stop {
+    /// Stops accepting, sends what is queued, closes every connection with 1001, and lets
+    /// [`Server::serve`] return: when all are closed, or after the drain timeout. Does not wait.
+    pub fn drain(&self) {
+        self.draining.send_replace(true);
+        self.table.drain();
+    }
+}
+
+impl Server {
+    /// Binds the addresses and probes the kernel; serves nobody yet.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`]; nothing is left bound.
+    pub fn bind(config: Config) -> Result<Self, BindError> {
+        let flush = match Flusher::new(config.flush).map_err(BindError::Flush)? {
+            Flusher::Write => FlushMode::Write,
+            #[cfg(target_os = "linux")]
+            Flusher::Uring(_) => FlushMode::Uring,
+        };
+        let core_count = config.core_count();
+        let bound = config
+            .listen
+            .iter()
+            .map(|address| Bound::new(address, core_count));
+        let bound = bound.collect::<Result<_, _>>()?;
+        let table = Arc::new(RoomTable::new(TableConfig {
+            core_count,
+            shard_count: config.shard_count(),
+            name_len_max: config.limits.room_name_bytes_max,
+            // Full at 0 bytes would be full for ever.
+            mailbox_bytes_max: config.limits.mailbox_bytes_max.max(1),
+            watch_rooms: false,
+        }));
+        let (draining, _) = watch::channel(false);
+        Ok(Self {
+            config: Arc::new(config),
+            engine: Arc::new(Engine::new(table.clone())),
+            bound,
+            pages: Vec::new(),
+            cores: (0..core_count).map(|_| Arc::default()).collect(),
+            flush,
+            stop: Stop { draining, table },
+        })
+    }
+
+    /// The addresses, with the ports that the kernel chose.
+    pub fn addresses(&self) -> Vec<ListenAddress> {
+        self.bound
+            .iter()
+            .map(|bound| bound.address.clone())
+            .collect()
+    }
+
+    /// How frames will be written: `io_uring` or `write`.
+    pub const fn flush_name(&self) -> &'static str {
+        match self.flush {
+            FlushMode::Write => "write",
+            FlushMode::Auto | FlushMode::Uring => "io_uring",
+        }
+    }
+
+    /// The rooms of this server.
+    pub fn rooms(&self) -> RoomManager {
+        RoomManager::new(self.engine.clone())
+    }
+
+    /// Serves a page as it is.
+    pub fn page(&mut self, page: Page) -> &mut Self {
+        self.pages.push(page);
+        self
+    }
+
+    /// What stops the server. Take it before [`serve`](Self::serve).
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Serves until it is stopped. Blocks this thread; the work is done on a thread for each core.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError`] if a core ended by itself; the others have been stopped.
+    pub fn serve(mut self, router: Router) -> Result<(), ServeError> {
+        let seat = self.seats(Arc::new(router));
+        let unix_paths: Vec<PathBuf> = self
+            .bound
+            .iter()
+            .filter_map(|bound| bound.unix_path.clone())
+            .collect();
+        let threads: Vec<_> = seat.into_iter().map(Seat::spawn).collect();
+        let ended = wait_for_all(threads, &self.stop);
+        for path in unix_paths {
+            // It is ours; if it is gone already, the better.
+            _ = std::fs::remove_file(path);
+        }
+        ended
+    }
+
+    /// What each core's thread is given.
+    fn seats(&mut self, router: Arc<Router>) -> Vec<Seat> {
+        let exposition = Exposition {
+            table: self.engine.table.clone(),
+            cores: self.cores.clone(),
+        };
+        let registry = Arc::new(exposition.into_registry());
+        let admission = Arc::new(Admission::new(&self.config.limits));
+        let pages: Arc<[Page]> = std::mem::take(&mut self.pages).into();
+        let cpus = if self.config.pin {
+            core_affinity::get_core_ids()
+        } else {
+            None
+        };
+        let cores = (0..=u8::MAX).zip(self.cores.clone());
+        cores
+            .map(|(index, metrics)| Seat {
+                id: CoreId(index),
+                cpu: cpus
+                    .as_ref()
+                    .map(|cpus| cpus[usize::from(index) % cpus.len()]),
+                flush: self.flush,
+                sockets: self.bound.iter_mut().filter_map(Bound::take).collect(),
+                engine: self.engine.clone(),
+                router: router.clone(),
+                config: self.config.clone(),
+                metrics,
+                registry: registry.clone(),
+                admission: admission.clone(),
+                pages: pages.clone(),
+                drain: self.stop.draining.subscribe(),
+            })
+            .collect()
+    }
+}
+
+/// One core's thread before it runs.
+struct Seat {
+    id: CoreId,
+    cpu: Option<core_affinity::CoreId>,
+    flush: FlushMode,
+    sockets: Vec<Socket>,
+    engine: Arc<Engine>,
+    router: Arc<Router>,
+    config: Arc<Config>,
+    metrics: Arc<CoreMetrics>,
+    registry: Arc<Registry>,
+    admission: Arc<Admission>,
+    pages: Arc<[Page]>,
+    drain: watch::Receiver<bool>,
+}
+
+impl Seat {
+    fn spawn(self) -> io::Result<JoinHandle<io::Result<()>>> {
+        thread::Builder::new()
+            .name(format!("throng-core-{}", self.id.0))
+            .spawn(move || self.run())
+    }
+
+    fn run(self) -> io::Result<()> {
+        if let Some(cpu) = self.cpu {
+            core_affinity::set_for_current(cpu);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            // As many as may be in a handshake fit, so that handing over never waits long.
+            let (sender, receiver) = mpsc::channel(NEW_SOCKETS_MAX);
+            let core = Core::new(
+                CoreParts {
+                    id: self.id,
+                    engine: self.engine,
+                    router: self.router.clone(),
+                    config: self.config.clone(),
+                    metrics: self.metrics.clone(),
+                    new_sockets: receiver,
+                },
+                // The ring belongs to the thread that makes it; the probe's is gone.
+                Flusher::new(self.flush)?,
+            )?;
+            let acceptor = Arc::new(Acceptor {
+                config: self.config,
+                router: self.router,
+                pages: self.pages,
+                registry: self.registry,
+                admission: self.admission,
+                metrics: self.metrics,
+                new_sockets: sender,
+                drain: self.drain,
+            });
+            for socket in self.sockets {
+                tokio::spawn(acceptor.clone().run(Listener::new(socket)?));
+            }
+            drop(acceptor);
+            core.run().await
+        })
+    }
+}
+
+/// How many sockets may wait for the loop. It takes them all in every turn.
+const NEW_SOCKETS_MAX: usize = 1024;
+
+/// Waits for every core; the first that ends by itself stops the others.
+fn wait_for_all(
+    threads: Vec<io::Result<JoinHandle<io::Result<()>>>>,
+    stop: &Stop,
+) -> Result<(), ServeError> {
+    let (sender, ends) = std::sync::mpsc::channel();
+    for (core, thread) in threads.into_iter().enumerate() {
+        let sender = sender.clone();
+        // A thread that only waits, because std joins in one order only.
+        thread::spawn(move || _ = sender.send(join(core, thread)));
+    }
+    drop(sender);
+    let mut result = Ok(());
+    for ended in ends {
+        if ended.is_err() {
+            stop.drain();
+        }
+        result = result.and(ended);
+    }
+    result
+}
+
+/// Waits for one core.
+fn join(core: usize, thread: io::Result<JoinHandle<io::Result<()>>>) -> Result<(), ServeError> {
+    let thread = thread.map_err(|source| ServeError::Core { core, source })?;
+    let ended = thread.join().map_err(|_| ServeError::Panicked { core })?;
+    ended.map_err(|source| ServeError::Core { core, source })
+}

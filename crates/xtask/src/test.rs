@@ -1,0 +1,241 @@
+//! The one test command: its steps, their order, and the verdict.
+//!
+//! A failed step does not stop the others: one run tells everything that is wrong. The steps go
+//! from the quickest answer to the slowest, except that the optimized build comes before those that
+//! need its binaries.
+
+mod table;
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use crate::command;
+use crate::conformance;
+use crate::fuzz;
+use crate::install::Installer;
+use crate::loom;
+use crate::outcome::Outcome;
+use crate::repository::Repository;
+use crate::{clients, tidy};
+
+use table::{Row, Table};
+
+/// Run every check there is, or the steps that are named
+///
+/// What a step needs and the machine lacks (node, Chromium, a C++ compiler) is installed with
+/// apt-get, as root or through a sudo that asks no password. A step that cannot have what it needs
+/// is skipped, and the table at the end says why. Fails if any step failed.
+///
+/// Meant to fit a quarter of an hour on two cores, from a clean clone. `--quick` answers sooner.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The steps to run; all of them if none is named.
+    #[arg(value_enum, value_name = "STEP")]
+    steps: Vec<Step>,
+
+    /// Run only what answers within a minute or two: fmt, tidy, clippy, tests.
+    #[arg(long, conflicts_with = "steps")]
+    quick: bool,
+
+    /// How long each fuzz target runs.
+    #[arg(long, value_name = "N", default_value_t = fuzz::SECONDS)]
+    fuzz_seconds: u32,
+
+    /// Install nothing; skip the steps that lack something.
+    #[arg(long)]
+    no_install: bool,
+}
+
+/// One step, in the order in which they run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Step {
+    /// Is everything formatted? (cargo fmt)
+    Fmt,
+    /// Does the repository keep its own rules? (cargo xtask tidy)
+    Tidy,
+    /// Does the linter object? (cargo clippy)
+    Clippy,
+    /// Do the API's pages build without a warning? (cargo doc)
+    Docs,
+    /// Unit tests, integration tests, doctests (cargo test)
+    Tests,
+    /// Does the optimized build work? (cargo build --release)
+    Release,
+    /// Interleavings of the state under its locks (cargo xtask loom)
+    Loom,
+    /// JavaScript clients and a browser against the server (node --test)
+    Clients,
+    /// The Autobahn testsuite (cargo xtask conformance)
+    Conformance,
+    /// Fuzz targets, for a bounded time (cargo xtask fuzz)
+    Fuzz,
+}
+
+/// Runs the steps that were asked for and prints the table.
+///
+/// # Errors
+///
+/// None: a step that could not be carried out is a failed row.
+pub(crate) fn run(repository: &Repository, options: &Options) -> Result<Outcome> {
+    let installer = if options.no_install {
+        Installer::forbidden()
+    } else {
+        Installer::permitted()
+    };
+    let mut table = Table::default();
+    for step in selected(options) {
+        println!("\n==> {}: {}", step.name(), step.question());
+        let started_at = now();
+        let outcome = carry_out(step, repository, &installer, options)
+            .unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
+        let row = Row {
+            name: step.name(),
+            outcome,
+            elapsed: now() - started_at,
+        };
+        println!("<== {row}");
+        table.rows.push(row);
+    }
+    println!("\n{table}");
+    Ok(table.outcome())
+}
+
+impl Step {
+    fn name(self) -> String {
+        self.to_possible_value()
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
+
+    fn question(self) -> String {
+        let value = self.to_possible_value();
+        value
+            .and_then(|value| Some(value.get_help()?.to_string()))
+            .unwrap_or_default()
+    }
+}
+
+fn selected(options: &Options) -> Vec<Step> {
+    if options.quick {
+        return QUICK.to_vec();
+    }
+    let chosen = |step: &Step| options.steps.is_empty() || options.steps.contains(step);
+    Step::value_variants()
+        .iter()
+        .copied()
+        .filter(chosen)
+        .collect()
+}
+
+fn carry_out(
+    step: Step,
+    repository: &Repository,
+    installer: &Installer,
+    options: &Options,
+) -> Result<Outcome> {
+    match step {
+        Step::Fmt => fmt(repository, installer),
+        Step::Tidy => tidy::run(repository, &tidy::Options {}),
+        Step::Clippy => clippy(repository, installer),
+        Step::Docs => docs(repository),
+        Step::Tests => {
+            command::stream(repository.cargo().args(["test", "--workspace", "--locked"]))
+        }
+        Step::Release => command::stream(&mut repository.release_build()),
+        Step::Loom => loom::run(repository, &loom::Options::default()),
+        Step::Clients => clients::run(repository, installer),
+        Step::Conformance => {
+            conformance::run(repository, installer, &conformance::Options::default())
+        }
+        Step::Fuzz => fuzz::run(
+            repository,
+            installer,
+            &fuzz::Options::all(options.fuzz_seconds),
+        ),
+    }
+}
+
+/// Both workspaces: `fuzz/` is no member of the main one, but its code is read by the same people.
+fn fmt(repository: &Repository, installer: &Installer) -> Result<Outcome> {
+    if let Err(reason) = installer.component(repository, "fmt", "rustfmt") {
+        return Ok(Outcome::Skipped(reason));
+    }
+    let main = command::stream(repository.cargo().args(["fmt", "--all", "--check"]))?;
+    let fuzz = ["fmt", "--manifest-path", fuzz::MANIFEST, "--check"];
+    let fuzz = command::stream(repository.cargo().args(fuzz))?;
+    Ok(if main == Outcome::PASSED { fuzz } else { main })
+}
+
+fn clippy(repository: &Repository, installer: &Installer) -> Result<Outcome> {
+    if let Err(reason) = installer.component(repository, "clippy", "clippy") {
+        return Ok(Outcome::Skipped(reason));
+    }
+    let mut cargo = repository.cargo();
+    cargo.args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ]);
+    command::stream(&mut cargo)
+}
+
+fn docs(repository: &Repository) -> Result<Outcome> {
+    let mut cargo = repository.cargo();
+    cargo.args(["doc", "--workspace", "--no-deps", "--locked"]);
+    command::stream(cargo.env("RUSTDOCFLAGS", "-Dwarnings"))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a step took is all that this task times"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// What `--quick` runs: nothing that needs an optimized build or another program.
+const QUICK: [Step; 4] = [Step::Fmt, Step::Tidy, Step::Clippy, Step::Tests];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(steps: &[Step], quick: bool) -> Options {
+        Options {
+            steps: steps.to_vec(),
+            quick,
+            fuzz_seconds: 1,
+            no_install: true,
+        }
+    }
+
+    #[test]
+    fn all_steps_run_unless_some_are_named() {
+        assert_eq!(selected(&options(&[], false)), Step::value_variants());
+    }
+
+    #[test]
+    fn named_steps_run_once_each_in_the_order_of_the_whole() {
+        let named = options(&[Step::Fuzz, Step::Fmt, Step::Fuzz], false);
+
+        assert_eq!(selected(&named), [Step::Fmt, Step::Fuzz]);
+    }
+
+    #[test]
+    fn quick_leaves_out_everything_slow() {
+        assert_eq!(selected(&options(&[], true)), QUICK);
+    }
+
+    #[test]
+    fn every_step_has_a_name_and_a_question() {
+        for step in Step::value_variants() {
+            assert!(!step.name().is_empty() && !step.question().is_empty());
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The table at the end of a run, and the line below it that machines read.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::outcome::Outcome;
+
+/// What became of every step, in the order in which they ran.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    /// One row a step.
+    pub(super) rows: Vec<Row>,
+}
+
+/// What became of one step.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// The step's name on the command line.
+    pub(super) name: String,
+    /// How it ended.
+    pub(super) outcome: Outcome,
+    /// How long it took.
+    pub(super) elapsed: Duration,
+}
+
+impl Table {
+    /// The whole run's outcome: failed if any step was.
+    pub(super) fn outcome(&self) -> Outcome {
+        let failed = |row: &&Row| matches!(row.outcome, Outcome::Failed(_));
+        let failed: Vec<&str> = self
+            .rows
+            .iter()
+            .filter(failed)
+            .map(|row| &*row.name)
+            .collect();
+        if failed.is_empty() {
+            Outcome::PASSED
+        } else {
+            Outcome::Failed(failed.join(", "))
+        }
+    }
+
+    fn count(&self, word: &str) -> usize {
+        self.rows
+            .iter()
+            .filter(|row| row.outcome.word() == word)
+            .count()
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, word) = (&self.name, self.outcome.word());
+        let line = format!(
+            "{name:<12} {word:<8} {:>7.1} s  ",
+            self.elapsed.as_secs_f64()
+        );
+        write!(f, "{}", (line + &self.outcome.remark()).trim_end())
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<12} {:<8} {:>9}", "step", "result", "seconds")?;
+        for row in &self.rows {
+            writeln!(f, "{row}")?;
+        }
+        // This line stands alone and last: build machines read the counts from it.
+        let [passed, failed, skipped] = ["passed", "failed", "skipped"].map(|w| self.count(w));
+        write!(
+            f,
+            "\nxtask: {passed} passed, {failed} failed, {skipped} skipped"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, outcome: Outcome) -> Row {
+        Row {
+            name: name.to_owned(),
+            outcome,
+            elapsed: Duration::from_millis(1234),
+        }
+    }
+
+    #[test]
+    fn the_table_has_a_row_a_step_and_ends_with_the_counts() {
+        let table = Table {
+            rows: vec![
+                row("fmt", Outcome::PASSED),
+                row("clients", Outcome::Skipped("no node".to_owned())),
+                row("loom", Outcome::Failed("a deadlock".to_owned())),
+            ],
+        };
+
+        assert_eq!(
+            table.to_string(),
+            "step         result     seconds\n\
+             fmt          passed       1.2 s\n\
+             clients      skipped      1.2 s  no node\n\
+             loom         failed       1.2 s  a deadlock\n\
+             \n\
+             xtask: 1 passed, 1 failed, 1 skipped"
+        );
+        assert_eq!(table.outcome(), Outcome::Failed("loom".to_owned()));
+    }
+
+    #[test]
+    fn a_skipped_step_does_not_fail_the_run() {
+        let table = Table {
+            rows: vec![row("clients", Outcome::Skipped(String::new()))],
+        };
+
+        assert_eq!(table.outcome(), Outcome::PASSED);
+    }
+}

@@ -1,0 +1,117 @@
+//! The environment variables that the documents name exist, and those that exist are named.
+
+use super::Violation;
+use super::code::words;
+use super::tree::{Tree, numbered};
+
+/// Both directions: a variable that is documented but gone, and one that nobody can find.
+pub(super) fn check(tree: &Tree) -> Vec<Violation> {
+    let documents = tree
+        .with_extension(&["md"])
+        .filter(|(path, _)| is_document(path));
+    let unknown = documents.flat_map(|(path, text)| {
+        let unknown = variables(text).filter(|(_, name)| !is_known(tree, name));
+        unknown.map(move |(line, name)| {
+            Violation::new(path, line, format!("nothing reads the variable {name}."))
+        })
+    });
+    let defined = sources(tree).flat_map(|(path, text)| {
+        let hidden = definitions(text).filter(|(_, name)| !is_documented(tree, name));
+        hidden.map(move |(line, name)| {
+            let pages = REFERENCE_PAGES.join(" nor ");
+            let sentence = format!("the variable {name} is in neither {pages}.");
+            Violation::new(path, line, sentence)
+        })
+    });
+    unknown.chain(defined).collect()
+}
+
+/// Every variable of ours in a text, with its line. A prefix, as in `THRONG_*`, is none.
+fn variables(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    numbered(text)
+        .flat_map(|(line, content)| words(content).map(move |word| (line, word)))
+        .filter(|(_, word)| word.starts_with(PREFIX) && !word.ends_with('_'))
+}
+
+/// The variables that the command line defines: `env = "THRONG_..."`.
+fn definitions(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    numbered(text).filter_map(|(line, content)| {
+        let (_, value) = content.split_once("env = \"")?;
+        let (name, _) = value.split_once('"')?;
+        name.starts_with(PREFIX).then_some((line, name))
+    })
+}
+
+fn sources(tree: &Tree) -> impl Iterator<Item = (&str, &str)> {
+    tree.with_extension(&["rs"])
+        .filter(|(path, _)| path.starts_with("crates/server/src/"))
+}
+
+fn is_known(tree: &Tree, name: &str) -> bool {
+    TEST_VARIABLES.contains(&name)
+        || sources(tree).any(|(_, text)| variables(text).any(|(_, known)| known == name))
+}
+
+fn is_documented(tree: &Tree, name: &str) -> bool {
+    let pages = REFERENCE_PAGES.iter().filter_map(|page| tree.text(page));
+    pages
+        .flat_map(variables)
+        .any(|(_, documented)| documented == name)
+}
+
+fn is_document(path: &str) -> bool {
+    path == "README.md" || path.starts_with("docs/")
+}
+
+const PREFIX: &str = "THRONG_";
+
+/// Where a person looks a setting up.
+const REFERENCE_PAGES: [&str; 2] = ["README.md", "docs/operations.md"];
+
+/// Read by tests and tools only: where the built server is, and where screenshots go.
+const TEST_VARIABLES: [&str; 2] = ["THRONG_BIN", "THRONG_SCREENSHOTS"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: (&str, &str) = (
+        "crates/server/src/config.rs",
+        "//! C.\n#[arg(long, env = \"THRONG_LISTEN\")]\n",
+    );
+
+    fn violations(page: (&str, &str)) -> Vec<String> {
+        check(&Tree::of(&[SOURCE, page]))
+            .iter()
+            .map(Violation::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn a_variable_that_exists_and_is_documented_passes() {
+        for page in REFERENCE_PAGES {
+            let text = "`THRONG_LISTEN`, as all `THRONG_*`; tests read THRONG_BIN\n";
+
+            assert_eq!(violations((page, text)), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn a_variable_that_nothing_reads_is_reported() {
+        assert_eq!(
+            violations(("README.md", "THRONG_LISTEN\nTHRONG_LISTENER\n")),
+            ["README.md:2: nothing reads the variable THRONG_LISTENER."]
+        );
+    }
+
+    #[test]
+    fn a_variable_that_no_reference_page_names_is_reported() {
+        assert_eq!(
+            violations(("docs/golem.md", "THRONG_LISTEN\n")),
+            [
+                "crates/server/src/config.rs:2: the variable THRONG_LISTEN is in neither README.md \
+              nor docs/operations.md."
+            ]
+        );
+    }
+}
