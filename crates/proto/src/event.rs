@@ -211,11 +211,14 @@ impl<'de, D: serde::Deserializer<'de>> serde::Deserializer<'de> for Named<D> {
     }
 }
 
-/// The part of simd-json's message that helps the person who wrote the JSON.
+/// What helps the person who wrote the JSON; not the parser's own words.
 fn describe(error: &simd_json::Error) -> String {
+    use simd_json::ErrorType;
     match error.error() {
-        simd_json::ErrorType::Serde(text) => text.clone(),
-        other => format!("{other:?} at byte {}", error.index()),
+        ErrorType::DepthLimitExceeded => format!("JSON nests over {JSON_DEPTH_MAX} deep"),
+        ErrorType::ExpectedMap => "an object is expected".to_owned(),
+        ErrorType::Serde(text) => text.clone(),
+        _ => "not valid JSON".to_owned(),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -98,8 +99,12 @@ impl Acceptor {
         let timeouts = self.config.timeouts;
         let mut drain = self.drain.clone();
         let acceptor = self.clone();
-        let service =
-            service_fn(move |request| answers::answer::<S>(acceptor.clone(), request, peer));
+        let answered = Arc::new(AtomicBool::new(false));
+        let answering = answered.clone();
+        let service = service_fn(move |request| {
+            answering.store(true, Ordering::Relaxed);
+            answers::answer::<S>(acceptor.clone(), request, peer)
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(timeouts.header_read)
@@ -115,7 +120,12 @@ impl Acceptor {
             connection.as_mut().graceful_shutdown();
             connection.await
         };
-        match tokio::time::timeout(timeouts.handshake, serve).await {
+        let served = tokio::time::timeout(timeouts.handshake, serve).await;
+        if answered.load(Ordering::Relaxed) {
+            // A page's connection that is kept alive ends by a timeout too; that is its normal end.
+            return;
+        }
+        match served {
             Err(_) => self.metrics.refused.handshake_timeout.add(1),
             Ok(Err(error)) if error.is_timeout() => self.metrics.refused.handshake_timeout.add(1),
             Ok(Err(error)) if error.is_parse() => self.metrics.refused.bad_handshake.add(1),

@@ -226,7 +226,7 @@ impl Core {
         self.apply_commands(now);
         self.local.fan_out();
         self.resolve_overflow(now);
-        self.flush(now);
+        self.flush();
         self.keep_alive(now);
         self.publish_metrics();
         Ok(())

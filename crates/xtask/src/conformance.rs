@@ -4,7 +4,6 @@
 //! NON-STRICT, which most servers put up with, fails. Beyond that, every case must end as the
 //! checked-in expectation says, so that a case that stops running is noticed as well.
 
-mod echo;
 mod python;
 mod report;
 
@@ -22,7 +21,7 @@ use crate::install::Installer;
 use crate::outcome::Outcome;
 use crate::repository::Repository;
 
-use echo::EchoServer;
+use crate::serving::Serving;
 use report::{AGENT, Expectation, Report, Selection};
 
 /// Run the Autobahn WebSocket testsuite against the echo server
@@ -122,7 +121,7 @@ impl Suite<'_> {
 
         let mut command = self.repository.command(&self.server);
         command.env("THRONG_FLUSH", flush);
-        let server = EchoServer::start(&mut command, &directory.join("server.log"))?;
+        let server = Serving::start(command.arg("127.0.0.1:0"), &directory.join("server.log"))?;
         self.run_cases(server.address(), &directory)?;
         drop(server);
 

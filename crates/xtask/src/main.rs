@@ -9,6 +9,7 @@
     reason = "a task talks to the person who started it"
 )]
 
+mod bench;
 mod clients;
 mod command;
 mod conformance;
@@ -17,6 +18,7 @@ mod install;
 mod loom;
 mod outcome;
 mod repository;
+mod serving;
 mod test;
 mod tidy;
 
@@ -42,6 +44,7 @@ struct Arguments {
 /// One task and its options.
 #[derive(Subcommand)]
 enum Task {
+    Bench(bench::Options),
     Conformance(conformance::Options),
     Fuzz(fuzz::Options),
     Loom(loom::Options),
@@ -77,6 +80,7 @@ fn run(task: &Task) -> Result<Outcome> {
     let repository = Repository::open()?;
     let installer = Installer::forbidden();
     match task {
+        Task::Bench(options) => bench::run(&repository, options),
         Task::Conformance(options) => conformance::run(&repository, &installer, options),
         Task::Fuzz(options) => fuzz::run(&repository, &installer, options),
         Task::Loom(options) => loom::run(&repository, options),

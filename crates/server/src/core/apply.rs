@@ -162,7 +162,12 @@ impl Core {
 
     /// A member whose outbox is full though its socket was just offered it.
     pub(super) fn close_slow_consumer(&mut self, slot: u32, now: Instant) {
-        self.metrics.closed.slow_consumer.add(1);
+        if self
+            .socket(slot)
+            .is_some_and(|socket| socket.phase == Phase::Open)
+        {
+            self.metrics.closed.slow_consumer.add(1);
+        }
         let pending_bytes = self.local.outbox(slot).pending_bytes();
         tracing::debug!(
             connection = self.local.id_of(slot).as_u64(),

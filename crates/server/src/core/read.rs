@@ -36,7 +36,7 @@ impl Core {
         } in &ready
         {
             if *writable {
-                self.local_writable(*slot);
+                self.unblock(*slot);
             }
             if *readable || *ended {
                 self.read(*slot, *ended, now);
@@ -46,7 +46,7 @@ impl Core {
     }
 
     /// The socket takes bytes again.
-    fn local_writable(&mut self, slot: u32) {
+    fn unblock(&mut self, slot: u32) {
         if self.socket(slot).is_some() && self.local.is_blocked(slot) {
             self.local.set_blocked(slot, false);
         }
@@ -64,10 +64,12 @@ impl Core {
         let Some(socket) = self.socket(slot) else {
             return;
         };
+        socket.ended |= ended;
         if socket.stash.is_some() {
             // Held back. When it goes on, it is read again.
             return;
         }
+        let ended = socket.ended;
         let read = socket.recv(buffer);
         self.metrics.system_calls.recv.add(1);
         match read {
@@ -128,9 +130,8 @@ impl Core {
                 socket.phase = Phase::Ending;
                 engine::note(self.engine.table.close(self.handle.id, disconnect));
             }
-            if let Some(full) = engine::take_full()
-                && !input.is_empty()
-            {
+            // Also behind the last message of a read, or one message a packet would never be.
+            if let Some(full) = engine::take_full() {
                 socket.stash = Some(input.rest().into());
                 self.stalled.push((slot, full));
                 self.metrics.stalls.add(1);
@@ -149,11 +150,11 @@ impl Core {
                 self.stalled.push((slot, core));
                 continue;
             }
-            let Some(mut stash) = self.socket(slot).and_then(|socket| socket.stash.take()) else {
-                continue;
-            };
-            self.take_in(slot, &mut stash, now);
-            // Its socket was not read from meanwhile, and will not be told of again.
+            if let Some(mut stash) = self.socket(slot).and_then(|socket| socket.stash.take()) {
+                self.take_in(slot, &mut stash, now);
+            }
+            // Its socket was not read from meanwhile, and will not be told of again; nor will it
+            // if it is being closed and its stash is gone.
             self.readable.push_back(slot);
         }
     }

@@ -22,11 +22,11 @@ const BATCH: usize = 32;
 
 impl Core {
     /// Flushes a slice of each line.
-    pub(super) fn flush(&mut self, now: Instant) {
+    pub(super) fn flush(&mut self) {
         for queue in [FlushQueue::Prompt, FlushQueue::Bulk] {
             let mut until = None;
             while self.next_batch(queue) {
-                self.flush_batch(now);
+                self.flush_batch();
                 let now = clock::now();
                 if now >= *until.get_or_insert(now + SLICE) {
                     break;
@@ -47,7 +47,7 @@ impl Core {
     }
 
     /// Writes once to each connection of `batch`.
-    fn flush_batch(&mut self, now: Instant) {
+    fn flush_batch(&mut self) {
         let batch = std::mem::take(&mut self.batch);
         let mut results = std::mem::take(&mut self.results);
         results.clear();
@@ -62,7 +62,7 @@ impl Core {
         self.metrics.flushes.add(wanted.len() as u64);
         // Every slot in a line has a socket, so the three are side by side.
         for ((slot, wanted), result) in batch.iter().zip(wanted).zip(results.drain(..)) {
-            self.flushed(*slot, wanted, result, now);
+            self.flushed(*slot, wanted, result);
         }
         self.batch = batch;
         self.results = results;
@@ -76,7 +76,7 @@ impl Core {
     }
 
     /// Takes note of how a write fared.
-    fn flushed(&mut self, slot: u32, wanted: usize, result: io::Result<usize>, now: Instant) {
+    fn flushed(&mut self, slot: u32, wanted: usize, result: io::Result<usize>) {
         match result {
             Ok(taken) => {
                 self.metrics.bytes_out.add(taken as u64);
@@ -96,13 +96,16 @@ impl Core {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.block(slot),
-            Err(_) => self.broken_pipe(slot, now),
+            Err(error) if is_reset(&error) => self.reset_by_peer(slot),
+            Err(_) => self.lost(slot),
         }
     }
 
-    /// The peer does not take what it is sent. What it sent before it went is still read.
-    fn broken_pipe(&mut self, slot: u32, _now: Instant) {
-        self.lost(slot);
+    /// The peer has reset the connection: nothing more is sent. What it sent before may still be
+    /// there, a last message even, so the end is noticed by reading on.
+    fn reset_by_peer(&mut self, slot: u32) {
+        self.local.set_blocked(slot, true);
+        self.readable.push_back(slot);
     }
 
     /// The socket takes no more: the readiness set will tell when it does.
@@ -138,7 +141,7 @@ impl Core {
                 {
                     continue;
                 }
-                self.flush_now(slot, now);
+                self.flush_now(slot);
                 if self.socket(slot).is_none() {
                     continue;
                 }
@@ -151,16 +154,24 @@ impl Core {
     }
 
     /// Writes to one connection until its outbox is empty or its socket takes no more.
-    fn flush_now(&mut self, slot: u32, now: Instant) {
+    fn flush_now(&mut self, slot: u32) {
         while self.socket(slot).is_some()
             && !self.local.is_blocked(slot)
             && !self.local.outbox(slot).is_empty()
         {
             self.batch.clear();
             self.batch.push(slot);
-            self.flush_batch(now);
+            self.flush_batch();
         }
     }
+}
+
+/// Whether the peer, and not something here, ended the connection.
+fn is_reset(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }
 
 /// What to write to the connection in a slot.

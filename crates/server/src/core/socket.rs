@@ -18,6 +18,9 @@ pub(super) struct Socket {
     pub(super) phase: Phase,
     /// Whether the readiness set tells of space to write too.
     pub(super) watches_writable: bool,
+    /// The readiness set has told of the stream's end, which it does once: whatever comes before
+    /// it, the socket is to be read until that is reached.
+    pub(super) ended: bool,
     /// When a ping was sent, if nothing was heard since.
     pub(super) pinged_at: Option<Stamp>,
     /// When the last byte came.
@@ -71,6 +74,7 @@ impl Socket {
             stash: None,
             phase: Phase::Open,
             watches_writable: false,
+            ended: false,
             pinged_at: None,
             heard_at: now,
             message_at: now,

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
+use tracing_subscriber::EnvFilter;
+
 use throng::{BindError, Config, FlushMode, Limits, ListenAddress, ListenError, Timeouts};
 
 /// Throng: one message in, the same bytes out to every member of a room.
@@ -14,7 +16,7 @@ use throng::{BindError, Config, FlushMode, Limits, ListenAddress, ListenError, T
 /// Serves a chat page at /, its WebSocket at /ws, /healthz and /metrics.
 /// SIGTERM or SIGINT closes every connection with 1001 and stops; a second one stops at once.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "throng", version, max_term_width = 100)]
 pub(crate) struct Cli {
     /// Where to listen, separated by commas: 127.0.0.1:8080, [::1]:8080, unix:/run/throng.sock
     #[arg(
@@ -110,7 +112,7 @@ pub(crate) struct Cli {
     drain_timeout_s: Duration,
 
     /// What to log: error, warn, info, debug, or a filter of the tracing-subscriber crate
-    #[arg(long, env = "THRONG_LOG", default_value = "info")]
+    #[arg(long, env = "THRONG_LOG", default_value = "info", value_parser = log_filter)]
     pub(crate) log: String,
 }
 
@@ -145,6 +147,13 @@ impl Cli {
                 drain: self.drain_timeout_s,
             },
         }
+    }
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

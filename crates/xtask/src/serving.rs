@@ -1,4 +1,4 @@
-//! The echo server under test, as a child that ends with its handle.
+//! A server under test, as a child that ends with its handle.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,26 +10,23 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-/// A running echo server.
+/// A running server.
 #[derive(Debug)]
-pub(super) struct EchoServer {
+pub(crate) struct Serving {
     child: Child,
     address: String,
 }
 
-impl EchoServer {
-    /// Starts the server on a free port and waits until it says which one it got.
+impl Serving {
+    /// Starts a server that is told to take a free port, and waits until it says which one it got.
     ///
     /// Whatever it prints goes to `log`, as long as it runs.
     ///
     /// # Errors
     ///
     /// If it could not be started, ended early or did not say where it listens.
-    pub(super) fn start(command: &mut Command, log: &Path) -> Result<Self> {
-        command
-            .arg("127.0.0.1:0")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+    pub(crate) fn start(command: &mut Command, log: &Path) -> Result<Self> {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child = command
             .spawn()
@@ -56,13 +53,18 @@ impl EchoServer {
         Ok(server)
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where it listens, as host and port.
-    pub(super) fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         &self.address
     }
 }
 
-impl Drop for EchoServer {
+impl Drop for Serving {
     fn drop(&mut self) {
         // It may have ended by itself; then there is nothing left to do.
         let _ = self.child.kill();

@@ -1,0 +1,149 @@
+/**
+ * @file The server under test, as a process of its own, and how a test waits.
+ *
+ * `THRONG_BIN` names the binary. A test waits on what happens and never on the clock; the one clock
+ * here, {@link TIMEOUT_MS}, only says when to call it a failure.
+ */
+
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+
+/** Longer than anything here takes on a loaded machine; a test that runs into it has failed. */
+export const TIMEOUT_MS = 20_000;
+/** Between two looks at something that cannot tell us when it changes. */
+const LOOK_AGAIN_MS = 20;
+/** Lines of the server's own output that a failure prints. */
+const LOG_LINES_MAX = 200;
+
+/**
+ * Waits for `promise`, and not for ever.
+ *
+ * @template T
+ * @param {string} what What is waited for, to name it in the failure.
+ * @param {Promise<T>} promise
+ * @returns {Promise<T>}
+ */
+export async function within(what, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`still waiting for ${what}`)), TIMEOUT_MS);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+/** A running server. */
+export class Server {
+  #child;
+  #exit;
+  #log = [];
+  /** Its page, with a slash at the end: `http://127.0.0.1:40123/`. */
+  url = "";
+
+  /**
+   * Starts a server and waits until it listens.
+   *
+   * @param {Record<string, string>} [env] Settings, such as `{ THRONG_CORES: "2" }`. Without
+   *   `THRONG_LISTEN` it takes a free port of 127.0.0.1.
+   * @returns {Promise<Server>}
+   */
+  static async start(env = {}) {
+    const server = new Server();
+    try {
+      server.url = await within("the server to listen", server.#spawn(env));
+    } catch (cause) {
+      server.#child?.kill("SIGKILL");
+      throw new Error(`${cause.message}; its output:\n${server.#log.join("\n")}`, { cause });
+    }
+    return server;
+  }
+
+  /** Where its WebSocket is. */
+  get wsUrl() {
+    return new URL("ws", this.url.replace(/^http/, "ws")).href;
+  }
+
+  /** `127.0.0.1:40123`: to start another one in its place. */
+  get address() {
+    return new URL(this.url).host;
+  }
+
+  /**
+   * Asks it to stop (SIGTERM) and waits until it has.
+   *
+   * @throws If its exit code is not 0, or if it does not stop; then it is killed.
+   */
+  async stop() {
+    this.#child.kill("SIGTERM");
+    let exit;
+    try {
+      exit = await within("the server to stop", this.#exit);
+    } catch (cause) {
+      this.#child.kill("SIGKILL");
+      throw cause;
+    }
+    if (exit !== 0) throw new Error(`the server ended with ${exit}:\n${this.#log.join("\n")}`);
+  }
+
+  /**
+   * Its metrics without labels, by name.
+   *
+   * @returns {Promise<Record<string, number>>}
+   */
+  async metrics() {
+    const response = await fetch(new URL("metrics", this.url));
+    if (!response.ok) throw new Error(`/metrics answered ${response.status}`);
+    const lines = (await response.text()).split("\n");
+    const samples = lines.map((line) => /^(\w+) (\S+)/.exec(line)).filter(Boolean);
+    return Object.fromEntries(samples.map(([, name, value]) => [name, Number(value)]));
+  }
+
+  /**
+   * Waits until its gauges have these values: `{ throng_members: 2, throng_rooms: 1 }`.
+   *
+   * @param {Record<string, number>} wanted
+   */
+  async reaches(wanted) {
+    const deadline = Date.now() + TIMEOUT_MS;
+    const names = Object.keys(wanted);
+    for (;;) {
+      const metrics = await this.metrics();
+      if (names.every((name) => metrics[name] === wanted[name])) return;
+      if (Date.now() > deadline) {
+        const found = names.map((name) => `${name}=${metrics[name]}`).join(" ");
+        throw new Error(`still waiting for ${JSON.stringify(wanted)}, found ${found}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+    }
+  }
+
+  #spawn(env) {
+    const binary = process.env.THRONG_BIN;
+    if (!binary) throw new Error("THRONG_BIN must name the server's binary");
+    this.#child = spawn(binary, [], {
+      env: { ...process.env, NO_COLOR: "1", THRONG_LISTEN: "127.0.0.1:0", ...env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    const child = this.#child;
+    // A test run that dies must not leave its server behind.
+    const kill = () => child.kill("SIGKILL");
+    process.once("exit", kill);
+    this.#exit = new Promise((resolve) =>
+      child.once("exit", (code, signal) => {
+        process.off("exit", kill);
+        resolve(code ?? signal);
+      }),
+    );
+    return new Promise((resolve, reject) => {
+      child.once("error", reject);
+      this.#exit.then((exit) => reject(new Error(`the server ended with ${exit} at its start`)));
+      for (const stream of [child.stdout, child.stderr]) {
+        createInterface(stream).on("line", (line) => {
+          this.#log.push(line);
+          if (this.#log.length > LOG_LINES_MAX) this.#log.shift();
+          const found = /listening on (http:\/\/\S+)/.exec(line);
+          if (found) resolve(found[1]);
+        });
+      }
+    });
+  }
+}

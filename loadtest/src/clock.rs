@@ -1,0 +1,42 @@
+//! Time, and the processor time of this thread. The only file that reads either.
+
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Nanoseconds since the run began, which is what payloads carry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    /// A clock that stands at zero.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the clock that everything else is given"
+    )]
+    pub(crate) fn start() -> Self {
+        Self {
+            origin: Instant::now(),
+        }
+    }
+
+    /// Nanoseconds since [`start`](Self::start).
+    #[inline]
+    pub(crate) fn now_ns(&self) -> u64 {
+        to_ns(self.origin.elapsed())
+    }
+}
+
+/// The processor time that this thread has used, user and system.
+pub(crate) fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// A duration in nanoseconds; 584 years are enough for everybody.
+#[inline]
+pub(crate) fn to_ns(duration: Duration) -> u64 {
+    duration.as_secs() * 1_000_000_000 + u64::from(duration.subsec_nanos())
+}

@@ -1,0 +1,160 @@
+//! One socket: connecting, handshaking, then a stream of messages.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use mio::net::TcpStream;
+use proto::OpCode;
+use proto::frame;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::inbox::Inbox;
+use crate::target::Target;
+
+/// One connection of the driver's.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    pub(crate) state: State,
+    /// What the socket has not taken, empty nearly always.
+    pending: Vec<u8>,
+    /// Whether the driver has it on its list of sockets to write to.
+    pub(crate) is_listed: bool,
+    /// Whether a probe has arrived: it is a member of its room.
+    pub(crate) has_received: bool,
+}
+
+/// How far a connection is.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// There are no more bytes to come.
+    Closed,
+    /// TCP's handshake is under way.
+    Connecting,
+    /// The request is sent, and this is what came back so far.
+    Handshaking { key: String, response: Vec<u8> },
+    /// Messages come and go.
+    Open(Inbox),
+}
+
+/// What became of a read.
+#[derive(Debug)]
+pub(crate) enum ReadOutcome {
+    /// The server is done, or the connection broke.
+    Ended(io::Error),
+    /// So many bytes; more may be there if that is the whole buffer.
+    Bytes(usize),
+    /// Nothing more for now.
+    Nothing,
+}
+
+impl Connection {
+    /// Begins to connect.
+    pub(crate) fn open(target: &Target, index: u32) -> io::Result<Self> {
+        let domain = Domain::for_address(target.address);
+        let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+        socket.set_tcp_nodelay(true)?;
+        // Closing resets. Otherwise the port of every connection stays taken for a minute, and the
+        // third run of 20,000 finds none.
+        socket.set_linger(Some(Duration::ZERO))?;
+        if let Some(source) = target.source(index) {
+            socket.bind(&SockAddr::from(source))?;
+        }
+        match socket.connect(&SockAddr::from(target.address)) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(IN_PROGRESS) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(Self {
+            stream: TcpStream::from_std(socket.into()),
+            state: State::Connecting,
+            pending: Vec::new(),
+            is_listed: false,
+            has_received: false,
+        })
+    }
+
+    /// The socket, to be registered.
+    pub(crate) fn source(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Whether TCP's handshake is over.
+    ///
+    /// # Errors
+    ///
+    /// Why nobody answered.
+    pub(crate) fn is_connected(&self) -> io::Result<bool> {
+        if let Some(error) = self.stream.take_error()? {
+            return Err(error);
+        }
+        match self.stream.peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells the server that nothing more is wanted.
+    pub(crate) fn shut_down(&self) {
+        // It does not matter whether that succeeds: the socket is of no more use.
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
+    /// Reads once.
+    #[inline]
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> ReadOutcome {
+        loop {
+            return match self.stream.read(buffer) {
+                Ok(0) => ReadOutcome::Ended(ErrorKind::UnexpectedEof.into()),
+                Ok(bytes) => ReadOutcome::Bytes(bytes),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => ReadOutcome::Nothing,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => ReadOutcome::Ended(error),
+            };
+        }
+    }
+
+    /// Queues bytes as they are.
+    pub(crate) fn push_bytes(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+    }
+
+    /// Queues one frame.
+    pub(crate) fn push(&mut self, opcode: OpCode, payload: &[u8]) {
+        let key = fastrand::u32(..).to_ne_bytes();
+        frame::encode_masked(opcode, payload, key, &mut self.pending);
+    }
+
+    /// How many bytes are queued.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Writes what is queued, as far as the socket takes it.
+    ///
+    /// # Errors
+    ///
+    /// That the connection broke.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        let mut written = 0;
+        let result = loop {
+            if written == self.pending.len() {
+                break Ok(());
+            }
+            match self.stream.write(&self.pending[written..]) {
+                Ok(0) => break Err(ErrorKind::WriteZero.into()),
+                Ok(bytes) => written += bytes,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.pending.drain(..written);
+        result
+    }
+}
+
+/// `EINPROGRESS`, for which the standard library's kind is not stable.
+const IN_PROGRESS: i32 = rustix::io::Errno::INPROGRESS.raw_os_error();

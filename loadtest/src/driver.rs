@@ -1,0 +1,511 @@
+//! The loop: one thread, one readiness set, all sockets.
+//!
+//! A turn waits for readiness, reads every ready socket once into the one read buffer, publishes
+//! what the ends of publications and the clock ask for, and writes each publishing socket once.
+//! Sockets are edge-triggered and registered once; a read that does not fill the buffer has
+//! emptied the socket, which saves the read that would say so.
+//!
+//! Sockets of an urgent group have a readiness set of their own, which is looked at after every
+//! [`URGENT_EVERY`] other sockets: what is measured there is the server's delay and not the time
+//! that this thread takes to read a flood.
+
+mod connect;
+mod messages;
+
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use proto::OpCode;
+
+pub(crate) use self::connect::Connected;
+use self::messages::Incoming;
+pub(crate) use self::messages::ServerErrors;
+use crate::clock::{Clock, to_ns};
+use crate::connection::{Connection, ReadOutcome, State};
+use crate::failure::Failure;
+use crate::ledger::Ledger;
+use crate::pace::Pace;
+use crate::payload::Stamp;
+use crate::plan::{MemberId, Plan, StreamId};
+use crate::target::Target;
+use crate::timer::Timer;
+
+/// Larger than a socket buffer grows on loopback in a turn, small enough for the second cache.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Sockets to a turn. A publication waits for the end of the turn that let it go out.
+const EVENTS_MAX: usize = 1024;
+
+/// At about 10 us to read a socket of a flood, an urgent one waits less than 100 us.
+const URGENT_EVERY: usize = 8;
+
+/// A stream that has not moved for so long has lost what is under way: on loopback 2 s are a
+/// thousand times what a busy server takes.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A turn that comes so late means that this program stood still, not that it had much to do.
+const STANDSTILL: Duration = Duration::from_millis(250);
+
+/// How often [`PATIENCE`] is looked at.
+const TICK: Duration = Duration::from_millis(50);
+
+/// No delivery for so long ends the run.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes that one connection may have queued before the server counts as not reading.
+const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+const TIMER: Token = Token(usize::MAX - 2);
+const URGENT: Token = Token(usize::MAX - 3);
+
+/// All sockets of a run, and the thread's loop over them.
+#[derive(Debug)]
+pub(crate) struct Driver<'a> {
+    plan: &'a Plan,
+    target: &'a Target,
+    payload_bytes: usize,
+    clock: Clock,
+    interrupted: &'a AtomicBool,
+    readiness: Readiness,
+    connections: Vec<Connection>,
+    ledger: Ledger,
+    pace: Pace,
+    buffer: Box<[u8]>,
+    /// What one publication's message is put together in.
+    message: Vec<u8>,
+    /// Members whose connection has something to write.
+    listed: Vec<MemberId>,
+    opened: u32,
+    progress_ns: u64,
+    next_tick_ns: u64,
+    /// How long this program did not run though it wanted to, in pauses worth mentioning.
+    stood_still_ns: u64,
+    received: u32,
+    reads: u64,
+    errors: ServerErrors,
+    disconnects: Disconnects,
+    /// A refused handshake whose body is still awaited, and until when.
+    refusal: Option<(Failure, u64)>,
+}
+
+/// Connections that the server ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disconnects {
+    pub(crate) count: u64,
+    /// What the first of them said, or how it broke.
+    pub(crate) first_reason: Option<String>,
+}
+
+/// The readiness sets.
+#[derive(Debug)]
+struct Readiness {
+    poll: Poll,
+    events: Events,
+    urgent: Option<(Poll, Events)>,
+    timer: Timer,
+}
+
+impl Readiness {
+    fn new(has_urgent: bool) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let urgent = if has_urgent {
+            let urgent = Poll::new()?;
+            // A readiness set can itself be waited for.
+            let fd = urgent.as_raw_fd();
+            poll.registry()
+                .register(&mut SourceFd(&fd), URGENT, Interest::READABLE)?;
+            Some((urgent, Events::with_capacity(EVENTS_MAX)))
+        } else {
+            None
+        };
+        let timer = Timer::new(poll.registry(), TIMER)?;
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(EVENTS_MAX),
+            urgent,
+            timer,
+        })
+    }
+}
+
+impl<'a> Driver<'a> {
+    /// A driver without sockets.
+    pub(crate) fn new(
+        plan: &'a Plan,
+        target: &'a Target,
+        payload_bytes: usize,
+        clock: Clock,
+        interrupted: &'a AtomicBool,
+    ) -> Result<Self, Failure> {
+        let has_urgent = plan.groups.iter().any(|group| group.urgent);
+        Ok(Self {
+            plan,
+            target,
+            payload_bytes,
+            clock,
+            interrupted,
+            readiness: Readiness::new(has_urgent).map_err(Failure::System)?,
+            connections: Vec::with_capacity(plan.connections() as usize),
+            ledger: Ledger::new(plan),
+            pace: Pace::new(plan),
+            buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            message: Vec::new(),
+            listed: Vec::new(),
+            opened: 0,
+            progress_ns: 0,
+            next_tick_ns: 0,
+            stood_still_ns: 0,
+            received: 0,
+            reads: 0,
+            errors: ServerErrors::default(),
+            disconnects: Disconnects::default(),
+            refusal: None,
+        })
+    }
+
+    /// How long this program stood still while publications were under way, in pauses worth
+    /// mentioning.
+    pub(crate) fn stood_still(&self) -> Duration {
+        Duration::from_nanos(self.stood_still_ns)
+    }
+
+    /// The book of what was published and delivered.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The same, to say what is to be timed.
+    pub(crate) fn ledger_mut(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    /// Successful reads so far, of all sockets.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads
+    }
+
+    /// What the server complained about.
+    pub(crate) fn errors(&self) -> &ServerErrors {
+        &self.errors
+    }
+
+    /// Whom the server closed.
+    pub(crate) fn disconnects(&self) -> &Disconnects {
+        &self.disconnects
+    }
+
+    /// Whether the run was asked to end.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// A group begins to publish.
+    pub(crate) fn start(&mut self, group: usize) {
+        let now_ns = self.clock.now_ns();
+        self.progress_ns = now_ns;
+        self.pace.start(group, now_ns);
+    }
+
+    /// Runs until a moment, or until Ctrl-C.
+    pub(crate) fn run_until(&mut self, end_ns: u64) -> Result<(), Failure> {
+        let mut delivered = self.ledger.deliveries();
+        while !self.is_interrupted() {
+            let now_ns = self.clock.now_ns();
+            if now_ns >= end_ns {
+                break;
+            }
+            self.turn(Duration::from_nanos(end_ns - now_ns).min(TICK))?;
+            self.check_alive()?;
+            // Idle is not silent: an open loop may publish once a minute.
+            if self.ledger.deliveries() != delivered || self.ledger.under_way() == 0 {
+                delivered = self.ledger.deliveries();
+                self.progress_ns = self.clock.now_ns();
+            }
+            self.check_silence()?;
+        }
+        Ok(())
+    }
+
+    /// Publishes nothing more, and runs until what is under way has arrived or is given up.
+    ///
+    /// `patience` bounds it all: a server that is behind may need longer than the run took.
+    pub(crate) fn drain(&mut self, patience: Duration) -> Result<(), Failure> {
+        self.pace.stop();
+        let end_ns = self.clock.now_ns() + to_ns(patience);
+        while self.ledger.under_way() > 0 && self.clock.now_ns() < end_ns {
+            self.turn(TICK)?;
+            self.check_alive()?;
+        }
+        Ok(())
+    }
+
+    /// One turn of the loop, waiting no longer than `wait`.
+    fn turn(&mut self, wait: Duration) -> Result<(), Failure> {
+        if let Some(due_ns) = self.pace.next_due_ns() {
+            let now_ns = self.clock.now_ns();
+            self.readiness
+                .timer
+                .arm(due_ns, now_ns)
+                .map_err(Failure::System)?;
+        }
+        let mut events = std::mem::replace(&mut self.readiness.events, Events::with_capacity(0));
+        let waited = self.readiness.poll.poll(&mut events, Some(wait));
+        ignore_interruption(waited)?;
+        let interleaved = self.readiness.urgent.is_some() || self.pace.is_open();
+        for (handled, event) in events.iter().enumerate() {
+            if interleaved && handled % URGENT_EVERY == 0 {
+                self.urgent_turn()?;
+            }
+            self.handle(event)?;
+        }
+        self.readiness.events = events;
+        self.urgent_turn()?;
+        self.tick();
+        self.publish_credits();
+        self.flush()
+    }
+
+    /// Reads the urgent sockets, and publishes what is due.
+    fn urgent_turn(&mut self) -> Result<(), Failure> {
+        if let Some((mut poll, mut events)) = self.readiness.urgent.take() {
+            let waited = poll.poll(&mut events, Some(Duration::ZERO));
+            let handled = events.iter().try_for_each(|event| self.handle(event));
+            self.readiness.urgent = Some((poll, events));
+            ignore_interruption(waited)?;
+            handled?;
+        }
+        self.publish_due()
+    }
+
+    fn handle(&mut self, event: &Event) -> Result<(), Failure> {
+        // The timer and the urgent set only had to end the wait.
+        let Some(connection) = self.connections.get(event.token().0) else {
+            return Ok(());
+        };
+        let index = u32::try_from(event.token().0).expect("connections are numbered in 32 bits");
+        let member = MemberId(index);
+        match connection.state {
+            State::Closed => return Ok(()),
+            State::Connecting => return self.handle_connected(member),
+            State::Handshaking { .. } | State::Open(_) => {}
+        }
+        if event.is_writable() && connection.pending_bytes() > 0 {
+            self.list(member);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.read(member)?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, member: MemberId) -> Result<(), Failure> {
+        loop {
+            let connection = &mut self.connections[member.index()];
+            match connection.read(&mut self.buffer) {
+                ReadOutcome::Bytes(bytes) => {
+                    self.reads += 1;
+                    self.receive(member, bytes)?;
+                    if bytes < self.buffer.len() {
+                        return Ok(());
+                    }
+                }
+                ReadOutcome::Ended(error) => return self.handle_end(member, &error),
+                ReadOutcome::Nothing => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes the first `bytes` of the read buffer, which this member's connection received.
+    #[inline]
+    fn receive(&mut self, member: MemberId, bytes: usize) -> Result<(), Failure> {
+        let connection = &mut self.connections[member.index()];
+        let State::Open(inbox) = &mut connection.state else {
+            return self.receive_response(member, bytes);
+        };
+        let mut incoming = Incoming::new(
+            member,
+            self.clock.now_ns(),
+            &mut self.ledger,
+            &mut self.errors,
+        );
+        let received = inbox.receive(&mut self.buffer[..bytes], &mut incoming);
+        let Incoming {
+            pongs,
+            closed,
+            probed,
+            ..
+        } = incoming;
+        if probed && !connection.has_received {
+            connection.has_received = true;
+            self.received += 1;
+            self.progress_ns = self.clock.now_ns();
+        }
+        if let Some(pongs) = pongs {
+            pongs
+                .iter()
+                .for_each(|payload| connection.push(OpCode::Pong, payload));
+            self.list(member);
+        }
+        match (received, closed) {
+            (Err(error), _) => self.disconnect(member, format!("it sent a {error}")),
+            (_, Some(reason)) => self.disconnect(member, reason),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The server ended a connection that was open.
+    fn disconnect(&mut self, member: MemberId, reason: String) {
+        let connection = &mut self.connections[member.index()];
+        connection.state = State::Closed;
+        connection.shut_down();
+        self.disconnects.count += 1;
+        self.disconnects.first_reason.get_or_insert(reason);
+        for stream in self.ledger.disconnect(member, self.clock.now_ns()) {
+            self.pace.retire(stream);
+        }
+    }
+
+    /// Gives up, now and then, what will not arrive.
+    fn tick(&mut self) {
+        let now_ns = self.clock.now_ns();
+        if now_ns < self.next_tick_ns {
+            return;
+        }
+        // A pause of the machine, or of this program, is no fault of the server: what came meanwhile
+        // has not been read yet.
+        let late_ns = now_ns - self.next_tick_ns;
+        if late_ns > to_ns(STANDSTILL) && self.ledger.under_way() > 0 {
+            self.stood_still_ns += late_ns;
+            self.ledger.excuse(late_ns);
+            self.progress_ns += late_ns;
+        }
+        self.next_tick_ns = now_ns + to_ns(TICK);
+        self.ledger.give_up(now_ns, to_ns(PATIENCE));
+    }
+
+    /// Publishes what the clock asks for, at once.
+    fn publish_due(&mut self) -> Result<(), Failure> {
+        if !self.pace.is_open() {
+            return Ok(());
+        }
+        let now_ns = self.clock.now_ns();
+        let mut published = false;
+        while let Some((stream, due_ns)) = self.pace.take_due(now_ns) {
+            self.publish(stream, due_ns, now_ns);
+            published = true;
+        }
+        if published { self.flush() } else { Ok(()) }
+    }
+
+    /// Publishes what the ends of publications allow.
+    fn publish_credits(&mut self) {
+        while let Some(stream) = self.ledger.take_ended() {
+            self.pace.credit(stream);
+        }
+        while let Some(stream) = self.pace.take_credit() {
+            let now_ns = self.clock.now_ns();
+            self.publish(stream, now_ns, now_ns);
+        }
+    }
+
+    fn publish(&mut self, stream: StreamId, due_ns: u64, now_ns: u64) {
+        let number = self.ledger.publish(stream, now_ns);
+        let member = self.plan.streams[stream.index()].member;
+        self.send(
+            member,
+            Stamp {
+                stream,
+                number,
+                due_ns,
+            },
+        );
+    }
+
+    /// Queues a publication of `stamp` in the member's room.
+    fn send(&mut self, member: MemberId, stamp: Stamp) {
+        let room = &self.plan.rooms[self.ledger.room_of(member).index()];
+        self.message.clear();
+        self.message.extend_from_slice(b"msg {\"to\":\"");
+        self.message.extend_from_slice(room.name.as_bytes());
+        self.message.extend_from_slice(b"\",\"msg\":");
+        stamp.write(self.payload_bytes, &mut self.message);
+        self.message.push(b'}');
+        self.connections[member.index()].push(OpCode::Text, &self.message);
+        self.list(member);
+    }
+
+    /// Puts a connection on the list of those to write to.
+    fn list(&mut self, member: MemberId) {
+        let connection = &mut self.connections[member.index()];
+        if !std::mem::replace(&mut connection.is_listed, true) {
+            self.listed.push(member);
+        }
+    }
+
+    /// Writes to every connection on the list.
+    fn flush(&mut self) -> Result<(), Failure> {
+        let mut listed = std::mem::take(&mut self.listed);
+        for member in listed.drain(..) {
+            let connection = &mut self.connections[member.index()];
+            connection.is_listed = false;
+            if matches!(connection.state, State::Closed) {
+                continue;
+            }
+            if let Err(error) = connection.flush() {
+                self.handle_end(member, &error)?;
+                continue;
+            }
+            let pending_bytes = connection.pending_bytes();
+            if pending_bytes > PENDING_BYTES_MAX {
+                return Err(Failure::NotReading { pending_bytes });
+            }
+        }
+        self.listed = listed;
+        Ok(())
+    }
+
+    /// A connection broke or ended without a close frame.
+    fn handle_end(&mut self, member: MemberId, error: &io::Error) -> Result<(), Failure> {
+        if let State::Open(_) = self.connections[member.index()].state {
+            let reason = match error.kind() {
+                ErrorKind::UnexpectedEof => "it ended without a close frame".to_owned(),
+                _ => error.to_string(),
+            };
+            self.disconnect(member, reason);
+            return Ok(());
+        }
+        Err(self.end_of_handshake(member, error))
+    }
+
+    fn check_alive(&self) -> Result<(), Failure> {
+        if self.disconnects.count < self.connections.len() as u64 {
+            return Ok(());
+        }
+        let reason = self.disconnects.first_reason.clone().unwrap_or_default();
+        Err(Failure::ClosedAll {
+            connections: self.disconnects.count,
+            reason,
+        })
+    }
+
+    fn check_silence(&self) -> Result<(), Failure> {
+        if self.clock.now_ns() < self.progress_ns + to_ns(SILENCE_MAX) {
+            return Ok(());
+        }
+        let (received, members) = (u64::from(self.received), self.connections.len() as u64);
+        Err(Failure::NoDeliveries { received, members })
+    }
+}
+
+fn ignore_interruption(waited: io::Result<()>) -> Result<(), Failure> {
+    match waited {
+        Err(error) if error.kind() != ErrorKind::Interrupted => Err(Failure::System(error)),
+        _ => Ok(()),
+    }
+}

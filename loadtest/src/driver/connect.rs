@@ -1,0 +1,255 @@
+//! The beginning of a run: sockets, handshakes, joins, and the proof that all are members.
+
+use std::io;
+use std::time::Duration;
+
+use mio::{Interest, Token};
+use proto::OpCode;
+
+use super::messages::PROBES;
+use super::{Driver, SILENCE_MAX, TICK};
+use crate::clock::to_ns;
+use crate::connection::{Connection, State};
+use crate::failure::Failure;
+use crate::handshake::{self, Response};
+use crate::inbox::Inbox;
+use crate::payload::Stamp;
+use crate::plan::MemberId;
+
+/// Connections that may be under way at a time: below the 511 or so that servers let wait to be
+/// accepted, so that a full queue does not cost a retransmission of a second.
+const CONNECTING_MAX: u32 = 128;
+
+/// A room of which not everybody received its probe is probed again after this: the probe may have
+/// been there before a join.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long the rest of a refusal's body is awaited.
+const BODY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What connecting took.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Connected {
+    pub(crate) connections: u32,
+    pub(crate) elapsed: Duration,
+}
+
+impl Driver<'_> {
+    /// Opens all connections and lets each join its room, unless Ctrl-C comes first.
+    ///
+    /// # Errors
+    ///
+    /// The first connection that does not open ends the run: nothing is tried again in silence.
+    pub(crate) fn connect_all(&mut self) -> Result<Connected, Failure> {
+        let started_ns = self.clock.now_ns();
+        self.progress_ns = started_ns;
+        let connections = self.plan.connections();
+        while self.opened < connections && !self.is_interrupted() {
+            while self.connecting() < CONNECTING_MAX
+                && self.connecting() + self.opened < connections
+            {
+                self.connect()?;
+            }
+            self.turn(TICK)?;
+            self.check_opening()?;
+        }
+        let elapsed = Duration::from_nanos(self.clock.now_ns() - started_ns);
+        Ok(Connected {
+            connections: self.opened,
+            elapsed,
+        })
+    }
+
+    /// Publishes once in every room and waits until all members have it; returns how many have.
+    ///
+    /// With `again`, rooms are probed until that is so; without, what does not arrive is not there.
+    pub(crate) fn probe_members(&mut self, again: bool) -> Result<u32, Failure> {
+        self.progress_ns = self.clock.now_ns();
+        let mut probe_ns = self.progress_ns;
+        let mut first = true;
+        while self.received < self.opened && !self.is_interrupted() {
+            let now_ns = self.clock.now_ns();
+            if now_ns >= probe_ns && (first || again) {
+                self.probe_rooms()?;
+                probe_ns = now_ns + to_ns(PROBE_INTERVAL);
+                first = false;
+            }
+            self.turn(TICK)?;
+            self.check_joined()?;
+            if !again && self.received > 0 && self.check_silence().is_err() {
+                break;
+            }
+            self.check_silence()?;
+        }
+        Ok(self.received)
+    }
+
+    /// A socket that was connecting is ready, or failed.
+    pub(super) fn handle_connected(&mut self, member: MemberId) -> Result<(), Failure> {
+        let connection = &mut self.connections[member.index()];
+        match connection.is_connected() {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error) => return Err(self.unreachable(error)),
+        }
+        let key = proto::handshake::request_key(fastrand::u128(..).to_ne_bytes());
+        connection.push_bytes(&handshake::request(self.target, &key));
+        connection.state = State::Handshaking {
+            key,
+            response: Vec::new(),
+        };
+        self.list(member);
+        Ok(())
+    }
+
+    /// Takes the first `bytes` of the read buffer, which are of an answer to a handshake.
+    #[cold]
+    pub(super) fn receive_response(
+        &mut self,
+        member: MemberId,
+        bytes: usize,
+    ) -> Result<(), Failure> {
+        let connection = &mut self.connections[member.index()];
+        let State::Handshaking { key, response } = &mut connection.state else {
+            return Ok(());
+        };
+        response.extend_from_slice(&self.buffer[..bytes]);
+        match handshake::read(response, key, self.target.address) {
+            Response::Accepted { head_bytes } => {
+                let rest = response.split_off(head_bytes);
+                connection.state = State::Open(Inbox::new());
+                self.opened += 1;
+                self.progress_ns = self.clock.now_ns();
+                self.join(member);
+                // A head has at most 16 KiB, so what follows it was in the buffer too.
+                self.buffer[..rest.len()].copy_from_slice(&rest);
+                if rest.is_empty() {
+                    Ok(())
+                } else {
+                    self.receive(member, rest.len())
+                }
+            }
+            Response::Incomplete => Ok(()),
+            Response::Refused {
+                failure,
+                complete: true,
+            } => Err(failure),
+            Response::Refused {
+                failure,
+                complete: false,
+            } => {
+                let until_ns = self.clock.now_ns() + to_ns(BODY_PATIENCE);
+                self.refusal = Some((failure, until_ns));
+                Ok(())
+            }
+        }
+    }
+
+    /// Why the server ended a connection that was not open yet.
+    pub(super) fn end_of_handshake(&mut self, member: MemberId, error: &io::Error) -> Failure {
+        if let Some((failure, _)) = self.refusal.take() {
+            return failure;
+        }
+        let error = io::Error::new(error.kind(), error.to_string());
+        match self.connections[member.index()].state {
+            State::Handshaking { .. } => Failure::HandshakeMalformed {
+                address: self.target.address,
+                reason: format!("it ended the connection: {error}"),
+            },
+            _ => self.unreachable(error),
+        }
+    }
+
+    fn connecting(&self) -> u32 {
+        let begun = u32::try_from(self.connections.len()).unwrap_or(u32::MAX);
+        begun - self.opened
+    }
+
+    fn connect(&mut self) -> Result<(), Failure> {
+        let index = self.connections.len();
+        let member = MemberId(self.opened + self.connecting());
+        let opened = Connection::open(self.target, member.0);
+        let mut connection = opened.map_err(|error| self.unreachable(error))?;
+        let room = self.ledger.room_of(member);
+        let group = &self.plan.groups[self.plan.rooms[room.index()].group];
+        let poll = match &self.readiness.urgent {
+            Some((urgent, _)) if group.urgent => urgent,
+            _ => &self.readiness.poll,
+        };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered = poll
+            .registry()
+            .register(connection.source(), Token(index), interest);
+        registered.map_err(Failure::System)?;
+        self.connections.push(connection);
+        Ok(())
+    }
+
+    fn join(&mut self, member: MemberId) {
+        let room = &self.plan.rooms[self.ledger.room_of(member).index()];
+        let message = format!("join {{\"name\":\"{}\"}}", room.name);
+        self.connections[member.index()].push(OpCode::Text, message.as_bytes());
+        self.list(member);
+    }
+
+    /// Publishes a probe in every room where somebody has not received one.
+    fn probe_rooms(&mut self) -> Result<(), Failure> {
+        for (number, room) in (0..).zip(&self.plan.rooms) {
+            let mut members = room.members.clone();
+            if members.all(|member| self.connections[member as usize].has_received) {
+                continue;
+            }
+            self.send(
+                MemberId(room.members.start),
+                Stamp {
+                    stream: PROBES,
+                    number,
+                    due_ns: 0,
+                },
+            );
+        }
+        self.flush()
+    }
+
+    fn unreachable(&self, error: io::Error) -> Failure {
+        let (address, opened) = (self.target.address, u64::from(self.opened));
+        Failure::Unreachable {
+            address,
+            opened,
+            error,
+        }
+    }
+
+    fn check_opening(&mut self) -> Result<(), Failure> {
+        self.check_joined()?;
+        let now_ns = self.clock.now_ns();
+        if self
+            .refusal
+            .as_ref()
+            .is_some_and(|(_, until_ns)| now_ns >= *until_ns)
+        {
+            let (failure, _) = self.refusal.take().expect("looked at in the line above");
+            return Err(failure);
+        }
+        if now_ns < self.progress_ns + to_ns(SILENCE_MAX) {
+            return Ok(());
+        }
+        let (opened, connections) = (u64::from(self.opened), u64::from(self.plan.connections()));
+        Err(Failure::ConnectStalled {
+            opened,
+            connections,
+            address: self.target.address,
+        })
+    }
+
+    /// Nobody may be closed or complained about before the run begins.
+    fn check_joined(&self) -> Result<(), Failure> {
+        if let Some(reason) = self.disconnects.first_reason.clone() {
+            return Err(Failure::Closed { reason });
+        }
+        match self.errors.first_text.clone() {
+            Some(text) => Err(Failure::ServerError { text }),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What one connection receives: bytes to messages, of which only the beginning is kept.
+//!
+//! A text message that arrived in one piece, which is nearly every one, is handed on from the read
+//! buffer. Only what was cut, by a read or by fragments, is put together, up to
+//! [`MESSAGE_KEPT_MAX`] bytes.
+
+use proto::{DecodeError, FrameDecoder, FramePart, OpCode, Role};
+
+/// How much of a message anybody looks at: a stamp, or the beginning of an error's text.
+const MESSAGE_KEPT_MAX: usize = 256;
+
+/// What takes the messages.
+pub(crate) trait Recipient {
+    /// A text or binary message, or its first [`MESSAGE_KEPT_MAX`] bytes or more.
+    fn message(&mut self, start: &[u8]);
+    /// A ping, which wants its bytes back.
+    fn ping(&mut self, payload: &[u8]);
+    /// The server's goodbye.
+    fn close(&mut self, payload: &[u8]);
+}
+
+/// The receiving half of one connection.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    decoder: FrameDecoder,
+    /// Whether the decoder stands between two frames.
+    between_frames: bool,
+    /// The start of a message that is not all there.
+    message: Vec<u8>,
+    /// A control frame that is not all there; it may stand between fragments of a message.
+    control: Vec<u8>,
+}
+
+impl Inbox {
+    /// At the beginning of the stream.
+    pub(crate) fn new() -> Self {
+        let decoder = FrameDecoder::new(Role::Client);
+        Self {
+            decoder,
+            between_frames: true,
+            message: Vec::new(),
+            control: Vec::new(),
+        }
+    }
+
+    /// Takes all bytes of one read.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`]; the connection cannot go on.
+    #[inline]
+    pub(crate) fn receive(
+        &mut self,
+        bytes: &mut [u8],
+        recipient: &mut impl Recipient,
+    ) -> Result<(), DecodeError> {
+        let mut position = 0;
+        while position < bytes.len() {
+            if self.between_frames
+                && let Some(text) = short_text(&bytes[position..])
+            {
+                recipient.message(text);
+                position += SHORT_HEADER_BYTES + text.len();
+                continue;
+            }
+            let (part, consumed) = self.decoder.decode(&mut bytes[position..])?;
+            position += consumed;
+            self.between_frames = part.as_ref().is_some_and(|part| part.last);
+            let Some(part) = part else { continue };
+            if part.first && part.last && part.header.fin && part.header.opcode == OpCode::Text {
+                recipient.message(part.payload);
+            } else {
+                Self::receive_part(&mut self.message, &mut self.control, &part, recipient);
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn receive_part(
+        message: &mut Vec<u8>,
+        control: &mut Vec<u8>,
+        part: &FramePart<'_>,
+        recipient: &mut impl Recipient,
+    ) {
+        let opcode = part.header.opcode;
+        if !opcode.is_control() {
+            let kept = part.payload.len().min(MESSAGE_KEPT_MAX - message.len());
+            message.extend_from_slice(&part.payload[..kept]);
+            if part.last && part.header.fin {
+                recipient.message(message);
+                message.clear();
+            }
+            return;
+        }
+        // The decoder refuses control frames of over 125 bytes.
+        control.extend_from_slice(part.payload);
+        if part.last {
+            match opcode {
+                OpCode::Close => recipient.close(control),
+                OpCode::Ping => recipient.ping(control),
+                _ => {}
+            }
+            control.clear();
+        }
+    }
+}
+
+/// A header without an extended length.
+const SHORT_HEADER_BYTES: usize = 2;
+
+/// The text of the frame in front, if it is whole and of the shortest form, as nearly all are here.
+///
+/// It saves most of the decoder's 17 ns, which were a third of a delivery.
+#[inline]
+fn short_text(bytes: &[u8]) -> Option<&[u8]> {
+    const WHOLE_TEXT: u8 = 0x81;
+    let [WHOLE_TEXT, len @ 0..=125, rest @ ..] = bytes else {
+        return None;
+    };
+    rest.get(..usize::from(*len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was received, as a transcript.
+    #[derive(Default)]
+    struct Transcript(Vec<String>);
+
+    impl Recipient for Transcript {
+        fn message(&mut self, start: &[u8]) {
+            self.0
+                .push(format!("message {}", String::from_utf8_lossy(start)));
+        }
+
+        fn ping(&mut self, payload: &[u8]) {
+            self.0
+                .push(format!("ping {}", String::from_utf8_lossy(payload)));
+        }
+
+        fn close(&mut self, payload: &[u8]) {
+            self.0.push(format!("close {}", payload.len()));
+        }
+    }
+
+    #[test]
+    fn the_same_is_received_at_any_cut() {
+        let bytes =
+            b"\x81\x03one\x89\x01p\x01\x02tw\x89\x00\x80\x01o\x8A\x00\x81\x05three\x88\x02\x03\xE8";
+        for read_bytes in 1..=bytes.len() {
+            let (mut inbox, mut transcript) = (Inbox::new(), Transcript::default());
+            for read in bytes.chunks(read_bytes) {
+                inbox.receive(&mut read.to_vec(), &mut transcript).unwrap();
+            }
+            let expected = [
+                "message one",
+                "ping p",
+                "ping ",
+                "message two",
+                "message three",
+                "close 2",
+            ];
+            assert_eq!(transcript.0, expected, "{read_bytes} bytes to a read");
+        }
+    }
+
+    #[test]
+    fn a_long_cut_message_is_kept_in_part() {
+        let frame = proto::frame::encode(OpCode::Text, &[b'x'; 70_000]);
+        let (mut inbox, mut transcript) = (Inbox::new(), Transcript::default());
+        for read in frame.chunks(1000) {
+            inbox.receive(&mut read.to_vec(), &mut transcript).unwrap();
+        }
+        assert_eq!(
+            transcript.0,
+            [format!("message {}", "x".repeat(MESSAGE_KEPT_MAX))]
+        );
+    }
+}

@@ -1,0 +1,39 @@
+//! What this process asks of the operating system before it begins: open files, and a CPU.
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use crate::failure::Failure;
+
+/// Files besides the sockets: standard streams, readiness sets, a timer, the server's figures.
+const OTHER_FILES: u64 = 32;
+
+/// Raises the limit of open files as far as it goes, and checks that the connections fit.
+pub(crate) fn raise_file_limit(connections: u64) -> Result<(), Failure> {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit).map_err(|error| Failure::System(error.into()))?;
+    }
+    let needed = connections + OTHER_FILES;
+    let allowed = limit.maximum.unwrap_or(u64::MAX);
+    if needed > allowed {
+        return Err(Failure::FileLimit {
+            connections,
+            needed,
+            allowed,
+        });
+    }
+    Ok(())
+}
+
+/// Keeps this thread on one CPU.
+pub(crate) fn pin(cpu: usize) -> Result<(), Failure> {
+    let refused = |error| Failure::Pin { cpu, error };
+    if cpu >= CpuSet::MAX_CPU {
+        return Err(refused(rustix::io::Errno::INVAL.into()));
+    }
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu);
+    sched_setaffinity(None, &cpus).map_err(|error| refused(error.into()))
+}

@@ -1,0 +1,268 @@
+//! When each publisher publishes next.
+//!
+//! In a closed loop a publisher has as many credits as its window; publishing takes one, the end of
+//! a publication gives it back. In an open loop publications are due at fixed times, whatever became
+//! of the earlier ones, and the publishers take turns.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::clock::to_ns;
+use crate::plan::{Plan, StreamId};
+use crate::scenario::Pacing;
+
+/// All publishers of a run.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    groups: Vec<PacedGroup>,
+    publishers: Vec<PacedPublisher>,
+    /// The publisher of each stream.
+    publisher_of: Vec<usize>,
+    /// Publishers with credits, each once.
+    ready: VecDeque<usize>,
+}
+
+#[derive(Debug)]
+struct PacedGroup {
+    publishers: Range<usize>,
+    publishing: bool,
+    /// None in a closed loop.
+    open: Option<OpenLoop>,
+}
+
+#[derive(Debug)]
+struct OpenLoop {
+    interval_ns: u64,
+    next_due_ns: u64,
+    /// Whose turn it is, counted from the group's first publisher.
+    turn: usize,
+}
+
+#[derive(Debug)]
+struct PacedPublisher {
+    group: usize,
+    streams: Vec<StreamId>,
+    turn: usize,
+    window: u32,
+    credits: u32,
+}
+
+impl Pace {
+    /// Publishers that do not publish yet.
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let groups = plan.groups.iter().map(|group| PacedGroup {
+            publishers: group.publishers.clone(),
+            publishing: false,
+            open: match group.pacing {
+                Pacing::Closed { .. } => None,
+                Pacing::Open { per_second } => Some(OpenLoop {
+                    interval_ns: to_ns(Duration::from_secs_f64(1.0 / per_second)),
+                    next_due_ns: 0,
+                    turn: 0,
+                }),
+            },
+        });
+        let publishers = plan.groups.iter().enumerate().flat_map(|(group, planned)| {
+            plan.publishers[planned.publishers.clone()]
+                .iter()
+                .map(move |publisher| {
+                    let (streams, window) = (publisher.streams.clone(), publisher.window);
+                    PacedPublisher {
+                        group,
+                        streams,
+                        turn: 0,
+                        window,
+                        credits: 0,
+                    }
+                })
+        });
+        Self {
+            groups: groups.collect(),
+            publishers: publishers.collect(),
+            publisher_of: plan.streams.iter().map(|stream| stream.publisher).collect(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// A group begins to publish.
+    pub(crate) fn start(&mut self, group: usize, now_ns: u64) {
+        let paced = &mut self.groups[group];
+        paced.publishing = true;
+        if let Some(open) = &mut paced.open {
+            open.next_due_ns = now_ns;
+            return;
+        }
+        for index in paced.publishers.clone() {
+            let publisher = &mut self.publishers[index];
+            publisher.credits = publisher.window;
+            self.ready.push_back(index);
+        }
+    }
+
+    /// Nobody publishes any more.
+    pub(crate) fn stop(&mut self) {
+        self.ready.clear();
+        for group in &mut self.groups {
+            group.publishing = false;
+        }
+        for publisher in &mut self.publishers {
+            publisher.credits = 0;
+        }
+    }
+
+    /// A publication of this stream ended.
+    pub(crate) fn credit(&mut self, stream: StreamId) {
+        let index = self.publisher_of[stream.index()];
+        let publisher = &mut self.publishers[index];
+        let group = &self.groups[publisher.group];
+        if !group.publishing || group.open.is_some() {
+            return;
+        }
+        publisher.credits += 1;
+        if publisher.credits == 1 {
+            self.ready.push_back(index);
+        }
+    }
+
+    /// The stream that a credit lets publish now, if there is one.
+    pub(crate) fn take_credit(&mut self) -> Option<StreamId> {
+        while let Some(index) = self.ready.pop_front() {
+            let publisher = &mut self.publishers[index];
+            let Some(stream) = publisher.next_stream() else {
+                continue;
+            };
+            publisher.credits -= 1;
+            if publisher.credits > 0 {
+                self.ready.push_back(index);
+            }
+            return Some(stream);
+        }
+        None
+    }
+
+    /// The stream whose turn it is in an open loop, and when that was due, if that is not after
+    /// `now_ns`.
+    pub(crate) fn take_due(&mut self, now_ns: u64) -> Option<(StreamId, u64)> {
+        let due = self.groups.iter_mut().filter(|group| group.publishing);
+        for group in due {
+            let Some(open) = group
+                .open
+                .as_mut()
+                .filter(|open| open.next_due_ns <= now_ns)
+            else {
+                continue;
+            };
+            let due_ns = open.next_due_ns;
+            for _ in 0..group.publishers.len() {
+                let index = group.publishers.start + open.turn;
+                open.turn = (open.turn + 1) % group.publishers.len();
+                if let Some(stream) = self.publishers[index].next_stream() {
+                    open.next_due_ns += open.interval_ns;
+                    return Some((stream, due_ns));
+                }
+            }
+            group.publishing = false;
+        }
+        None
+    }
+
+    /// When the next publication of an open loop is due.
+    pub(crate) fn next_due_ns(&self) -> Option<u64> {
+        let publishing = self.groups.iter().filter(|group| group.publishing);
+        publishing
+            .filter_map(|group| Some(group.open.as_ref()?.next_due_ns))
+            .min()
+    }
+
+    /// Whether any group publishes by the clock.
+    pub(crate) fn is_open(&self) -> bool {
+        self.groups
+            .iter()
+            .any(|group| group.publishing && group.open.is_some())
+    }
+
+    /// Nothing is published on this stream any more: its room or its connection is gone.
+    pub(crate) fn retire(&mut self, stream: StreamId) {
+        let publisher = &mut self.publishers[self.publisher_of[stream.index()]];
+        publisher.streams.retain(|other| *other != stream);
+        publisher.turn = 0;
+    }
+}
+
+impl PacedPublisher {
+    fn next_stream(&mut self) -> Option<StreamId> {
+        let stream = *self.streams.get(self.turn)?;
+        self.turn = (self.turn + 1) % self.streams.len();
+        Some(stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Group;
+
+    const NONE: [u32; 0] = [];
+
+    fn pace(rooms: u32, publishers: u32, pacing: Pacing) -> Pace {
+        let group = Group {
+            rooms,
+            members_per_room: 10,
+            publishers,
+            pacing,
+            urgent: false,
+        };
+        let mut pace = Pace::new(&Plan::new(&[group], 0));
+        pace.start(0, 1000);
+        pace
+    }
+
+    fn credits(pace: &mut Pace) -> Vec<u32> {
+        std::iter::from_fn(|| pace.take_credit())
+            .map(|stream| stream.0)
+            .collect()
+    }
+
+    #[test]
+    fn a_closed_loop_publishes_its_window_and_then_one_for_each_that_ends() {
+        let mut pace = pace(1, 2, Pacing::Closed { window: 5 });
+        assert_eq!(credits(&mut pace), [0, 1, 0, 1, 0]);
+        assert_eq!(credits(&mut pace), NONE);
+        pace.credit(StreamId(1));
+        pace.credit(StreamId(1));
+        assert_eq!(credits(&mut pace), [1, 1]);
+        pace.stop();
+        pace.credit(StreamId(0));
+        assert_eq!(credits(&mut pace), NONE);
+    }
+
+    #[test]
+    fn a_publisher_with_many_rooms_takes_them_in_turn() {
+        let mut pace = pace(3, 1, Pacing::Closed { window: 2 });
+        assert_eq!(credits(&mut pace), [0, 1]);
+        pace.credit(StreamId(0));
+        pace.credit(StreamId(1));
+        assert_eq!(credits(&mut pace), [2, 0]);
+        pace.retire(StreamId(1));
+        pace.credit(StreamId(2));
+        pace.credit(StreamId(0));
+        assert_eq!(credits(&mut pace), [0, 2]);
+    }
+
+    #[test]
+    fn an_open_loop_says_when_each_was_due_however_late_it_is_asked() {
+        let mut pace = pace(1, 2, Pacing::Open { per_second: 1e6 });
+        assert_eq!((pace.take_due(999), pace.next_due_ns()), (None, Some(1000)));
+        assert_eq!(pace.take_due(3500), Some((StreamId(0), 1000)));
+        assert_eq!(pace.take_due(3500), Some((StreamId(1), 2000)));
+        assert_eq!(pace.take_due(3500), Some((StreamId(0), 3000)));
+        assert_eq!(
+            (pace.take_due(3500), pace.next_due_ns()),
+            (None, Some(4000))
+        );
+        pace.retire(StreamId(0));
+        pace.retire(StreamId(1));
+        assert_eq!((pace.take_due(5000), pace.next_due_ns()), (None, None));
+    }
+}

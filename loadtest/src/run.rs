@@ -1,0 +1,184 @@
+//! The phases of a run, one function for each mode, and what is measured around them.
+
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use crate::cli::Setup;
+use crate::clock::{Clock, thread_cpu, to_ns};
+use crate::driver::{Connected, Driver};
+use crate::failure::Failure;
+use crate::limits;
+use crate::plan::Plan;
+use crate::process::ServerProcess;
+use crate::report::{Latency, Memory, Neighbour, Report};
+use crate::scenario::Mode;
+
+/// The least time that publications under way at the end are waited for.
+const DRAIN_MIN: Duration = Duration::from_secs(10);
+
+/// After Ctrl-C nobody wants to wait.
+const DRAIN_INTERRUPTED: Duration = Duration::from_secs(2);
+
+/// What was used and done in a time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Interval {
+    pub(crate) elapsed: Duration,
+    pub(crate) deliveries: u64,
+    pub(crate) publications: u64,
+    pub(crate) reads: u64,
+    pub(crate) driver_cpu: Duration,
+    pub(crate) server_cpu: Option<Duration>,
+}
+
+/// Does what the command line asked for.
+pub(crate) fn run(setup: &Setup, interrupted: &AtomicBool) -> Result<Report, Failure> {
+    if let Some(cpu) = setup.pin {
+        limits::pin(cpu)?;
+    }
+    limits::raise_file_limit(setup.scenario.connections())?;
+    setup.server.as_ref().map(ServerProcess::cpu).transpose()?;
+    let plan = Plan::new(&setup.scenario.groups, fastrand::u32(..));
+    Run::new(setup, &plan, interrupted)?
+        .run()
+        .map_err(|failure| {
+            // Whatever broke, a server that is not there any more is the better explanation.
+            match setup.server.as_ref().map(ServerProcess::cpu) {
+                Some(Err(gone)) => gone,
+                _ => failure,
+            }
+        })
+}
+
+struct Run<'a> {
+    setup: &'a Setup,
+    clock: Clock,
+    driver: Driver<'a>,
+    report: Report,
+}
+
+impl<'a> Run<'a> {
+    fn new(setup: &'a Setup, plan: &'a Plan, interrupted: &'a AtomicBool) -> Result<Self, Failure> {
+        let clock = Clock::start();
+        let payload_bytes = setup.scenario.payload_bytes;
+        let driver = Driver::new(plan, &setup.target, payload_bytes, clock, interrupted)?;
+        Ok(Self {
+            setup,
+            clock,
+            driver,
+            report: Report::new(setup),
+        })
+    }
+
+    fn run(mut self) -> Result<Report, Failure> {
+        let mut memory = Memory {
+            before: self.pss_bytes(),
+            after: None,
+        };
+        let connected = self.driver.connect_all()?;
+        self.report.set_connected(connected);
+        match self.setup.scenario.mode {
+            Mode::FanOut => self.fan_out(&mut memory)?,
+            Mode::Idle => self.idle(&mut memory, connected)?,
+            Mode::Neighbour => self.neighbour(&mut memory)?,
+        }
+        self.report.server_pss_bytes = memory;
+        self.report.set_outcome(&self.driver);
+        Ok(self.report)
+    }
+
+    fn fan_out(&mut self, memory: &mut Memory) -> Result<(), Failure> {
+        self.driver.probe_members(true)?;
+        let interval = self.measure(&[0])?;
+        memory.after = self.pss_bytes();
+        self.drain()?;
+        let latency = Latency::of(&self.driver.ledger().tally(0).latency_ns);
+        self.report.set_interval(&interval, latency);
+        Ok(())
+    }
+
+    fn idle(&mut self, memory: &mut Memory, connected: Connected) -> Result<(), Failure> {
+        self.driver
+            .run_until(self.clock.now_ns() + to_ns(self.setup.scenario.settle))?;
+        memory.after = self.pss_bytes();
+        let received = self.driver.probe_members(false)?;
+        self.report.set_idle(memory, connected, received);
+        Ok(())
+    }
+
+    fn neighbour(&mut self, memory: &mut Memory) -> Result<(), Failure> {
+        self.driver.probe_members(true)?;
+        self.measure(&[0])?;
+        self.drain()?;
+        let alone = Latency::of(&self.driver.ledger().tally(0).latency_ns);
+        let interval = self.measure(&[0, 1])?;
+        memory.after = self.pss_bytes();
+        self.drain()?;
+        let flooded = Latency::of(&self.driver.ledger().tally(0).latency_ns);
+        let flood = Latency::of(&self.driver.ledger().tally(1).latency_ns);
+        self.report.set_interval(&interval, flood);
+        self.report.neighbour = Some(Neighbour { alone, flooded });
+        Ok(())
+    }
+
+    /// Lets groups publish, and measures after the warm-up.
+    fn measure(&mut self, groups: &[usize]) -> Result<Interval, Failure> {
+        groups.iter().for_each(|&group| self.driver.start(group));
+        self.driver
+            .run_until(self.clock.now_ns() + to_ns(self.setup.scenario.warmup))?;
+        let (start_ns, before) = self.sample()?;
+        self.driver.ledger_mut().forget_latencies();
+        self.driver.ledger_mut().time_only(start_ns..u64::MAX);
+        self.driver
+            .run_until(start_ns + to_ns(self.setup.scenario.measured))?;
+        let (end_ns, after) = self.sample()?;
+        // What is still under way is timed when it arrives; what is published later is not.
+        self.driver.ledger_mut().time_only(start_ns..end_ns);
+        Ok(Interval {
+            elapsed: Duration::from_nanos(end_ns - start_ns),
+            deliveries: after.deliveries - before.deliveries,
+            publications: after.publications - before.publications,
+            reads: after.reads - before.reads,
+            driver_cpu: after.driver_cpu.saturating_sub(before.driver_cpu),
+            server_cpu: after
+                .server_cpu
+                .zip(before.server_cpu)
+                .map(|(b, a)| b.saturating_sub(a)),
+        })
+    }
+
+    /// Everything that counts up, now.
+    fn sample(&self) -> Result<(u64, Interval), Failure> {
+        let server_cpu = self
+            .setup
+            .server
+            .as_ref()
+            .map(ServerProcess::cpu)
+            .transpose()?;
+        let ledger = self.driver.ledger();
+        let totals = Interval {
+            elapsed: Duration::ZERO,
+            deliveries: ledger.deliveries(),
+            publications: ledger.publications(),
+            reads: self.driver.reads(),
+            driver_cpu: thread_cpu(),
+            server_cpu,
+        };
+        Ok((self.clock.now_ns(), totals))
+    }
+
+    fn drain(&mut self) -> Result<(), Failure> {
+        let patience = if self.driver.is_interrupted() {
+            DRAIN_INTERRUPTED
+        } else {
+            self.setup.scenario.measured.max(DRAIN_MIN)
+        };
+        self.driver.drain(patience)
+    }
+
+    fn pss_bytes(&self) -> Option<u64> {
+        self.setup
+            .server
+            .as_ref()
+            .and_then(ServerProcess::pss_bytes)
+    }
+}

@@ -1,0 +1,87 @@
+//! What to load the server with, as the command line asked for it.
+
+use std::time::Duration;
+
+/// A whole run.
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    /// What is done and reported.
+    pub(crate) mode: Mode,
+    /// The rooms. With [`Mode::Neighbour`] the small room is the first, the flooded one the second.
+    pub(crate) groups: Vec<Group>,
+    /// The length of a publication's JSON.
+    pub(crate) payload_bytes: usize,
+    /// How long deliveries are counted.
+    pub(crate) measured: Duration,
+    /// How long publications go out before they are counted.
+    pub(crate) warmup: Duration,
+    /// How long an idle server is left alone before its memory is measured.
+    pub(crate) settle: Duration,
+}
+
+impl Scenario {
+    /// How many sockets all this takes.
+    pub(crate) fn connections(&self) -> u64 {
+        self.groups.iter().map(Group::connections).sum()
+    }
+}
+
+/// The kinds of run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Publications to rooms: how many deliveries, how late, at what cost.
+    FanOut,
+    /// Connections that only wait: what one costs in memory.
+    Idle,
+    /// A small quiet room beside a flooded one: what the flood does to its latency.
+    Neighbour,
+}
+
+impl Mode {
+    /// As reports call it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::FanOut => "fan-out",
+            Self::Idle => "idle",
+            Self::Neighbour => "neighbour",
+        }
+    }
+}
+
+/// Rooms that are alike.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Group {
+    /// How many rooms.
+    pub(crate) rooms: u32,
+    /// How many connections are in each.
+    pub(crate) members_per_room: u32,
+    /// How many connections publish at a time, over all the rooms.
+    pub(crate) publishers: u32,
+    /// When publications go out.
+    pub(crate) pacing: Pacing,
+    /// Whether these sockets are read before others, so that a latency measured here does not
+    /// contain the time that this program takes to read the others.
+    pub(crate) urgent: bool,
+}
+
+impl Group {
+    /// How many sockets this takes.
+    pub(crate) fn connections(&self) -> u64 {
+        u64::from(self.rooms) * u64::from(self.members_per_room)
+    }
+}
+
+/// What makes the next publication go out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Pacing {
+    /// The end of an earlier one: `window` are under way at any time.
+    Closed {
+        /// Publications under way in all, spread evenly over the publishers.
+        window: u32,
+    },
+    /// The clock.
+    Open {
+        /// Publications a second in all; the publishers take turns.
+        per_second: f64,
+    },
+}

@@ -1,0 +1,165 @@
+//! Which publications of one stream are under way, and when each has reached its last member.
+//!
+//! A member *settles* a publication once: by receiving it, by receiving a later one first, or by
+//! being disconnected. The publication ends when all members have settled it, or when nothing of
+//! the stream moved for so long that it is given up. So a server that loses deliveries slows a
+//! closed loop down and does not stop it.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+/// The publications of one stream that are under way.
+#[derive(Debug, Default)]
+pub(crate) struct UnderWay {
+    /// How many were published: the next one's number.
+    published: u32,
+    /// For each number from `published - unsettled.len()` on, how many members have not settled
+    /// it. The first is never zero.
+    unsettled: VecDeque<u32>,
+    /// When the stream last moved: one was published while none was under way, or one was settled.
+    moved_ns: u64,
+}
+
+impl UnderWay {
+    /// The number of the next publication.
+    #[inline]
+    pub(crate) fn published(&self) -> u32 {
+        self.published
+    }
+
+    /// How many publications some member has not settled.
+    pub(crate) fn len(&self) -> usize {
+        self.unsettled
+            .iter()
+            .filter(|&&members| members > 0)
+            .count()
+    }
+
+    /// Begins a publication to `members`, at least one; returns its number.
+    pub(crate) fn publish(&mut self, members: u32, now_ns: u64) -> u32 {
+        debug_assert!(members > 0, "a publication to nobody would never end");
+        if self.unsettled.is_empty() {
+            self.moved_ns = now_ns;
+        }
+        self.unsettled.push_back(members);
+        self.published += 1;
+        self.published - 1
+    }
+
+    /// One member settles one publication; true if it was the last member.
+    ///
+    /// What has ended, or was given up, stays ended.
+    #[inline]
+    pub(crate) fn settle(&mut self, number: u32, now_ns: u64) -> bool {
+        let Some(members) = self.unsettled_by(number) else {
+            return false;
+        };
+        *members -= 1;
+        let ended = *members == 0;
+        self.moved_ns = now_ns;
+        if ended {
+            self.forget_ended();
+        }
+        ended
+    }
+
+    /// One member settles several; returns how many of them ended.
+    pub(crate) fn settle_all(&mut self, numbers: Range<u32>, now_ns: u64) -> u32 {
+        numbers
+            .map(|number| u32::from(self.settle(number, now_ns)))
+            .sum()
+    }
+
+    /// Does not count a time in which this program stood still.
+    pub(crate) fn excuse(&mut self, stood_still_ns: u64) {
+        self.moved_ns += stood_still_ns;
+    }
+
+    /// Ends everything under way if the stream has not moved for `patience_ns`; returns how many
+    /// publications that was.
+    pub(crate) fn give_up(&mut self, now_ns: u64, patience_ns: u64) -> u32 {
+        if self.unsettled.is_empty() || now_ns.saturating_sub(self.moved_ns) < patience_ns {
+            return 0;
+        }
+        let given_up = self.len();
+        self.unsettled.clear();
+        u32::try_from(given_up).unwrap_or(u32::MAX)
+    }
+
+    /// The count of a publication that is under way.
+    #[inline]
+    fn unsettled_by(&mut self, number: u32) -> Option<&mut u32> {
+        // What is older than the window is so far "behind" it that the index is out of range.
+        let back = self.published.wrapping_sub(number) as usize;
+        let index = self.unsettled.len().wrapping_sub(back);
+        self.unsettled
+            .get_mut(index)
+            .filter(|members| **members > 0)
+    }
+
+    fn forget_ended(&mut self) {
+        while self.unsettled.front() == Some(&0) {
+            self.unsettled.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_publication_is_under_way_until_its_last_member_has_it() {
+        let mut stream = UnderWay::default();
+        assert_eq!(stream.publish(3, 0), 0);
+        assert!(!stream.settle(0, 1));
+        assert!(!stream.settle(0, 2));
+        assert_eq!(stream.len(), 1);
+        assert!(stream.settle(0, 3));
+        assert_eq!(stream.len(), 0);
+        assert!(!stream.settle(0, 4), "it does not end twice");
+    }
+
+    #[test]
+    fn publications_may_end_in_any_order() {
+        let mut stream = UnderWay::default();
+        for number in 0..4 {
+            assert_eq!(stream.publish(1, 0), number);
+        }
+        assert!(stream.settle(2, 1));
+        assert!(stream.settle(0, 1));
+        assert_eq!(stream.len(), 2);
+        assert!(stream.settle(1, 1));
+        assert!(!stream.settle(2, 1));
+        assert!(stream.settle(3, 1));
+        assert_eq!((stream.len(), stream.publish(1, 2)), (0, 4));
+        assert!(!stream.settle(9, 2), "not published yet");
+    }
+
+    #[test]
+    fn what_a_member_missed_does_not_hold_the_window_back() {
+        let mut stream = UnderWay::default();
+        for _ in 0..3 {
+            stream.publish(2, 0);
+        }
+        assert_eq!(stream.settle_all(0..3, 1), 0);
+        assert_eq!(stream.settle_all(0..2, 2), 2);
+        assert_eq!(stream.len(), 1);
+    }
+
+    #[test]
+    fn a_stream_that_does_not_move_is_given_up() {
+        let mut stream = UnderWay::default();
+        assert_eq!(stream.give_up(100, 10), 0, "nothing is under way");
+        stream.publish(2, 100);
+        stream.publish(2, 105);
+        stream.settle(0, 108);
+        assert_eq!(stream.give_up(117, 10), 0, "it moved at 108");
+        stream.excuse(50);
+        assert_eq!(stream.give_up(167, 10), 0, "50 of these are excused");
+        assert_eq!(stream.give_up(168, 10), 2);
+        assert_eq!((stream.len(), stream.settle(0, 169)), (0, false));
+        assert_eq!(stream.publish(1, 200), 2);
+        assert!(stream.settle(2, 201));
+    }
+}

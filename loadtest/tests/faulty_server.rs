@@ -1,0 +1,463 @@
+//! The program against a server that drops, repeats and swaps deliveries on purpose: what was done
+//! is what is reported. And against no server, and servers that are none.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails as the test does"
+)]
+
+use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tungstenite::protocol::{CloseFrame, Role};
+use tungstenite::{Message, WebSocket};
+
+/// What is done to one delivery.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// The connection is closed with 4102 instead.
+    Close,
+    Drop,
+    None,
+    /// Delivered twice.
+    Repeat,
+    /// Delivered after the next.
+    Swap,
+}
+
+/// Decides by the member's place in its room and the number of publications it was due before.
+type Faults = fn(member: usize, nth: u64) -> Fault;
+
+/// A server of golem's wire with faults, counted as they are made.
+struct Server {
+    address: SocketAddr,
+    injected: Arc<Injected>,
+}
+
+#[derive(Default)]
+struct Injected {
+    dropped: AtomicU64,
+    repeated: AtomicU64,
+    swapped: AtomicU64,
+    /// Publications received, probes not counted.
+    published: AtomicU64,
+}
+
+enum Request {
+    Join {
+        room: String,
+        writer: Box<WebSocket<TcpStream>>,
+    },
+    Publish {
+        room: String,
+        text: String,
+    },
+}
+
+struct Member {
+    writer: Box<WebSocket<TcpStream>>,
+    due: u64,
+    held: Option<String>,
+}
+
+impl Server {
+    fn start(faults: Faults) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let injected = Arc::new(Injected::default());
+        let (requests, inbox) = channel();
+        let counts = Arc::clone(&injected);
+        thread::spawn(move || serve_rooms(&inbox, faults, &counts));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let requests = requests.clone();
+                thread::spawn(move || serve_connection(stream.unwrap(), &requests));
+            }
+        });
+        Self { address, injected }
+    }
+
+    fn load(&self, flags: &str) -> Report {
+        Report::of(self.command(flags).output().unwrap())
+    }
+
+    fn command(&self, flags: &str) -> Command {
+        let mut command = loadtest(&format!("--url ws://{}/ws --json {flags}", self.address));
+        command.stdout(Stdio::piped());
+        command
+    }
+
+    fn injected(&self, count: fn(&Injected) -> &AtomicU64) -> u64 {
+        count(&self.injected).load(Ordering::SeqCst)
+    }
+}
+
+fn serve_connection(stream: TcpStream, requests: &Sender<Request>) {
+    stream.set_nodelay(true).unwrap();
+    let writer = stream.try_clone().unwrap();
+    let mut writer = Some(Box::new(WebSocket::from_raw_socket(
+        writer,
+        Role::Server,
+        None,
+    )));
+    let mut socket = tungstenite::accept(stream).unwrap();
+    while let Ok(Message::Text(text)) = socket.read() {
+        let (event, json) = text.split_once(' ').unwrap();
+        let data: Value = serde_json::from_str(json).unwrap();
+        let request = match event {
+            "join" => Request::Join {
+                room: data["name"].as_str().unwrap().to_owned(),
+                writer: writer.take().unwrap(),
+            },
+            "msg" => Request::Publish {
+                room: data["to"].as_str().unwrap().to_owned(),
+                text: format!("msg {}", data["msg"]),
+            },
+            other => panic!("unknown event {other}"),
+        };
+        requests.send(request).unwrap();
+    }
+}
+
+/// Owns all members, so that every room has one order.
+fn serve_rooms(inbox: &Receiver<Request>, faults: Faults, injected: &Injected) {
+    let mut rooms: HashMap<String, Vec<Member>> = HashMap::new();
+    for request in inbox {
+        match request {
+            Request::Join { room, writer } => {
+                rooms.entry(room).or_default().push(Member {
+                    writer,
+                    due: 0,
+                    held: None,
+                });
+            }
+            Request::Publish { room, text } => {
+                let is_probe = text.starts_with("msg \"pppppppp");
+                injected
+                    .published
+                    .fetch_add(u64::from(!is_probe), Ordering::SeqCst);
+                for (index, member) in rooms.get_mut(&room).into_iter().flatten().enumerate() {
+                    let fault = if is_probe {
+                        Fault::None
+                    } else {
+                        faults(index, member.due)
+                    };
+                    member.due += u64::from(!is_probe);
+                    member.deliver(&text, fault, injected);
+                }
+            }
+        }
+    }
+}
+
+impl Member {
+    fn deliver(&mut self, text: &str, fault: Fault, injected: &Injected) {
+        let count = |counter: &AtomicU64| counter.fetch_add(1, Ordering::SeqCst);
+        match fault {
+            Fault::Close => {
+                let close = CloseFrame {
+                    code: 4102.into(),
+                    reason: "slow_consumer".into(),
+                };
+                let _ = self.writer.close(Some(close));
+                let _ = self.writer.flush();
+                return;
+            }
+            Fault::Drop => {
+                count(&injected.dropped);
+                return;
+            }
+            Fault::Swap => {
+                count(&injected.swapped);
+                self.held = Some(text.to_owned());
+                return;
+            }
+            Fault::Repeat => {
+                count(&injected.repeated);
+                self.send(text);
+            }
+            Fault::None => {}
+        }
+        self.send(text);
+        if let Some(held) = self.held.take() {
+            self.send(&held);
+        }
+    }
+
+    fn send(&mut self, text: &str) {
+        // A driver that has ended does not read; that is not this thread's business.
+        let _ = self.writer.send(Message::text(text));
+    }
+}
+
+/// What the program said.
+struct Report {
+    code: i32,
+    json: Value,
+}
+
+impl Report {
+    fn of(output: Output) -> Self {
+        let json = serde_json::from_slice(&output.stdout);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Self {
+            code: output.status.code().unwrap(),
+            json: json.expect(&stderr),
+        }
+    }
+
+    fn number(&self, name: &str) -> u64 {
+        self.json[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{name} in {}", self.json))
+    }
+
+    fn faults(&self) -> (u64, u64, u64) {
+        (
+            self.number("lost"),
+            self.number("repeated"),
+            self.number("reordered"),
+        )
+    }
+}
+
+fn loadtest(flags: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(flags.split_whitespace());
+    command
+}
+
+/// Runs to a failure; the sentence that it ended with.
+fn failure(flags: &str) -> String {
+    let output = loadtest(flags).output().unwrap();
+    let sentence = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{sentence}");
+    assert!(output.stdout.is_empty());
+    assert_eq!(sentence.lines().count(), 1, "{sentence}");
+    sentence
+}
+
+/// Answers every connection with these bytes and ends it.
+fn answer_all(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(answer);
+        }
+    });
+    address
+}
+
+#[test]
+fn a_faithful_server_has_no_faults_and_every_figure_is_reported() {
+    let server = Server::start(|_, _| Fault::None);
+    let pid = std::process::id();
+    let report = server.load(&format!(
+        "--rooms 2 --members 5 --publishers 4 --window 8 --payload 100 --seconds 0.5 --warmup 0.1 \
+         --server-pid {pid}"
+    ));
+    assert_eq!((report.code, report.faults()), (0, (0, 0, 0)));
+    let scenario = &report.json["scenario"];
+    assert_eq!(scenario["mode"], "fan-out");
+    let numbers = ["rooms", "members", "publishers", "window", "payload_bytes"];
+    assert_eq!(
+        numbers.map(|name| scenario[name].as_u64().unwrap()),
+        [2, 5, 4, 8, 100]
+    );
+    for name in [
+        "deliveries",
+        "deliveries_per_second",
+        "server_cpu_us_per_delivery",
+        "driver_cpu_us_per_delivery",
+        "connects_per_second",
+    ] {
+        assert!(
+            report.json[name].as_f64().unwrap() > 0.0,
+            "{name} in {}",
+            report.json
+        );
+    }
+    let latency = ["p50", "p90", "p99", "p999", "max"]
+        .map(|name| report.json["latency_us"][name].as_f64().unwrap());
+    assert!(latency[0] > 0.0 && latency.is_sorted(), "{latency:?}");
+    for name in ["before", "after"] {
+        assert!(report.json["server_pss_bytes"][name].as_u64().unwrap() > 0);
+    }
+}
+
+#[test]
+fn what_a_server_drops_repeats_and_swaps_is_reported_exactly() {
+    let server = Server::start(|member, nth| match (member, nth) {
+        (1, 10..100) if nth.is_multiple_of(10) => Fault::Drop,
+        (2, 10..100) if nth.is_multiple_of(7) => Fault::Repeat,
+        (3, 10..100) if nth.is_multiple_of(8) => Fault::Swap,
+        _ => Fault::None,
+    });
+    let report = server.load("--members 5 --publishers 1 --rate 400 --seconds 0.5 --warmup 0");
+    assert_eq!(report.faults(), (9, 13, 11));
+    assert_eq!(report.code, 1);
+    let published = server.injected(|counts| &counts.published);
+    assert_eq!(report.number("publications"), published);
+    assert_eq!(server.injected(|counts| &counts.dropped), 9);
+    assert_eq!(server.injected(|counts| &counts.repeated), 13);
+    assert_eq!(server.injected(|counts| &counts.swapped), 11);
+}
+
+#[test]
+fn a_closed_loop_goes_on_when_a_server_loses_deliveries() {
+    let server = Server::start(|member, nth| match (member, nth) {
+        (0 | 2, 3..1_000_000) if nth.is_multiple_of(5) => Fault::Drop,
+        _ => Fault::None,
+    });
+    let report = server.load("--members 4 --publishers 2 --window 64 --seconds 0.5 --warmup 0");
+    let dropped = server.injected(|counts| &counts.dropped);
+    assert!(dropped > 20, "{dropped}");
+    assert_eq!((report.code, report.faults()), (1, (dropped, 0, 0)));
+}
+
+#[test]
+fn a_server_that_stops_delivering_to_one_member_loses_the_rest() {
+    let server = Server::start(|member, nth| {
+        if member == 1 && nth >= 20 {
+            Fault::Drop
+        } else {
+            Fault::None
+        }
+    });
+    let report = server.load("--members 3 --rate 200 --seconds 0.5 --warmup 0");
+    let dropped = server.injected(|counts| &counts.dropped);
+    assert_eq!((report.code, report.faults()), (1, (dropped, 0, 0)));
+    assert_eq!(report.number("given_up"), dropped);
+}
+
+#[test]
+fn a_member_that_the_server_closes_is_reported_with_its_reason() {
+    let server = Server::start(|member, nth| {
+        if member == 2 && nth == 20 {
+            Fault::Close
+        } else {
+            Fault::None
+        }
+    });
+    let report = server.load("--members 3 --rate 200 --seconds 0.5 --warmup 0");
+    assert_eq!((report.code, report.number("disconnected")), (1, 1));
+    let reason = report.json["first_disconnect"].as_str().unwrap();
+    assert!(reason.contains("4102 slow_consumer"), "{reason}");
+}
+
+#[test]
+fn idle_connections_are_all_there_at_the_end() {
+    let server = Server::start(|_, _| Fault::None);
+    let pid = std::process::id();
+    let report = server.load(&format!(
+        "--idle --members 50 --settle 0.1 --server-pid {pid}"
+    ));
+    assert_eq!((report.code, report.number("deliveries")), (0, 50));
+    assert!(report.json["bytes_per_connection"].is_number());
+}
+
+#[test]
+fn a_small_room_is_measured_alone_and_beside_a_flood() {
+    let server = Server::start(|_, _| Fault::None);
+    let report = server.load("--neighbour --members 20 --window 4 --seconds 0.5 --warmup 0.1");
+    assert_eq!((report.code, report.faults()), (0, (0, 0, 0)));
+    for name in ["alone", "flooded"] {
+        assert!(report.json["neighbour"][name]["p99"].as_f64().unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn ctrl_c_ends_with_the_report_so_far() {
+    let server = Server::start(|_, _| Fault::None);
+    let child = server
+        .command("--members 5 --window 2 --seconds 600 --warmup 0")
+        .spawn()
+        .unwrap();
+    while server.injected(|counts| &counts.published) < 100 {
+        thread::yield_now();
+    }
+    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let report = Report::of(child.wait_with_output().unwrap());
+    assert_eq!((report.code, report.faults()), (0, (0, 0, 0)));
+    assert_eq!(report.json["interrupted"], true);
+    assert!(report.number("deliveries") > 0);
+}
+
+#[test]
+fn nobody_at_the_address_is_said() {
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let sentence = failure(&format!("--url ws://{address}/ws"));
+    assert!(
+        sentence.contains("could not be reached after 0 connections"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn a_refused_handshake_is_said_with_status_and_body() {
+    let address = answer_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 7\r\n\r\nno room");
+    let sentence = failure(&format!("--url ws://{address}/nowhere"));
+    assert!(sentence.contains("404 Not Found: no room"), "{sentence}");
+    let address = answer_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\nfull");
+    let sentence = failure(&format!("--url ws://{address}/ws"));
+    assert!(
+        sentence.contains("503 Service Unavailable: full"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn what_is_no_websocket_server_is_said() {
+    let address = answer_all(b"");
+    assert!(failure(&format!("--url ws://{address}/ws")).contains("what is not HTTP"));
+    let address = answer_all(b"SSH-2.0-hello\r\n");
+    assert!(failure(&format!("--url ws://{address}/ws")).contains("what is not HTTP"));
+}
+
+#[test]
+fn other_peoples_servers_are_left_alone() {
+    assert!(failure("--url ws://192.0.2.1/ws").contains("--i-own-this-server"));
+}
+
+#[test]
+fn a_server_process_that_is_gone_is_said() {
+    let mut ended = Command::new("true").spawn().unwrap();
+    ended.wait().unwrap();
+    let server = Server::start(|_, _| Fault::None);
+    let url = format!("--url ws://{}/ws", server.address);
+    let sentence = failure(&format!("{url} --server-pid {}", ended.id()));
+    assert!(sentence.contains("is not running"), "{sentence}");
+}
+
+/// The one test that takes as long as the program's patience: 10 s.
+#[test]
+fn a_server_that_delivers_nothing_does_not_hang_the_program() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut socket = tungstenite::accept(stream.unwrap()).unwrap();
+            thread::spawn(move || while socket.read().is_ok() {});
+        }
+    });
+    let sentence = failure(&format!("--url ws://{address}/ws --members 2"));
+    assert!(
+        sentence.contains("no member received a publication"),
+        "{sentence}"
+    );
+}
