@@ -23,6 +23,7 @@ mod local;
 mod loom_tests;
 mod mailbox;
 mod outbox;
+mod slots;
 mod sync;
 mod table;
 
@@ -31,4 +32,5 @@ pub use id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, SLOT_COUNT_MAX};
 pub use local::{Effect, FlushQueue, LocalLimits, LocalRooms, Overflow};
 pub use mailbox::{Command, Mailbox, Pushed, RoomHandle};
 pub use outbox::{Outbox, PushError};
+pub use slots::Slots;
 pub use table::{Backpressure, JoinError, PublishError, Published, RoomTable, TableConfig};

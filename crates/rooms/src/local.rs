@@ -19,6 +19,7 @@ use crate::disconnect::Disconnect;
 use crate::id::{ConnectionId, CoreId, RoomId, SLOT_COUNT_MAX};
 use crate::mailbox::{Command, RoomHandle};
 use crate::outbox::Outbox;
+use crate::slots::Slots;
 use crate::table::RoomTable;
 
 /// What one connection may use.
@@ -100,7 +101,7 @@ const PROMPT_MEMBERS_MAX: usize = 64;
 pub struct LocalRooms {
     core: CoreId,
     limits: LocalLimits,
-    members: Vec<Member>,
+    members: Slots<Member>,
     free_slots: Vec<u32>,
     connection_count: usize,
     membership_count: usize,
@@ -194,7 +195,7 @@ impl LocalRooms {
         Self {
             core,
             limits,
-            members: Vec::new(),
+            members: Slots::new(),
             free_slots: Vec::new(),
             connection_count: 0,
             membership_count: 0,
@@ -478,7 +479,10 @@ impl LocalRooms {
     /// Every slot that has an open connection.
     pub fn slots(&self) -> impl Iterator<Item = u32> {
         let open = |(_, member): &(u32, &Member)| member.state.has(MemberState::OPEN);
-        (0..).zip(&self.members).filter(open).map(|(slot, _)| slot)
+        (0..)
+            .zip(self.members.iter())
+            .filter(open)
+            .map(|(slot, _)| slot)
     }
 
     fn find_room(&self, id: RoomId) -> Option<u32> {

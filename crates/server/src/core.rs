@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use proto::event::JsonParser;
-use rooms::{Command, ConnectionId, CoreId, LocalLimits, LocalRooms};
+use rooms::{Command, ConnectionId, CoreId, LocalLimits, LocalRooms, Slots};
 use std::os::fd::AsRawFd;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -81,7 +81,7 @@ pub(crate) struct Core {
     started: Instant,
     local: LocalRooms,
     /// By slot, like the members of `local`.
-    sockets: Vec<Option<Socket>>,
+    sockets: Slots<Option<Socket>>,
     readiness: AsyncFd<mio::Poll>,
     events: mio::Events,
     /// The readiness set may have something.
@@ -175,7 +175,7 @@ impl Core {
             metrics,
             started: now,
             local,
-            sockets: Vec::new(),
+            sockets: Slots::new(),
             readiness: readiness_set()?,
             events: mio::Events::with_capacity(EVENTS_MAX),
             has_events: true,
@@ -327,8 +327,8 @@ impl Core {
             return;
         }
         let stamp = self.stamp(now);
-        if self.sockets.len() <= slot as usize {
-            self.sockets.resize_with(slot as usize + 1, || None);
+        while self.sockets.len() <= slot as usize {
+            self.sockets.push(None);
         }
         self.sockets[slot as usize] = Some(Socket::new(stream, place, stamp));
         self.metrics.connections_opened.add(1);

@@ -173,6 +173,34 @@ mod tests {
     }
 
     #[test]
+    fn a_full_socket_is_never_waited_for_however_many_slices_it_is_sent() {
+        for mut flusher in flushers() {
+            let (full, _unread) = UnixStream::pair().unwrap();
+            full.set_nonblocking(true).unwrap();
+            let much = vec![0; 64 << 20];
+            let bytes = [
+                Bytes::One(&much),
+                Bytes::One(b"x"),
+                Bytes::Many(
+                    [IoSlice::new(b"x"), IoSlice::new(b"y")]
+                        .into_iter()
+                        .collect(),
+                ),
+            ];
+            let mut results = Results::new();
+            for bytes in bytes {
+                let socket = full.as_fd();
+                flusher.flush(&[Send { socket, bytes }], &mut results);
+            }
+            assert!(results[0].is_ok(), "{}", flusher.name());
+            for result in &results[1..] {
+                let kind = result.as_ref().unwrap_err().kind();
+                assert_eq!(kind, io::ErrorKind::WouldBlock, "{}", flusher.name());
+            }
+        }
+    }
+
+    #[test]
     fn a_full_socket_and_a_dead_one_fail_alone() {
         for mut flusher in flushers() {
             let (full, _kept) = UnixStream::pair().unwrap();

@@ -1,8 +1,9 @@
 //! Listening sockets: one a core for TCP, one shared by the cores for Unix.
 
+use std::fs::Metadata;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -30,8 +31,55 @@ pub(crate) struct Bound {
     /// With the port that the kernel chose.
     pub(crate) address: ListenAddress,
     sockets: Vec<Socket>,
-    /// The file to remove when the server ends.
-    pub(crate) unix_path: Option<PathBuf>,
+    /// Removed with this.
+    _file: Option<SocketFile>,
+}
+
+/// The file of a Unix socket, removed when dropped unless another server has put its own there:
+/// while this one drains, nobody answers, and its file is taken for one that was left behind.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    identity: FileIdentity,
+}
+
+/// What tells a file from the next one of its name. An inode's number may be used again at once,
+/// so the time belongs to it.
+#[derive(Debug, PartialEq, Eq)]
+struct FileIdentity {
+    device: u64,
+    inode: u64,
+    modified: (i64, i64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        let metadata = std::fs::symlink_metadata(path)?;
+        Ok(Self {
+            path: path.to_owned(),
+            identity: FileIdentity::of(&metadata),
+        })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let found = std::fs::symlink_metadata(&self.path);
+        if found.is_ok_and(|metadata| FileIdentity::of(&metadata) == self.identity) {
+            // If it is gone by now, the better.
+            _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl FileIdentity {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
 }
 
 /// A listener inside a runtime.
@@ -72,13 +120,15 @@ impl Listener {
 
 fn bind_tcp(address: SocketAddr, core_count: usize) -> io::Result<Bound> {
     // SO_REUSEPORT would share the port with another server of the same user without a word. So
-    // first the address is bound alone: that fails if anybody has it.
+    // the first socket listens alone, which fails if anybody has the address, and from then on
+    // nobody else gets it; only then it is told to share with the others.
     let first = tcp_socket(address)?;
     first.bind(&address.into())?;
     let chosen = first.local_addr()?.as_socket().unwrap_or(address);
-    drop(first);
-    let mut sockets = Vec::new();
-    for _ in 0..core_count {
+    first.listen(BACKLOG)?;
+    first.set_reuse_port(true)?;
+    let mut sockets = vec![first];
+    for _ in 1..core_count {
         let socket = tcp_socket(chosen)?;
         socket.set_reuse_port(true)?;
         socket.bind(&chosen.into())?;
@@ -88,7 +138,7 @@ fn bind_tcp(address: SocketAddr, core_count: usize) -> io::Result<Bound> {
     Ok(Bound {
         address: ListenAddress::Tcp(chosen),
         sockets,
-        unix_path: None,
+        _file: None,
     })
 }
 
@@ -112,6 +162,7 @@ fn bind_unix(path: &Path, core_count: usize) -> io::Result<Bound> {
     remove_stale(path)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile::new(path)?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     let sockets = (0..core_count)
@@ -121,7 +172,7 @@ fn bind_unix(path: &Path, core_count: usize) -> io::Result<Bound> {
     Ok(Bound {
         address,
         sockets,
-        unix_path: Some(path.to_owned()),
+        _file: Some(file),
     })
 }
 

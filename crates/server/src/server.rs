@@ -1,7 +1,6 @@
 //! The server as a whole: its sockets, its cores' threads, its end.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -162,18 +161,8 @@ impl Server {
     /// [`ServeError`] if a core ended by itself; the others have been stopped.
     pub fn serve(mut self, router: Router) -> Result<(), ServeError> {
         let seat = self.seats(Arc::new(router));
-        let unix_paths: Vec<PathBuf> = self
-            .bound
-            .iter()
-            .filter_map(|bound| bound.unix_path.clone())
-            .collect();
         let threads: Vec<_> = seat.into_iter().map(Seat::spawn).collect();
-        let ended = wait_for_all(threads, &self.stop);
-        for path in unix_paths {
-            // It is ours; if it is gone already, the better.
-            _ = std::fs::remove_file(path);
-        }
-        ended
+        wait_for_all(threads, &self.stop)
     }
 
     /// What each core's thread is given.

@@ -70,6 +70,12 @@ impl Core {
 
     /// Sends what is queued and a close frame, and ends the connection when the peer has had them.
     pub(super) fn begin_close(&mut self, slot: u32, disconnect: Disconnect, now: Instant) {
+        let last = disconnect.to_frame();
+        let pending_bytes = self.local.outbox(slot).pending_bytes() as usize;
+        if pending_bytes + last.len() > self.config.limits.outbox_bytes_max as usize {
+            // What makes way for the close frame has been offered to the socket at least once.
+            self.flush_now(slot);
+        }
         let Some(socket) = self.socket(slot) else {
             return;
         };
@@ -79,8 +85,7 @@ impl Core {
         socket.phase = Phase::Closing;
         socket.stash = None;
         let connection = self.local.id_of(slot);
-        self.local
-            .shut(slot, &disconnect.to_frame(), &self.engine.table);
+        self.local.shut(slot, &last, &self.engine.table);
         self.closing
             .push_back((now + self.config.timeouts.close, connection));
         self.handle.id = connection;

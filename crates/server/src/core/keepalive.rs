@@ -46,28 +46,33 @@ impl Core {
 
     /// Asks for the first look at a new connection.
     pub(super) fn schedule_keepalive(&mut self, slot: u32, now: Instant) {
+        if let Some(first) = self.first_look() {
+            self.wheel.schedule(slot, now + first);
+        }
+    }
+
+    /// After how long a new connection is looked at, if it ever is.
+    fn first_look(&self) -> Option<Duration> {
         let Timeouts {
             ping_interval,
             idle,
             ..
         } = self.config.timeouts;
-        let first = [ping_interval, idle]
+        [ping_interval, idle]
             .into_iter()
             .filter(|time| !time.is_zero())
-            .min();
-        if let Some(first) = first {
-            self.wheel.schedule(slot, now + first);
-        }
+            .min()
     }
 
     fn check(&mut self, slot: u32, now: Instant) {
-        let look_in = match self.verdict(slot, now) {
-            None => return,
+        let mut verdict = self.verdict(slot, now);
+        if matches!(verdict, Some(Verdict::Ping)) {
+            self.ping(slot, now);
+            verdict = self.verdict(slot, now);
+        }
+        let look_in = match verdict {
+            None | Some(Verdict::Ping) => return,
             Some(Verdict::LookIn(time)) => time,
-            Some(Verdict::Ping) => {
-                self.ping(slot, now);
-                self.config.timeouts.pong_timeout
-            }
             Some(Verdict::Idle) => {
                 self.metrics.closed.idle.add(1);
                 let disconnect = Disconnect::new(CloseCode::GOING_AWAY, "idle for too long");
@@ -78,6 +83,11 @@ impl Core {
                 return self.close_silent(slot, "keepalive ping timeout", now);
             }
         };
+        // Never later than a newcomer's first look: one may inherit the slot with this entry, and
+        // a pong that comes soon makes the next ping due before its timeout.
+        let look_in = self
+            .first_look()
+            .map_or(look_in, |first| look_in.min(first));
         self.wheel.schedule(slot, now + look_in);
     }
 

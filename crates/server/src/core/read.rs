@@ -89,7 +89,18 @@ impl Core {
     }
 
     /// Reads the messages in `bytes` and hands each to its handler.
+    ///
+    /// The pongs of one read leave as one buffer: two bytes each, they would cost twenty times that
+    /// in an outbox whose peer does not read, and the outbox is bounded by what is in them.
     pub(super) fn take_in(&mut self, slot: u32, bytes: &mut [u8], now: Instant) {
+        let mut pongs = Vec::new();
+        self.read_messages(slot, bytes, &mut pongs, now);
+        if !pongs.is_empty() {
+            self.local.push(slot, &pongs.into(), FlushQueue::Prompt);
+        }
+    }
+
+    fn read_messages(&mut self, slot: u32, bytes: &mut [u8], pongs: &mut Vec<u8>, now: Instant) {
         let limits = Limits {
             message_len_max: self.config.limits.message_bytes_max,
             fragment_count_max: self.config.limits.fragments_max,
@@ -117,9 +128,7 @@ impl Core {
                         parser: &mut self.parser,
                         metrics: &self.metrics,
                     };
-                    dispatcher.dispatch(message, |pong| {
-                        self.local.push(slot, &pong, FlushQueue::Prompt);
-                    })
+                    dispatcher.dispatch(message, |pong| pongs.extend_from_slice(&pong))
                 }
                 Err(error) => {
                     self.metrics.closed.protocol_error.add(1);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
-use rooms::{FlushQueue, LocalRooms, Overflow};
+use rooms::{FlushQueue, LocalRooms, Overflow, Slots};
 
 use super::Core;
 use super::socket::{Phase, Socket};
@@ -154,7 +154,7 @@ impl Core {
     }
 
     /// Writes to one connection until its outbox is empty or its socket takes no more.
-    fn flush_now(&mut self, slot: u32) {
+    pub(super) fn flush_now(&mut self, slot: u32) {
         while self.socket(slot).is_some()
             && !self.local.is_blocked(slot)
             && !self.local.outbox(slot).is_empty()
@@ -175,7 +175,11 @@ fn is_reset(error: &io::Error) -> bool {
 }
 
 /// What to write to the connection in a slot.
-fn send<'a>(slot: u32, sockets: &'a [Option<Socket>], local: &'a LocalRooms) -> Option<Send<'a>> {
+fn send<'a>(
+    slot: u32,
+    sockets: &'a Slots<Option<Socket>>,
+    local: &'a LocalRooms,
+) -> Option<Send<'a>> {
     let socket = sockets.get(slot as usize)?.as_ref()?;
     let outbox = local.outbox(slot);
     let bytes = match outbox.single() {

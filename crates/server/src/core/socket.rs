@@ -98,3 +98,17 @@ impl AsFd for Socket {
         self.stream.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_costs_two_cache_lines_beside_its_membership() {
+        assert!(
+            size_of::<Option<Socket>>() <= 128,
+            "{}",
+            size_of::<Option<Socket>>()
+        );
+    }
+}

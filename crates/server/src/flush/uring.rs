@@ -2,7 +2,9 @@
 //!
 //! The only file with `unsafe`. Its proof rests on one rule: what is submitted has completed before
 //! [`Uring::send_all`] returns, so the kernel never holds a pointer to memory whose borrow has
-//! ended. Every socket is non-blocking, so waiting for the completions does not wait for peers.
+//! ended. Every send says `MSG_DONTWAIT`, so waiting for the completions does not wait for peers.
+//! That the socket is non-blocking would not do: io_uring waits for such sockets itself, and a
+//! vectored write (`Writev`) to a full one would hold up the core until its peer reads.
 #![expect(
     unsafe_code,
     reason = "io_uring takes pointers; the doc of the file has the proof"
@@ -21,13 +23,15 @@ use super::{Bytes, Results, Send, raw};
 /// system call cheaper, and fairness needs the loop to come round.
 const BATCH: u32 = 64;
 
-/// `MSG_DONTWAIT | MSG_NOSIGNAL` of Linux.
-const FLAGS: i32 = 0x40 | 0x4000;
+/// Neither wait nor raise SIGPIPE.
+const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
 /// A ring, empty between calls. Used only on the thread that made it.
 pub(crate) struct Uring {
     ring: IoUring,
     codes: [i32; BATCH as usize],
+    /// The headers of a batch's vectored sends.
+    headers: Box<[libc::msghdr; BATCH as usize]>,
 }
 
 impl fmt::Debug for Uring {
@@ -48,9 +52,11 @@ impl Uring {
             .setup_single_issuer()
             .setup_defer_taskrun()
             .build(BATCH)?;
+        let headers = Box::new([empty_header(); BATCH as usize]);
         Ok(Self {
             ring,
             codes: [0; BATCH as usize],
+            headers,
         })
     }
 
@@ -60,7 +66,8 @@ impl Uring {
         let mut calls = 0;
         for batch in sends.chunks(BATCH as usize) {
             for (index, send) in batch.iter().enumerate() {
-                self.push(&entry(send).user_data(index as u64));
+                let entry = entry(send, &mut self.headers[index]);
+                self.push(&entry.user_data(index as u64));
             }
             calls += self.complete(batch.len());
             results.extend(self.codes[..batch.len()].iter().map(|code| match code {
@@ -72,9 +79,9 @@ impl Uring {
     }
 
     fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: the entry points to bytes, or to a slice of `IoSlice`s, borrowed by the `Send`
-        // that it was made from, whose descriptor is borrowed too. `send_all` holds these borrows
-        // and calls `complete` before it returns, which returns only after as many completions as
+        // SAFETY: the entry points to bytes, or by a header in `self.headers` to a slice of
+        // `IoSlice`s, borrowed by the `Send` that it was made from, whose descriptor is borrowed
+        // too. `send_all` holds these borrows, changes a header only for another batch, and calls `complete` before it returns, which returns only after as many completions as
         // entries were pushed, and otherwise ends the process. Nothing between can unwind.
         let pushed = unsafe { self.ring.submission().push(entry) };
         if pushed.is_err() {
@@ -116,7 +123,7 @@ fn is_passing(error: &io::Error) -> bool {
     )
 }
 
-fn entry(send: &Send<'_>) -> squeue::Entry {
+fn entry(send: &Send<'_>, header: &mut libc::msghdr) -> squeue::Entry {
     let socket = Fd(raw(send));
     match &send.bytes {
         Bytes::One(bytes) => {
@@ -126,9 +133,19 @@ fn entry(send: &Send<'_>) -> squeue::Entry {
                 .build()
         }
         Bytes::Many(slices) => {
-            let count = u32::try_from(slices.len()).unwrap_or(u32::MAX);
-            // `IoSlice` has the layout of `iovec` on Unix: std promises it.
-            opcode::Writev::new(socket, slices.as_ptr().cast(), count).build()
+            // `IoSlice` has the layout of `iovec` on Unix: std promises it. The kernel only reads.
+            header.msg_iov = slices.as_ptr().cast_mut().cast();
+            header.msg_iovlen = slices.len();
+            let header = std::ptr::from_ref(header);
+            opcode::SendMsg::new(socket, header)
+                .flags(FLAGS.cast_unsigned())
+                .build()
         }
     }
+}
+
+/// A header without an address, slices or control data.
+fn empty_header() -> libc::msghdr {
+    // SAFETY: `msghdr` is a C struct of integers and pointers, for which zero is a value.
+    unsafe { std::mem::zeroed() }
 }

@@ -1,6 +1,6 @@
 //! The `throng` server: a chat on golem's wire, its page, health and metrics.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -29,7 +29,8 @@ fn main() -> ExitCode {
     match serve(cli.into_config()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { text, code }) => {
-            tracing::error!("{text}");
+            // Not through the log, which may be set to say nothing.
+            _ = writeln!(io::stderr(), "error: {text}");
             ExitCode::from(code)
         }
     }
