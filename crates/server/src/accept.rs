@@ -109,6 +109,8 @@ impl Acceptor {
             .timer(TokioTimer::new())
             .header_read_timeout(timeouts.header_read)
             .max_buf_size(HEAD_LEN_MAX)
+            // A client may end its side after its request and still wants the answer.
+            .half_close(true)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         let serve = async move {

@@ -159,11 +159,11 @@ impl Core {
                 self.stalled.push((slot, core));
                 continue;
             }
-            if let Some(mut stash) = self.socket(slot).and_then(|socket| socket.stash.take()) {
-                self.take_in(slot, &mut stash, now);
-            }
-            // Its socket was not read from meanwhile, and will not be told of again; nor will it
-            // if it is being closed and its stash is gone.
+            let Some(mut stash) = self.socket(slot).and_then(|socket| socket.stash.take()) else {
+                continue;
+            };
+            self.take_in(slot, &mut stash, now);
+            // Its socket was not read from meanwhile, and will not be told of again.
             self.readable.push_back(slot);
         }
     }

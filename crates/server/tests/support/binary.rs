@@ -1,0 +1,97 @@
+//! The binary `throng` in a process of its own.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+
+use super::time::{TIMEOUT, until};
+
+/// A process, killed when dropped.
+pub(crate) struct Binary {
+    child: Child,
+    /// The lines of its standard error.
+    lines: Receiver<String>,
+}
+
+impl Binary {
+    /// Starts it with these variables and no others.
+    pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
+        let mut child = Self::command()
+            .envs(variables.iter().copied())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                _ = sender.send(line);
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The command without an environment, so that the tests' own changes nothing.
+    pub(crate) fn command() -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_throng"));
+        command.env_clear().stdin(Stdio::null());
+        command
+    }
+
+    /// Starts a server on a port that the kernel chooses; returns the address too.
+    pub(crate) fn serve(variables: &[(&str, &str)]) -> (Self, SocketAddr) {
+        let listen = [("THRONG_LISTEN", "127.0.0.1:0")];
+        let binary = Self::start(&[&listen, variables].concat());
+        let line = binary.wait_for_line("listening on http://");
+        let (_, address) = line.split_once("http://").unwrap();
+        let address = address.trim_end_matches('/').parse().unwrap();
+        (binary, address)
+    }
+
+    /// Waits for a line of standard error with this in it.
+    pub(crate) fn wait_for_line(&self, part: &str) -> String {
+        let mut before = Vec::new();
+        loop {
+            match self.lines.recv_timeout(TIMEOUT) {
+                Ok(line) if line.contains(part) => return line,
+                Ok(line) => before.push(line),
+                Err(_) => panic!("no line with {part:?} after {before:#?}"),
+            }
+        }
+    }
+
+    /// Sends it a signal: `TERM`, `INT`.
+    pub(crate) fn signal(&self, name: &str) {
+        // The shell has it built in, and so do all systems.
+        let kill = format!("kill -{name} {}", self.child.id());
+        let status = Command::new("sh").arg("-c").arg(kill).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        until(
+            || self.child.try_wait().unwrap(),
+            || "the process should have ended".to_owned(),
+        )
+    }
+
+    /// How much memory it has, in bytes, where the system tells.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line?.trim().trim_end_matches(" kB").parse::<u64>();
+        kib.ok().map(|kib| kib * 1024)
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}

@@ -1,0 +1,34 @@
+//! A server in this process, and peers to talk to it with.
+//!
+//! Tests read as transcripts: what a peer does is a blocking call, and so is waiting for what it
+//! gets. Whoever waits does so for [`TIMEOUT`] at most, then the test fails.
+//!
+//! - [`TestServer`] is a server on a port of its own, with the chat of the crate's first page.
+//! - [`Client`] speaks WebSocket by tokio-tungstenite, which nobody here wrote.
+//! - [`Raw`] is a bare TCP connection, for what no decent peer sends.
+//! - [`Binary`] is the binary `throng` in a process of its own.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each file of tests uses its own part of this"
+)]
+
+mod binary;
+mod chat;
+mod client;
+mod gate;
+mod http;
+mod raw;
+mod seed;
+mod server;
+mod time;
+
+pub(crate) use binary::Binary;
+pub(crate) use client::Client;
+pub(crate) use gate::Gate;
+pub(crate) use http::{Reply, exchange, get};
+pub(crate) use raw::{Raw, close, opcode, text};
+pub(crate) use seed::seed;
+pub(crate) use server::{MODES, TestServer, config, for_each_flush_mode};
+pub(crate) use time::{TIMEOUT, now, until};
