@@ -48,7 +48,9 @@ pub(crate) fn run(repository: &Repository, installer: &Installer) -> Result<Outc
     if let Ok(browser) = &browser {
         tests.env("CHROMIUM", browser);
     }
-    let outcome = command::stream(&mut tests)?;
+    // Its summary has a line such as `ℹ pass 230`.
+    let passed = |line: &str| command::number_after(line, "ℹ pass ");
+    let outcome = command::stream_tests(&mut tests, passed)?;
     Ok(match (outcome, browser) {
         (Outcome::Passed { .. }, Err(reason)) => Outcome::Passed {
             missing: Some(format!("a browser: {reason}")),

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -23,6 +24,52 @@ pub(crate) fn stream(command: &mut Command) -> Result<Outcome> {
         .status()
         .with_context(|| format!("could not start {}", display(command.get_program())))?;
     Ok(outcome(command, status))
+}
+
+/// Runs a command that runs tests, as [`stream`] does; to have run none is to have failed.
+///
+/// `passed` reads from a line of its output how many tests that line says have passed.
+///
+/// # Errors
+///
+/// If the program could not be started, or its output not be read.
+pub(crate) fn stream_tests(
+    command: &mut Command,
+    passed: impl Fn(&str) -> Option<u32>,
+) -> Result<Outcome> {
+    println!("$ {}", command_line(command));
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("could not start {}", display(command.get_program())))?;
+    let mut count = 0;
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).lines() {
+            let line = line?;
+            println!("{line}");
+            count += passed(&line).unwrap_or(0);
+        }
+    }
+    let outcome = outcome(command, child.wait()?);
+    Ok(if outcome == Outcome::PASSED && count == 0 {
+        Outcome::Failed(format!("`{}` ran no test", program_name(command)))
+    } else {
+        outcome
+    })
+}
+
+/// How many tests a line of `cargo test` says have passed.
+pub(crate) fn rust_tests_passed(line: &str) -> Option<u32> {
+    number_after(line, "test result: ok. ")
+}
+
+/// The number behind a word: `number_after("ok. 3 passed", "ok. ")` is 3.
+pub(crate) fn number_after(line: &str, word: &str) -> Option<u32> {
+    let (_, rest) = line.split_once(word)?;
+    rest.split(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// Runs a command for what it prints, without showing anything.
@@ -156,6 +203,17 @@ mod tests {
             outcome,
             Outcome::Failed("`sh -c` ended with exit status: 3".to_owned())
         );
+    }
+
+    #[test]
+    fn tests_that_are_none_have_failed() {
+        let ran =
+            |text: &str| stream_tests(Command::new("echo").arg(text), rust_tests_passed).unwrap();
+
+        assert_eq!(ran("test result: ok. 3 passed; 0 failed"), Outcome::PASSED);
+        let none = Outcome::Failed("`echo` ran no test".to_owned());
+        assert_eq!(ran("test result: ok. 0 passed; 0 failed"), none);
+        assert_eq!(ran("nothing"), none);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<Outcome>
     cargo.env("CARGO_TARGET_DIR", repository.target("loom"));
     cargo.env("RUSTFLAGS", "--cfg loom");
     cargo.env("LOOM_MAX_PREEMPTIONS", options.preemptions.to_string());
-    command::stream(&mut cargo)
+    command::stream_tests(&mut cargo, command::rust_tests_passed)
 }
 
 /// What loom's own manual recommends.

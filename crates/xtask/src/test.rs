@@ -141,7 +141,9 @@ fn carry_out(
         Step::Clippy => clippy(repository, installer),
         Step::Docs => docs(repository),
         Step::Tests => {
-            command::stream(repository.cargo().args(["test", "--workspace", "--locked"]))
+            let mut cargo = repository.cargo();
+            cargo.args(["test", "--workspace", "--locked"]);
+            command::stream_tests(&mut cargo, command::rust_tests_passed)
         }
         Step::Release => command::stream(&mut repository.release_build()),
         Step::Loom => loom::run(repository, &loom::Options::default()),
