@@ -33,4 +33,4 @@ pub use local::{Effect, FlushQueue, LocalLimits, LocalRooms, Overflow};
 pub use mailbox::{Command, Mailbox, Pushed, RoomHandle};
 pub use outbox::{Outbox, PushError};
 pub use slots::Slots;
-pub use table::{Backpressure, JoinError, PublishError, Published, RoomTable, TableConfig};
+pub use table::{Backpressure, JoinError, Overloaded, Published, RoomTable, TableConfig};

@@ -82,11 +82,13 @@ pub enum Command {
 impl Command {
     /// What the command counts for against the mailbox's bound, in bytes: what it keeps alive.
     fn cost(&self) -> usize {
-        let frame_len = match self {
+        let kept_len = match self {
             Self::Deliver { frame, .. } | Self::Direct { frame, .. } => frame.len(),
-            _ => 0,
+            Self::Close { disconnect, .. } => disconnect.reason.len(),
+            Self::RoomCreated { name } | Self::RoomRemoved { name } => name.len(),
+            Self::Attach { .. } | Self::Detach { .. } | Self::DetachAll { .. } | Self::Drain => 0,
         };
-        size_of::<Self>() + frame_len
+        size_of::<Self>() + kept_len
     }
 }
 
@@ -95,8 +97,8 @@ impl Command {
 /// Bounded in bytes by *backpressure*, not by refusal: [`push`](Self::push) always takes the
 /// command and says whether the mailbox is now over its bound. A connection that got this answer
 /// is not read from until the mailbox has been drained, so what lies above the bound is at most
-/// one message a connection. Callers that have no socket to stop reading from ask
-/// [`is_full`](Self::is_full) first and are refused.
+/// one message a connection. Callers that have no socket to stop reading from ask first
+/// ([`RoomTable::check_pressure`](crate::RoomTable::check_pressure)) and are refused.
 ///
 /// # Examples
 ///

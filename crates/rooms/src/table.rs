@@ -37,7 +37,7 @@ pub struct TableConfig {
     pub watch_rooms: bool,
 }
 
-/// A name that no room can have.
+/// A join that was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum JoinError {
     /// The empty name.
@@ -51,18 +51,18 @@ pub enum JoinError {
         /// The limit, in bytes.
         name_len_max: usize,
     },
+    /// A core has more to do than it may keep; only for callers that cannot be held back.
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
 }
 
-/// A publication that was not accepted.
+/// A core has more to do than it may keep, and the caller cannot be held back otherwise: nothing
+/// was done, nobody got anything; try again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum PublishError {
-    /// A core with members of the room has more to do than it may keep. Nobody got the
-    /// publication; try again later.
-    #[error("the mailbox of core {} is full", core.0)]
-    Overloaded {
-        /// The core whose mailbox is full.
-        core: CoreId,
-    },
+#[error("the mailbox of core {} is full", core.0)]
+pub struct Overloaded {
+    /// The core whose mailbox is full.
+    pub core: CoreId,
 }
 
 /// A core whose mailbox is over its bound, if what was just done found one: whoever caused it
@@ -178,6 +178,30 @@ impl RoomTable {
     ///
     /// [`JoinError`]; nothing has changed.
     pub fn join(&self, connection: ConnectionId, name: &str) -> Result<Backpressure, JoinError> {
+        self.check_name(name)?;
+        Ok(self.join_hashed(connection, name, self.hasher.hash_one(name)))
+    }
+
+    /// The same for a caller that cannot be held back.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`], also [`JoinError::Overloaded`]; nothing has changed.
+    pub fn try_join(
+        &self,
+        connection: ConnectionId,
+        name: &str,
+    ) -> Result<Backpressure, JoinError> {
+        self.check_name(name)?;
+        self.check_pressure(connection.core())?;
+        let hash = self.hasher.hash_one(name);
+        if self.watches_rooms() {
+            self.check_pressure(self.watcher(hash))?;
+        }
+        Ok(self.join_hashed(connection, name, hash))
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), JoinError> {
         if name.is_empty() {
             return Err(JoinError::NameEmpty);
         }
@@ -188,7 +212,10 @@ impl RoomTable {
                 name_len_max,
             });
         }
-        let hash = self.hasher.hash_one(name);
+        Ok(())
+    }
+
+    fn join_hashed(&self, connection: ConnectionId, name: &str, hash: u64) -> Backpressure {
         let core = connection.core();
         let (watcher, pushed) = {
             let mut shard = self.shard(hash).lock();
@@ -211,7 +238,22 @@ impl RoomTable {
         };
         // The watcher counts too: who joins ever new rooms fills its mailbox.
         let watching = watcher.and_then(|watcher| watcher.wake(self.watcher(hash)).0);
-        Ok(Backpressure(pushed.wake(core).0.or(watching)))
+        Backpressure(pushed.wake(core).0.or(watching))
+    }
+
+    /// Whether a caller that cannot be held back may ask something of a core.
+    ///
+    /// Between this and the asking others may ask too, so what lies above a mailbox's bound is at
+    /// most one command for each thread that asks.
+    ///
+    /// # Errors
+    ///
+    /// [`Overloaded`] if the core's mailbox is full.
+    pub fn check_pressure(&self, core: CoreId) -> Result<(), Overloaded> {
+        if self.mailbox(core).is_full() {
+            return Err(Overloaded { core });
+        }
+        Ok(())
     }
 
     /// Ends the connection's membership of the room, if there is one.
@@ -258,8 +300,9 @@ impl RoomTable {
     ///
     /// # Errors
     ///
-    /// [`PublishError::Overloaded`]; nobody got the publication.
-    pub fn try_publish(&self, name: &str, frame: SharedFrame) -> Result<Published, PublishError> {
+    /// [`Overloaded`] if a core with members of the room has more to do than it may keep; nobody
+    /// got the publication.
+    pub fn try_publish(&self, name: &str, frame: SharedFrame) -> Result<Published, Overloaded> {
         let hash = self.hasher.hash_one(name);
         let mut shard = self.shard(hash).lock();
         let Some(room) = shard.find(hash, name) else {
@@ -267,9 +310,7 @@ impl RoomTable {
             return Ok(Published::default());
         };
         for (core, _) in &room.member_counts {
-            if self.mailbox(*core).is_full() {
-                return Err(PublishError::Overloaded { core: *core });
-            }
+            self.check_pressure(*core)?;
         }
         let (published, wakes) = self.deliver(room, frame);
         shard.publication_count += 1;

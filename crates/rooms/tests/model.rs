@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use rooms::{
     Backpressure, Command, ConnectionId, CoreId, Disconnect, Effect, FlushQueue, LocalLimits,
-    LocalRooms, PublishError, RoomTable, TableConfig,
+    LocalRooms, Overloaded, RoomTable, TableConfig,
 };
 
 #[path = "model/received.rs"]
@@ -290,7 +290,7 @@ impl World {
                 let cores = self.deliver(room, item);
                 self.check_backpressure(published.backpressure, &cores);
             }
-            Err(PublishError::Overloaded { core }) => {
+            Err(Overloaded { core }) => {
                 assert!(overloaded && self.table.mailbox(core).is_full());
             }
         }

@@ -2,7 +2,7 @@
 
 use rooms::{
     Backpressure, Command, ConnectionId, CoreId, JoinError, LocalLimits, LocalRooms, Mailbox,
-    PublishError, Published, RoomTable, TableConfig,
+    Overloaded, Published, RoomTable, TableConfig,
 };
 
 const HERE: CoreId = CoreId(0);
@@ -48,7 +48,7 @@ fn a_publication_is_refused_before_any_core_has_it() {
     assert_eq!(filling, Backpressure(Some(THERE)));
 
     let refused = table.try_publish("tea", frame(1));
-    assert_eq!(refused, Err(PublishError::Overloaded { core: THERE }));
+    assert_eq!(refused, Err(Overloaded { core: THERE }));
     assert_eq!(take(table.mailbox(HERE)), 0);
     assert_eq!(table.totals(), (1, 0));
 

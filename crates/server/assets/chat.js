@@ -52,7 +52,9 @@ let wasOpen = false;
 /** Whether the timeline stays at its end when it grows or the window shrinks. */
 let following = true;
 
-const connection = new Connection();
+/** Where the WebSocket is, as the server says in the page. */
+const address = document.querySelector('meta[name="throng-websocket"]')?.content;
+const connection = new Connection(address);
 
 // ---- Messages ------------------------------------------------------------------------------------
 

@@ -29,8 +29,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     })?;
     let mut router = Router::new();
     router.on_message(|conn: &Connection, message| match message {
-        Incoming::Binary(payload) => conn.send_binary(payload),
-        Incoming::Text(text) => conn.send_text(text),
+        // Never refused: this is the thread of the connection's core.
+        Incoming::Binary(payload) => _ = conn.send_binary(payload),
+        Incoming::Text(text) => _ = conn.send_text(text),
     });
     for address in server.addresses() {
         #[expect(clippy::print_stderr, reason = "an example has no logger")]

@@ -3,7 +3,7 @@
 //! Each core has listeners of its own (`SO_REUSEPORT`), so the kernel spreads the connections and
 //! no socket ever moves between threads.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,11 +14,11 @@ use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::registry::Registry;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::admission::{Admission, Handshake, Place};
+use crate::admission::{Admission, Handshake, Place, Refused};
 use crate::config::Config;
 use crate::core::NewSocket;
 use crate::http::{self as answers, Page};
@@ -37,10 +37,22 @@ pub(crate) struct Acceptor {
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) new_sockets: mpsc::Sender<NewSocket>,
     pub(crate) drain: watch::Receiver<bool>,
+    /// Places for peers that are told why they are refused.
+    pub(crate) refusals: Arc<Semaphore>,
 }
 
 /// The largest request head, in bytes: browsers send below 4 KiB, cookies included.
 const HEAD_LEN_MAX: usize = 16 * 1024;
+
+/// How many refused peers of a core are told why at a time. Each costs a task and a socket for a
+/// moment; the limit they ran into is there so that such things do not grow.
+pub(crate) const REFUSALS_MAX: usize = 256;
+
+/// How long a refused peer has to take its answer.
+const REFUSAL_MAX: Duration = Duration::from_secs(1);
+
+/// How long a drain waits for requests that are under way.
+const LAST_ANSWER_MAX: Duration = Duration::from_secs(1);
 
 /// How long accepting pauses when the process has no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -81,9 +93,12 @@ impl Acceptor {
             }
             Err(refused) => {
                 self.metrics.refused.handshakes.add(1);
-                if let Ok(socket) = stream.into_socket() {
-                    // A new socket has room for 200 bytes; if not, closing is answer enough.
-                    _ = (&socket).write(answers::overloaded_bytes(refused).as_bytes());
+                // Beyond that many, closing is answer enough.
+                if let Ok(refusal) = self.refusals.clone().try_acquire_owned() {
+                    tokio::spawn(async move {
+                        refuse(stream, refused).await;
+                        drop(refusal);
+                    });
                 }
             }
         }
@@ -120,7 +135,10 @@ impl Acceptor {
                 _ = drain.wait_for(|draining| *draining) => {}
             }
             connection.as_mut().graceful_shutdown();
-            connection.await
+            // What was asked is answered; half a request is not waited for.
+            tokio::time::timeout(LAST_ANSWER_MAX, connection)
+                .await
+                .unwrap_or(Ok(()))
         };
         let served = tokio::time::timeout(timeouts.handshake, serve).await;
         if answered.load(Ordering::Relaxed) {
@@ -158,6 +176,19 @@ impl Acceptor {
         // Fails only when the core has ended; then the socket closes, as it should.
         _ = self.new_sockets.send(new).await;
     }
+}
+
+/// Tells a peer that it cannot be served. Its request is read and forgotten, for unread bytes would
+/// make the kernel reset the connection and destroy the answer.
+async fn refuse<S: Stream>(mut stream: S, refused: Refused) {
+    let answer = answers::overloaded_bytes(refused);
+    let refuse = async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    // A peer that goes, or takes too long, has had its chance.
+    _ = tokio::time::timeout(REFUSAL_MAX, refuse).await;
 }
 
 /// Whether accepting failed for one socket only: its peer was gone already.

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use proto::event::EncodeError;
 use proto::{CloseCode, OpCode, frame};
-use rooms::{ConnectionId, Disconnect};
+use rooms::{ConnectionId, Disconnect, Overloaded};
 use serde::Serialize;
 
 use crate::engine::{self, Engine};
+use crate::manager::EmitError;
 
 /// A handle to one connection: cheap to clone, usable from any thread.
 ///
@@ -17,6 +17,10 @@ use crate::engine::{self, Engine};
 ///
 /// What is sent to one connection by one thread arrives in the order it was sent, and in its place
 /// among the rooms' events that the same thread published.
+///
+/// Nothing here waits. A handler's thread is never refused: its connection is not read from while
+/// a core has more to do than it may keep ([`Limits::mailbox_bytes_max`](crate::Limits)). Any other
+/// thread gets [`Overloaded`] then, and nothing was done.
 #[derive(Clone)]
 pub struct Connection {
     pub(crate) id: ConnectionId,
@@ -35,44 +39,53 @@ impl Connection {
         self.id
     }
 
-    /// Sends an event to this connection. Does not wait.
+    /// Sends an event to this connection.
     ///
     /// # Errors
     ///
-    /// [`EncodeError`] if the data cannot be written as JSON or the name is not a name; nothing was
-    /// sent. That the connection is gone is no error.
-    pub fn emit<T: Serialize + ?Sized>(&self, event: &str, data: &T) -> Result<(), EncodeError> {
+    /// [`EmitError::Encode`] if the data cannot be written as JSON or the name is not a name,
+    /// [`EmitError::Overloaded`] on a thread that is not the engine's; nothing was sent. That the
+    /// connection is gone is no error.
+    pub fn emit<T: Serialize + ?Sized>(&self, event: &str, data: &T) -> Result<(), EmitError> {
         let frame = engine::encode(event, data)?;
-        engine::note(self.engine.table.direct(self.id, frame));
-        Ok(())
+        Ok(self.engine.direct(self.id, frame)?)
     }
 
-    /// Sends a text message that need not be an event. Does not wait.
-    pub fn send_text(&self, text: &str) {
-        self.send(OpCode::Text, text.as_bytes());
+    /// Sends a text message that need not be an event.
+    ///
+    /// # Errors
+    ///
+    /// [`Overloaded`] on a thread that is not the engine's; nothing was sent.
+    pub fn send_text(&self, text: &str) -> Result<(), Overloaded> {
+        self.send(OpCode::Text, text.as_bytes())
     }
 
-    /// Sends a binary message. Does not wait.
-    pub fn send_binary(&self, payload: &[u8]) {
-        self.send(OpCode::Binary, payload);
+    /// Sends a binary message.
+    ///
+    /// # Errors
+    ///
+    /// [`Overloaded`] on a thread that is not the engine's; nothing was sent.
+    pub fn send_binary(&self, payload: &[u8]) -> Result<(), Overloaded> {
+        self.send(OpCode::Binary, payload)
     }
 
-    /// Closes the connection after what it was sent before. Does not wait.
+    /// Closes the connection after what it was sent before.
     ///
     /// `reason` is for people and logs; what is over 123 bytes of it is cut.
-    pub fn close(&self, code: CloseCode, reason: impl Into<Cow<'static, str>>) {
-        let disconnect = Disconnect {
-            code,
-            reason: reason.into(),
-        };
-        engine::note(self.engine.table.close(self.id, disconnect));
+    ///
+    /// # Errors
+    ///
+    /// [`Overloaded`] on a thread that is not the engine's; it is still open.
+    pub fn close(
+        &self,
+        code: CloseCode,
+        reason: impl Into<Cow<'static, str>>,
+    ) -> Result<(), Overloaded> {
+        let reason = reason.into();
+        self.engine.close(self.id, Disconnect { code, reason })
     }
 
-    pub(crate) fn send(&self, opcode: OpCode, payload: &[u8]) {
-        engine::note(
-            self.engine
-                .table
-                .direct(self.id, frame::encode(opcode, payload)),
-        );
+    fn send(&self, opcode: OpCode, payload: &[u8]) -> Result<(), Overloaded> {
+        self.engine.direct(self.id, frame::encode(opcode, payload))
     }
 }

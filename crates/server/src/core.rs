@@ -39,12 +39,15 @@ use crate::metrics::CoreMetrics;
 use crate::router::Router;
 
 mod apply;
+mod idle;
 mod keepalive;
 mod read;
 mod send;
 mod socket;
 mod wheel;
 
+use idle::Idle;
+pub(crate) use idle::IdleHook;
 use socket::{Socket, Stamp};
 use wheel::Wheel;
 
@@ -60,7 +63,6 @@ pub(crate) struct NewSocket {
 }
 
 /// What a core is made with.
-#[derive(Debug)]
 pub(crate) struct CoreParts {
     pub(crate) id: CoreId,
     pub(crate) engine: Arc<Engine>,
@@ -68,6 +70,7 @@ pub(crate) struct CoreParts {
     pub(crate) config: Arc<Config>,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) new_sockets: mpsc::Receiver<NewSocket>,
+    pub(crate) idle_hook: Option<IdleHook>,
 }
 
 /// One core.
@@ -110,6 +113,7 @@ pub(crate) struct Core {
     closing: VecDeque<(Instant, ConnectionId)>,
     /// When a drain ends, once it has begun.
     drained_at: Option<Instant>,
+    idle: Idle,
     tick: Pin<Box<Sleep>>,
 }
 
@@ -152,8 +156,9 @@ impl Core {
             config,
             metrics,
             new_sockets,
+            idle_hook,
         } = parts;
-        engine::enter_core();
+        engine.enter_core();
         let now = clock::now();
         let limits = LocalLimits {
             rooms_per_connection_max: config.limits.rooms_per_connection_max,
@@ -194,6 +199,7 @@ impl Core {
             due: Vec::new(),
             closing: VecDeque::new(),
             drained_at: None,
+            idle: Idle::new(idle_hook),
             tick: Box::pin(tokio::time::sleep(Duration::ZERO)),
         })
     }
@@ -228,6 +234,7 @@ impl Core {
         self.resolve_overflow(now);
         self.flush();
         self.keep_alive(now);
+        self.idle.look(now);
         self.publish_metrics();
         Ok(())
     }
@@ -276,6 +283,9 @@ impl Core {
             .stalled
             .iter()
             .any(|(_, core)| !table.mailbox(*core).poll_full(cx.waker()));
+        if ready {
+            self.idle.note_work();
+        }
         ready |= self.tick.as_mut().poll(cx).is_ready();
         if ready {
             Poll::Ready(Ok(()))
@@ -284,10 +294,12 @@ impl Core {
         }
     }
 
-    /// Sets the timer to the next deadline: a keepalive, the end of a close, the end of a drain.
+    /// Sets the timer to the next deadline: a keepalive, the end of a close or of a drain, a look
+    /// whether the core is idle.
     fn set_tick(&mut self) {
         let closing = self.closing.front().map(|(deadline, _)| *deadline);
-        let next = [self.wheel.next_due(), closing, self.drained_at]
+        let look = self.idle.next_look(clock::now);
+        let next = [self.wheel.next_due(), closing, self.drained_at, look]
             .into_iter()
             .flatten()
             .min();
@@ -338,7 +350,11 @@ impl Core {
             self.router.connected(&self.handle, &request);
         }
         if self.drained_at.is_some() {
+            self.metrics.closed.drained.add(1);
             self.begin_close(slot, rooms::Disconnect::going_away(), now);
+        } else if let Some(full) = engine::take_full() {
+            // The hook has filled a mailbox: this connection is who caused it.
+            self.hold_back(slot, full, &leftover);
         } else if !leftover.is_empty() {
             self.take_in(slot, &mut leftover.to_vec(), now);
         }

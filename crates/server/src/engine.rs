@@ -6,7 +6,7 @@ use std::fmt;
 use parking_lot::RwLock;
 use proto::SharedFrame;
 use proto::event::{EncodeError, EventEncoder};
-use rooms::{Backpressure, CoreId, RoomTable};
+use rooms::{Backpressure, ConnectionId, CoreId, Disconnect, JoinError, Overloaded, RoomTable};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -41,6 +41,81 @@ impl Engine {
         }
     }
 
+    /// Whether this thread is one of this engine's cores: what it publishes too fast is held back
+    /// by not reading from its connections. Any other thread is refused at the bound.
+    pub(crate) fn is_on_core(&self) -> bool {
+        ON_CORE_OF.get() == self.address()
+    }
+
+    /// Says that this thread is one of this engine's cores.
+    pub(crate) fn enter_core(&self) {
+        ON_CORE_OF.set(self.address());
+    }
+
+    /// What tells this engine from others in the process, while it lives.
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.table).addr()
+    }
+
+    pub(crate) fn join(&self, connection: ConnectionId, room: &str) -> Result<(), JoinError> {
+        if self.is_on_core() {
+            note(self.table.join(connection, room)?);
+        } else {
+            self.table.try_join(connection, room)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn leave(&self, connection: ConnectionId, room: &str) -> Result<(), Overloaded> {
+        self.ask(connection, |table| table.leave(connection, room))
+    }
+
+    pub(crate) fn leave_all(&self, connection: ConnectionId) -> Result<(), Overloaded> {
+        self.ask(connection, |table| table.leave_all(connection))
+    }
+
+    pub(crate) fn direct(
+        &self,
+        connection: ConnectionId,
+        frame: SharedFrame,
+    ) -> Result<(), Overloaded> {
+        self.ask(connection, |table| table.direct(connection, frame))
+    }
+
+    pub(crate) fn close(
+        &self,
+        connection: ConnectionId,
+        disconnect: Disconnect,
+    ) -> Result<(), Overloaded> {
+        self.ask(connection, |table| table.close(connection, disconnect))
+    }
+
+    /// Publishes to a room; returns how many members it has.
+    pub(crate) fn publish(&self, room: &str, frame: SharedFrame) -> Result<u32, Overloaded> {
+        if !self.is_on_core() {
+            return Ok(self.table.try_publish(room, frame)?.member_count);
+        }
+        let published = self.table.publish(room, frame);
+        note(published.backpressure);
+        Ok(published.member_count)
+    }
+
+    /// Asks something of the connection's core: from a core always, from elsewhere unless it has
+    /// more to do than it may keep.
+    fn ask(
+        &self,
+        connection: ConnectionId,
+        ask: impl FnOnce(&RoomTable) -> Backpressure,
+    ) -> Result<(), Overloaded> {
+        if self.is_on_core() {
+            note(ask(&self.table));
+            return Ok(());
+        }
+        self.table.check_pressure(connection.core())?;
+        ask(&self.table);
+        Ok(())
+    }
+
     pub(crate) fn room_created(&self, name: &str) {
         let hooks = self.room_hooks.read().created.clone();
         hooks.iter().for_each(|hook| hook(name));
@@ -53,25 +128,15 @@ impl Engine {
 }
 
 thread_local! {
-    /// Whether this thread is a core's.
-    static ON_CORE: Cell<bool> = const { Cell::new(false) };
+    /// The engine that this thread is a core of; 0 is none.
+    static ON_CORE_OF: Cell<usize> = const { Cell::new(0) };
     /// The full mailbox that the handler under way ran into, if it did.
     static FULL: Cell<Option<CoreId>> = const { Cell::new(None) };
     static ENCODER: RefCell<EventEncoder> = RefCell::default();
 }
 
-/// Says that this thread is a core's: its publishers are held back instead of refused.
-pub(crate) fn enter_core() {
-    ON_CORE.set(true);
-}
-
-/// Whether this thread is a core's.
-pub(crate) fn is_on_core() -> bool {
-    ON_CORE.get()
-}
-
 /// Remembers that a mailbox is full, for the core to look at after the handler.
-pub(crate) fn note(Backpressure(full): Backpressure) {
+fn note(Backpressure(full): Backpressure) {
     if full.is_some() {
         FULL.set(full);
     }

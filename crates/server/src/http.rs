@@ -24,8 +24,8 @@ pub struct Page {
     pub path: &'static str,
     /// The value of `Content-Type`.
     pub content_type: &'static str,
-    /// The bytes.
-    pub body: &'static [u8],
+    /// The bytes; cloning them costs a reference count.
+    pub body: Bytes,
 }
 
 /// What pages may do: load what this server serves, and open WebSockets.
@@ -61,7 +61,7 @@ pub(crate) async fn answer<S: Stream>(
             .pages
             .iter()
             .find(|page| page.path == path)
-            .map(|found| page(found.content_type, Bytes::from_static(found.body))),
+            .map(|found| page(found.content_type, found.body.clone())),
     };
     Ok(match found {
         Some(_) if !is_get => method_not_allowed(),

@@ -73,6 +73,6 @@ pub use listen::ListenError;
 pub use manager::{EmitError, RoomManager};
 pub use proto::event::{EncodeError, ParseError};
 pub use proto::{CloseCode, Json};
-pub use rooms::{ConnectionId, Disconnect, JoinError, PublishError};
+pub use rooms::{ConnectionId, Disconnect, JoinError, Overloaded};
 pub use router::{Data, Handler, Incoming, Outcome, Refusal, Router, Unread};
 pub use server::{BindError, ServeError, Server, Stop};

@@ -180,7 +180,7 @@ fn bind_unix(path: &Path, core_count: usize) -> io::Result<Bound> {
 fn remove_stale(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            if is_answered(path)? {
                 return Err(io::ErrorKind::AddrInUse.into());
             }
             std::fs::remove_file(path)
@@ -189,4 +189,15 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a server listens there. Does not wait: one whose queue is full would have it wait for
+/// as long as that server is stuck.
+fn is_answered(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    Ok(match socket.connect(&SockAddr::unix(path)?) {
+        Ok(()) => true,
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    })
 }

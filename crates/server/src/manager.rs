@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proto::event::EncodeError;
-use rooms::{JoinError, PublishError};
+use rooms::{JoinError, Overloaded};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -34,7 +34,7 @@ pub struct RoomManager {
     engine: Arc<Engine>,
 }
 
-/// An event that did not go out to a room. Nobody got it.
+/// An event that did not go out. Nobody got it.
 #[derive(Debug, Error)]
 pub enum EmitError {
     /// The data or the name cannot be put on the wire.
@@ -43,7 +43,7 @@ pub enum EmitError {
     /// The engine has more to do than it may keep: try again later. Only for threads that are not
     /// the engine's own; a connection whose handler publishes too fast is not read from instead.
     #[error(transparent)]
-    Overloaded(#[from] PublishError),
+    Overloaded(#[from] Overloaded),
 }
 
 impl RoomManager {
@@ -58,22 +58,43 @@ impl RoomManager {
     ///
     /// # Errors
     ///
-    /// [`JoinError`] for a name that no room can have; nothing changed.
+    /// [`JoinError`] for a name that no room can have, and [`JoinError::Overloaded`] on a thread
+    /// that is not the engine's; nothing changed.
+    ///
+    /// # Panics
+    ///
+    /// If the connection is another server's; so do the next two.
     pub fn join(&self, connection: &Connection, room: &str) -> Result<(), JoinError> {
-        engine::note(self.engine.table.join(connection.id, room)?);
-        Ok(())
+        self.own(connection).join(connection.id, room)
     }
 
     /// Ends the connection's membership of the room, if there is one. Does not wait.
-    pub fn leave(&self, connection: &Connection, room: &str) {
-        engine::note(self.engine.table.leave(connection.id, room));
+    ///
+    /// # Errors
+    ///
+    /// [`Overloaded`] on a thread that is not the engine's; nothing changed.
+    pub fn leave(&self, connection: &Connection, room: &str) -> Result<(), Overloaded> {
+        self.own(connection).leave(connection.id, room)
     }
 
     /// Ends all memberships of the connection. Does not wait. Costs in proportion to their number.
     ///
     /// A connection that closes leaves its rooms by itself.
-    pub fn leave_all(&self, connection: &Connection) {
-        engine::note(self.engine.table.leave_all(connection.id));
+    ///
+    /// # Errors
+    ///
+    /// [`Overloaded`] on a thread that is not the engine's; nothing changed.
+    pub fn leave_all(&self, connection: &Connection) -> Result<(), Overloaded> {
+        self.own(connection).leave_all(connection.id)
+    }
+
+    /// The engine, which is the connection's too: its id would be somebody else's in another.
+    fn own(&self, connection: &Connection) -> &Engine {
+        assert!(
+            Arc::ptr_eq(&self.engine, &connection.engine),
+            "the connection belongs to another server"
+        );
+        &self.engine
     }
 
     /// Sends an event to all members of a room; returns how many there are. Does not wait.
@@ -88,12 +109,7 @@ impl RoomManager {
         T: Serialize + ?Sized,
     {
         let frame = engine::encode(event, data)?;
-        if !engine::is_on_core() {
-            return Ok(self.engine.table.try_publish(room, frame)?.member_count);
-        }
-        let published = self.engine.table.publish(room, frame);
-        engine::note(published.backpressure);
-        Ok(published.member_count)
+        Ok(self.engine.publish(room, frame)?)
     }
 
     /// How many members the room has.

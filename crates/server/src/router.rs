@@ -5,7 +5,7 @@ use std::fmt;
 
 use proto::CloseFrame;
 use proto::event::{JsonParser, ParseError};
-use rooms::{Disconnect, JoinError};
+use rooms::{Disconnect, JoinError, Overloaded};
 use serde::de::{Deserialize, DeserializeOwned};
 use serde::{Serialize, Serializer};
 
@@ -294,17 +294,27 @@ impl From<ParseError> for Refusal {
 
 impl From<JoinError> for Refusal {
     fn from(error: JoinError) -> Self {
-        Self::new("bad_room", error.to_string())
+        match error {
+            JoinError::Overloaded(error) => error.into(),
+            JoinError::NameEmpty | JoinError::NameTooLong { .. } => {
+                Self::new("bad_room", error.to_string())
+            }
+        }
+    }
+}
+
+impl From<Overloaded> for Refusal {
+    fn from(error: Overloaded) -> Self {
+        Self::new("overloaded", error.to_string())
     }
 }
 
 impl From<EmitError> for Refusal {
     fn from(error: EmitError) -> Self {
-        let code = match error {
-            EmitError::Encode(_) => "not_encodable",
-            EmitError::Overloaded(_) => "overloaded",
-        };
-        Self::new(code, error.to_string())
+        match error {
+            EmitError::Encode(error) => Self::new("not_encodable", error.to_string()),
+            EmitError::Overloaded(error) => error.into(),
+        }
     }
 }
 

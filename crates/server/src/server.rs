@@ -1,5 +1,6 @@
 //! The server as a whole: its sockets, its cores' threads, its end.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -8,12 +9,12 @@ use prometheus_client::registry::Registry;
 use rooms::{CoreId, RoomTable, TableConfig};
 use socket2::Socket;
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::accept::Acceptor;
+use crate::accept::{Acceptor, REFUSALS_MAX};
 use crate::admission::Admission;
 use crate::config::{Config, FlushMode, ListenAddress};
-use crate::core::{Core, CoreParts};
+use crate::core::{Core, CoreParts, IdleHook};
 use crate::engine::Engine;
 use crate::flush::Flusher;
 use crate::http::Page;
@@ -27,7 +28,6 @@ use crate::router::Router;
 /// # Examples
 ///
 /// See the [crate's first page](crate).
-#[derive(Debug)]
 pub struct Server {
     config: Arc<Config>,
     engine: Arc<Engine>,
@@ -35,7 +35,17 @@ pub struct Server {
     pages: Vec<Page>,
     cores: Vec<Arc<CoreMetrics>>,
     flush: FlushMode,
+    idle_hook: Option<IdleHook>,
     stop: Stop,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("config", &self.config)
+            .field("bound", &self.bound)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A server that cannot start.
@@ -118,6 +128,7 @@ impl Server {
             pages: Vec::new(),
             cores: (0..core_count).map(|_| Arc::default()).collect(),
             flush,
+            idle_hook: None,
             stop: Stop { draining, table },
         })
     }
@@ -149,6 +160,16 @@ impl Server {
         self
     }
 
+    /// Calls `hook` on a core's thread when that core has had nothing to do for one and a half
+    /// seconds, once for each such time, in place of an earlier hook. It must not block.
+    ///
+    /// For what is better done then, such as giving freed memory back to the kernel, which many
+    /// allocators only do while they are used.
+    pub fn on_idle(&mut self, hook: impl Fn() + Send + Sync + 'static) -> &mut Self {
+        self.idle_hook = Some(Arc::new(hook));
+        self
+    }
+
     /// What stops the server. Take it before [`serve`](Self::serve).
     pub fn stop(&self) -> Stop {
         self.stop.clone()
@@ -175,17 +196,18 @@ impl Server {
         let admission = Arc::new(Admission::new(&self.config.limits));
         let pages: Arc<[Page]> = std::mem::take(&mut self.pages).into();
         let cpus = if self.config.pin {
-            core_affinity::get_core_ids()
+            core_affinity::get_core_ids().unwrap_or_default()
         } else {
-            None
+            Vec::new()
         };
+        if self.config.pin && cpus.is_empty() {
+            tracing::warn!("not pinned: the system does not tell its CPUs");
+        }
         let cores = (0..=u8::MAX).zip(self.cores.clone());
         cores
             .map(|(index, metrics)| Seat {
                 id: CoreId(index),
-                cpu: cpus
-                    .as_ref()
-                    .map(|cpus| cpus[usize::from(index) % cpus.len()]),
+                cpu: cpus.iter().copied().cycle().nth(index.into()),
                 flush: self.flush,
                 sockets: self.bound.iter_mut().filter_map(Bound::take).collect(),
                 engine: self.engine.clone(),
@@ -196,6 +218,7 @@ impl Server {
                 admission: admission.clone(),
                 pages: pages.clone(),
                 drain: self.stop.draining.subscribe(),
+                idle_hook: self.idle_hook.clone(),
             })
             .collect()
     }
@@ -215,6 +238,7 @@ struct Seat {
     admission: Arc<Admission>,
     pages: Arc<[Page]>,
     drain: watch::Receiver<bool>,
+    idle_hook: Option<IdleHook>,
 }
 
 impl Seat {
@@ -225,8 +249,10 @@ impl Seat {
     }
 
     fn run(self) -> io::Result<()> {
-        if let Some(cpu) = self.cpu {
-            core_affinity::set_for_current(cpu);
+        if let Some(cpu) = self.cpu
+            && !core_affinity::set_for_current(cpu)
+        {
+            tracing::warn!(core = self.id.0, cpu = cpu.id, "not pinned: refused");
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -242,6 +268,7 @@ impl Seat {
                     config: self.config.clone(),
                     metrics: self.metrics.clone(),
                     new_sockets: receiver,
+                    idle_hook: self.idle_hook,
                 },
                 // The ring belongs to the thread that makes it; the probe's is gone.
                 Flusher::new(self.flush)?,
@@ -255,6 +282,7 @@ impl Seat {
                 metrics: self.metrics,
                 new_sockets: sender,
                 drain: self.drain,
+                refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
             });
             for socket in self.sockets {
                 tokio::spawn(acceptor.clone().run(Listener::new(socket)?));

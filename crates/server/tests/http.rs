@@ -97,7 +97,7 @@ mod pages {
         server.page(Page {
             path: "/",
             content_type: "text/html; charset=utf-8",
-            body: b"<p>hello",
+            body: "<p>hello".into(),
         });
         let server = TestServer::serve(server, |_, _| {});
         let reply = get(server.address(), "/");

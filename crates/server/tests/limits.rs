@@ -14,12 +14,13 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    Client, Gate, Raw, Reply, TestServer, config, exchange, for_each_flush_mode, get, opcode, text,
-    until,
+    Client, Gate, Raw, Reply, TestServer, close, config, exchange, for_each_flush_mode, get,
+    opcode, text, until,
 };
+use parking_lot::Mutex;
 use proto::{FrameHeader, OpCode};
 use serde_json::Value;
-use throng::{CloseCode, Config, FlushMode};
+use throng::{CloseCode, Config, FlushMode, JoinError};
 
 /// Longer than any test may take.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -230,7 +231,8 @@ mod outbox {
                 |router, _| {
                     router.on("burst", |conn: &throng::Connection| {
                         for number in 0..100 {
-                            conn.send_text(&format!("{number} {}", "x".repeat(1000)));
+                            conn.send_text(&format!("{number} {}", "x".repeat(1000)))
+                                .unwrap();
                         }
                     });
                 },
@@ -252,9 +254,10 @@ mod outbox {
                 |router, _| {
                     router.on("burst", |conn: &throng::Connection| {
                         for number in 0..100 {
-                            conn.send_text(&format!("{number} {}", "x".repeat(1000)));
+                            conn.send_text(&format!("{number} {}", "x".repeat(1000)))
+                                .unwrap();
                         }
-                        conn.close(CloseCode(4001), "that was all");
+                        conn.close(CloseCode(4001), "that was all").unwrap();
                     });
                 },
             );
@@ -274,8 +277,8 @@ mod outbox {
                 limited(mode, |l| l.outbox_bytes_max = 16 * 1024),
                 |router, _| {
                     router.on("burst", |conn: &throng::Connection| {
-                        conn.send_text(&"x".repeat(100_000));
-                        conn.close(CloseCode(4001), "that was all");
+                        conn.send_text(&"x".repeat(100_000)).unwrap();
+                        conn.close(CloseCode(4001), "that was all").unwrap();
                     });
                 },
             );
@@ -385,9 +388,11 @@ mod places {
     }
 
     fn exchange_raw(server: &TestServer) -> Reply {
+        // It is read to its end, which a reset connection has none of.
         let reply = get(server.address(), "/healthz");
         if reply.status == 503 {
             assert!(reply.header("retry-after").is_some());
+            assert!(reply.body.contains("handshakes"), "{}", reply.body);
         }
         reply
     }
@@ -460,6 +465,8 @@ mod mailbox {
         publisher: Raw,
         /// How many publications were handled.
         handled: Arc<AtomicUsize>,
+        /// The codes of connections that ended.
+        ends: Arc<Mutex<Vec<u16>>>,
         gate: Gate,
         server: TestServer,
     }
@@ -472,9 +479,12 @@ mod mailbox {
             (config.timeouts.close, config.timeouts.drain) = (NEVER, NEVER);
             let handled = Arc::new(AtomicUsize::new(0));
             let count = handled.clone();
+            let ends = Arc::<Mutex<Vec<u16>>>::default();
+            let noted = ends.clone();
             let mut gate = None;
             let server = TestServer::start_with(config, |router, rooms| {
                 gate = Some(Gate::add_to(router));
+                router.on_close(move |_, disconnect| noted.lock().push(disconnect.code.0));
                 let rooms = rooms.clone();
                 router.on("publish", move |_: &throng::Connection, number: u64| {
                     count.fetch_add(1, Ordering::Relaxed);
@@ -501,6 +511,7 @@ mod mailbox {
                 witness,
                 publisher,
                 handled,
+                ends,
                 gate,
                 server,
             }
@@ -577,6 +588,97 @@ mod mailbox {
             drop((stalled.witness, stalled.member));
             stalled.server.drain().unwrap();
         });
+    }
+
+    /// The goodbye is read in one turn with the end behind it, if both came while nobody listened.
+    #[test]
+    fn a_publisher_that_says_goodbye_while_it_is_held_back_is_heard() {
+        for_each_flush_mode(|mode| {
+            let mut stalled = Stalled::start(mode);
+            let publish = |numbers: std::ops::Range<usize>| -> Vec<u8> {
+                numbers
+                    .flat_map(|number| text(&format!("publish {number}")))
+                    .collect()
+            };
+            stalled.publisher.send(&publish(0..200));
+            stalled.witness.sync();
+            let until_full = stalled.handled.load(Ordering::Relaxed);
+            stalled.gate.release();
+            for number in 0..200 {
+                stalled.member.expect(&format!("msg {number}"));
+            }
+
+            // Once more, so that only one publication is left to be handled.
+            stalled.gate.hold_core_of(&mut stalled.member);
+            stalled.publisher.send(&publish(0..until_full + 1));
+            stalled.witness.sync();
+            assert_eq!(stalled.handled.load(Ordering::Relaxed), 200 + until_full);
+            stalled.gate.hold_core_of(&mut stalled.witness);
+            stalled.gate.release();
+            for number in 0..until_full {
+                stalled.member.expect(&format!("msg {number}"));
+            }
+            stalled.publisher.send(&close(4321));
+            drop(stalled.publisher);
+            stalled.gate.release();
+            stalled.member.expect(&format!("msg {until_full}"));
+            stalled.server.wait_for_metric("throng_connections", 2);
+            let ends = stalled.ends.lock().clone();
+            assert_eq!(ends.last(), Some(&4321), "{ends:?}");
+        });
+    }
+
+    /// Whatever a thread outside asks of a core that does not come round to it is bounded.
+    #[test]
+    fn a_thread_outside_is_refused_whatever_it_asks_of_a_full_mailbox() {
+        let handles = Arc::<Mutex<Vec<throng::Connection>>>::default();
+        let seen = handles.clone();
+        let mut gate = None;
+        let config = limited(FlushMode::Auto, |l| l.mailbox_bytes_max = 1024);
+        let server = TestServer::start_with(config, |router, _| {
+            gate = Some(Gate::add_to(router));
+            router.on_connect(move |conn, _| seen.lock().push(conn.clone()));
+        });
+        let gate = gate.unwrap();
+        let mut alice = server.connect();
+        alice.sync();
+        let handle = handles.lock()[0].clone();
+        let rooms = &server.rooms;
+        gate.hold_core_of(&mut alice);
+
+        let mut sent = 0;
+        let error = until(
+            || match handle.emit("number", &sent) {
+                Ok(()) => {
+                    sent += 1;
+                    None
+                }
+                Err(error) => Some(error),
+            },
+            || "a mailbox of 1 KiB never filled".to_owned(),
+        );
+        assert!(matches!(error, throng::EmitError::Overloaded(_)), "{error}");
+        assert!(sent < 50, "{sent} in 1 KiB");
+        handle.send_text("late").unwrap_err();
+        handle.send_binary(b"late").unwrap_err();
+        handle.close(CloseCode(4001), "late").unwrap_err();
+        rooms.leave(&handle, "tea").unwrap_err();
+        rooms.leave_all(&handle).unwrap_err();
+        let error = rooms.join(&handle, "tea").unwrap_err();
+        assert!(matches!(error, JoinError::Overloaded(_)), "{error}");
+        assert_eq!(rooms.member_count("tea"), 0);
+
+        gate.release();
+        for number in 0..sent {
+            alice.expect(&format!("number {number}"));
+        }
+        // Nothing of what was refused has happened, and now it is not refused.
+        alice.expect_nothing();
+        rooms.join(&handle, "tea").unwrap();
+        rooms.emit("tea", "msg", "hot").unwrap();
+        alice.expect("msg \"hot\"");
+        handle.close(CloseCode(4001), "now").unwrap();
+        assert_eq!(alice.expect_close(4001), "now");
     }
 
     #[test]

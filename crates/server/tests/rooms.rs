@@ -362,17 +362,17 @@ mod handles {
             server.rooms.join(&handle, "tea").unwrap();
             server.rooms.emit("tea", "msg", "from outside").unwrap();
             handle.emit("greeting", &[1, 2]).unwrap();
-            handle.send_text("no event");
-            handle.send_binary(b"\0\xff");
+            handle.send_text("no event").unwrap();
+            handle.send_binary(b"\0\xff").unwrap();
             alice.expect("msg \"from outside\"");
             alice.expect("greeting [1,2]");
             alice.expect("no event");
             alice.expect_binary(b"\0\xff");
 
-            server.rooms.leave_all(&handle);
+            server.rooms.leave_all(&handle).unwrap();
             server.rooms.emit("tea", "msg", "to nobody").unwrap();
-            handle.close(CloseCode(4001), "no place for you");
-            handle.send_text("too late");
+            handle.close(CloseCode(4001), "no place for you").unwrap();
+            handle.send_text("too late").unwrap();
             assert_eq!(alice.expect_close(4001), "no place for you");
         });
     }
@@ -393,11 +393,11 @@ mod handles {
             assert_ne!(fresh.id(), stale.id());
 
             stale.emit("greeting", "to alice").unwrap();
-            stale.send_text("to alice");
+            stale.send_text("to alice").unwrap();
             server.rooms.join(&stale, "tea").unwrap();
-            server.rooms.leave_all(&stale);
+            server.rooms.leave_all(&stale).unwrap();
             server.rooms.emit("tea", "msg", "to alice").unwrap();
-            stale.close(CloseCode(4001), "to alice");
+            stale.close(CloseCode(4001), "to alice").unwrap();
             bob.expect_nothing();
             server.wait_for_metric("throng_rooms", 0);
             assert_eq!(server.metric("throng_connections"), 1);
@@ -609,7 +609,7 @@ mod hooks {
                         .push(disconnect.code.0);
                     // Whatever is done with it now goes nowhere, and harms nobody.
                     _ = conn.emit("late", &1);
-                    conn.close(CloseCode(4000), "twice");
+                    conn.close(CloseCode(4000), "twice").unwrap();
                     rooms.join(conn, "afterlife").unwrap();
                 });
             });
@@ -676,8 +676,8 @@ mod hooks {
             let mut client = server.connect();
             client.sync();
             let handle = ending.handles.lock().last().unwrap().clone();
-            handle.close(CloseCode(4001), "enough");
-            handle.close(CloseCode(4002), "not heard");
+            handle.close(CloseCode(4001), "enough").unwrap();
+            handle.close(CloseCode(4002), "not heard").unwrap();
             client.expect_close(4001);
             drop(client);
             codes.insert(4, 4001);

@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use super::Core;
 use super::read::lost_disconnect;
 use super::socket::Phase;
+use crate::engine;
 use crate::router::{ErrorEvent, Refusal};
 
 impl Core {
@@ -52,6 +53,7 @@ impl Core {
             Effect::RoomCreated { name } => self.engine.room_created(&name),
             Effect::RoomRemoved { name } => self.engine.room_removed(&name),
         }
+        forget_full();
     }
 
     fn refuse_join(&mut self, connection: ConnectionId, room: &RoomHandle) {
@@ -88,8 +90,7 @@ impl Core {
         self.local.shut(slot, &last, &self.engine.table);
         self.closing
             .push_back((now + self.config.timeouts.close, connection));
-        self.handle.id = connection;
-        self.router.closed(&self.handle, &disconnect);
+        self.tell_closed(connection, &disconnect);
     }
 
     /// Closes everybody, and whoever comes from now on.
@@ -124,16 +125,24 @@ impl Core {
         let Some(socket) = self.socket(slot) else {
             return;
         };
-        let phase = socket.phase;
-        if phase == Phase::Open {
-            self.metrics.closed.lost.add(1);
+        match socket.phase {
+            Phase::Open => {
+                self.metrics.closed.lost.add(1);
+                let connection = self.local.id_of(slot);
+                self.end(slot);
+                self.tell_closed(connection, &lost_disconnect());
+            }
+            // Why it ends is on its way through the mailbox; its end is found again behind that.
+            Phase::Ending => self.readable.push_back(slot),
+            Phase::Closing | Phase::Shut => self.end(slot),
         }
-        let connection = self.local.id_of(slot);
-        self.end(slot);
-        if matches!(phase, Phase::Open | Phase::Ending) {
-            self.handle.id = connection;
-            self.router.closed(&self.handle, &lost_disconnect());
-        }
+    }
+
+    /// Calls the hook for connections that end.
+    fn tell_closed(&mut self, connection: ConnectionId, disconnect: &Disconnect) {
+        self.handle.id = connection;
+        self.router.closed(&self.handle, disconnect);
+        forget_full();
     }
 
     /// Forgets a connection and closes its socket.
@@ -190,6 +199,12 @@ impl Core {
             now,
         );
     }
+}
+
+/// What a hook has sent came of no message, so there is nobody to hold back for it: it is at most
+/// what the hook does for one connection or room that comes or goes.
+fn forget_full() {
+    _ = engine::take_full();
 }
 
 /// How many places for commands are kept between turns.

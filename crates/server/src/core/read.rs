@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use proto::{CloseCode, Input, Limits, Message, OpCode, ReadError, frame};
-use rooms::{Disconnect, FlushQueue};
+use rooms::{CoreId, Disconnect, FlushQueue};
 
 use super::socket::Phase;
 use super::{Core, Ready};
@@ -137,15 +137,22 @@ impl Core {
             };
             if let Next::End(disconnect) = next {
                 socket.phase = Phase::Ending;
-                engine::note(self.engine.table.close(self.handle.id, disconnect));
+                // Never refused: this is a core.
+                _ = self.engine.close(self.handle.id, disconnect);
             }
             // Also behind the last message of a read, or one message a packet would never be.
             if let Some(full) = engine::take_full() {
-                socket.stash = Some(input.rest().into());
-                self.stalled.push((slot, full));
-                self.metrics.stalls.add(1);
-                return;
+                return self.hold_back(slot, full, input.rest());
             }
+        }
+    }
+
+    /// Reads nothing more from a connection until `full`'s mailbox has been drained.
+    pub(super) fn hold_back(&mut self, slot: u32, full: CoreId, rest: &[u8]) {
+        if let Some(socket) = self.socket(slot) {
+            socket.stash = Some(rest.into());
+            self.stalled.push((slot, full));
+            self.metrics.stalls.add(1);
         }
     }
 

@@ -399,6 +399,19 @@ describe("the chat page", () => {
     for (const person of [ada, ben]) person.complaints = beside(person);
   });
 
+  test("the page finds the WebSocket where the operator put it", async () => {
+    const elsewhere = await Server.start({ THRONG_PATH: "/live/chat" });
+    try {
+      const ada = await person(Person.address(elsewhere, "Ada", "lobby"));
+      await elsewhere.reaches({ throng_members: 1 });
+      await ada.says("found it");
+      await ada.sees("found it");
+      await ada.context.close();
+    } finally {
+      await elsewhere.stop();
+    }
+  });
+
   test("a message whose delivery was not seen is marked when the connection is lost", async () => {
     let sockets = 0;
     const socket = (ws) => {

@@ -23,7 +23,7 @@ pub(crate) fn add_to(router: &mut Router, rooms: &RoomManager) {
     });
     let left = rooms.clone();
     router.on("leave", move |conn: &Connection, request: RoomRequest| {
-        left.leave(conn, &request.name);
+        left.leave(conn, &request.name)
     });
     let rooms = rooms.clone();
     router.on(

@@ -158,10 +158,13 @@ fn log_filter(text: &str) -> Result<String, String> {
 }
 
 fn path(text: &str) -> Result<String, String> {
-    if text.starts_with('/') {
-        Ok(text.to_owned())
-    } else {
-        Err("a path begins with /".to_owned())
+    if !text.starts_with('/') {
+        return Err("a path begins with /".to_owned());
+    }
+    let of_a_path = |c: char| c.is_ascii_alphanumeric() || "/-._~!$'()*+,;=:@%".contains(c);
+    match text.chars().find(|c| !of_a_path(*c)) {
+        None => Ok(text.to_owned()),
+        Some(other) => Err(format!("a path has no {other:?}")),
     }
 }
 

@@ -9,13 +9,9 @@ use tracing_subscriber::EnvFilter;
 
 mod chat;
 mod cli;
+mod memory;
 mod pages;
 mod signals;
-
-/// Frees memory back to the kernel sooner than the system's allocator, and is faster from many
-/// threads.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The exit code for what the person who starts the server can mend; clap's too.
 const USAGE: u8 = 2;
@@ -48,7 +44,9 @@ fn serve(config: Config) -> Result<(), Failure> {
         text: cli::explain(&error),
         code: USAGE,
     })?;
-    pages::add_to(&mut server);
+    let path = config.path.as_deref().unwrap_or("/");
+    pages::add_to(&mut server, path);
+    server.on_idle(memory::give_back);
     let mut router = Router::new();
     chat::add_to(&mut router, &server.rooms());
     signals::drain_on_signal(server.stop()).map_err(|error| Failure {
