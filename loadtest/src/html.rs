@@ -2,8 +2,8 @@
 //! library. It fetches nothing, so it can be opened from anywhere.
 //!
 //! The page is drawn in the browser (`assets/report.js`), from the same JSON that other programs
-//! read. That holds texts of the server, which may be hostile: they cannot end the element that they
-//! are in, and no script runs but those that are here, for only they have the page's nonce.
+//! read. That holds texts of the server, which may be hostile: they cannot end the element that
+//! they are in, and no script runs but those that are here, for only they have the page's nonce.
 
 use serde::Serialize;
 
@@ -21,8 +21,8 @@ pub(crate) fn page(report: &impl Serialize) -> String {
     )
 }
 
-/// JSON without `<`, so that neither `</script>` nor `<!--` is in it. Only strings can have had one,
-/// and there the escape says the same.
+/// JSON without `<`, so that neither `</script>` nor `<!--` is in it. Only strings can have had
+/// one, and there the escape says the same.
 fn embedded(report: &impl Serialize) -> String {
     let json = serde_json::to_string(report).expect("numbers and strings are JSON");
     json.replace('<', "\\u003c")

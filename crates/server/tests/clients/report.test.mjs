@@ -1,9 +1,9 @@
 /**
- * @file The load generator's page in a real browser: what it shows of a run, and that it says nothing
- * where nothing was measured, fetches nothing, and runs nothing that a server sent.
+ * @file The load generator's page in a real browser: what it shows of a run, and that it says
+ * nothing where nothing was measured, fetches nothing, and runs nothing that a server sent.
  *
- * The generator is beside the server that `THRONG_BIN` names. `CHROMIUM` and `THRONG_SCREENSHOTS` are
- * as for the chat page.
+ * The generator is beside the server that `THRONG_BIN` names. `CHROMIUM` and `THRONG_SCREENSHOTS`
+ * are as for the chat page.
  */
 
 import assert from "node:assert/strict";
@@ -41,7 +41,10 @@ describe("the load generator's page", () => {
   before(async () => {
     mkdirSync(SCREENSHOTS, { recursive: true });
     folder = mkdtempSync(joinPath(tmpdir(), "throng-report-"));
-    browser = await chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu"] });
+    browser = await chromium.launch({
+      executablePath: CHROMIUM,
+      args: ["--no-sandbox", "--disable-gpu"],
+    });
     const server = await Server.start();
     try {
       real = await load(server.wsUrl, 0);
@@ -61,7 +64,18 @@ describe("the load generator's page", () => {
   /** Runs the generator, which must end with this code, and returns its page. */
   async function load(url, code) {
     const path = joinPath(folder, "run.html");
-    const flags = ["--url", url, "--members", "20", "--seconds", "0.5", "--warmup", "0.1", "--html", path];
+    const flags = [
+      "--url",
+      url,
+      "--members",
+      "20",
+      "--seconds",
+      "0.5",
+      "--warmup",
+      "0.1",
+      "--html",
+      path,
+    ];
     const exit = new Promise((resolve) => {
       execFile(LOADTEST, flags, (error, stdout, stderr) => resolve([error?.code ?? 0, stderr]));
     });
@@ -72,10 +86,13 @@ describe("the load generator's page", () => {
   /** The real page with another report in it. */
   function pageOf(report) {
     const json = JSON.stringify(report).replaceAll("<", "\\u003c");
-    return real.replace(/(<script id="report"[^>]*>).*?(?=<\/script>)/s, (_, start) => start + json);
+    return real.replace(
+      /(<script id="report"[^>]*>).*?(?=<\/script>)/s,
+      (_, start) => start + json,
+    );
   }
 
-  /** Opens a page from its file, and collects what it complains of and what it asks the network for. */
+  /** Opens a page from its file; what it complains of and asks the network for is collected. */
   async function open(html, view = DESKTOP) {
     const path = joinPath(folder, "page.html");
     writeFileSync(path, html);
@@ -96,7 +113,10 @@ describe("the load generator's page", () => {
   async function isTidy(page, name) {
     const words = await page.locator("body").innerText();
     assert.doesNotMatch(words, /NaN|undefined|null|Infinity|\[object|Invalid/, name);
-    const [wide, width] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    const [wide, width] = await page.evaluate(() => [
+      document.documentElement.scrollWidth,
+      innerWidth,
+    ]);
     assert.ok(wide <= width, `${name} is ${wide} pixels wide, on ${width}`);
   }
 
@@ -118,6 +138,7 @@ describe("the load generator's page", () => {
     faulty: ["Latency by percentile", ...overTime, "Connections", "Lost deliveries"],
     knee: ["p99 by rate", "Latency by percentile", ...overTime],
     neighbour: ["Latency by percentile", ...overTime],
+    soak: ["Latency by percentile", ...overTime],
     idle: [],
   };
   for (const [name, headings] of Object.entries(expected)) {
@@ -126,7 +147,10 @@ describe("the load generator's page", () => {
         const page = await open(pageOf(reports[name]), options);
         assert.deepEqual(await plots(page), headings);
         await isTidy(page, name);
-        await page.screenshot({ path: joinPath(SCREENSHOTS, `report-${name}-${view}.png`), fullPage: true });
+        await page.screenshot({
+          path: joinPath(SCREENSHOTS, `report-${name}-${view}.png`),
+          fullPage: true,
+        });
       });
     }
   }
@@ -142,13 +166,19 @@ describe("the load generator's page", () => {
 
   test("the headline is the CPU of a delivery", async () => {
     const page = await open(pageOf(reports.whole));
-    assert.match(await page.locator(".tile").first().innerText(), /^Server CPU per delivery\s+6\.07\s*µs/);
+    assert.match(
+      await page.locator(".tile").first().innerText(),
+      /^Server CPU per delivery\s+6\.07\s*µs/,
+    );
   });
 
   test("faults are loud, and each is named", async () => {
     const page = await open(pageOf(reports.faulty));
     const words = (await page.locator(".faulty").innerText()).replace(/\s+/g, " ");
-    assert.match(words, /^1,234 lost 7 repeated 2 reordered 41 disconnected 3 errors of the server/);
+    assert.match(
+      words,
+      /^1,234 lost 7 repeated 2 reordered 41 disconnected 3 errors of the server/,
+    );
     assert.equal(await page.getByText("Every delivery arrived").count(), 0);
   });
 
@@ -165,7 +195,10 @@ describe("the load generator's page", () => {
     };
     for (const key of Object.keys(whole)) variants[`null ${key}`] = { ...whole, [key]: null };
     for (const key of inner) {
-      variants[`null ${key} in the series`] = { ...whole, series: whole.series.map((row) => ({ ...row, [key]: null })) };
+      variants[`null ${key} in the series`] = {
+        ...whole,
+        series: whole.series.map((row) => ({ ...row, [key]: null })),
+      };
     }
     for (const [name, report] of Object.entries(variants)) {
       writeFileSync(joinPath(folder, "page.html"), pageOf(report));
@@ -178,7 +211,10 @@ describe("the load generator's page", () => {
   test("pointing at a plot shows its figures, in all plots over time at once", async () => {
     const page = await open(pageOf(reports.whole));
     const value = (heading, place) =>
-      page.locator(".card", { has: page.getByRole("heading", { name: heading, exact: true }) }).locator(".u-value").nth(place);
+      page
+        .locator(".card", { has: page.getByRole("heading", { name: heading, exact: true }) })
+        .locator(".u-value")
+        .nth(place);
     await page.locator(".u-over").nth(1).hover();
     for (const heading of ["Latency", "CPU", "Server memory"]) {
       assert.match(await value(heading, 0).innerText(), /^\d+\s*s$/, heading);
@@ -189,9 +225,15 @@ describe("the load generator's page", () => {
   test("the plots follow the colours and the width of the screen", async () => {
     const page = await open(pageOf(reports.whole));
     const headings = await plots(page);
-    const light = await page.locator("canvas").first().evaluate((canvas) => canvas.toDataURL());
+    const light = await page
+      .locator("canvas")
+      .first()
+      .evaluate((canvas) => canvas.toDataURL());
     await page.emulateMedia({ colorScheme: "dark" });
-    await page.waitForFunction((old) => document.querySelector("canvas").toDataURL() !== old, light);
+    await page.waitForFunction(
+      (old) => document.querySelector("canvas").toDataURL() !== old,
+      light,
+    );
     await page.setViewportSize({ width: 700, height: 900 });
     await page.waitForFunction(() => document.querySelector("canvas").clientWidth < 700);
     await isTidy(page, "a narrow window");
@@ -214,7 +256,7 @@ describe("the load generator's page", () => {
   });
 
   test("what a hostile server says is shown and not run", async (t) => {
-    const text = `</script><script>window.ran = 1</script><img src="x" onerror="window.ran = 1"><!--`;
+    const text = `</script><script>window.ran = 1</script><img src="x" onerror="window.ran = 1">`;
     const server = await hostile(text);
     t.after(() => server.close());
     const page = await open(await load(`ws://127.0.0.1:${server.address().port}/`, 1));
@@ -222,14 +264,18 @@ describe("the load generator's page", () => {
     assert.equal(await page.evaluate(() => window.ran), undefined);
     assert.equal(await page.locator("img").count(), 0);
     // And every other text of a report, if one of them were a stranger's too.
-    const everywhere = JSON.parse(JSON.stringify(reports.knee), (_, value) => (typeof value === "string" ? text : value));
-    const other = await open(pageOf({ ...everywhere, [text]: text, storm: { [text]: { [text]: text } } }));
+    const everywhere = JSON.parse(JSON.stringify(reports.knee), (_, value) =>
+      typeof value === "string" ? text : value,
+    );
+    const other = await open(
+      pageOf({ ...everywhere, [text]: text, storm: { [text]: { [text]: text } } }),
+    );
     assert.equal(await other.evaluate(() => window.ran), undefined);
     assert.equal(await other.locator("img").count(), 0);
   });
 });
 
-/** A server of golem's wire for one room, which says `text` in an `error` once the run is under way. */
+/** A server of golem's wire for one room, which says `text` in an `error` during the run. */
 async function hostile(text) {
   const server = new WebSocketServer({ host: "127.0.0.1", port: 0 });
   let publications = 0;
@@ -237,7 +283,8 @@ async function hostile(text) {
     socket.on("message", (data) => {
       const [, event, json] = /^(\w+) (.*)$/s.exec(String(data));
       if (event !== "msg") return;
-      for (const member of server.clients) member.send(`msg ${JSON.stringify(JSON.parse(json).msg)}`);
+      for (const member of server.clients)
+        member.send(`msg ${JSON.stringify(JSON.parse(json).msg)}`);
       publications += 1;
       if (publications === 50) socket.send(`error ${JSON.stringify({ code: "x", message: text })}`);
     }),

@@ -19,12 +19,20 @@ export function latency(p50, tail, count = 18_000_000) {
   const step = 1 - 0.6 / Math.log10(count + p50);
   for (let left = 1; left > 1 / count; left *= step) distribution.push([1 - left, us(1 - left)]);
   distribution.push([1, us(1)]);
-  return { p50: us(0.5), p90: us(0.9), p99: us(0.99), p999: us(0.999), max: us(1), count, distribution };
+  return {
+    p50: us(0.5),
+    p90: us(0.9),
+    p99: us(0.99),
+    p999: us(0.999),
+    max: us(1),
+    count,
+    distribution,
+  };
 }
 
 /** Looks at a run, one a second. */
-function series(read) {
-  return Array.from({ length: SECONDS }, (_, second) => ({
+function series(read, length = SECONDS) {
+  return Array.from({ length }, (_, second) => ({
     seconds: second + 1,
     connections: 1000,
     publications_per_second: 310 + 8 * wobble(second),
@@ -61,10 +69,29 @@ const parameters = (mode, more) => ({
 /** A run in which all went well, with every figure that there is. */
 export const whole = {
   version: "0.1.0",
-  command: ["loadtest", "fanout", "--members", "1000", "--window", "1", "--seconds", "60",
-    "--server-pid", "4711", "--pin", "1", "--html", "the report.html"],
+  command: [
+    "loadtest",
+    "fanout",
+    "--members",
+    "1000",
+    "--window",
+    "1",
+    "--seconds",
+    "60",
+    "--server-pid",
+    "4711",
+    "--pin",
+    "1",
+    "--html",
+    "the report.html",
+  ],
   started: "2025-03-14T09:26:53Z",
-  machine: { cpu: "AMD EPYC 9654 96-Core Processor", cpus: 2, memory_bytes: 25_000_000_000, kernel: "6.18.0" },
+  machine: {
+    cpu: "AMD EPYC 9654 96-Core Processor",
+    cpus: 2,
+    memory_bytes: 25_000_000_000,
+    kernel: "6.18.0",
+  },
   server: { pid: 4711, command: "throng --listen 127.0.0.1:8080", version: "0.1.0" },
   scenario: parameters("fan-out"),
   interrupted: false,
@@ -104,7 +131,13 @@ export const whole = {
 /** A run of a server that loses, on a machine that others use, until somebody ended it. */
 export const faulty = {
   ...whole,
-  scenario: parameters("storm", { name: "storm", rooms: 20, members: 500, rate: 200, window: null }),
+  scenario: parameters("storm", {
+    name: "storm",
+    rooms: 20,
+    members: 500,
+    rate: 200,
+    window: null,
+  }),
   interrupted: true,
   lost: 1234,
   repeated: 7,
@@ -114,15 +147,31 @@ export const faulty = {
   server_errors: 3,
   first_server_error: 'overloaded: try "later"',
   stood_still_seconds: 1.4,
-  verdicts: ["the generator was the bottleneck", "others took 38 % of the machine: the figures are noisy"],
+  verdicts: [
+    "the generator was the bottleneck",
+    "others took 38 % of the machine: the figures are noisy",
+  ],
   series: series((second) => ({
     connections: second < 20 ? 10_000 : Math.min(10_000, (second - 20) * 900),
     lost: second > 19 && second < 24 ? 300 + 20 * second : 0,
-    latency_us: second === 20 || second === 21 ? null : { p50: 800, p99: 2400 + 900 * wobble(second), max: 4000 + (second > 21 ? 900_000 / (second - 20) ** 2 : 0) },
+    latency_us:
+      second === 20 || second === 21
+        ? null
+        : {
+            p50: 800,
+            p99: 2400 + 900 * wobble(second),
+            max: 4000 + (second > 21 ? 900_000 / (second - 20) ** 2 : 0),
+          },
     server_pss_bytes: second > 19 ? 24_000_000 : 14_000_000,
     others_cpu_percent: 38 + 9 * wobble(second),
   })),
-  storm: { dropped: 10_000, refused: 312, seconds_until_all_served: 10.42, pss_bytes_max: 25_100_000, connects_per_second: 1003.4 },
+  storm: {
+    dropped: 10_000,
+    refused: 312,
+    seconds_until_all_served: 10.42,
+    pss_bytes_max: 25_100_000,
+    connects_per_second: 1003.4,
+  },
 };
 
 /** A search for the rate at which the latency breaks its limit. */
@@ -135,7 +184,11 @@ export const knee = {
     steps: [100, 200, 400, 800, 1600, 1200, 1400, 1300, 1250, 1287.5].map((rate) => ({
       rate,
       publications_per_second: Math.min(rate, 1322),
-      latency_us: { p50: 410 + rate / 4, p99: 900 + rate * 1.6 + (rate > 1200 ? (rate - 1200) ** 2 * 4 : 0), max: rate > 1300 ? 1_200_000 : 9000 + rate },
+      latency_us: {
+        p50: 410 + rate / 4,
+        p99: 900 + rate * 1.6 + (rate > 1200 ? (rate - 1200) ** 2 * 4 : 0),
+        max: rate > 1300 ? 1_200_000 : 9000 + rate,
+      },
       lost: 0,
       server_cpu_percent: Math.min(100, rate / 13),
       held: rate < 1290,
@@ -149,6 +202,15 @@ export const neighbour = {
   scenario: parameters("neighbour", { members: 10_000 }),
   latency_last_us: null,
   neighbour: { alone: latency(340, 0.4, 2000), flooded: latency(520, 1.1, 2000) },
+};
+
+/** Two hours, with more looks at the run than a plot has room for. */
+export const soak = {
+  ...whole,
+  scenario: parameters("soak", { seconds: 7200 }),
+  measured_seconds: 7200.0012,
+  series: series((second) => ({ server_pss_bytes: 5_600_000 + 20 * second }), 7200),
+  soak: { pss_growth_bytes_per_hour: 72_000, p99_first_us: 6100, p99_last_us: 6140 },
 };
 
 /** As little as a run can report. */
