@@ -1,5 +1,6 @@
 //! The command line: flags, their units and defaults, and what does not go together.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
@@ -83,6 +84,11 @@ pub(crate) struct Args {
     /// Print one JSON object and not a text
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// Write the report as a page too, with its figures and plots in one file, which any browser
+    /// shows without network
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 
     /// Allow a server that is not on this machine
     #[arg(long)]

@@ -18,6 +18,7 @@ mod connection;
 mod driver;
 mod failure;
 mod handshake;
+mod html;
 mod inbox;
 mod ledger;
 mod limits;
@@ -33,6 +34,7 @@ mod target;
 mod timer;
 mod window;
 
+use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -47,20 +49,33 @@ use crate::report::Report;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match load(&args) {
-        Ok(report) => {
-            if args.json {
-                report.print_json();
-            } else {
-                report.print_text();
-            }
-            ExitCode::from(u8::from(report.is_faulty()))
-        }
-        Err(failure) => {
+    let shown = load(&args).and_then(|report| {
+        show(&args, &report)?;
+        Ok(u8::from(report.is_faulty()))
+    });
+    shown.map_or_else(
+        |failure| {
             report::print_failure(&failure);
             ExitCode::from(2)
-        }
+        },
+        ExitCode::from,
+    )
+}
+
+/// Prints the report, and writes the page of it that was asked for.
+fn show(args: &Args, report: &Report) -> Result<(), Failure> {
+    if args.json {
+        report.print_json();
+    } else {
+        report.print_text();
     }
+    let Some(path) = &args.html else {
+        return Ok(());
+    };
+    fs::write(path, html::page(report)).map_err(|error| Failure::Unwritable {
+        path: path.clone(),
+        error,
+    })
 }
 
 fn load(args: &Args) -> Result<Report, Failure> {
