@@ -115,11 +115,12 @@ impl Sizes {
         self.rows.last().copied().unwrap_or(SIZE_MIN)
     }
 
-    /// Whether memory is looked at with so many: at the rows, and so often between them that one
-    /// sees where tables double.
+    /// Whether memory is looked at with so many: at the rows, and eight times while tables double,
+    /// before the step and after it, for that is where they do.
     pub(crate) fn has_sample(&self, count: usize) -> bool {
         let step = (count / 16).next_power_of_two();
-        self.rows.contains(&count) || count >= SIZE_MIN && count.is_multiple_of(step)
+        let is_step = count.is_multiple_of(step) || (count - 1).is_multiple_of(step);
+        self.rows.contains(&count) || count > SIZE_MIN && is_step
     }
 }
 
@@ -156,12 +157,12 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_sampled_eight_times_a_doubling() {
+    fn sizes_are_sampled_around_eight_steps_a_doubling() {
         let sizes = Sizes::up_to(1_000_000).unwrap();
-        let samples = (16_384..32_768)
+        let samples = (16_385..=32_768)
             .filter(|count| sizes.has_sample(*count))
             .count();
-        assert_eq!(samples, 8);
+        assert_eq!(samples, 16);
         assert!(sizes.has_sample(1000) && sizes.has_sample(1_000_000));
         assert!(Sizes::up_to(999).is_err());
     }
