@@ -155,6 +155,32 @@ fn assert_fanned_out(mut core: Core) {
     assert_eq!(core.flush() as u64, deliveries * frame_of_64().len() as u64);
 }
 
+// The same with one publication while another still waits in all outboxes: a flush that comes late.
+#[library_benchmark(setup = crowd_behind, teardown = assert_fanned_out_twice)]
+#[bench::x1()]
+fn fan_out_1000_behind(mut core: Core) -> Core {
+    core.local.fan_out();
+    core
+}
+
+fn crowd_behind() -> Core {
+    let mut core = crowd(1);
+    // Twice, so that the allocator has what it needs: an empty outbox keeps nothing.
+    for _ in 0..2 {
+        core.turn();
+        core.flush();
+        core.table.publish("tea", frame_of_64());
+        core.turn();
+        core.table.publish("tea", frame_of_64());
+        core.apply();
+    }
+    core
+}
+
+fn assert_fanned_out_twice(mut core: Core) {
+    assert_eq!(core.flush(), 2 * 1000 * frame_of_64().len());
+}
+
 // What `fan_out_1000` left in 1000 outboxes, taken member by member as the flush does.
 #[library_benchmark(setup = crowd_fanned_out, teardown = assert_flushed)]
 #[bench::x1(1)]
@@ -250,6 +276,7 @@ library_benchmark_group!(
         table_publish,
         join_and_leave,
         fan_out_1000,
+        fan_out_1000_behind,
         flush_1000,
         outbox,
         mailbox_push_and_drain,
