@@ -15,6 +15,7 @@ mod command;
 mod conformance;
 mod fuzz;
 mod install;
+mod instructions;
 mod loom;
 mod outcome;
 mod repository;
@@ -47,6 +48,7 @@ enum Task {
     Bench(bench::Options),
     Conformance(conformance::Options),
     Fuzz(fuzz::Options),
+    Instructions(instructions::Options),
     Loom(loom::Options),
     Test(test::Options),
     Tidy(tidy::Options),
@@ -83,6 +85,7 @@ fn run(task: &Task) -> Result<Outcome> {
         Task::Bench(options) => bench::run(&repository, options),
         Task::Conformance(options) => conformance::run(&repository, &installer, options),
         Task::Fuzz(options) => fuzz::run(&repository, &installer, options),
+        Task::Instructions(options) => instructions::run(&repository, &installer, options),
         Task::Loom(options) => loom::run(&repository, options),
         Task::Test(options) => test::run(&repository, options),
         Task::Tidy(options) => tidy::run(&repository, options),

@@ -82,6 +82,9 @@ impl Repository {
             "--workspace",
             "--exclude",
             "xtask",
+            // Built when it is run, with its own features.
+            "--exclude",
+            "benches",
         ]);
         command.args(["--bins", "--examples"]);
         command

@@ -51,7 +51,7 @@ fn in_words(names: &[&str]) -> String {
 
 /// Which of our crates each crate may depend on.
 const ARROWS: [(&str, &[&str]); 6] = [
-    ("benches", &["proto", "rooms", "server"]),
+    ("benches", &["proto", "rooms"]),
     // It shares none of the server's bugs and can be pointed at other servers.
     ("loadtest", &["proto"]),
     ("proto", &[]),
