@@ -120,10 +120,13 @@ pub fn encode(opcode: OpCode, payload: &[u8]) -> SharedFrame {
         masking_key: None,
     };
     let (bytes, len) = header.encode();
-    let mut frame = Vec::with_capacity(len + payload.len());
-    frame.extend_from_slice(&bytes[..len]);
-    frame.extend_from_slice(payload);
-    frame.into()
+    // A Vec would be copied into the Arc: another allocation.
+    let mut frame: SharedFrame = std::iter::repeat_n(0, len + payload.len()).collect();
+    if let Some(frame) = Arc::get_mut(&mut frame) {
+        frame[..len].copy_from_slice(&bytes[..len]);
+        frame[len..].copy_from_slice(payload);
+    }
+    frame
 }
 
 /// Appends one masked frame, as a client sends it.

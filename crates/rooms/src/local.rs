@@ -11,6 +11,7 @@
 //!   (attach, detach, a frame to one connection) fans them out first.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use hashbrown::HashTable;
 use proto::SharedFrame;
@@ -63,12 +64,12 @@ pub enum Effect {
     /// A room began to exist.
     RoomCreated {
         /// The room's name.
-        name: std::sync::Arc<str>,
+        name: Arc<str>,
     },
     /// A room ended.
     RoomRemoved {
         /// The room's name.
-        name: std::sync::Arc<str>,
+        name: Arc<str>,
     },
 }
 
@@ -107,6 +108,8 @@ pub struct LocalRooms {
     membership_count: usize,
     rooms: Vec<LocalRoom>,
     free_rooms: Vec<u32>,
+    /// What a place without a room is called.
+    no_name: Arc<str>,
     rooms_by_id: HashTable<u32>,
     /// Local rooms that have publications of this turn.
     published: Vec<u32>,
@@ -191,7 +194,7 @@ struct LocalRoom {
 
 impl LocalRooms {
     /// A core without connections.
-    pub const fn new(core: CoreId, limits: LocalLimits) -> Self {
+    pub fn new(core: CoreId, limits: LocalLimits) -> Self {
         Self {
             core,
             limits,
@@ -201,6 +204,7 @@ impl LocalRooms {
             membership_count: 0,
             rooms: Vec::new(),
             free_rooms: Vec::new(),
+            no_name: Arc::from(""),
             rooms_by_id: HashTable::new(),
             published: Vec::new(),
             merged: Vec::new(),
@@ -611,6 +615,8 @@ impl LocalRooms {
         local.members = Vec::new();
         // Publications of this turn that nobody is left to hear.
         local.pending = Vec::new();
+        // The place stays for the next room; a long name must not.
+        local.handle.name = self.no_name.clone();
         let id = local.handle.id;
         if let Ok(entry) = self
             .rooms_by_id
@@ -660,7 +666,7 @@ impl LocalRooms {
             rest = &rest[merged_count..];
         }
         pending.clear();
-        pending.shrink_to(PENDING_KEPT_MAX);
+        pending.shrink_to(PENDING_KEPT_MIN.max(members.len() / MEMBERS_PER_PENDING_KEPT));
         let local = &mut self.rooms[room as usize];
         local.members = members;
         local.pending = pending;
@@ -717,8 +723,11 @@ fn merge(scratch: &mut Vec<u8>, frames: &[SharedFrame]) -> Option<(SharedFrame, 
 /// than the entry of a vectored write that it saves.
 const MERGED_LEN_MAX: usize = 64 * 1024;
 
-/// How many places for the publications of a turn a room keeps between turns.
-const PENDING_KEPT_MAX: usize = 4;
+/// How many places for the publications of a turn a room keeps between turns, of 16 bytes each.
+const PENDING_KEPT_MIN: usize = 4;
+
+/// A large room keeps more of them, 4 bytes a member: it is where publications are many.
+const MEMBERS_PER_PENDING_KEPT: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -727,5 +736,37 @@ mod tests {
     #[test]
     fn a_member_is_one_cache_line() {
         assert_eq!((size_of::<Member>(), align_of::<Member>()), (64, 64));
+    }
+
+    #[test]
+    fn rooms_that_are_gone_leave_no_names_and_no_large_table_behind() {
+        let table = RoomTable::new(crate::table::TableConfig {
+            core_count: 1,
+            shard_count: 1,
+            name_len_max: 255,
+            mailbox_bytes_max: usize::MAX,
+            watch_rooms: false,
+        });
+        let limits = LocalLimits {
+            rooms_per_connection_max: usize::MAX,
+            ..LocalLimits::default()
+        };
+        let mut core = LocalRooms::new(CoreId(0), limits);
+        let alice = core.open().unwrap();
+        for room in 0..10_000 {
+            table.join(alice, &format!("{room:0>255}")).unwrap();
+        }
+        let mut commands = Vec::new();
+        table.mailbox(CoreId(0)).drain(&mut commands);
+        for command in commands {
+            core.apply(command, &table);
+        }
+        assert_eq!((core.room_count(), table.room_count()), (10_000, 10_000));
+        assert!(table.capacity() >= 10_000);
+
+        core.close(alice.slot(), &table);
+        assert_eq!((core.room_count(), table.room_count()), (0, 0));
+        assert!(core.rooms.iter().all(|room| room.handle.name.is_empty()));
+        assert!(table.capacity() < 2_000, "{}", table.capacity());
     }
 }

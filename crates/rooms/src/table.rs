@@ -353,6 +353,7 @@ impl RoomTable {
     pub(crate) fn release(&self, core: CoreId, handle: &RoomHandle) {
         let pushed = {
             let mut shard = self.shard(handle.hash).lock();
+            let shard = &mut *shard;
             let entry = shard
                 .rooms
                 .find_entry(handle.hash, |room| room.handle.id == handle.id);
@@ -365,6 +366,7 @@ impl RoomTable {
                 return;
             }
             let (room, _) = entry.remove();
+            shard.shrink();
             if !self.watches_rooms() {
                 return;
             }
@@ -426,6 +428,13 @@ impl RoomTable {
             .unwrap_or(0)
     }
 
+    /// For how many rooms there is memory.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        let capacity = |shard: &CachePadded<Mutex<Shard>>| shard.lock().rooms.capacity();
+        self.shards.iter().map(capacity).sum()
+    }
+
     /// How many shards there are.
     pub fn shard_count(&self) -> usize {
         self.shards.len()
@@ -481,6 +490,15 @@ impl Shard {
             rooms: HashTable::new(),
             created_count: 0,
             publication_count: 0,
+        }
+    }
+
+    /// Gives back most of a table that was much larger once. What it moves is at most a seventh of
+    /// what was removed since, so that each removal pays for a part of one move.
+    fn shrink(&mut self) {
+        let (len, capacity) = (self.rooms.len(), self.rooms.capacity());
+        if capacity > SHARD_CAPACITY_KEPT && len < capacity / 8 {
+            self.rooms.shrink_to(len * 2, |room| room.handle.hash);
         }
     }
 
@@ -550,3 +568,6 @@ impl Room {
         }
     }
 }
+
+/// How many places for rooms a shard keeps though they are empty.
+const SHARD_CAPACITY_KEPT: usize = 1024;
