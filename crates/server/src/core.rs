@@ -36,6 +36,7 @@ use crate::connection::Connection;
 use crate::engine::{self, Engine};
 use crate::flush::{Flusher, Results};
 use crate::metrics::CoreMetrics;
+use crate::panics;
 use crate::router::Router;
 
 mod apply;
@@ -345,11 +346,15 @@ impl Core {
         self.sockets[slot as usize] = Some(Socket::new(stream, place, stamp));
         self.metrics.connections_opened.add(1);
         self.schedule_keepalive(slot, now);
-        if let Some(request) = request {
+        let greeted = request.map_or(Ok(()), |request| {
             self.handle.id = id;
-            self.router.connected(&self.handle, &request);
-        }
-        if self.drained_at.is_some() {
+            let call = || self.router.connected(&self.handle, &request);
+            panics::catch("the hook for connections", Some(id), call)
+        });
+        if greeted.is_err() {
+            self.metrics.closed.panicked.add(1);
+            self.begin_close(slot, read::panicked_disconnect(), now);
+        } else if self.drained_at.is_some() {
             self.metrics.closed.drained.add(1);
             self.begin_close(slot, rooms::Disconnect::going_away(), now);
         } else if let Some(full) = engine::take_full() {

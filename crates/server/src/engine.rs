@@ -10,6 +10,8 @@ use rooms::{Backpressure, ConnectionId, CoreId, Disconnect, JoinError, Overloade
 use serde::Serialize;
 use std::sync::Arc;
 
+use crate::panics;
+
 /// Shared by the cores and by every [`Connection`](crate::Connection) and
 /// [`RoomManager`](crate::RoomManager).
 pub(crate) struct Engine {
@@ -118,12 +120,19 @@ impl Engine {
 
     pub(crate) fn room_created(&self, name: &str) {
         let hooks = self.room_hooks.read().created.clone();
-        hooks.iter().for_each(|hook| hook(name));
+        tell(&hooks, name);
     }
 
     pub(crate) fn room_removed(&self, name: &str) {
         let hooks = self.room_hooks.read().removed.clone();
-        hooks.iter().for_each(|hook| hook(name));
+        tell(&hooks, name);
+    }
+}
+
+/// Calls each hook; one that panics keeps the name from no other.
+fn tell(hooks: &[RoomHook], name: &str) {
+    for hook in hooks {
+        _ = panics::catch("a hook for rooms", None, || hook(name));
     }
 }
 

@@ -91,6 +91,7 @@ labelled! {
         idle,
         keepalive,
         lost,
+        panicked,
         protocol_error,
         slow_consumer,
     }

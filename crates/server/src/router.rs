@@ -14,8 +14,9 @@ use crate::manager::EmitError;
 
 /// Which function handles which event.
 ///
-/// A handler runs on the thread of its connection's core and must not block. What it needs is read
-/// off its signature:
+/// A handler runs on the thread of its connection's core and must not block. If it panics, its
+/// connection is closed with 1011, and the log says which event it was. What it needs is read off
+/// its signature:
 ///
 /// | signature | called with |
 /// |---|---|
@@ -137,12 +138,10 @@ impl Router {
     }
 
     /// Gives a message to the hook for messages, if there is one.
-    pub(crate) fn message(&self, connection: &Connection, message: Incoming<'_>) -> bool {
-        let Some(hook) = &self.message else {
-            return false;
-        };
-        hook(connection, message);
-        true
+    pub(crate) fn message(&self, connection: &Connection, message: Incoming<'_>) {
+        if let Some(hook) = &self.message {
+            hook(connection, message);
+        }
     }
 
     /// Gives an event to its handler.

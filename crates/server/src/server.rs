@@ -70,7 +70,7 @@ pub enum ServeError {
         /// What was refused.
         source: io::Error,
     },
-    /// A handler panicked, or the engine did. The rest of the server has been stopped.
+    /// The engine panicked. The rest of the server has been stopped.
     #[error("core {core} panicked")]
     Panicked {
         /// Which core.
@@ -323,4 +323,16 @@ fn join(core: usize, thread: io::Result<JoinHandle<io::Result<()>>>) -> Result<(
     let thread = thread.map_err(|source| ServeError::Core { core, source })?;
     let ended = thread.join().map_err(|_| ServeError::Panicked { core })?;
     ended.map_err(|source| ServeError::Core { core, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_panics_is_an_error_that_names_it() {
+        let thread = || Ok(thread::spawn(|| panic!("as the test wants it")));
+        let ended = join(3, thread()).unwrap_err();
+        assert!(matches!(ended, ServeError::Panicked { core: 3 }), "{ended}");
+    }
 }

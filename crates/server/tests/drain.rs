@@ -12,7 +12,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use harness::{Binary, Client, Gate, Raw, TestServer, config, for_each_flush_mode, now, until};
-use throng::{BindError, Connection, FlushMode, ServeError, Server};
+use throng::{BindError, FlushMode, Server};
 
 /// Longer than any test may take.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -165,24 +165,6 @@ fn a_server_that_was_stopped_before_it_served_ends_at_once() {
         server.stop().drain();
         TestServer::serve(server, |_, _| {}).wait().unwrap();
     }
-}
-
-#[test]
-fn a_handler_that_panics_ends_the_server_with_an_error_that_names_the_core() {
-    let mut config = config(FlushMode::Auto);
-    config.cores = 2;
-    let mut server = TestServer::start_with(config, |router, _| {
-        router.on("panic", |_: &Connection| -> () {
-            panic!("as the test wants it")
-        });
-    });
-    let mut bystander = server.connect_on(0);
-    let mut culprit = server.connect_on(1);
-    culprit.send("panic");
-    bystander.expect_close(1001);
-    drop(bystander);
-    let error = server.wait().unwrap_err();
-    assert!(matches!(error, ServeError::Panicked { core: 1 }), "{error}");
 }
 
 #[test]

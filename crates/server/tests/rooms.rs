@@ -585,6 +585,48 @@ mod hooks {
         });
     }
 
+    /// Whatever of the application panics, one connection ends by it at most.
+    #[test]
+    fn a_handler_that_panics_ends_its_connection_and_nobody_elses() {
+        for_each_flush_mode(|mode| {
+            let ends = Arc::<Mutex<Vec<u16>>>::default();
+            let noted = ends.clone();
+            let server = TestServer::start_with(config(mode), |router, rooms| {
+                router.on("panic", |_: &Connection| -> () { panic!("in a handler") });
+                router.on_connect(|_, request| {
+                    assert!(request.uri.query().is_none(), "in the hook for connections");
+                });
+                router.on_close(move |_, disconnect| {
+                    noted.lock().push(disconnect.code.0);
+                    panic!("in the hook for ends");
+                });
+                rooms.on_created(|_| panic!("in a hook for rooms"));
+                rooms.on_removed(|_| panic!("in a hook for rooms"));
+            });
+            let mut bystander = server.connect();
+            bystander.join("tea");
+            let mut culprit = server.connect();
+            culprit.join("coffee");
+            culprit.send("panic");
+            culprit.send("sync 1");
+            assert_eq!(culprit.expect_close(1011), "internal error");
+            drop(culprit);
+            let mut unwelcome = Client::connect_with(server.address(), "/ws?unwelcome", &[]);
+            unwelcome.expect_close(1011);
+            drop(unwelcome);
+            server.wait_for_metric("throng_connections", 1);
+            server.wait_for_metric("throng_rooms", 1);
+
+            server.rooms.emit("tea", "msg", "still here").unwrap();
+            bystander.expect("msg \"still here\"");
+            assert_eq!(*ends.lock(), [1011, 1011]);
+            let counter = r#"throng_connections_closed_total{reason="panicked"}"#;
+            assert_eq!(server.metric(counter), 2);
+            drop(bystander);
+            server.drain().unwrap();
+        });
+    }
+
     /// Which connections ended, with which codes.
     type Ends = Arc<Mutex<HashMap<ConnectionId, Vec<u16>>>>;
 

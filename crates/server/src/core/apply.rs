@@ -12,6 +12,7 @@ use super::Core;
 use super::read::lost_disconnect;
 use super::socket::Phase;
 use crate::engine;
+use crate::panics;
 use crate::router::{ErrorEvent, Refusal};
 
 impl Core {
@@ -141,7 +142,9 @@ impl Core {
     /// Calls the hook for connections that end.
     fn tell_closed(&mut self, connection: ConnectionId, disconnect: &Disconnect) {
         self.handle.id = connection;
-        self.router.closed(&self.handle, disconnect);
+        let call = || self.router.closed(&self.handle, disconnect);
+        // It is closed in any case.
+        _ = panics::catch("the hook for ends", Some(connection), call);
         forget_full();
     }
 

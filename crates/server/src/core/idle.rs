@@ -7,6 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::panics;
+
 /// A function that is called when a core has nothing to do.
 pub(crate) type IdleHook = Arc<dyn Fn() + Send + Sync>;
 
@@ -62,7 +64,8 @@ impl Idle {
         if std::mem::take(&mut self.worked) {
             self.look_at = Some(now + QUIET);
         } else if let Some(hook) = &self.hook {
-            hook();
+            // It is called again after the next quiet time.
+            _ = panics::catch("the hook for quiet times", None, || hook());
         }
     }
 }

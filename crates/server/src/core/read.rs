@@ -9,6 +9,7 @@ use rooms::{CoreId, Disconnect, FlushQueue};
 use super::socket::Phase;
 use super::{Core, Ready};
 use crate::engine;
+use crate::panics::{self, Panicked};
 use crate::router::{ErrorEvent, Incoming, Refusal, closed_by_peer};
 
 /// What is to be done after a message.
@@ -203,12 +204,8 @@ struct Dispatcher<'a> {
 impl Dispatcher<'_> {
     fn dispatch(self, message: Message<'_>, pong: impl FnOnce(proto::SharedFrame)) -> Next {
         match message {
-            Message::Text(text) => self.text(text),
-            Message::Binary(payload) => {
-                if !self.router.message(self.handle, Incoming::Binary(payload)) {
-                    self.refuse(None, &Refusal::new("binary", "events are text messages"));
-                }
-            }
+            Message::Text(text) => return self.text(text),
+            Message::Binary(payload) => return self.binary(payload),
             Message::Ping(payload) => pong(frame::encode(OpCode::Pong, payload)),
             Message::Pong(_) => {}
             Message::Close(frame) => {
@@ -219,24 +216,56 @@ impl Dispatcher<'_> {
         Next::Read
     }
 
-    fn text(self, text: &mut [u8]) {
+    fn binary(self, payload: &[u8]) -> Next {
+        if self.router.takes_messages() {
+            return self.message(Incoming::Binary(payload));
+        }
+        self.refuse(None, &Refusal::new("binary", "events are text messages"));
+        Next::Read
+    }
+
+    fn text(self, text: &mut [u8]) -> Next {
         if self.router.takes_messages() {
             // Checked by the reader; checking again is cheaper than being wrong.
-            if let Ok(text) = std::str::from_utf8(text) {
-                self.router.message(self.handle, Incoming::Text(text));
-            }
-            return;
+            return std::str::from_utf8(text)
+                .map_or(Next::Read, |text| self.message(Incoming::Text(text)));
         }
         match proto::event::split(text) {
-            Ok((event, json)) => {
-                let Err(refusal) = self.router.dispatch(self.handle, event, json, self.parser)
-                else {
-                    return;
-                };
-                self.refuse(Some(event), &refusal);
+            Ok((event, json)) => self.event(event, json),
+            Err(error) => {
+                self.refuse(None, &Refusal::new("bad_message", error.to_string()));
+                Next::Read
             }
-            Err(error) => self.refuse(None, &Refusal::new("bad_message", error.to_string())),
         }
+    }
+
+    /// Gives a message to the hook for messages.
+    fn message(self, message: Incoming<'_>) -> Next {
+        let call = || self.router.message(self.handle, message);
+        match panics::catch("the hook for messages", Some(self.handle.id), call) {
+            Ok(()) => Next::Read,
+            Err(Panicked) => self.end_panicked(),
+        }
+    }
+
+    /// Gives an event to its handler.
+    fn event(self, event: &str, json: &mut [u8]) -> Next {
+        let Self { router, handle, .. } = self;
+        let parser = &mut *self.parser;
+        let call = || router.dispatch(handle, event, json, parser);
+        match panics::catch(event, Some(handle.id), call) {
+            Ok(Ok(())) => Next::Read,
+            Ok(Err(refusal)) => {
+                self.refuse(Some(event), &refusal);
+                Next::Read
+            }
+            Err(Panicked) => self.end_panicked(),
+        }
+    }
+
+    fn end_panicked(&self) -> Next {
+        self.metrics.closed.panicked.add(1);
+        Next::End(panicked_disconnect())
     }
 
     /// Tells the peer what was wrong, and counts it.
@@ -250,6 +279,11 @@ impl Dispatcher<'_> {
         // Strings are always writable as JSON.
         _ = self.handle.emit("error", &data);
     }
+}
+
+/// The end of a connection whose handler panicked.
+pub(super) fn panicked_disconnect() -> Disconnect {
+    Disconnect::new(CloseCode::INTERNAL_ERROR, "internal error")
 }
 
 /// A peer that goes without a close frame.
