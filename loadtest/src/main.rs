@@ -4,7 +4,7 @@
 //! pointed at any server that speaks the same wire.
 //!
 //! ```text
-//! cli ──Scenario──▶ run ──▶ Driver (one thread, its sockets) ──Interval, Ledger──▶ report
+//! cli ──Setup──▶ mode ──▶ run ──▶ Driver (one thread, its sockets) ──Interval, Ledger──▶ report
 //!                            │ bytes ▶ inbox ▶ payload ▶ ledger (sequence, window)
 //!                            └ pace ▶ publications ▶ sockets
 //! ```
@@ -12,23 +12,31 @@
 //! The exit code is 0 when every delivery arrived once and in order, 1 when not, and 2 when there
 //! is nothing to report: one sentence then says what happened and what to try.
 
+mod catalogue;
 mod cli;
 mod clock;
 mod connection;
+mod drift;
 mod driver;
 mod failure;
 mod handshake;
 mod inbox;
+mod latencies;
 mod ledger;
 mod limits;
+mod machine;
+mod mode;
+mod monitor;
 mod pace;
 mod payload;
 mod plan;
 mod process;
+mod progress;
 mod report;
 mod run;
 mod scenario;
 mod sequence;
+mod series;
 mod target;
 mod timer;
 mod window;
@@ -37,25 +45,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use clap::Parser as _;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
-use crate::cli::Args;
+use crate::cli::{Request, Setup};
 use crate::failure::Failure;
 use crate::report::Report;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    match load(&args) {
-        Ok(report) => {
-            if args.json {
-                report.print_json();
-            } else {
-                report.print_text();
-            }
-            ExitCode::from(u8::from(report.is_faulty()))
-        }
+    match answer() {
+        Ok(code) => code,
         Err(failure) => {
             report::print_failure(&failure);
             ExitCode::from(2)
@@ -63,12 +62,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn load(args: &Args) -> Result<Report, Failure> {
-    let setup = args.setup()?;
+fn answer() -> Result<ExitCode, Failure> {
+    match cli::read(std::env::args().collect())? {
+        Request::List => report::print_scenarios()?,
+        Request::Load(setup) => {
+            let report = load(&setup)?;
+            report.print(&setup.output);
+            return Ok(ExitCode::from(u8::from(report.is_faulty())));
+        }
+        Request::Print(entry) => report::print_scenario(&entry),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(setup: &Setup) -> Result<Report, Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
     // The first Ctrl-C ends the run with what it has; a second one does not wait for that.
     flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&interrupted))
         .and_then(|_| flag::register(SIGINT, Arc::clone(&interrupted)))
         .map_err(Failure::System)?;
-    run::run(&setup, &interrupted)
+    run::run(setup, &interrupted)
 }

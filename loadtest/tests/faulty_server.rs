@@ -269,7 +269,7 @@ fn a_faithful_server_has_no_faults_and_every_figure_is_reported() {
     ));
     assert_eq!((report.code, report.faults()), (0, (0, 0, 0)));
     let scenario = &report.json["scenario"];
-    assert_eq!(scenario["mode"], "fan-out");
+    assert_eq!(scenario["mode"], "fanout");
     let numbers = ["rooms", "members", "publishers", "window", "payload_bytes"];
     assert_eq!(
         numbers.map(|name| scenario[name].as_u64().unwrap()),
@@ -361,7 +361,7 @@ fn idle_connections_are_all_there_at_the_end() {
     let server = Server::start(|_, _| Fault::None);
     let pid = std::process::id();
     let report = server.load(&format!(
-        "--idle --members 50 --settle 0.1 --server-pid {pid}"
+        "idle --members 50 --settle 0.1 --server-pid {pid}"
     ));
     assert_eq!((report.code, report.number("deliveries")), (0, 50));
     assert!(report.json["bytes_per_connection"].is_number());
@@ -370,7 +370,7 @@ fn idle_connections_are_all_there_at_the_end() {
 #[test]
 fn a_small_room_is_measured_alone_and_beside_a_flood() {
     let server = Server::start(|_, _| Fault::None);
-    let report = server.load("--neighbour --members 20 --window 4 --seconds 0.5 --warmup 0.1");
+    let report = server.load("neighbour --members 20 --window 4 --seconds 0.5 --warmup 0.1");
     assert_eq!((report.code, report.faults()), (0, (0, 0, 0)));
     for name in ["alone", "flooded"] {
         assert!(report.json["neighbour"][name]["p99"].as_f64().unwrap() > 0.0);
