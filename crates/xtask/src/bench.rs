@@ -84,7 +84,15 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "many-rooms",
         stands_for: "200 rooms × 10 members, 50 publishers",
-        arguments: &["fanout", "--rooms", "200", "--members", "10", "--publishers", "50"],
+        arguments: &[
+            "fanout",
+            "--rooms",
+            "200",
+            "--members",
+            "10",
+            "--publishers",
+            "50",
+        ],
         figure: CPU.0,
         unit: CPU.1,
     },
