@@ -2,6 +2,7 @@
 
 pub(crate) mod units;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
@@ -119,6 +120,11 @@ pub(crate) struct Output {
     /// Print one JSON object and not a text
     #[arg(long, global = true)]
     pub(crate) json: bool,
+
+    /// Write the report as a page too, with its figures and plots in one file, which any browser
+    /// shows without network
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 
     /// Say every five seconds how it goes, on standard error; on a terminal it is shown anyway
     #[arg(long, global = true)]

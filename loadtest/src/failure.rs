@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -114,6 +115,8 @@ pub(crate) enum Failure {
         opened: u64,
         error: io::Error,
     },
+    #[error("{} could not be written ({error}); give --html a file in a folder that is yours", path.display())]
+    Unwritable { path: PathBuf, error: io::Error },
     #[error("{url} is not an address to connect to: {reason}; try ws://127.0.0.1:8080/ws")]
     Url { url: String, reason: &'static str },
 }

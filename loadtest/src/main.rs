@@ -20,6 +20,7 @@ mod drift;
 mod driver;
 mod failure;
 mod handshake;
+mod html;
 mod inbox;
 mod latencies;
 mod ledger;
@@ -41,6 +42,7 @@ mod target;
 mod timer;
 mod window;
 
+use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -67,12 +69,24 @@ fn answer() -> Result<ExitCode, Failure> {
         Request::List => report::print_scenarios()?,
         Request::Load(setup) => {
             let report = load(&setup)?;
-            report.print(&setup.output);
+            show(&setup, &report)?;
             return Ok(ExitCode::from(u8::from(report.is_faulty())));
         }
         Request::Print(entry) => report::print_scenario(&entry),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the report, and writes the page of it that was asked for.
+fn show(setup: &Setup, report: &Report) -> Result<(), Failure> {
+    report.print(&setup.output);
+    let Some(path) = &setup.output.html else {
+        return Ok(());
+    };
+    fs::write(path, html::page(report)).map_err(|error| Failure::Unwritable {
+        path: path.clone(),
+        error,
+    })
 }
 
 fn load(setup: &Setup) -> Result<Report, Failure> {

@@ -86,9 +86,11 @@ impl Monitor {
             // There is room for all, and nobody has hung up.
             let _ = emptied.try_send(Latencies::default());
         }
+        let series = Series::new(measured);
+        let point_ns = series.interval_ns();
         let watch = Watch {
             probe: Probe::new(clock, server),
-            series: Series::new(measured),
+            series,
             slots: Slots::new(measured),
             total: Latencies::default(),
             progress,
@@ -98,7 +100,7 @@ impl Monitor {
         let outlet = Outlet {
             notes: notes.clone(),
             spares,
-            interval_ns: to_ns(READING_INTERVAL.min(measured / 10)),
+            interval_ns: reading_interval_ns(point_ns),
             next_ns: 0,
         };
         let thread = Some(thread);
@@ -165,7 +167,8 @@ impl Outlet {
 
     /// Hands over a reading with the latencies of the first group, without waiting for anybody.
     pub(crate) fn tell(&mut self, counters: Counters, ledger: &mut Ledger) {
-        self.next_ns = counters.at_ns + self.interval_ns;
+        // Equal distances, so that points have equal lengths.
+        self.next_ns = (self.next_ns + self.interval_ns).max(counters.at_ns);
         let spare = self.spares.try_recv().ok();
         let latencies = spare.map(|spare| ledger.take_latencies(WATCHED_GROUP, spare));
         let refused = self.notes.try_send(Note::Reading(counters, latencies));
@@ -174,13 +177,19 @@ impl Outlet {
         }
     }
 
-    /// The same, waiting for room: at the end of a measurement everything has to be there.
-    pub(crate) fn tell_all(&self, counters: Counters, ledger: &mut Ledger) {
+    /// The same, waiting for room: where a measurement begins and ends, everything has to be there.
+    pub(crate) fn tell_all(&mut self, counters: Counters, ledger: &mut Ledger) {
+        self.next_ns = counters.at_ns + self.interval_ns;
         if let Ok(spare) = self.spares.recv() {
             let latencies = ledger.take_latencies(WATCHED_GROUP, spare);
             let _ = self.notes.send(Note::Reading(counters, Some(latencies)));
         }
     }
+}
+
+/// So that a whole number of readings makes a point.
+fn reading_interval_ns(point_ns: u64) -> u64 {
+    point_ns / point_ns.div_ceil(to_ns(READING_INTERVAL))
 }
 
 /// The group whose latencies are followed: the only one, or the small room beside a flood.
@@ -275,5 +284,74 @@ impl Probe {
         let ended_ns = self.clock.now_ns();
         self.pss_due_ns = ended_ns + (ended_ns - began_ns) * u64::from(PSS_TIME_SHARE);
         bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::Stamp;
+    use crate::plan::{MemberId, Plan, StreamId};
+    use crate::scenario::{Group, Pacing};
+
+    #[test]
+    fn readings_divide_a_point_and_are_as_rare_as_they_may_be() {
+        let interval_ms = |point_ms: u64| reading_interval_ns(point_ms * 1_000_000) / 1_000_000;
+        assert_eq!(
+            [1000, 300, 50, 10_000].map(interval_ms),
+            [200, 150, 50, 200]
+        );
+    }
+
+    #[test]
+    fn what_the_driver_hands_over_is_counted_once_and_nothing_is_lost() {
+        let clock = Clock::start();
+        let second = Duration::from_secs(1);
+        let (mut monitor, mut outlet) = Monitor::start(clock, None, second, Progress::none());
+        let group = Group {
+            rooms: 1,
+            members_per_room: 1,
+            publishers: 1,
+            pacing: Pacing::Open { per_second: 1.0 },
+            urgent: false,
+        };
+        let plan = Plan::new(&[group], 0);
+        let mut ledger = Ledger::new(&plan);
+        ledger.time_only(0..u64::MAX);
+        monitor.begin(Counters::default());
+        let stream = StreamId(0);
+        for at_ns in 0..1000 {
+            let number = ledger.publish(stream, at_ns);
+            let stamp = Stamp {
+                stream,
+                number,
+                due_ns: 0,
+            };
+            ledger.deliver(MemberId(0), stamp, at_ns);
+            let at_ns = at_ns * 1_000_000;
+            outlet.tell(
+                Counters {
+                    at_ns,
+                    ..Counters::default()
+                },
+                &mut ledger,
+            );
+        }
+        let at_ns = 1_000_000_000;
+        let end = Counters {
+            at_ns,
+            ..Counters::default()
+        };
+        outlet.tell_all(end, &mut ledger);
+        monitor.end(end);
+        let latencies = monitor.latencies();
+        assert_eq!(
+            (latencies.each_ns.len(), latencies.last_ns.len()),
+            (1000, 1000)
+        );
+        let course = monitor.stop().unwrap();
+        // How many readings found room depends on the machine; the last always does.
+        let last = course.points.last().unwrap();
+        assert!((last.seconds - 1.0).abs() < 1e-9, "{:?}", course.points);
     }
 }

@@ -85,6 +85,15 @@ impl Progress {
         }
     }
 
+    /// Nowhere.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self {
+            screen: Screen::None,
+            ..Self::new(false)
+        }
+    }
+
     /// Another part of the run begins.
     pub(crate) fn begin(&mut self, phase: Phase) {
         if let Screen::Bar(bar) = &self.screen {

@@ -64,7 +64,7 @@ pub(crate) struct Report {
     deliveries_per_read: Option<f64>,
     latency_us: Option<Latency>,
     /// To the last member, of publications that reached everybody.
-    latency_to_last_us: Option<Latency>,
+    latency_last_us: Option<Latency>,
     server_cpu_us_per_delivery: Option<f64>,
     server_cpu_percent: Option<f64>,
     /// Of what the server can use, see [`verdict::Usage`].
@@ -179,7 +179,7 @@ impl Report {
             deliveries_per_second: 0.0,
             deliveries_per_read: None,
             latency_us: None,
-            latency_to_last_us: None,
+            latency_last_us: None,
             server_cpu_us_per_delivery: None,
             server_cpu_percent: None,
             server_busy_percent: None,
@@ -244,7 +244,7 @@ impl Report {
     /// Takes over how late deliveries were, to each member and to the last.
     pub(crate) fn set_latencies(&mut self, each: Option<Latency>, last: Option<Latency>) {
         self.latency_us = each;
-        self.latency_to_last_us = last;
+        self.latency_last_us = last;
     }
 
     /// Takes over what idle connections cost, and who received the last publication.
@@ -301,15 +301,15 @@ impl Report {
     /// Prints it as it was asked for.
     pub(crate) fn print(&self, output: &Output) {
         if output.json {
-            println!("{:#}", self.json());
+            println!("{}", self.json());
         } else {
             print!("{self}");
         }
     }
 
-    /// Everything.
-    fn json(&self) -> Value {
-        serde_json::to_value(self).expect("numbers and strings are JSON")
+    /// Everything, in the order of the fields.
+    fn json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("numbers and strings are JSON")
     }
 }
 

@@ -243,6 +243,7 @@ impl<'a> Run<'a> {
         duration: Duration,
         hopeless: impl Fn(usize) -> bool,
     ) -> Result<Interval, Failure> {
+        self.driver.tell_all();
         self.driver.ledger_mut().forget_latencies();
         self.monitor.begin(self.driver.counters());
         let before = self.totals()?;

@@ -97,6 +97,11 @@ impl Series {
         }
     }
 
+    /// How long a point is.
+    pub(crate) fn interval_ns(&self) -> u64 {
+        self.interval_ns
+    }
+
     /// A measurement begins.
     pub(crate) fn begin(&mut self, counters: Counters, resources: Resources) {
         self.origin_ns.get_or_insert(counters.at_ns);

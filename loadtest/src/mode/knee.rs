@@ -60,6 +60,7 @@ struct Step {
     lost: u64,
     driver_cpu_percent: f64,
     server_cpu_percent: Option<f64>,
+    held: bool,
     /// What the limit was broken by.
     broken_by: Option<Breach>,
     verdict: Kind,
@@ -83,7 +84,7 @@ struct Knee {
     p99_limit_us: f64,
     step_seconds: f64,
     /// The last rate that held, in publications per second.
-    rate: Option<f64>,
+    rate_held: Option<f64>,
     deliveries_per_second: Option<f64>,
     /// Whether it was the generator that could not do more, and not the server.
     generator_gave_out: bool,
@@ -119,8 +120,8 @@ impl Load for Options {
             if run.is_interrupted() {
                 break;
             }
-            search.tell(rate, trial.step.broken_by.is_none());
-            if trial.step.broken_by.is_none() {
+            search.tell(rate, trial.step.held);
+            if trial.step.held {
                 best = Some((trial.interval, trial.each, trial.last));
             }
             steps.push(trial.step);
@@ -204,31 +205,30 @@ impl Options {
             lost,
             driver_cpu_percent: usage.driver_percent,
             server_cpu_percent: server_cpu.and_then(|used| ratio(used, seconds)),
+            held: broken_by.is_none(),
             broken_by,
             verdict: verdict::bottleneck(&usage),
         }
     }
 
     fn report(&self, run: &mut Run<'_>, rate: Option<f64>, steps: Vec<Step>) {
-        let held = steps
+        let best = steps
             .iter()
-            .rfind(|step| Some(step.rate) == rate && step.broken_by.is_none());
-        let first_broken = steps
-            .iter()
-            .filter(|step| step.broken_by.is_some() && Some(step.rate) > rate)
-            .min_by(|a, b| a.rate.total_cmp(&b.rate));
+            .rfind(|step| Some(step.rate) == rate && step.held);
+        let broken_with = |kind| steps.iter().any(|step| !step.held && step.verdict == kind);
         let generator_gave_out =
-            first_broken.is_some_and(|step| step.verdict == Kind::GeneratorBottleneck);
+            broken_with(Kind::GeneratorBottleneck) && !broken_with(Kind::ServerBottleneck);
+        let deliveries_per_second = best.map(|step| step.deliveries_per_second);
         let knee = Knee {
             p99_limit_us: self.p99.as_secs_f64() * 1e6,
             step_seconds: self.step_seconds.as_secs_f64(),
-            rate,
-            deliveries_per_second: held.map(|step| step.deliveries_per_second),
+            rate_held: rate,
+            deliveries_per_second,
             generator_gave_out,
             steps,
         };
         // A rate that breaks is what was looked for; that none holds is a fault.
-        run.report.excuse_losses(knee.rate.is_some());
+        run.report.excuse_losses(rate.is_some());
         if generator_gave_out {
             run.report.verdicts.push(Verdict::new(
                 Kind::GeneratorBottleneck,
@@ -259,7 +259,7 @@ impl Display for Knee {
             writeln!(f, "{step}")?;
         }
         let limit = Micros(self.p99_limit_us);
-        match (self.rate, self.deliveries_per_second) {
+        match (self.rate_held, self.deliveries_per_second) {
             (Some(rate), Some(deliveries)) => writeln!(
                 f,
                 "\n{} publications per second is the last rate that held ({} deliveries per second, \

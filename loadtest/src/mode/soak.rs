@@ -34,13 +34,13 @@ pub(crate) struct Options {
 #[derive(Debug, Default, Serialize)]
 struct Soak {
     /// Of the first tenth of the time.
-    p99_us_first: Option<f64>,
-    p99_us_last: Option<f64>,
+    p99_first_us: Option<f64>,
+    p99_last_us: Option<f64>,
     p99_ratio: Option<f64>,
     /// The slope of the server's memory.
-    pss_bytes_per_hour: Option<f64>,
+    pss_growth_bytes_per_hour: Option<f64>,
     /// What that makes over the time measured, as a part of the memory at the beginning.
-    pss_growth: Option<f64>,
+    pss_growth_ratio: Option<f64>,
     latency_drifts: bool,
     memory_drifts: bool,
 }
@@ -50,6 +50,9 @@ const P99_RATIO_MAX: f64 = 1.5;
 
 /// A difference that is smaller than this is the scheduler's, whatever the ratio.
 const P99_DIFFERENCE_MIN_US: f64 = 500.0;
+
+/// Of fewer deliveries a 99th percentile is one pause of the machine.
+const COUNT_MIN: u64 = 1000;
 
 /// Memory that grows by this part of itself in one run has something to explain.
 const GROWTH_MAX: f64 = 0.05;
@@ -88,7 +91,10 @@ impl Soak {
     fn of(slots: &Slots, points: &[Point]) -> Self {
         let mut soak = Self::default();
         if let Some((first, last)) = slots.first_and_last_tenth() {
-            let p99 = |tenth| Latency::of(tenth).map(|latency| latency.p99);
+            let p99 = |tenth| {
+                let latency = Latency::of(tenth).filter(|latency| latency.count >= COUNT_MIN);
+                latency.map(|latency| latency.p99)
+            };
             soak.take_latencies(p99(&first), p99(&last));
         }
         if let Some(line) = Line::through_memory(points) {
@@ -98,8 +104,8 @@ impl Soak {
     }
 
     fn take_latencies(&mut self, first: Option<f64>, last: Option<f64>) {
-        self.p99_us_first = first;
-        self.p99_us_last = last;
+        self.p99_first_us = first;
+        self.p99_last_us = last;
         if let (Some(first), Some(last)) = (first, last) {
             self.p99_ratio = ratio(last, first);
             self.latency_drifts =
@@ -109,10 +115,10 @@ impl Soak {
 
     fn take_memory(&mut self, line: &Line, seconds: f64) {
         let grown = line.per_second * seconds;
-        self.pss_bytes_per_hour = Some(line.per_second * 3600.0);
-        self.pss_growth = ratio(grown, line.start);
+        self.pss_growth_bytes_per_hour = Some(line.per_second * 3600.0);
+        self.pss_growth_ratio = ratio(grown, line.start);
         self.memory_drifts =
-            grown > GROWTH_MIN_BYTES && self.pss_growth.is_some_and(|part| part > GROWTH_MAX);
+            grown > GROWTH_MIN_BYTES && self.pss_growth_ratio.is_some_and(|part| part > GROWTH_MAX);
     }
 
     fn verdicts(&self) -> Vec<Verdict> {
@@ -121,7 +127,7 @@ impl Soak {
             let sentence = format!("latency drifts: p99 is {ratio:.1} times what it was at first");
             verdicts.push(Verdict::new(Kind::Drift, sentence));
         }
-        if let (true, Some(slope)) = (self.memory_drifts, self.pss_bytes_per_hour) {
+        if let (true, Some(slope)) = (self.memory_drifts, self.pss_growth_bytes_per_hour) {
             let sentence = format!(
                 "memory drifts: the server grows by {} per hour",
                 Bytes(slope)
@@ -135,7 +141,7 @@ impl Soak {
 impl Display for Soak {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         if let (Some(first), Some(last), Some(ratio)) =
-            (self.p99_us_first, self.p99_us_last, self.p99_ratio)
+            (self.p99_first_us, self.p99_last_us, self.p99_ratio)
         {
             let (first, last) = (Micros(first), Micros(last));
             let name = "p99 over time";
@@ -144,8 +150,8 @@ impl Display for Soak {
                 "{name:<16} {first} in the first tenth, {last} in the last: x {ratio:.2}"
             )?;
         }
-        if let Some(slope) = self.pss_bytes_per_hour {
-            let part = self.pss_growth.unwrap_or_default() * 100.0;
+        if let Some(slope) = self.pss_growth_bytes_per_hour {
+            let part = self.pss_growth_ratio.unwrap_or_default() * 100.0;
             let (name, slope) = ("memory slope", Bytes(slope));
             writeln!(f, "{name:<16} {slope} per hour, {part:+.1} % in this run")?;
         }
@@ -193,7 +199,7 @@ mod tests {
     fn memory_drifts_if_it_grows_by_more_than_an_allocator_makes() {
         let leak = memory(100.0 * MIB, MIB / 60.0, 3600.0);
         assert!(leak.memory_drifts);
-        assert_eq!(leak.pss_bytes_per_hour, Some(60.0 * MIB));
+        assert_eq!(leak.pss_growth_bytes_per_hour, Some(60.0 * MIB));
         assert!(leak.verdicts()[0].sentence.contains("60.0 MiB per hour"));
         assert!(
             !memory(100.0 * MIB, MIB / 3600.0, 3600.0).memory_drifts,

@@ -98,7 +98,7 @@ impl Report {
         let neighbour = self.neighbour.as_ref();
         let rows = [
             ("to each member", self.latency_us.as_ref()),
-            ("to the last", self.latency_to_last_us.as_ref()),
+            ("to the last", self.latency_last_us.as_ref()),
             (
                 "small, alone",
                 neighbour.and_then(|small| small.alone.as_ref()),

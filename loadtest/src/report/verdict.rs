@@ -4,13 +4,18 @@
 
 use serde::Serialize;
 
-/// One judgement.
+/// One judgement; in the JSON it is its sentence.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(into = "String")]
 pub(crate) struct Verdict {
-    /// For programs.
     pub(crate) kind: Kind,
-    /// For people.
     pub(crate) sentence: String,
+}
+
+impl From<Verdict> for String {
+    fn from(verdict: Verdict) -> Self {
+        verdict.sentence
+    }
 }
 
 /// What is judged.
