@@ -12,7 +12,7 @@ use crate::catalogue;
 use crate::failure::Failure;
 use crate::limits;
 use crate::mode::{Mode, fanout};
-use crate::process::ServerProcess;
+use crate::process::{ServerProcess, listener};
 use crate::scenario::{Pacing, Scenario};
 use crate::target::Target;
 
@@ -104,7 +104,8 @@ struct Place {
     #[arg(long, global = true)]
     i_own_this_server: bool,
 
-    /// The server's process: its and its children's CPU time and memory are measured
+    /// The server's process: its and its children's CPU time and memory are measured [default: the
+    /// process of this machine that listens there]
     #[arg(long, global = true, value_name = "PID")]
     server_pid: Option<u32>,
 
@@ -280,7 +281,7 @@ fn expanded(
     };
     let mut setup = cli.setup(mode, typed)?;
     setup.scenario.name = Some(entry.name.clone());
-    setup.notes = notes;
+    setup.notes.extend(notes);
     Ok(Request::Load(Box::new(setup)))
 }
 
@@ -299,17 +300,34 @@ impl Cli {
             warmup: self.timing.warmup,
         };
         check_numbers(&scenario)?;
+        let target = Target::resolve(&self.place.url, self.place.i_own_this_server)?;
+        let mut notes = Vec::new();
+        let server = match self.place.server_pid {
+            Some(pid) => Some(ServerProcess::new(pid)),
+            None => listening(&target, &mut notes),
+        };
         Ok(Setup {
-            target: Target::resolve(&self.place.url, self.place.i_own_this_server)?,
-            server: self.place.server_pid.map(ServerProcess::new),
+            target,
+            server,
             pin: self.place.pin,
             output: self.output,
             command: typed.to_vec(),
-            notes: Vec::new(),
+            notes,
             mode,
             scenario,
         })
     }
+}
+
+/// The process that listens where the server should be, which is worth a note.
+fn listening(target: &Target, notes: &mut Vec<String>) -> Option<ServerProcess> {
+    let server = ServerProcess::new(listener::find(target.address)?);
+    let (pid, command) = (server.pid(), server.command().unwrap_or_default());
+    let program = command.split(' ').next().unwrap_or_default();
+    notes.push(format!(
+        "process {pid} listens there ({program}), so it is measured; --server-pid says otherwise"
+    ));
+    Some(server)
 }
 
 /// A publication's number has 32 bits: an hour at the most there can be, longer at a slower rate.

@@ -2,6 +2,8 @@
 //!
 //! All of it is read from `/proc`; nothing is asked of the server.
 
+pub(crate) mod listener;
+
 use std::collections::HashMap;
 use std::fs;
 use std::time::Duration;

@@ -154,7 +154,7 @@ impl Goal {
 
 fn bar() -> ProgressBar {
     let target = ProgressDrawTarget::stderr_with_hz(DRAWN_PER_SECOND);
-    let style = ProgressStyle::with_template("{prefix:<12} [{bar:24}] {wide_msg}")
+    let style = ProgressStyle::with_template("{prefix:<12} [{bar:16}] {wide_msg}")
         .expect("the template is well-formed")
         .progress_chars("=> ");
     ProgressBar::with_draw_target(Some(1), target).with_style(style)
@@ -169,7 +169,8 @@ fn figures(before: &Counters, now: &Counters, latency_ns: &Histogram<u64>) -> St
         _ => Micros(to_us(latency_ns.value_at_quantile(0.99))).to_string(),
     };
     let (connections, lost) = (Grouped(now.connections as f64), now.lost);
-    format!("{connections} connections, {rate} deliveries/s, p99 {p99}, {lost} lost")
+    // What changes stands in front: a narrow terminal cuts the end off.
+    format!("{rate} deliveries/s, p99 {p99}, {lost} lost, {connections} connections")
 }
 
 #[cfg(test)]
@@ -191,7 +192,7 @@ mod tests {
             ..before
         };
         let mut latency_ns = Histogram::new_with_bounds(1_000, 600_000_000_000, 3).unwrap();
-        let expected = "1,234 connections, 1,000 deliveries/s, p99 -, 2 lost";
+        let expected = "1,000 deliveries/s, p99 -, 2 lost, 1,234 connections";
         assert_eq!(figures(&before, &now, &latency_ns), expected);
         latency_ns.record(4_100_000).unwrap();
         assert!(figures(&before, &now, &latency_ns).contains("p99 4.1 ms"));

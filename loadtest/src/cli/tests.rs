@@ -58,6 +58,11 @@ fn the_examples_of_the_manual_mean_what_they_say() {
     assert_eq!(setup(fanout).scenario.payload_bytes, 64);
     let latency = "loadtest latency --rate 100 --members 500";
     assert_eq!(shape(latency), ("latency", 1, 500, open(100.0)));
+    let knee = "loadtest knee --members 500 --p99 20ms";
+    assert_eq!(shape(knee), ("knee", 1, 500, open(10.0)));
+    let soak = setup("loadtest soak --rate 50 --seconds 2h --html report.html");
+    assert_eq!(soak.scenario.measured, Duration::from_secs(7200));
+    assert_eq!(soak.output.html, Some("report.html".into()));
 }
 
 #[test]
@@ -66,7 +71,8 @@ fn nothing_at_all_is_half_a_minute_of_the_big_room() {
     assert_eq!(plain.scenario.name.as_deref(), Some("big-room"));
     assert_eq!(plain.scenario.measured, Duration::from_secs(30));
     assert_eq!(plain.target.url, "ws://127.0.0.1:8080/ws");
-    assert!(plain.notes[0].contains("big-room"), "{:?}", plain.notes);
+    let note = plain.notes.iter().find(|note| note.contains("big-room"));
+    assert!(note.is_some(), "{:?}", plain.notes);
     let shorter = setup("loadtest --seconds 3 --json --url ws://127.0.0.1:1/ws");
     assert_eq!(shorter.scenario.measured, Duration::from_secs(3));
     assert_eq!(shorter.scenario.name.as_deref(), Some("big-room"));
@@ -176,6 +182,7 @@ fn what_cannot_be_done_is_refused_with_a_sentence() {
         ("--members 5 --seconds 2h", "71 minutes"),
         ("idle --rate 5", "unexpected argument"),
         ("run", "NAME|FILE.toml"),
+        ("knee --p99 20", "without a unit; say 20ms"),
         ("neighbour --rate 5", "unexpected argument"),
         ("--url ws://192.0.2.1/ws", "--i-own-this-server"),
     ] {

@@ -19,7 +19,7 @@ impl Display for Report {
         self.write_latencies(f)?;
         self.write_memory(f)?;
         self.write_faults(f)?;
-        for text in &self.section_texts {
+        for text in self.section_texts.iter().filter(|text| !text.is_empty()) {
             write!(f, "\n{text}")?;
         }
         if self.interrupted {
