@@ -24,16 +24,32 @@ use crate::scenario::Group;
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Mode {
     /// Publishes to rooms: how many deliveries, how late, at what cost
+    ///
+    /// With --window as many publications are under way at any time (closed loop), with --rate they
+    /// go out by the clock (open loop).
     Fanout(fanout::Options),
     /// Only connects and joins: what a connection costs in memory
+    ///
+    /// At the end one publication to each room proves that everybody is there.
     Idle(idle::Options),
     /// Publishes faster and faster: the last rate at which nothing is late or lost
+    ///
+    /// Doubles the rate until it breaks a limit, and halves what is unknown until that is 5 % of the
+    /// rate. A rate breaks if its 99th percentile is above --p99, if anything is lost, or if less is
+    /// published than asked for; the first and the last are tried twice. Before each step
+    /// publications go out for a tenth of its time. After --seconds no other step is begun.
     Knee(knee::Options),
     /// Publishes by the clock: how late each member has it, and the last one
     Latency(latency::Options),
     /// Floods huge rooms: what that does to the latency of a small quiet one
+    ///
+    /// The small room has 10 members and 20 publications per second. It is measured alone, and again
+    /// while the rooms of the flags are flooded.
     Neighbour(neighbour::Options),
     /// Publishes at one rate for long: whether latency or memory drift
+    ///
+    /// Compares the 99th percentile of the first tenth of the time with that of the last, and says by
+    /// how much the server's memory grows in an hour. Ctrl-C ends it with what was measured so far.
     Soak(soak::Options),
 }
 

@@ -12,8 +12,6 @@ use crate::run::Run;
 use crate::scenario::Group;
 
 /// The flags of `idle`.
-///
-/// At the end one publication to each room proves that everybody is there.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]

@@ -24,8 +24,6 @@ use crate::run::{Interval, Run};
 use crate::scenario::Group;
 
 /// The flags of `knee`.
-///
-/// No rate is begun after --seconds. Before each, publications go out for a tenth of its time.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]

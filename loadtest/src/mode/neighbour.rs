@@ -10,9 +10,6 @@ use crate::run::Run;
 use crate::scenario::{Group, Pacing};
 
 /// The flags of `neighbour`: the flooded rooms.
-///
-/// The small room has 10 members and 20 publications per second. It is measured alone, and again
-/// while the other rooms are flooded.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     #[command(flatten)]
