@@ -23,8 +23,8 @@ use mio::{Events, Interest, Poll, Token};
 use proto::OpCode;
 
 pub(crate) use self::connect::Connected;
-use self::messages::Incoming;
 pub(crate) use self::messages::ServerErrors;
+use self::messages::{Incoming, delivery_bytes};
 use crate::clock::{Clock, to_ns};
 use crate::connection::{Connection, ReadOutcome, State};
 use crate::failure::Failure;
@@ -69,6 +69,8 @@ pub(crate) struct Driver<'a> {
     plan: &'a Plan,
     target: &'a Target,
     payload_bytes: usize,
+    /// How long a delivery of such a payload must be.
+    delivery_bytes: u64,
     clock: Clock,
     interrupted: &'a AtomicBool,
     readiness: Readiness,
@@ -147,6 +149,7 @@ impl<'a> Driver<'a> {
             plan,
             target,
             payload_bytes,
+            delivery_bytes: delivery_bytes(payload_bytes),
             clock,
             interrupted,
             readiness: Readiness::new(has_urgent).map_err(Failure::System)?,
@@ -330,6 +333,7 @@ impl<'a> Driver<'a> {
         let mut incoming = Incoming::new(
             member,
             self.clock.now_ns(),
+            self.delivery_bytes,
             &mut self.ledger,
             &mut self.errors,
         );

@@ -31,6 +31,7 @@ pub(crate) struct Ledger {
     /// Publications that have ended since the driver last asked.
     ended: Vec<StreamId>,
     unreadable: u64,
+    truncated: u64,
     given_up: u64,
 }
 
@@ -128,6 +129,7 @@ impl Ledger {
             lost_to_disconnects: 0,
             ended: Vec::new(),
             unreadable: 0,
+            truncated: 0,
             given_up: 0,
         }
     }
@@ -187,6 +189,12 @@ impl Ledger {
     #[cold]
     pub(crate) fn deliver_unreadable(&mut self) {
         self.unreadable += 1;
+    }
+
+    /// Books that a delivery had another length than was published; it is a delivery nonetheless.
+    #[cold]
+    pub(crate) fn deliver_truncated(&mut self) {
+        self.truncated += 1;
     }
 
     /// A member's connection is gone: it settles all that it did not get. Returns the streams that
@@ -277,6 +285,7 @@ impl Ledger {
     pub(crate) fn faults(&self) -> Faults {
         let mut faults = self.checker.faults();
         faults.lost += self.lost_to_disconnects;
+        faults.truncated += self.truncated;
         for member in self.members.iter().filter(|member| member.connected) {
             for lane in 0..member.stream_count {
                 let stream = &self.streams[(member.first_stream + lane) as usize];

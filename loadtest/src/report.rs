@@ -320,10 +320,11 @@ impl Report {
             lost,
             repeated,
             reordered,
+            truncated,
         } = self.faults;
         writeln!(
             f,
-            "faults         {lost} lost, {repeated} repeated, {reordered} reordered"
+            "faults         {lost} lost, {repeated} repeated, {reordered} reordered, {truncated} truncated"
         )?;
         if self.unreadable > 0 {
             writeln!(

@@ -1,4 +1,4 @@
-//! The program against a server that drops, repeats and swaps deliveries on purpose: what was done
+//! The program against a server that drops, repeats, swaps and cuts deliveries on purpose: what was done
 //! is what is reported. And against no server, and servers that are none.
 
 #![expect(
@@ -31,6 +31,8 @@ enum Fault {
     Repeat,
     /// Delivered after the next.
     Swap,
+    /// Delivered with the end of its filler cut off.
+    Truncate,
 }
 
 /// Decides by the member's place in its room and the number of publications it was due before.
@@ -47,6 +49,7 @@ struct Injected {
     dropped: AtomicU64,
     repeated: AtomicU64,
     swapped: AtomicU64,
+    truncated: AtomicU64,
     /// Publications received, probes not counted.
     published: AtomicU64,
 }
@@ -184,6 +187,12 @@ impl Member {
                 count(&injected.repeated);
                 self.send(text);
             }
+            Fault::Truncate => {
+                count(&injected.truncated);
+                let cut = text.strip_suffix("..\"").unwrap();
+                self.send(&format!("{cut}\""));
+                return;
+            }
             Fault::None => {}
         }
         self.send(text);
@@ -312,6 +321,23 @@ fn what_a_server_drops_repeats_and_swaps_is_reported_exactly() {
     assert_eq!(server.injected(|counts| &counts.dropped), 9);
     assert_eq!(server.injected(|counts| &counts.repeated), 13);
     assert_eq!(server.injected(|counts| &counts.swapped), 11);
+}
+
+/// Payloads on both sides of the shortest frame header, which have different ways through the program.
+#[test]
+fn what_a_server_truncates_is_reported_exactly_and_is_a_delivery() {
+    for payload in [64, 5000] {
+        let server = Server::start(|member, nth| match (member, nth) {
+            (2, 10..100) if nth.is_multiple_of(9) => Fault::Truncate,
+            _ => Fault::None,
+        });
+        let report = server.load(&format!(
+            "--members 4 --rate 400 --seconds 0.5 --warmup 0 --payload {payload}"
+        ));
+        assert_eq!(server.injected(|counts| &counts.truncated), 10);
+        assert_eq!((report.code, report.number("truncated")), (1, 10));
+        assert_eq!(report.faults(), (0, 0, 0));
+    }
 }
 
 #[test]
