@@ -62,9 +62,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PID")]
     server_pid: Option<u32>,
 
-    /// CPU to run this program on; keep it off the server's [default: any]
-    #[arg(long, value_name = "CPU")]
-    pin: Option<usize>,
+    /// Threads to spread the connections over; one is enough for any server with one core
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+
+    /// CPUs to run on, one for each thread, as in 2,3; keep them off the server's [default: any]
+    #[arg(long, value_name = "CPUS", value_delimiter = ',')]
+    pin: Vec<usize>,
 
     /// Only connect and join, and measure the server's memory per connection; at the end one
     /// publication to each room proves that everybody is there
@@ -98,8 +102,10 @@ pub(crate) struct Setup {
     pub(crate) target: Target,
     /// Whose resources to measure.
     pub(crate) server: Option<ServerProcess>,
-    /// Where to run.
-    pub(crate) pin: Option<usize>,
+    /// How many threads to run on.
+    pub(crate) threads: usize,
+    /// The CPU of each, or none for any.
+    pub(crate) pin: Vec<usize>,
 }
 
 /// More sockets than one machine's addresses and memory are good for.
@@ -124,11 +130,18 @@ impl Args {
         let scenario = self.scenario()?;
         let target = Target::resolve(&self.url, self.i_own_this_server)?;
         let server = self.server_pid.map(ServerProcess::new);
+        let threads = usize::from(self.threads);
+        if !self.pin.is_empty() && self.pin.len() != threads {
+            return Err(Failure::Arguments(
+                "--pin names one CPU for each of --threads",
+            ));
+        }
         Ok(Setup {
             scenario,
             target,
             server,
-            pin: self.pin,
+            threads,
+            pin: self.pin.clone(),
         })
     }
 

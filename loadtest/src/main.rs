@@ -1,12 +1,12 @@
-//! The load generator: rooms full of members on one thread, every delivery checked and timed.
+//! The load generator: rooms full of members on few threads, every delivery checked and timed.
 //!
 //! It shares only [`proto`] with the server, so that it has none of the server's faults and can be
 //! pointed at any server that speaks the same wire.
 //!
 //! ```text
-//! cli ──Scenario──▶ run ──▶ Driver (one thread, its sockets) ──Interval, Ledger──▶ report
-//!                            │ bytes ▶ inbox ▶ payload ▶ ledger (sequence, window)
-//!                            └ pace ▶ publications ▶ sockets
+//! cli ──Scenario──▶ run ──▶ fleet ──▶ Driver (a thread, its sockets) ──Interval, Ledger──▶ report
+//!                                      │ bytes ▶ inbox ▶ payload ▶ ledger (sequence, window)
+//!                                      └ pace ▶ publications ▶ sockets
 //! ```
 //!
 //! The exit code is 0 when every delivery arrived once and in order, 1 when not, and 2 when there
@@ -17,6 +17,7 @@ mod clock;
 mod connection;
 mod driver;
 mod failure;
+mod fleet;
 mod handshake;
 mod inbox;
 mod ledger;
@@ -29,6 +30,7 @@ mod report;
 mod run;
 mod scenario;
 mod sequence;
+mod shared;
 mod target;
 mod timer;
 mod window;

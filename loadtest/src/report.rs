@@ -14,8 +14,9 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::cli::Setup;
-use crate::driver::{Connected, Driver};
+use crate::driver::Connected;
 use crate::failure::Failure;
+use crate::fleet::Fleet;
 use crate::run::Interval;
 use crate::scenario::{Group, Mode, Pacing};
 use crate::sequence::Faults;
@@ -74,7 +75,8 @@ struct Parameters {
     payload_bytes: usize,
     seconds: f64,
     warmup_seconds: f64,
-    pin: Option<usize>,
+    threads: usize,
+    pin: Vec<usize>,
 }
 
 /// From when a publication was due to its deliveries.
@@ -204,7 +206,9 @@ impl Report {
         self.server_cpu_percent = server_cpu.and_then(percent);
         self.driver_cpu_us_per_delivery = per_delivery(driver_cpu);
         self.driver_cpu_percent = percent(driver_cpu).unwrap_or_default();
-        self.verdict = verdict(self.driver_cpu_percent, self.server_cpu_percent);
+        // A thread that is out of time is a bottleneck, whatever the others have left.
+        let busiest = percent(interval.busiest_thread_cpu.as_secs_f64()).unwrap_or_default();
+        self.verdict = verdict(busiest, self.server_cpu_percent);
     }
 
     /// Takes over what idle connections cost, and who received the last publication.
@@ -221,7 +225,7 @@ impl Report {
     }
 
     /// Takes over what went wrong.
-    pub(crate) fn set_outcome(&mut self, driver: &Driver<'_>) {
+    pub(crate) fn set_outcome(&mut self, driver: &Fleet<'_>) {
         let (errors, disconnects) = (driver.errors(), driver.disconnects());
         self.interrupted = driver.is_interrupted();
         self.faults += driver.ledger().faults();
@@ -232,9 +236,9 @@ impl Report {
         self.given_up = driver.ledger().given_up();
         self.stood_still_seconds = driver.stood_still().as_secs_f64();
         self.disconnected = disconnects.count;
-        self.first_disconnect.clone_from(&disconnects.first_reason);
+        self.first_disconnect = disconnects.first_reason;
         self.server_errors = errors.count;
-        self.first_server_error.clone_from(&errors.first_text);
+        self.first_server_error = errors.first_text;
     }
 
     /// Whether anything went wrong with a delivery; the exit code is then 1.
@@ -424,7 +428,8 @@ impl Parameters {
             payload_bytes: scenario.payload_bytes,
             seconds: scenario.measured.as_secs_f64(),
             warmup_seconds: scenario.warmup.as_secs_f64(),
-            pin: setup.pin,
+            threads: setup.threads,
+            pin: setup.pin.clone(),
         }
     }
 }

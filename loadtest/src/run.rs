@@ -4,14 +4,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::cli::Setup;
-use crate::clock::{Clock, thread_cpu, to_ns};
-use crate::driver::{Connected, Driver};
+use crate::clock::{Clock, to_ns};
+use crate::driver::Connected;
 use crate::failure::Failure;
+use crate::fleet::Fleet;
 use crate::limits;
 use crate::plan::Plan;
 use crate::process::ServerProcess;
 use crate::report::{Latency, Memory, Neighbour, Report};
 use crate::scenario::Mode;
+use crate::shared::Shared;
 
 /// The least time that publications under way at the end are waited for.
 const DRAIN_MIN: Duration = Duration::from_secs(10);
@@ -26,41 +28,39 @@ pub(crate) struct Interval {
     pub(crate) deliveries: u64,
     pub(crate) publications: u64,
     pub(crate) reads: u64,
+    /// Of all threads together.
     pub(crate) driver_cpu: Duration,
+    /// Of the thread that used most.
+    pub(crate) busiest_thread_cpu: Duration,
     pub(crate) server_cpu: Option<Duration>,
 }
 
 /// Does what the command line asked for.
 pub(crate) fn run(setup: &Setup, interrupted: &AtomicBool) -> Result<Report, Failure> {
-    if let Some(cpu) = setup.pin {
-        limits::pin(cpu)?;
-    }
-    limits::raise_file_limit(setup.scenario.connections())?;
+    limits::raise_file_limit(setup.scenario.connections(), setup.threads)?;
     setup.server.as_ref().map(ServerProcess::cpu).transpose()?;
-    let plan = Plan::new(&setup.scenario.groups, fastrand::u32(..));
-    Run::new(setup, &plan, interrupted)?
-        .run()
-        .map_err(|failure| {
-            // Whatever broke, a server that is not there any more is the better explanation.
-            match setup.server.as_ref().map(ServerProcess::cpu) {
-                Some(Err(gone)) => gone,
-                _ => failure,
-            }
-        })
+    let parts = Plan::new(&setup.scenario.groups, fastrand::u32(..)).split(setup.threads);
+    let shared = Shared::new(&parts, interrupted);
+    Run::new(setup, &parts, &shared)?.run().map_err(|failure| {
+        // Whatever broke, a server that is not there any more is the better explanation.
+        match setup.server.as_ref().map(ServerProcess::cpu) {
+            Some(Err(gone)) => gone,
+            _ => failure,
+        }
+    })
 }
 
 struct Run<'a> {
     setup: &'a Setup,
     clock: Clock,
-    driver: Driver<'a>,
+    driver: Fleet<'a>,
     report: Report,
 }
 
 impl<'a> Run<'a> {
-    fn new(setup: &'a Setup, plan: &'a Plan, interrupted: &'a AtomicBool) -> Result<Self, Failure> {
+    fn new(setup: &'a Setup, parts: &'a [Plan], shared: &'a Shared<'a>) -> Result<Self, Failure> {
         let clock = Clock::start();
-        let payload_bytes = setup.scenario.payload_bytes;
-        let driver = Driver::new(plan, &setup.target, payload_bytes, clock, interrupted)?;
+        let driver = Fleet::new(setup, parts, shared, clock)?;
         Ok(Self {
             setup,
             clock,
@@ -122,23 +122,27 @@ impl<'a> Run<'a> {
 
     /// Lets groups publish, and measures after the warm-up.
     fn measure(&mut self, groups: &[usize]) -> Result<Interval, Failure> {
-        groups.iter().for_each(|&group| self.driver.start(group));
+        self.driver.start(groups);
         self.driver
             .run_until(self.clock.now_ns() + to_ns(self.setup.scenario.warmup))?;
         let (start_ns, before) = self.sample()?;
-        self.driver.ledger_mut().forget_latencies();
-        self.driver.ledger_mut().time_only(start_ns..u64::MAX);
+        let cpu_before = self.driver.cpu_of_each();
+        self.driver.forget_latencies();
+        self.driver.time_only(start_ns..u64::MAX);
         self.driver
             .run_until(start_ns + to_ns(self.setup.scenario.measured))?;
         let (end_ns, after) = self.sample()?;
         // What is still under way is timed when it arrives; what is published later is not.
-        self.driver.ledger_mut().time_only(start_ns..end_ns);
+        self.driver.time_only(start_ns..end_ns);
+        let cpu_of_each = self.driver.cpu_of_each().into_iter().zip(cpu_before);
+        let cpu_of_each = cpu_of_each.map(|(after, before)| after.saturating_sub(before));
         Ok(Interval {
             elapsed: Duration::from_nanos(end_ns - start_ns),
             deliveries: after.deliveries - before.deliveries,
             publications: after.publications - before.publications,
             reads: after.reads - before.reads,
             driver_cpu: after.driver_cpu.saturating_sub(before.driver_cpu),
+            busiest_thread_cpu: cpu_of_each.max().unwrap_or_default(),
             server_cpu: after
                 .server_cpu
                 .zip(before.server_cpu)
@@ -160,7 +164,8 @@ impl<'a> Run<'a> {
             deliveries: ledger.deliveries(),
             publications: ledger.publications(),
             reads: self.driver.reads(),
-            driver_cpu: thread_cpu(),
+            driver_cpu: self.driver.cpu_of_each().iter().sum(),
+            busiest_thread_cpu: Duration::ZERO,
             server_cpu,
         };
         Ok((self.clock.now_ns(), totals))

@@ -63,11 +63,18 @@ impl UnderWay {
         ended
     }
 
-    /// One member settles several; returns how many of them ended.
-    pub(crate) fn settle_all(&mut self, numbers: Range<u32>, now_ns: u64) -> u32 {
-        numbers
-            .map(|number| u32::from(self.settle(number, now_ns)))
-            .sum()
+    /// One member settles several; tells which of them ended.
+    pub(crate) fn settle_all(
+        &mut self,
+        numbers: Range<u32>,
+        now_ns: u64,
+        mut ended: impl FnMut(u32),
+    ) {
+        for number in numbers {
+            if self.settle(number, now_ns) {
+                ended(number);
+            }
+        }
     }
 
     /// Does not count a time in which this program stood still.
@@ -84,6 +91,14 @@ impl UnderWay {
         let given_up = self.len();
         self.unsettled.clear();
         u32::try_from(given_up).unwrap_or(u32::MAX)
+    }
+
+    /// Ends everything below a number; nobody is told.
+    pub(crate) fn forget_before(&mut self, number: u32) {
+        let first = self.published - u32::try_from(self.unsettled.len()).unwrap_or(u32::MAX);
+        let forgotten = number.saturating_sub(first) as usize;
+        self.unsettled.drain(..forgotten.min(self.unsettled.len()));
+        self.forget_ended();
     }
 
     /// The count of a publication that is under way.
@@ -142,9 +157,26 @@ mod tests {
         for _ in 0..3 {
             stream.publish(2, 0);
         }
-        assert_eq!(stream.settle_all(0..3, 1), 0);
-        assert_eq!(stream.settle_all(0..2, 2), 2);
-        assert_eq!(stream.len(), 1);
+        let mut ended = Vec::new();
+        stream.settle_all(0..3, 1, |number| ended.push(number));
+        assert!(ended.is_empty());
+        stream.settle_all(0..2, 2, |number| ended.push(number));
+        assert_eq!((&ended[..], stream.len()), (&[0, 1][..], 1));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_ended() {
+        let mut stream = UnderWay::default();
+        for _ in 0..4 {
+            stream.publish(1, 0);
+        }
+        stream.settle(2, 1);
+        stream.forget_before(2);
+        assert_eq!((stream.len(), stream.settle(1, 1)), (1, false));
+        stream.forget_before(1);
+        assert_eq!(stream.len(), 1, "that was forgotten already");
+        stream.forget_before(99);
+        assert_eq!((stream.len(), stream.publish(1, 2)), (0, 4));
     }
 
     #[test]
