@@ -13,6 +13,12 @@ pub(super) const PROBES: StreamId = StreamId(u32::MAX);
 /// What stands before a stamp.
 const DELIVERY: &[u8; 5] = b"msg \"";
 
+/// How long the delivery of a payload of so many bytes is.
+pub(super) const fn delivery_bytes(payload_bytes: usize) -> u64 {
+    // The payload's quote stands in the prefix already.
+    (DELIVERY.len() - 1 + payload_bytes) as u64
+}
+
 const COMPLAINT: &[u8] = b"error";
 
 /// Complaints of the server, as `error` events.
@@ -27,6 +33,8 @@ pub(crate) struct ServerErrors {
 pub(super) struct Incoming<'a> {
     member: MemberId,
     now_ns: u64,
+    /// How long a delivery must be.
+    delivery_bytes: u64,
     ledger: &'a mut Ledger,
     errors: &'a mut ServerErrors,
     /// What pings want back; none allocates nothing.
@@ -41,12 +49,14 @@ impl<'a> Incoming<'a> {
     pub(super) fn new(
         member: MemberId,
         now_ns: u64,
+        delivery_bytes: u64,
         ledger: &'a mut Ledger,
         errors: &'a mut ServerErrors,
     ) -> Self {
         Self {
             member,
             now_ns,
+            delivery_bytes,
             ledger,
             errors,
             pongs: None,
@@ -81,8 +91,11 @@ impl<'a> Incoming<'a> {
 
 impl Recipient for Incoming<'_> {
     #[inline]
-    fn message(&mut self, start: &[u8]) {
+    fn message(&mut self, start: &[u8], message_bytes: u64) {
         let stamp = prefixed(start).and_then(Stamp::read);
+        if message_bytes != self.delivery_bytes && stamp.is_some() {
+            self.ledger.deliver_truncated();
+        }
         match stamp {
             Some(stamp) if stamp.stream == PROBES => self.probe(stamp),
             Some(stamp) => self.ledger.deliver(self.member, stamp, self.now_ns),
