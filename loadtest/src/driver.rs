@@ -253,6 +253,17 @@ impl<'a> Driver<'a> {
         }
     }
 
+    /// Tells the monitor how it goes, if there is room.
+    pub(crate) fn tell(&mut self) {
+        let counters = self.counters();
+        self.outlet.tell(counters, &mut self.ledger);
+    }
+
+    /// Readings have their distances from this moment on.
+    pub(crate) fn align_readings(&mut self, now_ns: u64) {
+        self.outlet.align(now_ns);
+    }
+
     /// Tells the monitor everything up to now.
     pub(crate) fn tell_all(&mut self) {
         let counters = self.counters();
@@ -501,8 +512,7 @@ impl<'a> Driver<'a> {
         self.next_tick_ns = now_ns + to_ns(TICK);
         self.ledger.give_up(now_ns, to_ns(PATIENCE));
         if self.outlet.is_due(now_ns) {
-            let counters = self.counters();
-            self.outlet.tell(counters, &mut self.ledger);
+            self.tell();
         }
     }
 

@@ -140,6 +140,18 @@ impl<'a> Fleet<'a> {
         self.drivers.iter().map(Driver::counters).collect()
     }
 
+    /// Tells the monitor how it goes, if there is room.
+    pub(crate) fn tell(&mut self) {
+        self.drivers.iter_mut().for_each(Driver::tell);
+    }
+
+    /// Readings have their distances from this moment on.
+    pub(crate) fn align_readings(&mut self, now_ns: u64) {
+        for driver in &mut self.drivers {
+            driver.align_readings(now_ns);
+        }
+    }
+
     /// Tells the monitor everything up to now.
     pub(crate) fn tell_all(&mut self) {
         self.drivers.iter_mut().for_each(Driver::tell_all);

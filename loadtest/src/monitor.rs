@@ -18,10 +18,10 @@ use crate::clock::{Clock, to_ns};
 use crate::drift::Slots;
 use crate::latencies::Latencies;
 use crate::ledger::Ledger;
-use crate::machine;
-use crate::process::{self, ServerProcess};
+use crate::probe::{Probe, Snapshot};
+use crate::process::ServerProcess;
 use crate::progress::{Phase, Progress};
-use crate::series::{Counters, Point, Resources, Series};
+use crate::series::{Counters, Point, Series};
 
 /// How often a driver tells: as often as a person can read.
 const READING_INTERVAL: Duration = Duration::from_millis(200);
@@ -33,14 +33,10 @@ const NOTES_MAX: usize = 16;
 /// Histograms of each driver to swap, of some 400 KB each.
 const SPARES: usize = 3;
 
-/// Of its time, the monitor may spend this part in reading how much memory the server has: while it
-/// is read, the server's own requests for memory wait.
-const PSS_TIME_SHARE: u32 = 100;
-
 /// What the monitor is told.
 enum Note {
     Begin(Vec<Counters>),
-    Collect(SyncSender<Latencies>),
+    Collect(SyncSender<Box<Measured>>),
     End(Vec<Counters>),
     Phase(Phase),
     Reading {
@@ -58,6 +54,17 @@ pub(crate) struct Course {
     pub(crate) points: Vec<Point>,
     /// Latencies in parts of the measured time.
     pub(crate) slots: Slots,
+}
+
+/// What is known of a measurement when it has ended.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Measured {
+    /// Of the first group, with what was under way at the end.
+    pub(crate) latencies: Latencies,
+    /// What processes had used when it began.
+    pub(crate) before: Snapshot,
+    /// And when it ended.
+    pub(crate) after: Snapshot,
 }
 
 /// The thread, for whoever puts the phases of a run in order.
@@ -113,7 +120,7 @@ impl Monitor {
             probe: Probe::new(clock, server),
             series,
             slots: Slots::new(measured),
-            total: Latencies::default(),
+            measured: Measured::default(),
             progress,
             latest: vec![Counters::default(); drivers],
             emptied,
@@ -137,11 +144,11 @@ impl Monitor {
         self.tell(Note::End(counters));
     }
 
-    /// All latencies since the last beginning.
-    pub(crate) fn latencies(&self) -> Latencies {
+    /// Everything about the last measurement; waits until the monitor has taken all notes.
+    pub(crate) fn measured(&self) -> Measured {
         let (sender, answer) = sync_channel(1);
         self.tell(Note::Collect(sender));
-        answer.recv().unwrap_or_default()
+        answer.recv().map(|measured| *measured).unwrap_or_default()
     }
 
     /// Ends the thread and clears the progress off the screen; nothing if it was ended before.
@@ -176,6 +183,11 @@ impl Outlet {
         }
     }
 
+    /// Readings have their distances from this moment on.
+    pub(crate) fn align(&mut self, now_ns: u64) {
+        self.next_ns = now_ns.saturating_add(self.interval_ns);
+    }
+
     /// Whether it is time for a reading.
     #[inline]
     pub(crate) fn is_due(&self, now_ns: u64) -> bool {
@@ -199,9 +211,8 @@ impl Outlet {
         }
     }
 
-    /// The same, waiting for room: where a measurement begins and ends, everything has to be there.
+    /// The same, waiting for room: when nothing is under way any more, everything has to be there.
     pub(crate) fn tell_all(&mut self, counters: Counters, ledger: &mut Ledger) {
-        self.next_ns = counters.at_ns + self.interval_ns;
         let spare = self.spare.take().or_else(|| self.spares.recv().ok());
         // The monitor takes notes until it is stopped.
         let _ = self.notes.send(self.reading(counters, spare, ledger));
@@ -238,7 +249,7 @@ struct Watch {
     probe: Probe,
     series: Series,
     slots: Slots,
-    total: Latencies,
+    measured: Measured,
     progress: Progress,
     /// Of each driver.
     latest: Vec<Counters>,
@@ -251,16 +262,20 @@ impl Watch {
         for note in inbox {
             match note {
                 Note::Begin(counters) => {
-                    self.total.reset();
+                    let before = self.probe.snapshot();
                     self.latest = counters;
-                    self.series.begin(self.counters(), self.probe.read());
+                    self.series.begin(self.counters(), before.resources);
+                    self.measured.latencies.reset();
+                    self.measured.before = before;
                 }
                 Note::Collect(answer) => {
-                    let _ = answer.send(self.total.clone());
+                    let _ = answer.send(Box::new(self.measured.clone()));
                 }
                 Note::End(counters) => {
+                    self.measured.after = self.probe.snapshot();
                     self.latest = counters;
-                    self.series.end(self.counters(), self.probe.read());
+                    self.series
+                        .end(self.counters(), self.measured.after.resources);
                 }
                 Note::Phase(phase) => self.progress.begin(phase),
                 Note::Reading {
@@ -289,7 +304,7 @@ impl Watch {
     fn take(&mut self, driver: usize, latencies: Option<Box<Latencies>>) {
         let counters = self.counters();
         if let Some(mut latencies) = latencies {
-            self.total.merge(&latencies);
+            self.measured.latencies.merge(&latencies);
             self.series.add(&latencies);
             self.slots.add(counters.at_ns, &latencies.each_ns);
             latencies.reset();
@@ -299,49 +314,8 @@ impl Watch {
         if self.series.is_due(counters.at_ns) {
             self.series.close(counters, self.probe.read());
         }
-        self.progress.show(&counters, &self.total.each_ns);
-    }
-}
-
-/// What reads the processes.
-struct Probe {
-    clock: Clock,
-    server: Option<ServerProcess>,
-    pss_due_ns: u64,
-}
-
-impl Probe {
-    fn new(clock: Clock, server: Option<ServerProcess>) -> Self {
-        let pss_due_ns = 0;
-        Self {
-            clock,
-            server,
-            pss_due_ns,
-        }
-    }
-
-    fn read(&mut self) -> Resources {
-        let server_pss_bytes = self.pss_bytes();
-        let server = self.server.as_ref();
-        Resources {
-            server_cpu: server.and_then(|server| server.cpu().ok()),
-            own_cpu: process::own_cpu(),
-            machine_cpu: machine::busy(),
-            at_ns: self.clock.now_ns(),
-            server_pss_bytes,
-        }
-    }
-
-    /// The server's memory, unless it was read a short while ago and took long.
-    fn pss_bytes(&mut self) -> Option<u64> {
-        let began_ns = self.clock.now_ns();
-        if began_ns < self.pss_due_ns {
-            return None;
-        }
-        let bytes = self.server.as_ref()?.pss_bytes();
-        let ended_ns = self.clock.now_ns();
-        self.pss_due_ns = ended_ns + (ended_ns - began_ns) * u64::from(PSS_TIME_SHARE);
-        bytes
+        self.progress
+            .show(&counters, &self.measured.latencies.each_ns);
     }
 }
 
@@ -405,7 +379,7 @@ mod tests {
         };
         outlet.tell_all(end, &mut ledger);
         monitor.end(vec![end]);
-        let latencies = monitor.latencies();
+        let Measured { latencies, .. } = monitor.measured();
         assert_eq!(
             (latencies.each_ns.len(), latencies.last_ns.len()),
             (1000, 1000)

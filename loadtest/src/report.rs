@@ -30,9 +30,9 @@ use crate::clock;
 use crate::driver::Connected;
 use crate::failure::Failure;
 use crate::fleet::Fleet;
+use crate::interval::Interval;
 use crate::machine::{self, Machine};
 use crate::process::ServerProcess;
-use crate::run::Interval;
 use crate::scenario::{Group, Pacing};
 use crate::sequence::Faults;
 use crate::series::Point;
@@ -223,7 +223,7 @@ impl Report {
         let seconds = interval.elapsed.as_secs_f64();
         let deliveries = interval.deliveries as f64;
         let per_delivery = |used: f64| ratio(used * 1e6, deliveries);
-        let server_cpu = interval.server_cpu.map(|used| used.as_secs_f64());
+        let server_cpu = interval.server.cpu.map(|used| used.as_secs_f64());
         let usage = interval.usage();
         self.measured_seconds = seconds;
         self.publications = interval.publications;
@@ -233,7 +233,7 @@ impl Report {
         self.deliveries_per_second = ratio(deliveries, seconds).unwrap_or_default();
         self.deliveries_per_read = ratio(deliveries, interval.reads as f64);
         self.server_cpu_us_per_delivery = server_cpu.and_then(per_delivery);
-        self.server_cpu_percent = server_cpu.and_then(|used| ratio(used * 100.0, seconds));
+        self.server_cpu_percent = interval.server.cpu_percent();
         self.server_busy_percent = usage.server_busy_percent;
         let driver_cpu = interval.driver_cpu.as_secs_f64();
         self.driver_cpu_us_per_delivery = per_delivery(driver_cpu);

@@ -1,7 +1,6 @@
 //! The phases that runs are made of, and what is measured around them. A mode puts them in order.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -10,15 +9,13 @@ use crate::clock::{Clock, to_ns};
 use crate::driver::Connected;
 use crate::failure::Failure;
 use crate::fleet::Fleet;
+use crate::interval::{Interval, ServerUse, Totals};
 use crate::latencies::Latencies;
 use crate::limits;
-use crate::machine;
 use crate::monitor::{Course, Monitor};
 use crate::plan::Plan;
-use crate::process::{self, ServerProcess};
+use crate::process::ServerProcess;
 use crate::progress::{Goal, Phase, Progress};
-use crate::report::figures::ratio;
-use crate::report::verdict::Usage;
 use crate::report::{Latency, Memory, Report};
 use crate::shared::Shared;
 
@@ -34,87 +31,10 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// After Ctrl-C nobody wants to wait.
 const DRAIN_INTERRUPTED: Duration = Duration::from_secs(2);
 
-/// What was used and done in a time.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Interval {
-    pub(crate) elapsed: Duration,
-    pub(crate) deliveries: u64,
-    pub(crate) publications: u64,
-    pub(crate) reads: u64,
-    /// Of all threads together.
-    pub(crate) driver_cpu: Duration,
-    /// Of the generator's thread that used most.
-    pub(crate) busiest_thread_cpu: Duration,
-    pub(crate) server_cpu: Option<Duration>,
-    /// Of the server's thread that used most.
-    pub(crate) server_busiest_thread: Option<Duration>,
-    /// How many CPUs the server may use.
-    pub(crate) server_cpus: Option<u32>,
-    /// Of whoever is neither the server nor this program.
-    pub(crate) others_cpu: Option<Duration>,
-}
-
-/// Everything that counts up, at one moment.
-struct Totals {
-    at_ns: u64,
-    deliveries: u64,
-    publications: u64,
-    reads: u64,
-    /// Of each thread of the generator.
-    driver_cpu: Vec<Duration>,
-    server_cpu: Option<Duration>,
-    server_threads: HashMap<u32, Duration>,
-    own_cpu: Option<Duration>,
-    machine_cpu: Option<Duration>,
-}
-
-impl Interval {
-    fn between(before: &Totals, after: &Totals, server_cpus: Option<u32>) -> Self {
-        let used =
-            |of: fn(&Totals) -> Option<Duration>| Some(of(after)?.saturating_sub(of(before)?));
-        let server_cpu = used(|totals| totals.server_cpu);
-        let others_cpu = || {
-            let own = used(|totals| totals.own_cpu)?;
-            let all = used(|totals| totals.machine_cpu)?;
-            Some(all.saturating_sub(own).saturating_sub(server_cpu?))
-        };
-        let own = after.driver_cpu.iter().zip(&before.driver_cpu);
-        let own = own.map(|(after, before)| after.saturating_sub(*before));
-        let threads = after.server_threads.iter().map(|(thread, used)| {
-            let before = before.server_threads.get(thread);
-            used.saturating_sub(before.copied().unwrap_or_default())
-        });
-        Self {
-            elapsed: Duration::from_nanos(after.at_ns - before.at_ns),
-            deliveries: after.deliveries - before.deliveries,
-            publications: after.publications - before.publications,
-            reads: after.reads - before.reads,
-            driver_cpu: own.clone().sum(),
-            busiest_thread_cpu: own.max().unwrap_or_default(),
-            server_busiest_thread: threads.max(),
-            server_cpus,
-            others_cpu: others_cpu(),
-            server_cpu,
-        }
-    }
-
-    /// What is judged by.
-    pub(crate) fn usage(&self) -> Usage {
-        let seconds = self.elapsed.as_secs_f64();
-        let percent = |used: Duration| ratio(used.as_secs_f64() * 100.0, seconds);
-        let of_cpus = |used, cpus: f64| ratio(percent(used)?, cpus);
-        let server_busy = self.server_cpu.and_then(|used| {
-            let cpus = self.server_cpus.unwrap_or(1);
-            let thread = self.server_busiest_thread.and_then(percent);
-            Some(of_cpus(used, f64::from(cpus))?.max(thread.unwrap_or_default()))
-        });
-        let cpus = machine::cpus() as f64;
-        Usage {
-            driver_percent: percent(self.busiest_thread_cpu).unwrap_or_default(),
-            server_busy_percent: server_busy,
-            others_percent: self.others_cpu.and_then(|used| of_cpus(used, cpus)),
-        }
-    }
+/// A measurement, and how late the first group's deliveries were.
+pub(crate) struct Outcome {
+    pub(crate) interval: Interval,
+    pub(crate) latencies: Latencies,
 }
 
 /// Does what the command line asked for.
@@ -202,8 +122,10 @@ impl<'a> Run<'a> {
 
     /// Lets the only group publish, measures, waits for what is under way, and reports it.
     pub(crate) fn measure_and_report(&mut self) -> Result<(), Failure> {
-        let interval = self.measure(&[0])?;
-        let latencies = self.drain()?;
+        let Outcome {
+            interval,
+            latencies,
+        } = self.measure(&[0])?;
         let [each, last] = [&latencies.each_ns, &latencies.last_ns].map(Latency::of);
         self.report.set_interval(&interval);
         self.report.set_latencies(each, last);
@@ -223,7 +145,7 @@ impl<'a> Run<'a> {
     }
 
     /// Lets groups publish, and measures after the warm-up.
-    pub(crate) fn measure(&mut self, groups: &[usize]) -> Result<Interval, Failure> {
+    pub(crate) fn measure(&mut self, groups: &[usize]) -> Result<Outcome, Failure> {
         self.warm_up(groups, self.setup.scenario.warmup)?;
         self.measure_for("measuring", self.setup.scenario.measured, None)
     }
@@ -235,17 +157,21 @@ impl<'a> Run<'a> {
         self.fleet.run_until(until_ns)
     }
 
-    /// Measures for a time, or until so much is under way that it is `hopeless`.
+    /// Measures for a time, or until so much is under way that it is `hopeless`. Then nothing more is
+    /// published, and what is under way is waited for.
+    ///
+    /// Processes are looked at by the monitor meanwhile: that takes milliseconds, in which nobody
+    /// would read what arrives.
     pub(crate) fn measure_for(
         &mut self,
         name: impl Into<Cow<'static, str>>,
         duration: Duration,
         hopeless: Option<&dyn Fn(usize) -> bool>,
-    ) -> Result<Interval, Failure> {
-        self.fleet.tell_all();
+    ) -> Result<Outcome, Failure> {
         self.fleet.forget_latencies();
         self.monitor.begin(self.fleet.counters());
-        let before = self.totals()?;
+        let before = Totals::of(&self.fleet, self.clock.now_ns());
+        self.fleet.align_readings(before.at_ns);
         self.fleet.time_only(before.at_ns..u64::MAX);
         let (mut now_ns, until_ns) = self.enter(name.into(), duration);
         // Every look ends the threads' phase and begins another.
@@ -258,15 +184,26 @@ impl<'a> Run<'a> {
                 .run_until(now_ns.saturating_add(look_ns).min(until_ns))?;
             now_ns = self.clock.now_ns();
         }
-        let after = self.totals()?;
+        let after = Totals::of(&self.fleet, self.clock.now_ns());
         // What is still under way is timed when it arrives; what is published later is not.
         self.fleet.time_only(before.at_ns..after.at_ns);
-        self.fleet.tell_all();
+        self.fleet.tell();
         self.monitor.end(self.fleet.counters());
+        self.drain()?;
+        self.outcome(&before, &after)
+    }
+
+    fn outcome(&mut self, before: &Totals, after: &Totals) -> Result<Outcome, Failure> {
         self.memory.after = self.pss_bytes();
         let server = self.setup.server.as_ref();
+        server.map(ServerProcess::cpu).transpose()?;
         let cpus = server.and_then(ServerProcess::cpus_allowed);
-        Ok(Interval::between(&before, &after, cpus))
+        let measured = self.monitor.measured();
+        let server = ServerUse::between(&measured.before, &measured.after, cpus);
+        Ok(Outcome {
+            interval: Interval::between(before, after, server),
+            latencies: measured.latencies,
+        })
     }
 
     /// Publications of an open loop go out at another rate.
@@ -307,8 +244,8 @@ impl<'a> Run<'a> {
         self.monitor.stop()
     }
 
-    /// Publishes nothing more, and waits for what is under way; the latencies of the first group.
-    pub(crate) fn drain(&mut self) -> Result<Latencies, Failure> {
+    /// Publishes nothing more, and waits for what is under way.
+    fn drain(&mut self) -> Result<(), Failure> {
         self.monitor.phase(Phase::new("draining", Goal::Open));
         let patience = if self.fleet.is_interrupted() {
             DRAIN_INTERRUPTED
@@ -317,7 +254,7 @@ impl<'a> Run<'a> {
         };
         self.fleet.drain(patience)?;
         self.fleet.tell_all();
-        Ok(self.monitor.latencies())
+        Ok(())
     }
 
     /// The latencies of another group than the first.
@@ -332,22 +269,6 @@ impl<'a> Run<'a> {
         let goal = Goal::Time { from_ns, until_ns };
         self.monitor.phase(Phase::new(name, goal));
         (from_ns, until_ns)
-    }
-
-    fn totals(&self) -> Result<Totals, Failure> {
-        let server = self.setup.server.as_ref();
-        let ledger = self.fleet.ledger();
-        Ok(Totals {
-            deliveries: ledger.deliveries(),
-            publications: ledger.publications(),
-            reads: self.fleet.reads(),
-            driver_cpu: self.fleet.cpu_of_each(),
-            server_cpu: server.map(ServerProcess::cpu).transpose()?,
-            server_threads: server.map(ServerProcess::cpu_by_thread).unwrap_or_default(),
-            own_cpu: process::own_cpu(),
-            machine_cpu: machine::busy(),
-            at_ns: self.clock.now_ns(),
-        })
     }
 
     fn pss_bytes(&self) -> Option<u64> {

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::clock::to_ns;
 use crate::latencies::Latencies;
+use crate::probe::Resources;
 use crate::report::figures::ratio;
 use crate::report::latency::to_us;
 
@@ -36,20 +37,6 @@ impl Sum for Counters {
             cpu: sum.cpu + driver.cpu,
         })
     }
-}
-
-/// What processes have used since they began; none where it was not measured.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Resources {
-    pub(crate) at_ns: u64,
-    /// Of the server's processes.
-    pub(crate) server_cpu: Option<Duration>,
-    /// Of this process, all threads.
-    pub(crate) own_cpu: Option<Duration>,
-    /// Of all processes of the machine.
-    pub(crate) machine_cpu: Option<Duration>,
-    /// The server's proportional set size now.
-    pub(crate) server_pss_bytes: Option<u64>,
 }
 
 /// One second of a run, or less if the run is short.

@@ -17,10 +17,11 @@ use super::Load;
 use super::rooms::Rooms;
 use crate::cli::units;
 use crate::failure::Failure;
+use crate::interval::Interval;
 use crate::report::Latency;
 use crate::report::figures::{Grouped, Micros, ratio};
 use crate::report::verdict::{self, Kind, Verdict};
-use crate::run::{Interval, Run};
+use crate::run::{Outcome, Run};
 use crate::scenario::Group;
 
 /// The flags of `knee`.
@@ -157,12 +158,14 @@ impl Options {
         // Later than that is no matter of a percentile: the queue would only grow.
         let hopeless =
             |under_way| under_way as f64 > 10.0 + rate * (limit * 10).as_secs_f64().max(1.0);
-        let interval = run.measure_for(
+        let Outcome {
+            interval,
+            latencies,
+        } = run.measure_for(
             format!("{} per second", Grouped(rate)),
             self.step_seconds,
             Some(&hopeless),
         )?;
-        let latencies = run.drain()?;
         let [each, last] = [&latencies.each_ns, &latencies.last_ns].map(Latency::of);
         let lost = run.faults_so_far() - faults;
         let step = self.judge(rate, &interval, each.as_ref(), lost);
@@ -196,7 +199,6 @@ impl Options {
             None
         };
         let usage = interval.usage();
-        let server_cpu = interval.server_cpu.map(|used| used.as_secs_f64() * 100.0);
         Step {
             rate,
             publications_per_second,
@@ -204,7 +206,7 @@ impl Options {
             p99_us,
             lost,
             driver_cpu_percent: usage.driver_percent,
-            server_cpu_percent: server_cpu.and_then(|used| ratio(used, seconds)),
+            server_cpu_percent: interval.server.cpu_percent(),
             held: broken_by.is_none(),
             broken_by,
             verdict: verdict::bottleneck(&usage),

@@ -47,15 +47,16 @@ impl Load for Options {
     fn run(&self, run: &mut Run<'_>) -> Result<(), Failure> {
         run.connect()?;
         run.prove_members()?;
-        run.measure(&[SMALL])?;
-        let alone = Latency::of(&run.drain()?.each_ns);
-        let interval = run.measure(&[SMALL, FLOODED])?;
-        let flooded = Latency::of(&run.drain()?.each_ns);
+        let alone = run.measure(&[SMALL])?;
+        let flooded = run.measure(&[SMALL, FLOODED])?;
         let flood = run.latencies_unwatched(FLOODED);
         let (each, last) = (Latency::of(&flood.each_ns), Latency::of(&flood.last_ns));
-        run.report.set_interval(&interval);
+        run.report.set_interval(&flooded.interval);
         run.report.set_latencies(each, last);
-        run.report.neighbour = Some(Neighbour { alone, flooded });
+        run.report.neighbour = Some(Neighbour {
+            alone: Latency::of(&alone.latencies.each_ns),
+            flooded: Latency::of(&flooded.latencies.each_ns),
+        });
         Ok(())
     }
 }
