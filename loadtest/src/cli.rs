@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::failure::Failure;
 use crate::payload::PAYLOAD_BYTES_MIN;
 use crate::process::ServerProcess;
 use crate::scenario::{Group, Mode, Pacing, Scenario};
 use crate::target::Target;
+use crate::{churn, slow, storm};
 
 /// Loads a WebSocket server with rooms full of members, and checks and times every delivery.
 ///
@@ -46,9 +47,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PER_SECOND", conflicts_with_all = ["idle", "neighbour"], value_parser = parse_rate)]
     rate: Option<f64>,
 
-    /// Length of a publication's JSON, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = parse_payload_bytes)]
-    payload: usize,
+    /// Length of a publication's JSON, in bytes [default: 64; with --mode slow 16384]
+    #[arg(long, value_name = "BYTES", value_parser = parse_payload_bytes)]
+    payload: Option<usize>,
 
     /// How long deliveries are counted, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_measured)]
@@ -84,6 +85,37 @@ pub(crate) struct Args {
     #[arg(long)]
     neighbour: bool,
 
+    /// Do something else than fan-out: `churn` lets connections come and go at --rate per second, at
+    /// most --rooms times --members at a time; `slow` lets some members stop reading; `storm` drops
+    /// everybody at once and waits until all are back
+    #[arg(long, value_enum, value_name = "MODE", conflicts_with_all = ["idle", "neighbour", "window"])]
+    mode: Option<ModeName>,
+
+    /// With --mode churn, how many of a hundred visitors leave by a reset, and not cleanly
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    rst_percent: u8,
+
+    /// With --mode churn, how often a visitor publishes before it leaves
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    publications: u32,
+
+    /// With --mode slow, how many of a hundred members stop reading; one at least does
+    #[arg(long, value_name = "PERCENT", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
+    slow_percent: u8,
+
+    /// With --mode storm, how often everybody drops
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    storms: u32,
+
+    /// With --mode storm, how many connections may be under way at a time; over the server's queue of
+    /// those to be accepted, some are retransmitted after a second
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    together: u32,
+
+    /// With --mode storm, how long those who are not served are waited for, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_measured)]
+    patience: Duration,
+
     /// Print one JSON object and not a text
     #[arg(long)]
     pub(crate) json: bool,
@@ -91,6 +123,14 @@ pub(crate) struct Args {
     /// Allow a server that is not on this machine
     #[arg(long)]
     i_own_this_server: bool,
+}
+
+/// The modes that have no flag of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ModeName {
+    Churn,
+    Slow,
+    Storm,
 }
 
 /// Everything that a run needs to know.
@@ -102,6 +142,12 @@ pub(crate) struct Setup {
     pub(crate) target: Target,
     /// Whose resources to measure.
     pub(crate) server: Option<ServerProcess>,
+    /// What [`Mode::Churn`] needs to know.
+    pub(crate) churn: churn::Options,
+    /// What [`Mode::Slow`] needs to know.
+    pub(crate) slow: slow::Options,
+    /// What [`Mode::Storm`] needs to know.
+    pub(crate) storm: storm::Options,
     /// How many threads to run on.
     pub(crate) threads: usize,
     /// The CPU of each, or none for any.
@@ -140,35 +186,90 @@ impl Args {
             scenario,
             target,
             server,
+            churn: self.churn(),
+            slow: slow::Options {
+                percent: self.slow_percent,
+            },
+            storm: storm::Options {
+                storms: self.storms,
+                together: self.together,
+                patience: self.patience,
+            },
             threads,
             pin: self.pin.clone(),
         })
     }
 
     fn scenario(&self) -> Result<Scenario, Failure> {
-        let mode = match (self.idle, self.neighbour) {
-            (true, _) => Mode::Idle,
-            (_, true) => Mode::Neighbour,
+        let mode = match (self.idle, self.neighbour, self.mode) {
+            (true, _, _) => Mode::Idle,
+            (_, true, _) => Mode::Neighbour,
+            (_, _, Some(ModeName::Churn)) => Mode::Churn,
+            (_, _, Some(ModeName::Slow)) => Mode::Slow,
+            (_, _, Some(ModeName::Storm)) => Mode::Storm,
             _ => Mode::FanOut,
         };
-        let mut groups = vec![self.group()?];
+        let mut groups = vec![match mode {
+            Mode::Churn => self.residents()?,
+            _ => self.group()?,
+        }];
+        if mode == Mode::Slow && u64::from(groups[0].publishers) == groups[0].connections() {
+            return Err(Failure::Arguments(
+                "a member that publishes is not slow; give more --members than --publishers",
+            ));
+        }
         if mode == Mode::Neighbour {
             groups.insert(0, SMALL_ROOM);
         }
         let scenario = Scenario {
             mode,
             groups,
-            payload_bytes: self.payload,
+            payload_bytes: self.payload.unwrap_or(match mode {
+                Mode::Slow => SLOW_PAYLOAD_BYTES,
+                _ => PAYLOAD_BYTES,
+            }),
             measured: self.seconds,
             warmup: self.warmup,
             settle: self.settle,
         };
-        if scenario.connections() > CONNECTIONS_MAX {
+        if u64::from(self.rooms) * u64::from(self.members) > CONNECTIONS_MAX {
             return Err(Failure::Arguments(
                 "--rooms times --members is at most 1,000,000",
             ));
         }
         Ok(scenario)
+    }
+
+    /// Those of a churn who stay.
+    fn residents(&self) -> Result<Group, Failure> {
+        if self.members < 2 {
+            return Err(Failure::Arguments(
+                "--mode churn needs 2 --members of a room: one stays, and the others come and go",
+            ));
+        }
+        Ok(Group {
+            rooms: self.rooms,
+            members_per_room: self.residents_per_room(),
+            publishers: self.rooms,
+            pacing: Pacing::Open {
+                per_second: RESIDENT_PER_SECOND * f64::from(self.rooms),
+            },
+            urgent: false,
+        })
+    }
+
+    fn residents_per_room(&self) -> u32 {
+        (self.members * RESIDENT_PERCENT / 100).max(1)
+    }
+
+    fn churn(&self) -> churn::Options {
+        let visitors = self.members - self.residents_per_room();
+        churn::Options {
+            per_second: self.rate.unwrap_or(MODE_PER_SECOND),
+            visitors_max: self.rooms.saturating_mul(visitors),
+            publications: self.publications,
+            rst_percent: self.rst_percent,
+        }
     }
 
     fn group(&self) -> Result<Group, Failure> {
@@ -179,6 +280,9 @@ impl Args {
         };
         let pacing = match self.rate {
             Some(per_second) => Pacing::Open { per_second },
+            None if self.mode.is_some() => Pacing::Open {
+                per_second: MODE_PER_SECOND,
+            },
             None => Pacing::Closed {
                 window: self.window.unwrap_or(publishers),
             },
@@ -210,6 +314,22 @@ impl Args {
         Ok(group)
     }
 }
+
+/// What a publication of a chat has.
+const PAYLOAD_BYTES: usize = 64;
+
+/// At a hundred a second, a member that does not read is behind by what a socket holds within seconds.
+const SLOW_PAYLOAD_BYTES: usize = 16 * 1024;
+
+/// Publications, or visitors, a second where nobody says.
+const MODE_PER_SECOND: f64 = 100.0;
+
+/// Of a hundred connections of a churn, those who stay.
+const RESIDENT_PERCENT: u32 = 10;
+
+/// What residents publish in each room beside a churn: enough to find a gap within a visit of seconds,
+/// too little to load anybody.
+const RESIDENT_PER_SECOND: f64 = 10.0;
 
 /// A publication's number has 32 bits; an hour at a million per second fits.
 const SECONDS_MAX: f64 = 3600.0;

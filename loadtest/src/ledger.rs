@@ -22,6 +22,12 @@ use crate::window::UnderWay;
 const LATENCY_NS: Range<u64> = 1_000..600_000_000_000;
 const LATENCY_DIGITS: u8 = 3;
 
+/// A histogram for latencies in nanoseconds; all have the same bounds and can be summed.
+pub(crate) fn latency_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(LATENCY_NS.start, LATENCY_NS.end, LATENCY_DIGITS)
+        .expect("the constants are bounds that a histogram takes")
+}
+
 /// The whole book.
 #[derive(Debug)]
 pub(crate) struct Ledger {
@@ -91,11 +97,8 @@ pub(crate) struct GroupTally {
 
 impl GroupTally {
     fn new() -> Self {
-        let latency_ns =
-            Histogram::new_with_bounds(LATENCY_NS.start, LATENCY_NS.end, LATENCY_DIGITS)
-                .expect("the constants are bounds that a histogram takes");
         Self {
-            latency_ns,
+            latency_ns: latency_histogram(),
             deliveries: 0,
             publications: 0,
         }
@@ -427,7 +430,7 @@ impl Ledger {
     }
 
     /// How much was published on a stream, here or by another thread.
-    fn published(&self, id: StreamId) -> u32 {
+    pub(crate) fn published(&self, id: StreamId) -> u32 {
         let stream = &self.streams[id.index()];
         match stream.home {
             Home::Here(_) => stream.under_way.published(),

@@ -12,6 +12,7 @@
 //! The exit code is 0 when every delivery arrived once and in order, 1 when not, and 2 when there
 //! is nothing to report: one sentence then says what happened and what to try.
 
+mod churn;
 mod cli;
 mod clock;
 mod connection;
@@ -22,6 +23,8 @@ mod handshake;
 mod inbox;
 mod ledger;
 mod limits;
+mod meanwhile;
+mod opening;
 mod pace;
 mod payload;
 mod plan;
@@ -31,6 +34,9 @@ mod run;
 mod scenario;
 mod sequence;
 mod shared;
+mod slow;
+mod sockets;
+mod storm;
 mod target;
 mod timer;
 mod window;

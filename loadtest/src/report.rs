@@ -20,6 +20,7 @@ use crate::fleet::Fleet;
 use crate::run::Interval;
 use crate::scenario::{Group, Mode, Pacing};
 use crate::sequence::Faults;
+use crate::{churn, slow, storm};
 
 /// The outcome of a run. The names are the JSON's: other programs read them.
 #[derive(Debug, Serialize)]
@@ -59,6 +60,9 @@ pub(crate) struct Report {
     /// With `--idle`.
     bytes_per_connection: Option<f64>,
     pub(crate) neighbour: Option<Neighbour>,
+    pub(crate) churn: Option<churn::Outcome>,
+    pub(crate) slow: Option<slow::Outcome>,
+    pub(crate) storm: Option<storm::Outcome>,
     verdict: Verdict,
 }
 
@@ -172,6 +176,9 @@ impl Report {
             server_pss_bytes: Memory::default(),
             bytes_per_connection: None,
             neighbour: None,
+            churn: None,
+            slow: None,
+            storm: None,
             verdict: Verdict::Unknown,
         }
     }
@@ -211,6 +218,13 @@ impl Report {
         self.verdict = verdict(busiest, self.server_cpu_percent);
     }
 
+    /// Deliveries are not what the processors' time went into.
+    pub(crate) fn forget_cost_of_deliveries(&mut self) {
+        self.server_cpu_us_per_delivery = None;
+        self.driver_cpu_us_per_delivery = None;
+        self.deliveries_per_read = None;
+    }
+
     /// Takes over what idle connections cost, and who received the last publication.
     pub(crate) fn set_idle(&mut self, memory: &Memory, connected: Connected, received: u32) {
         self.deliveries = u64::from(received);
@@ -245,6 +259,9 @@ impl Report {
     pub(crate) fn is_faulty(&self) -> bool {
         self.faults != Faults::default()
             || self.unreadable + self.disconnected + self.server_errors > 0
+            || self.churn.as_ref().is_some_and(churn::Outcome::is_faulty)
+            || self.slow.as_ref().is_some_and(slow::Outcome::is_faulty)
+            || self.storm.as_ref().is_some_and(storm::Outcome::is_faulty)
     }
 
     /// Prints the JSON.
@@ -276,6 +293,13 @@ impl Report {
             writeln!(f, "latency        {latency}")?;
         }
         Ok(())
+    }
+
+    fn write_mode(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let churn = self.churn.as_ref().map(|churn| churn as &dyn Display);
+        let slow = self.slow.as_ref().map(|slow| slow as &dyn Display);
+        let storm = self.storm.as_ref().map(|storm| storm as &dyn Display);
+        churn.or(slow).or(storm).map_or(Ok(()), |mode| mode.fmt(f))
     }
 
     fn write_cpu(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -381,6 +405,7 @@ impl Display for Report {
         if let Some(flooded) = self.neighbour.and_then(|neighbour| neighbour.flooded) {
             writeln!(f, "small room     {flooded}, beside the flood")?;
         }
+        self.write_mode(f)?;
         self.write_cpu(f)?;
         self.write_memory(f)?;
         self.write_faults(f)?;

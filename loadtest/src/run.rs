@@ -14,6 +14,7 @@ use crate::process::ServerProcess;
 use crate::report::{Latency, Memory, Neighbour, Report};
 use crate::scenario::Mode;
 use crate::shared::Shared;
+use crate::{churn, slow, storm};
 
 /// The least time that publications under way at the end are waited for.
 const DRAIN_MIN: Duration = Duration::from_secs(10);
@@ -37,7 +38,11 @@ pub(crate) struct Interval {
 
 /// Does what the command line asked for.
 pub(crate) fn run(setup: &Setup, interrupted: &AtomicBool) -> Result<Report, Failure> {
-    limits::raise_file_limit(setup.scenario.connections(), setup.threads)?;
+    let visitors = match setup.scenario.mode {
+        Mode::Churn => u64::from(setup.churn.visitors_max),
+        _ => 0,
+    };
+    limits::raise_file_limit(setup.scenario.connections() + visitors, setup.threads)?;
     setup.server.as_ref().map(ServerProcess::cpu).transpose()?;
     let parts = Plan::new(&setup.scenario.groups, fastrand::u32(..)).split(setup.threads);
     let shared = Shared::new(&parts, interrupted);
@@ -74,12 +79,19 @@ impl<'a> Run<'a> {
             before: self.pss_bytes(),
             after: None,
         };
+        if self.setup.scenario.mode == Mode::Slow {
+            let members = self.setup.scenario.connections();
+            slow::choose(&mut self.driver, self.setup.slow, members)?;
+        }
         let connected = self.driver.connect_all()?;
         self.report.set_connected(connected);
         match self.setup.scenario.mode {
+            Mode::Churn => self.churn(&mut memory)?,
             Mode::FanOut => self.fan_out(&mut memory)?,
             Mode::Idle => self.idle(&mut memory, connected)?,
             Mode::Neighbour => self.neighbour(&mut memory)?,
+            Mode::Slow => self.slow(&mut memory)?,
+            Mode::Storm => self.storm(&mut memory)?,
         }
         self.report.server_pss_bytes = memory;
         self.report.set_outcome(&self.driver);
@@ -120,23 +132,101 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    fn churn(&mut self, memory: &mut Memory) -> Result<(), Failure> {
+        self.driver.probe_members(true)?;
+        self.driver.start(&[0]);
+        let measured = self.setup.scenario.measured;
+        let (options, clock) = (self.setup.churn, self.clock);
+        let (interval, mut outcome) =
+            self.measure_while(|driver| churn::run(driver, options, measured, clock))?;
+        memory.after = self.pss_bytes();
+        self.drain()?;
+        let latency = Latency::of(&self.driver.ledger().tally(0).latency_ns);
+        self.report.set_interval(&interval, latency);
+        self.report.forget_cost_of_deliveries();
+        outcome.set_server_cpu(interval.server_cpu);
+        self.report.churn = Some(outcome);
+        Ok(())
+    }
+
+    fn slow(&mut self, memory: &mut Memory) -> Result<(), Failure> {
+        let (setup, clock) = (self.setup, self.clock);
+        let server = setup.server.as_ref();
+        self.driver.probe_members(true)?;
+        self.measure(&[0])?;
+        self.drain()?;
+        let without = Latency::of(&self.driver.ledger().tally(0).latency_ns);
+        let mut watched = slow::begin(&mut self.driver, clock)?;
+        let interval = watched.meanwhile(server, clock, || {
+            let interval = self.measure(&[0])?;
+            memory.after = self.pss_bytes();
+            self.drain()?;
+            Ok(interval)
+        })?;
+        let with = Latency::of(&self.driver.ledger().tally(0).latency_ns);
+        let mut outcome = slow::finish(&mut self.driver, &watched)?;
+        (outcome.latency_without_us, outcome.latency_with_us) = (without, with);
+        self.report.set_interval(&interval, with);
+        self.report.slow = Some(outcome);
+        Ok(())
+    }
+
+    fn storm(&mut self, memory: &mut Memory) -> Result<(), Failure> {
+        let (setup, clock) = (self.setup, self.clock);
+        let rooms = setup.scenario.groups.iter().map(|group| group.rooms).sum();
+        self.driver.probe_members(true)?;
+        let mut interval = self.measure(&[0])?;
+        self.drain()?;
+        let mut outcome = storm::Outcome::default();
+        for _ in 0..setup.storm.storms {
+            if self.driver.is_interrupted() {
+                break;
+            }
+            let server = setup.server.as_ref();
+            let storm = storm::strike(&mut self.driver, setup.storm, rooms, server, clock)?;
+            let all_are_back = storm.not_served == 0;
+            outcome.storms.push(storm);
+            if !all_are_back {
+                break;
+            }
+            // That all are served is proved by publications that nobody may miss.
+            interval = self.measure(&[0])?;
+            self.drain()?;
+        }
+        memory.after = self.pss_bytes();
+        let latency = Latency::of(&self.driver.ledger().tally(0).latency_ns);
+        self.report.set_interval(&interval, latency);
+        self.report.storm = Some(outcome);
+        Ok(())
+    }
+
     /// Lets groups publish, and measures after the warm-up.
     fn measure(&mut self, groups: &[usize]) -> Result<Interval, Failure> {
         self.driver.start(groups);
         self.driver
             .run_until(self.clock.now_ns() + to_ns(self.setup.scenario.warmup))?;
+        let (clock, measured_ns) = (self.clock, to_ns(self.setup.scenario.measured));
+        let (interval, ()) =
+            self.measure_while(|driver| driver.run_until(clock.now_ns() + measured_ns))?;
+        Ok(interval)
+    }
+
+    /// Measures what something takes, while groups publish.
+    fn measure_while<T>(
+        &mut self,
+        work: impl FnOnce(&mut Fleet<'a>) -> Result<T, Failure>,
+    ) -> Result<(Interval, T), Failure> {
         let (start_ns, before) = self.sample()?;
         let cpu_before = self.driver.cpu_of_each();
         self.driver.forget_latencies();
         self.driver.time_only(start_ns..u64::MAX);
-        self.driver
-            .run_until(start_ns + to_ns(self.setup.scenario.measured))?;
+        let worked = work(&mut self.driver)?;
         let (end_ns, after) = self.sample()?;
         // What is still under way is timed when it arrives; what is published later is not.
         self.driver.time_only(start_ns..end_ns);
         let cpu_of_each = self.driver.cpu_of_each().into_iter().zip(cpu_before);
         let cpu_of_each = cpu_of_each.map(|(after, before)| after.saturating_sub(before));
-        Ok(Interval {
+        let interval = Interval {
             elapsed: Duration::from_nanos(end_ns - start_ns),
             deliveries: after.deliveries - before.deliveries,
             publications: after.publications - before.publications,
@@ -147,7 +237,8 @@ impl<'a> Run<'a> {
                 .server_cpu
                 .zip(before.server_cpu)
                 .map(|(b, a)| b.saturating_sub(a)),
-        })
+        };
+        Ok((interval, worked))
     }
 
     /// Everything that counts up, now.

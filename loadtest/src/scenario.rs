@@ -29,21 +29,30 @@ impl Scenario {
 /// The kinds of run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
+    /// Connections that come and go beside residents: what a visit takes.
+    Churn,
     /// Publications to rooms: how many deliveries, how late, at what cost.
     FanOut,
     /// Connections that only wait: what one costs in memory.
     Idle,
     /// A small quiet room beside a flooded one: what the flood does to its latency.
     Neighbour,
+    /// Members that do not read: what becomes of them and of the others.
+    Slow,
+    /// Everybody drops and comes back: how long that takes.
+    Storm,
 }
 
 impl Mode {
     /// As reports call it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::Churn => "churn",
             Self::FanOut => "fan-out",
             Self::Idle => "idle",
             Self::Neighbour => "neighbour",
+            Self::Slow => "slow",
+            Self::Storm => "storm",
         }
     }
 }
