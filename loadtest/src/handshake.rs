@@ -41,7 +41,7 @@ pub(crate) enum Response {
     /// An answer, but no connection.
     Refused {
         failure: Failure,
-        /// The status, if it was HTTP.
+        /// The status, if it was HTTP and another than 101.
         status: Option<u16>,
         /// When to come back, if the server says so in seconds.
         retry_after: Option<Duration>,
@@ -77,7 +77,7 @@ pub(crate) fn read(bytes: &[u8], key: &str, address: SocketAddr) -> Response {
         let failure = Failure::HandshakeUnproved { address };
         return Response::Refused {
             failure,
-            status: Some(code),
+            status: None,
             retry_after: None,
             complete: true,
         };

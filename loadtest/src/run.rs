@@ -179,11 +179,11 @@ impl<'a> Run<'a> {
         self.drain()?;
         let mut outcome = storm::Outcome::default();
         for _ in 0..setup.storm.storms {
-            if self.driver.is_interrupted() {
-                break;
-            }
             let server = setup.server.as_ref();
             let storm = storm::strike(&mut self.driver, setup.storm, rooms, server, clock)?;
+            if self.driver.is_interrupted() {
+                break; // nobody waited for those who are not back
+            }
             let all_are_back = storm.not_served == 0;
             outcome.storms.push(storm);
             if !all_are_back {

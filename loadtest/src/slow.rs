@@ -91,11 +91,11 @@ impl Seen {
 
 /// Chooses, before anybody connects, who will be slow.
 pub(crate) fn choose(fleet: &mut Fleet<'_>, options: Options, members: u64) -> Result<(), Failure> {
-    let threads = fleet.threads() as u64;
-    let wanted = (members * u64::from(options.percent) / 100).max(1);
+    let silent = fleet.each(|driver| Ok(driver.silent_members().len()))?;
+    let shares = shares((members * u64::from(options.percent) / 100).max(1), &silent);
     fleet
         .each(|driver| {
-            driver.choose_slow(share(wanted, threads, driver.thread() as u64));
+            driver.choose_slow(shares[driver.thread()]);
             Ok(())
         })
         .map(drop)
@@ -196,10 +196,17 @@ fn closed_after(after_ns: &[u64]) -> Option<(f64, f64)> {
     Some((seconds(first), seconds(last)))
 }
 
-/// How many of `total` the `index`th of `parts` gets when they are spread evenly.
-fn share(total: u64, parts: u64, index: u64) -> u32 {
-    let share = total / parts + u64::from(index < total % parts);
-    u32::try_from(share).unwrap_or(u32::MAX)
+/// How many each gets of what is dealt out by turns, where nobody gets more than it can have.
+fn shares(mut wanted: u64, most: &[usize]) -> Vec<usize> {
+    let mut shares = vec![0; most.len()];
+    while wanted > 0 && shares != most {
+        for (share, &most) in shares.iter_mut().zip(most) {
+            let one = usize::from(*share < most && wanted > 0);
+            *share += one;
+            wanted -= one as u64;
+        }
+    }
+    shares
 }
 
 impl Display for Outcome {
@@ -234,5 +241,17 @@ impl Display for Outcome {
             Some(peak) => writeln!(f, "memory peak    {} KiB", peak / 1024),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wanted_are_dealt_out_as_far_as_there_are_any() {
+        assert_eq!(shares(5, &[10, 10]), [3, 2]);
+        assert_eq!(shares(5, &[0, 1, 10]), [0, 1, 4]);
+        assert_eq!(shares(9, &[2, 2]), [2, 2]);
     }
 }

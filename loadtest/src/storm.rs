@@ -39,7 +39,8 @@ pub(crate) struct Storm {
     pub(crate) rooms_emptied: u32,
     pub(crate) attempts: u64,
     pub(crate) refusals: BTreeMap<String, u64>,
-    /// From the drop until each member was served.
+    /// From the drop until each member was served. Whoever was not last waited for a round of
+    /// publications, of which there are ten a second.
     pub(crate) served_us: Option<Latency>,
     /// From each attempt that succeeded to its 101.
     pub(crate) handshake_us: Option<Latency>,

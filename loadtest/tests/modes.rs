@@ -385,7 +385,6 @@ fn closes_that_a_server_does_not_answer_are_counted() {
 #[test]
 fn what_a_visitor_misses_of_its_own_or_gets_twice_or_cut_is_reported_exactly() {
     let server = Server::start(Manners {
-        // The first are the residents' alone: visitors are not there for so long.
         echo: |nth| match nth {
             60 | 90 => Echo::Drop,
             64 | 94 | 124 => Echo::Repeat,
@@ -394,7 +393,9 @@ fn what_a_visitor_misses_of_its_own_or_gets_twice_or_cut_is_reported_exactly() {
         },
         ..GOOD
     });
-    let (code, report) = server.load("--mode churn --members 100 --rate 200 --seconds 1");
+    // Who leaves by a reset may do so before it has read that its last is there twice.
+    let (code, report) =
+        server.load("--mode churn --members 100 --rate 200 --seconds 1 --rst-percent 0");
     let injected = [
         server.injected(|counts| &counts.dropped),
         server.injected(|counts| &counts.repeated),

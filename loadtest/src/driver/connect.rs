@@ -259,17 +259,14 @@ impl Driver<'_> {
     /// Publishes a probe in each of these rooms where somebody has not received one.
     pub(super) fn probe_rooms(&mut self, is_probed: impl Fn(&Room) -> bool) -> Result<(), Failure> {
         for (number, room) in (0..).zip(&self.plan.rooms) {
-            let mut members = room.members.clone();
-            if !is_probed(room)
-                || members.all(|member| self.connections[member as usize].has_received)
-            {
+            if !is_probed(room) {
                 continue;
             }
-            // In a storm, the first may not be there yet.
-            let mut members = room.members.clone().map(MemberId);
-            let open = members.find(|member| {
+            // Whoever publishes it has joined before, on the same connection, so that one at least gets
+            // it. In a storm, not everybody is there.
+            let open = room.members.clone().rev().map(MemberId).find(|member| {
                 let connection = &self.connections[member.index()];
-                matches!(connection.state, State::Open(_))
+                !connection.has_received && matches!(connection.state, State::Open(_))
             });
             let Some(publisher) = open else { continue };
             self.send(

@@ -18,8 +18,8 @@ use crate::ledger::latency_histogram;
 use crate::opening::{OpeningTally, Refusal};
 use crate::plan::MemberId;
 
-/// How often rooms of which not everybody is served are published to: a tenth of what a person would
-/// call at once.
+/// How often rooms of which not everybody is served are published to, and once more when everybody is
+/// connected. More often would be a load of its own: each goes to all who are served already.
 const SERVE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// An attempt without an answer for so long is given up and counted.
@@ -171,16 +171,20 @@ impl Driver<'_> {
         let members = self.plan.connections();
         self.returns = Some(Returns::new(members, together, dropped_ns));
         let mut serve_ns = dropped_ns;
+        let mut all_were_open = false;
         while self.received < members && !self.shared.must_stop() {
             let now_ns = self.clock.now_ns();
             if now_ns >= end_ns {
                 break;
             }
             self.try_again(now_ns)?;
-            if now_ns >= serve_ns {
+            // The last to come is not to wait for a round: it would be measured.
+            let all_are_open = self.opened == members;
+            if now_ns >= serve_ns || all_are_open && !all_were_open {
                 self.probe_rooms(|_| true)?;
                 serve_ns = now_ns + to_ns(SERVE_INTERVAL);
             }
+            all_were_open = all_are_open;
             self.turn(self.until_retry(now_ns))?;
         }
         let returns = self.returns.take().expect("set at the beginning");

@@ -56,20 +56,25 @@ pub(crate) enum SlowEnd {
 }
 
 impl Driver<'_> {
-    /// Says, before anybody connects, that so many members will stop reading, evenly spread over those
-    /// that do not publish.
-    pub(crate) fn choose_slow(&mut self, count: u32) {
+    /// The members of this thread that do not publish.
+    pub(crate) fn silent_members(&self) -> Vec<MemberId> {
         let mut publishes = vec![false; self.plan.connections() as usize];
         for stream in &self.plan.streams {
             if let Home::Here(member) = stream.home {
                 publishes[member.index()] = true;
             }
         }
-        let silent: Vec<_> = (0..self.plan.connections())
-            .map(MemberId)
+        let members = (0..self.plan.connections()).map(MemberId);
+        members
             .filter(|member| !publishes[member.index()])
-            .collect();
-        let count = (count as usize).min(silent.len());
+            .collect()
+    }
+
+    /// Says, before anybody connects, that so many of the silent members will stop reading, evenly
+    /// spread.
+    pub(crate) fn choose_slow(&mut self, count: usize) {
+        let silent = self.silent_members();
+        let count = count.min(silent.len());
         // The last of each of `count` equal parts.
         let places = (1..=count).map(|part| part * silent.len() / count - 1);
         self.chosen_slow = places.map(|place| silent[place]).collect();
