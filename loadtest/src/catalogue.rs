@@ -39,6 +39,9 @@ const ENTRIES: &[(&str, &str)] = entries![
     "large-payload",
     "latency",
     "idle",
+    "churn",
+    "storm",
+    "slow",
     "neighbour",
 ];
 

@@ -82,9 +82,9 @@ pub(crate) struct Timing {
     #[arg(long, global = true, value_name = "TIME", default_value = "2", value_parser = units::duration)]
     warmup: Duration,
 
-    /// Length of a publication's JSON, in bytes
-    #[arg(long, global = true, value_name = "BYTES", default_value = "64", value_parser = units::payload_bytes)]
-    payload: usize,
+    /// Length of a publication's JSON, in bytes [default: 64; for slow 16384]
+    #[arg(long, global = true, value_name = "BYTES", value_parser = units::payload_bytes)]
+    payload: Option<usize>,
 }
 
 /// Where the server is, and where this program.
@@ -298,7 +298,10 @@ impl Cli {
         let scenario = Scenario {
             name: None,
             groups,
-            payload_bytes: self.timing.payload,
+            payload_bytes: self
+                .timing
+                .payload
+                .unwrap_or_else(|| mode.load().payload_bytes()),
             measured: self
                 .timing
                 .seconds

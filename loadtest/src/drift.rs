@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::clock::to_ns;
-use crate::latencies::Latencies;
+use crate::latencies::latency_histogram;
 use crate::series::Point;
 
 /// Latencies in equal parts of the time, the more parts the longer it lasts, up to a bound.
@@ -43,9 +43,8 @@ impl Slots {
             self.halve();
         }
         let index = usize::try_from(elapsed_ns / self.width_ns).expect("below the bound");
-        let empty = || Latencies::default().each_ns;
         if self.slots.len() <= index {
-            self.slots.resize_with(index + 1, empty);
+            self.slots.resize_with(index + 1, latency_histogram);
         }
         self.slots[index]
             .add(latency_ns)
@@ -70,7 +69,7 @@ impl Slots {
 }
 
 fn sum(slots: &[Histogram<u64>]) -> Histogram<u64> {
-    let mut sum = Latencies::default().each_ns;
+    let mut sum = latency_histogram();
     for slot in slots {
         sum.add(slot).expect("all have the same bounds");
     }
@@ -114,7 +113,7 @@ mod tests {
     use super::*;
 
     fn of(us: u64) -> Histogram<u64> {
-        let mut histogram = Latencies::default().each_ns;
+        let mut histogram = latency_histogram();
         histogram.record(us * 1000).unwrap();
         histogram
     }

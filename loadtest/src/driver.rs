@@ -11,6 +11,9 @@
 
 mod connect;
 mod messages;
+mod returns;
+mod slow;
+mod visits;
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd as _;
@@ -24,14 +27,21 @@ use proto::OpCode;
 pub(crate) use self::connect::Connected;
 pub(crate) use self::messages::ServerErrors;
 use self::messages::{Incoming, delivery_bytes};
+pub(crate) use self::returns::Returned;
+use self::returns::Returns;
+use self::slow::SlowMember;
+pub(crate) use self::slow::{SlowEnd, SlowFate};
+use self::visits::Visits;
+pub(crate) use self::visits::{VisitPlan, VisitTally};
 use crate::clock::{Clock, thread_cpu, to_ns};
 use crate::connection::{Connection, ReadOutcome, State};
 use crate::failure::Failure;
 use crate::ledger::Ledger;
 use crate::monitor::Outlet;
+use crate::opening::Refusal;
 use crate::pace::Pace;
 use crate::payload::Stamp;
-use crate::plan::{Home, MemberId, Plan, StreamId};
+use crate::plan::{Home, MemberId, Plan, RoomId, StreamId};
 use crate::series::Counters;
 use crate::shared::{Settled, Shared};
 use crate::target::Target;
@@ -81,6 +91,8 @@ pub(crate) struct Driver<'a> {
     ledger: Ledger,
     pace: Pace,
     buffer: Box<[u8]>,
+    /// How many connections are members; the others are visitors.
+    members: u32,
     /// What one publication's message is put together in.
     message: Vec<u8>,
     /// Members whose connection has something to write.
@@ -100,6 +112,14 @@ pub(crate) struct Driver<'a> {
     phase_began_cpu: Option<Duration>,
     /// For each thread, what it is to be told at the end of this turn.
     outgoing: Vec<Vec<Settled>>,
+    /// In a storm, those on their way back.
+    returns: Option<Returns>,
+    /// In a churn, those who come and go. Their connections follow the members'.
+    visits: Option<Visits>,
+    /// Those who will stop reading, ascending.
+    chosen_slow: Vec<MemberId>,
+    /// Those who stopped reading.
+    slow: Vec<SlowMember>,
     /// What this thread was told, while it is taken in.
     incoming: Vec<Settled>,
     /// A refused handshake whose body is still awaited, and until when.
@@ -177,6 +197,7 @@ impl<'a> Driver<'a> {
             ledger: Ledger::new(plan, shared.counts()),
             pace: Pace::new(plan),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            members: plan.connections(),
             message: Vec::new(),
             listed: Vec::new(),
             opened: 0,
@@ -190,6 +211,10 @@ impl<'a> Driver<'a> {
             cpu: Duration::ZERO,
             phase_began_cpu: None,
             outgoing: (0..shared.threads()).map(|_| Vec::new()).collect(),
+            returns: None,
+            visits: None,
+            chosen_slow: Vec::new(),
+            slow: Vec::new(),
             incoming: Vec::new(),
             refusal: None,
             server_name: None,
@@ -233,6 +258,11 @@ impl<'a> Driver<'a> {
         &self.disconnects
     }
 
+    /// Which thread this is, counted from zero.
+    pub(crate) fn thread(&self) -> usize {
+        self.plan.thread
+    }
+
     /// What this thread has used of a processor, user and system. Only itself may ask during a phase.
     pub(crate) fn cpu(&self) -> Duration {
         let phase = self
@@ -243,9 +273,11 @@ impl<'a> Driver<'a> {
 
     /// What it has counted so far.
     pub(crate) fn counters(&self) -> Counters {
+        let visitors = self.visits.as_ref().map_or(0, Visits::present) as u64;
+        let members = u64::from(self.opened).saturating_sub(self.disconnects.count);
         Counters {
             at_ns: self.clock.now_ns(),
-            connections: u64::from(self.opened) - self.disconnects.count,
+            connections: members + visitors,
             publications: self.ledger.publications(),
             deliveries: self.ledger.deliveries(),
             lost: self.ledger.lost_so_far(),
@@ -445,6 +477,9 @@ impl<'a> Driver<'a> {
     /// Takes the first `bytes` of the read buffer, which this member's connection received.
     #[inline]
     fn receive(&mut self, member: MemberId, bytes: usize) -> Result<(), Failure> {
+        if member.0 >= self.members {
+            return self.receive_visitor(member, bytes);
+        }
         let connection = &mut self.connections[member.index()];
         let State::Open(inbox) = &mut connection.state else {
             return self.receive_response(member, bytes);
@@ -461,12 +496,19 @@ impl<'a> Driver<'a> {
             pongs,
             closed,
             probed,
+            from_visitors,
             ..
         } = incoming;
+        if from_visitors > 0 && self.visits.is_none() {
+            self.ledger.deliver_unreadable();
+        }
         if probed && !connection.has_received {
             connection.has_received = true;
             self.received += 1;
             self.progress_ns = self.clock.now_ns();
+            if let Some(returns) = &mut self.returns {
+                returns.serve(self.progress_ns);
+            }
         }
         if let Some(pongs) = pongs {
             pongs
@@ -484,6 +526,12 @@ impl<'a> Driver<'a> {
 
     /// The server ended a connection that was open.
     fn disconnect(&mut self, member: MemberId, reason: String) {
+        if member.0 >= self.members {
+            return self.end_visit(member, reason);
+        }
+        if self.returns.is_some() {
+            return self.retry(member, Refusal::ClosedAtOnce, None);
+        }
         let connection = &mut self.connections[member.index()];
         connection.state = State::Closed;
         connection.shut_down();
@@ -558,7 +606,7 @@ impl<'a> Driver<'a> {
 
     /// Queues a publication of `stamp` in the member's room.
     fn send(&mut self, member: MemberId, stamp: Stamp) {
-        let room = &self.plan.rooms[self.ledger.room_of(member).index()];
+        let room = &self.plan.rooms[self.room_of(member).index()];
         self.message.clear();
         self.message.extend_from_slice(b"msg {\"to\":\"");
         self.message.extend_from_slice(room.name.as_bytes());
@@ -567,6 +615,14 @@ impl<'a> Driver<'a> {
         self.message.push(b'}');
         self.connections[member.index()].push(OpCode::Text, &self.message);
         self.list(member);
+    }
+
+    /// The room that a member, or a visitor, is in.
+    fn room_of(&self, member: MemberId) -> RoomId {
+        match &self.visits {
+            Some(visits) if member.0 >= self.members => visits.room_of(member),
+            _ => self.ledger.room_of(member),
+        }
     }
 
     /// Puts a connection on the list of those to write to.
@@ -609,7 +665,9 @@ impl<'a> Driver<'a> {
             self.disconnect(member, reason);
             return Ok(());
         }
-        Err(self.end_of_handshake(member, error))
+        self.fail_opening(member, Refusal::of(error), None, |driver| {
+            driver.end_of_handshake(member, error)
+        })
     }
 
     fn check_alive(&self) -> Result<(), Failure> {

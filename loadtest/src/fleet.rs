@@ -91,6 +91,11 @@ impl<'a> Fleet<'a> {
         })
     }
 
+    /// How many threads there are.
+    pub(crate) fn threads(&self) -> usize {
+        self.drivers.len()
+    }
+
     /// Opens all connections and lets each join its room, unless Ctrl-C comes first.
     pub(crate) fn connect_all(&mut self) -> Result<Connected, Failure> {
         let connected = self.each(Driver::connect_all)?;

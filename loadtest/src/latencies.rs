@@ -17,13 +17,17 @@ pub(crate) struct Latencies {
     pub(crate) last_ns: Histogram<u64>,
 }
 
+/// A histogram for latencies in nanoseconds; all have the same bounds and can be summed.
+pub(crate) fn latency_histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(LATENCY_NS.start, LATENCY_NS.end, LATENCY_DIGITS)
+        .expect("the constants are bounds that a histogram takes")
+}
+
 impl Default for Latencies {
     fn default() -> Self {
-        let empty = Histogram::new_with_bounds(LATENCY_NS.start, LATENCY_NS.end, LATENCY_DIGITS)
-            .expect("the constants are bounds that a histogram takes");
         Self {
-            each_ns: empty.clone(),
-            last_ns: empty,
+            each_ns: latency_histogram(),
+            last_ns: latency_histogram(),
         }
     }
 }

@@ -449,7 +449,7 @@ impl Ledger {
     }
 
     /// How much was published on a stream, here or by another thread.
-    fn published(&self, id: StreamId) -> u32 {
+    pub(crate) fn published(&self, id: StreamId) -> u32 {
         let stream = &self.streams[id.index()];
         match stream.home {
             Home::Here(_) => stream.under_way.published(),

@@ -3,13 +3,16 @@
 //!
 //! The flags are also the keys of a scenario's file: both are read by the same parser.
 
+pub(crate) mod churn;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod knee;
 pub(crate) mod latency;
 pub(crate) mod neighbour;
 mod rooms;
+pub(crate) mod slow;
 pub(crate) mod soak;
+pub(crate) mod storm;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -23,6 +26,11 @@ use crate::scenario::Group;
 /// What is done and reported.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Mode {
+    /// Lets connections come and go: what a visit takes, and whether anybody misses anything
+    ///
+    /// A tenth of each room's members stay and publish 10 times a second; the others are visitors who
+    /// come at --rate per second, publish, and leave, cleanly or by a reset.
+    Churn(churn::Options),
     /// Publishes to rooms: how many deliveries, how late, at what cost
     ///
     /// With --window as many publications are under way at any time (closed loop), with --rate they
@@ -46,11 +54,20 @@ pub(crate) enum Mode {
     /// The small room has 10 members and 20 publications per second. It is measured alone, and again
     /// while the rooms of the flags are flooded.
     Neighbour(neighbour::Options),
+    /// Lets some members stop reading: what becomes of them, of the others, and of memory
+    ///
+    /// First everybody reads, then the slow ones stop, at the same rate. Everybody else must receive
+    /// everything; what the slow ones find in their sockets at the end is looked at.
+    Slow(slow::Options),
     /// Publishes at one rate for long: whether latency or memory drift
     ///
     /// Compares the 99th percentile of the first tenth of the time with that of the last, and says by
     /// how much the server's memory grows in an hour. Ctrl-C ends it with what was measured so far.
     Soak(soak::Options),
+    /// Drops everybody at once and brings them back: how long until all are served again
+    ///
+    /// Before the first storm and after each one deliveries are measured for --seconds, at --rate.
+    Storm(storm::Options),
 }
 
 /// What a mode has to know.
@@ -70,6 +87,16 @@ pub(crate) trait Load: Debug {
         Duration::from_secs(10)
     }
 
+    /// How many connections there may be beside the rooms' members.
+    fn visitors_max(&self) -> u32 {
+        0
+    }
+
+    /// How long a publication's JSON is when nobody says: what one of a chat has.
+    fn payload_bytes(&self) -> usize {
+        64
+    }
+
     /// Does it, from the first connection to the last figure.
     ///
     /// # Errors
@@ -82,12 +109,15 @@ impl Mode {
     /// The file that knows it.
     pub(crate) fn load(&self) -> &dyn Load {
         match self {
+            Self::Churn(options) => options,
             Self::Fanout(options) => options,
             Self::Idle(options) => options,
             Self::Knee(options) => options,
             Self::Latency(options) => options,
             Self::Neighbour(options) => options,
+            Self::Slow(options) => options,
             Self::Soak(options) => options,
+            Self::Storm(options) => options,
         }
     }
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::scenario::{Group, Pacing};
 
 /// A connection, which is a member of one room. Also its place in the driver's list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct MemberId(pub(crate) u32);
 
 /// A room.

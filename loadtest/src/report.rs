@@ -105,6 +105,9 @@ pub(crate) struct Report {
     /// Whether the mode looked for losses and found them.
     #[serde(skip)]
     losses_excused: bool,
+    /// Whether it found another fault.
+    #[serde(skip)]
+    mode_is_faulty: bool,
 }
 
 /// Who was loaded.
@@ -126,6 +129,8 @@ struct Parameters {
     url: String,
     rooms: u32,
     members: u32,
+    /// Connections beside them that come and go.
+    visitors_max: Option<u32>,
     publishers: u32,
     window: Option<u32>,
     rate: Option<f64>,
@@ -205,6 +210,7 @@ impl Report {
             sections: BTreeMap::new(),
             section_texts: Vec::new(),
             losses_excused: false,
+            mode_is_faulty: false,
         }
     }
 
@@ -287,6 +293,18 @@ impl Report {
         self.losses_excused = excused;
     }
 
+    /// Deliveries are not what the processors' time went into.
+    pub(crate) fn forget_cost_of_deliveries(&mut self) {
+        self.server_cpu_us_per_delivery = None;
+        self.driver_cpu_us_per_delivery = None;
+        self.deliveries_per_read = None;
+    }
+
+    /// Something went wrong that the mode has in its section.
+    pub(crate) fn add_fault(&mut self, is_faulty: bool) {
+        self.mode_is_faulty |= is_faulty;
+    }
+
     /// Adds what a mode has to say: an object of the JSON under `key`, and a paragraph of the text.
     pub(crate) fn add_section<S: Serialize + Display>(&mut self, key: &'static str, section: &S) {
         let json = serde_json::to_value(section).expect("numbers and strings are JSON");
@@ -304,7 +322,7 @@ impl Report {
         } = self.faults;
         let wrong = repeated + reordered + truncated + self.unreadable;
         let lost = lost + self.disconnected + self.server_errors;
-        wrong > 0 || (lost > 0 && !self.losses_excused)
+        self.mode_is_faulty || wrong > 0 || (lost > 0 && !self.losses_excused)
     }
 
     /// Prints it as it was asked for.
@@ -345,6 +363,7 @@ impl Parameters {
             url: setup.target.url.clone(),
             rooms,
             members: members_per_room,
+            visitors_max: Some(setup.mode.load().visitors_max()).filter(|max| *max > 0),
             publishers,
             window,
             rate,

@@ -39,7 +39,8 @@ pub(crate) struct Outcome {
 
 /// Does what the command line asked for.
 pub(crate) fn run(setup: &Setup, interrupted: &AtomicBool) -> Result<Report, Failure> {
-    limits::raise_file_limit(setup.scenario.connections(), setup.threads)?;
+    let visitors = u64::from(setup.mode.load().visitors_max());
+    limits::raise_file_limit(setup.scenario.connections() + visitors, setup.threads)?;
     setup.server.as_ref().map(ServerProcess::cpu).transpose()?;
     let parts = Plan::new(&setup.scenario.groups, fastrand::u32(..)).split(setup.threads);
     let shared = Shared::new(&parts, interrupted);
@@ -54,12 +55,12 @@ pub(crate) fn run(setup: &Setup, interrupted: &AtomicBool) -> Result<Report, Fai
 
 /// One run of one mode.
 pub(crate) struct Run<'a> {
-    setup: &'a Setup,
+    pub(crate) setup: &'a Setup,
     parts: &'a [Plan],
     shared: &'a Shared<'a>,
-    clock: Clock,
+    pub(crate) clock: Clock,
     monitor: Monitor,
-    fleet: Fleet<'a>,
+    pub(crate) fleet: Fleet<'a>,
     connected: Connected,
     memory: Memory,
     /// What will be printed, as far as it is known.
@@ -122,14 +123,17 @@ impl<'a> Run<'a> {
 
     /// Lets the only group publish, measures, waits for what is under way, and reports it.
     pub(crate) fn measure_and_report(&mut self) -> Result<(), Failure> {
-        let Outcome {
-            interval,
-            latencies,
-        } = self.measure(&[0])?;
-        let [each, last] = [&latencies.each_ns, &latencies.last_ns].map(Latency::of);
-        self.report.set_interval(&interval);
-        self.report.set_latencies(each, last);
+        let outcome = self.measure(&[0])?;
+        self.report(&outcome);
         Ok(())
+    }
+
+    /// Reports a measurement of the first group.
+    pub(crate) fn report(&mut self, outcome: &Outcome) {
+        let latencies = &outcome.latencies;
+        let [each, last] = [&latencies.each_ns, &latencies.last_ns].map(Latency::of);
+        self.report.set_interval(&outcome.interval);
+        self.report.set_latencies(each, last);
     }
 
     /// Leaves the connections alone, measures the memory, and counts who is there.
@@ -150,47 +154,82 @@ impl<'a> Run<'a> {
         self.measure_for("measuring", self.setup.scenario.measured, None)
     }
 
+    /// Lets groups publish from now on.
+    pub(crate) fn start(&mut self, groups: &[usize]) {
+        self.fleet.start(groups);
+    }
+
     /// Lets groups publish, uncounted.
     pub(crate) fn warm_up(&mut self, groups: &[usize], duration: Duration) -> Result<(), Failure> {
-        self.fleet.start(groups);
+        self.start(groups);
         let (_, until_ns) = self.enter("warming up".into(), duration);
         self.fleet.run_until(until_ns)
     }
 
-    /// Measures for a time, or until so much is under way that it is `hopeless`. Then nothing more is
-    /// published, and what is under way is waited for.
-    ///
-    /// Processes are looked at by the monitor meanwhile: that takes milliseconds, in which nobody
-    /// would read what arrives.
+    /// Measures for a time, or until so much is under way that it is `hopeless`.
     pub(crate) fn measure_for(
         &mut self,
         name: impl Into<Cow<'static, str>>,
         duration: Duration,
         hopeless: Option<&dyn Fn(usize) -> bool>,
     ) -> Result<Outcome, Failure> {
+        let clock = self.clock;
+        let work = |fleet: &mut Fleet<'a>| {
+            let mut now_ns = clock.now_ns();
+            let until_ns = now_ns + to_ns(duration);
+            // Every look ends the threads' phase and begins another.
+            let look_ns = hopeless.map_or(u64::MAX, |_| to_ns(LOOK_INTERVAL));
+            while now_ns < until_ns
+                && !fleet.is_interrupted()
+                && !hopeless.is_some_and(|hopeless| hopeless(fleet.ledger().under_way()))
+            {
+                fleet.run_until(now_ns.saturating_add(look_ns).min(until_ns))?;
+                now_ns = clock.now_ns();
+            }
+            Ok(())
+        };
+        let (outcome, ()) = self.measure_while(name, duration, work)?;
+        Ok(outcome)
+    }
+
+    /// Measures while something is done that takes about so long. Then nothing more is published, and
+    /// what is under way is waited for.
+    ///
+    /// Processes are looked at by the monitor meanwhile: that takes milliseconds, in which nobody
+    /// would read what arrives.
+    pub(crate) fn measure_while<T>(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        duration: Duration,
+        work: impl FnOnce(&mut Fleet<'a>) -> Result<T, Failure>,
+    ) -> Result<(Outcome, T), Failure> {
+        self.enter(name.into(), duration);
         self.fleet.forget_latencies();
         self.monitor.begin(self.fleet.counters());
         let before = Totals::of(&self.fleet, self.clock.now_ns());
         self.fleet.align_readings(before.at_ns);
         self.fleet.time_only(before.at_ns..u64::MAX);
-        let (mut now_ns, until_ns) = self.enter(name.into(), duration);
-        // Every look ends the threads' phase and begins another.
-        let look_ns = hopeless.map_or(u64::MAX, |_| to_ns(LOOK_INTERVAL));
-        while now_ns < until_ns
-            && !self.is_interrupted()
-            && !hopeless.is_some_and(|hopeless| hopeless(self.fleet.ledger().under_way()))
-        {
-            self.fleet
-                .run_until(now_ns.saturating_add(look_ns).min(until_ns))?;
-            now_ns = self.clock.now_ns();
-        }
+        let worked = work(&mut self.fleet)?;
         let after = Totals::of(&self.fleet, self.clock.now_ns());
         // What is still under way is timed when it arrives; what is published later is not.
         self.fleet.time_only(before.at_ns..after.at_ns);
         self.fleet.tell();
         self.monitor.end(self.fleet.counters());
         self.drain()?;
-        self.outcome(&before, &after)
+        Ok((self.outcome(&before, &after)?, worked))
+    }
+
+    /// Follows what is not measured: it is in the series and on the screen.
+    pub(crate) fn watch_while<T>(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        work: impl FnOnce(&mut Fleet<'a>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.monitor.phase(Phase::new(name, Goal::Open));
+        self.watch();
+        let worked = work(&mut self.fleet);
+        self.monitor.end(self.fleet.counters());
+        worked
     }
 
     fn outcome(&mut self, before: &Totals, after: &Totals) -> Result<Outcome, Failure> {

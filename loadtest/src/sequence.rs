@@ -63,6 +63,14 @@ impl SequenceChecker {
         }
     }
 
+    /// Lanes that expect these.
+    pub(crate) fn expecting(expected: Vec<u32>) -> Self {
+        Self {
+            expected,
+            ..Self::new(0)
+        }
+    }
+
     /// Takes the next number that arrived on a lane.
     #[inline]
     pub(crate) fn check(&mut self, lane: usize, number: u32) -> Arrival {

@@ -147,7 +147,7 @@ fn every_scenario_can_be_run_and_has_its_sentence() {
         assert!(sheet.stands_for.len() > 40, "{}", entry.name);
         count += 1;
     }
-    assert_eq!(count, 9);
+    assert_eq!(count, 12);
 }
 
 #[test]
@@ -183,6 +183,10 @@ fn what_cannot_be_done_is_refused_with_a_sentence() {
         ("idle --rate 5", "unexpected argument"),
         ("run", "NAME|FILE.toml"),
         ("knee --p99 20", "without a unit; say 20ms"),
+        ("slow --members 1", "a member that publishes is not slow"),
+        ("churn --members 1", "2..=1000000"),
+        ("churn --window 5", "unexpected argument"),
+        ("--pin 1,2", "one CPU for each of --threads"),
         ("neighbour --rate 5", "unexpected argument"),
         ("--url ws://192.0.2.1/ws", "--i-own-this-server"),
     ] {

@@ -28,6 +28,16 @@ const CONNECTIONS_MAX: u64 = 1_000_000;
 /// Sequence numbers to keep, of 4 bytes each.
 const LANES_MAX: u64 = 200_000_000;
 
+/// Refuses what no machine has addresses for.
+pub(super) fn check_connections(rooms: u32, members: u32) -> Result<(), Failure> {
+    if u64::from(rooms) * u64::from(members) > CONNECTIONS_MAX {
+        return Err(Failure::Arguments(
+            "--rooms times --members is at most 1,000,000",
+        ));
+    }
+    Ok(())
+}
+
 impl Rooms {
     /// Rooms in which `window` publications are under way in all, one per publisher if nobody says.
     pub(super) fn closed(&self, window: Option<u32>) -> Result<Group, Failure> {
@@ -59,11 +69,7 @@ impl Rooms {
             pacing,
             urgent: false,
         };
-        if group.connections() > CONNECTIONS_MAX {
-            return Err(Failure::Arguments(
-                "--rooms times --members is at most 1,000,000",
-            ));
-        }
+        check_connections(self.rooms, self.members)?;
         if u64::from(publishers) > group.connections() {
             return Err(Failure::Arguments(
                 "--publishers is at most --rooms times --members",

@@ -195,6 +195,15 @@ impl Display for Latency {
     }
 }
 
+impl Latency {
+    /// The same in a line of its own.
+    pub(crate) fn in_words(&self) -> impl Display {
+        let [p50, p90, p99, p999, max] =
+            [self.p50, self.p90, self.p99, self.p999, self.max].map(Micros);
+        format!("p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}")
+    }
+}
+
 impl Display for Parameters {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self {
@@ -205,11 +214,14 @@ impl Display for Parameters {
             payload_bytes,
             ..
         } = self;
-        if let Some(name) = &self.name {
+        if let Some(name) = self.name.as_ref().filter(|name| name.as_str() != *mode) {
             write!(f, "{name}, ")?;
         }
         let plural = if *rooms == 1 { "room" } else { "rooms" };
         write!(f, "{mode}: {rooms} {plural} x {members} members")?;
+        if let Some(visitors) = self.visitors_max {
+            write!(f, ", up to {visitors} visitors")?;
+        }
         match (self.window, self.rate) {
             (Some(window), _) => write!(f, ", {window} under way")?,
             (_, Some(rate)) => write!(f, ", {rate} publications per second")?,
