@@ -213,10 +213,11 @@ impl Ledger {
             .check(to.first_lane + lane as usize, stamp.number)
         {
             Arrival::InOrder => {}
-            Arrival::Ahead { missing } => self.settle_all(stamp.stream, missing, now_ns),
+            Arrival::Ahead { missing } => {
+                return self.settle_all(stamp.stream, missing.start..stamp.number + 1, now_ns);
+            }
             Arrival::Late | Arrival::Repeated => return,
         }
-        let stream = &mut self.streams[stamp.stream.index()];
         if stream.under_way.settle(stamp.number, now_ns) {
             self.end(stamp.stream, stamp.number);
         }
