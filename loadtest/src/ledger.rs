@@ -182,19 +182,36 @@ impl Ledger {
             .check(to.first_lane + lane as usize, stamp.number)
         {
             Arrival::InOrder => {}
-            Arrival::Ahead { missing } => self.miss_all(stamp.stream, missing, now_ns),
+            Arrival::Ahead { missing } => return self.deliver_after(missing, stamp, now_ns),
             Arrival::Late | Arrival::Repeated => return,
         }
-        let stream = &mut self.streams[stamp.stream.index()];
         match stream.under_way.settle(stamp.number, now_ns) {
             Settling::NotYet => {}
-            Settling::Incomplete => self.end(stamp.stream, stamp.number, None),
-            Settling::Complete { last_ns } => {
-                let due_ns = stamp.due_ns;
-                let reached = Some(Reached { due_ns, last_ns });
-                self.end(stamp.stream, stamp.number, reached);
-            }
+            settled => self.end_delivered(stamp, settled),
         }
+    }
+
+    /// Books the arrival of a publication at a member that did not receive those before.
+    #[cold]
+    fn deliver_after(&mut self, missing: Range<u32>, stamp: Stamp, now_ns: u64) {
+        self.miss_all(stamp.stream, missing, now_ns);
+        let under_way = &mut self.streams[stamp.stream.index()].under_way;
+        let settled = under_way.settle(stamp.number, now_ns);
+        self.end_delivered(stamp, settled);
+    }
+
+    /// Ends a publication if its last member here has received it.
+    #[inline]
+    fn end_delivered(&mut self, stamp: Stamp, settled: Settling) {
+        let reached = match settled {
+            Settling::NotYet => return,
+            Settling::Incomplete => None,
+            Settling::Complete { last_ns } => Some(Reached {
+                due_ns: stamp.due_ns,
+                last_ns,
+            }),
+        };
+        self.end(stamp.stream, stamp.number, reached);
     }
 
     /// Books the arrival of a number that was not published, as far as is known here.
