@@ -471,10 +471,10 @@ function seriesPlots() {
     !isWhole &&
       over(
         "Lost deliveries",
-        "Noticed at the time.",
-        [line("lost", "bad", (row) => row.lost, MERGE.sum)],
+        "Noticed by then, since the beginning.",
+        [line("lost", "bad", (row) => row.lost, MERGE.most)],
         rate,
-        { dot: "sum" },
+        { dot: "last" },
       ),
   ];
 }

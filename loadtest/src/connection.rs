@@ -1,7 +1,7 @@
 //! One socket: connecting, handshaking, then a stream of messages.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use mio::net::TcpStream;
@@ -15,7 +15,8 @@ use crate::target::Target;
 /// One connection of the driver's.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    /// None once it was dropped, which resets the connection.
+    stream: Option<TcpStream>,
     pub(crate) state: State,
     /// What the socket has not taken, empty nearly always.
     pending: Vec<u8>,
@@ -50,14 +51,22 @@ pub(crate) enum ReadOutcome {
 }
 
 impl Connection {
-    /// Begins to connect.
-    pub(crate) fn open(target: &Target, index: u32) -> io::Result<Self> {
+    /// Begins to connect. The kernel keeps about twice `receive_buffer_bytes` of what is not read, or as
+    /// much as it sees fit.
+    pub(crate) fn open(
+        target: &Target,
+        index: u32,
+        receive_buffer_bytes: Option<usize>,
+    ) -> io::Result<Self> {
         let domain = Domain::for_address(target.address);
         let socket = Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
         // Closing resets. Otherwise the port of every connection stays taken for a minute, and the
         // third run of 20,000 finds none.
         socket.set_linger(Some(Duration::ZERO))?;
+        if let Some(bytes) = receive_buffer_bytes {
+            socket.set_recv_buffer_size(bytes)?;
+        }
         if let Some(source) = target.source(index) {
             socket.bind(&SockAddr::from(source))?;
         }
@@ -67,17 +76,41 @@ impl Connection {
             Err(error) => return Err(error),
         }
         Ok(Self {
-            stream: TcpStream::from_std(socket.into()),
+            stream: Some(TcpStream::from_std(socket.into())),
             state: State::Connecting,
-            pending: Vec::new(),
-            is_listed: false,
-            has_received: false,
+            ..Self::closed()
         })
     }
 
-    /// The socket, to be registered.
-    pub(crate) fn source(&mut self) -> &mut TcpStream {
-        &mut self.stream
+    /// A place for a connection that is not there.
+    pub(crate) const fn closed() -> Self {
+        Self {
+            stream: None,
+            state: State::Closed,
+            pending: Vec::new(),
+            is_listed: false,
+            has_received: false,
+        }
+    }
+
+    /// The socket, to be registered; none after [`abort`](Self::abort).
+    pub(crate) fn source(&mut self) -> Option<&mut TcpStream> {
+        self.stream.as_mut()
+    }
+
+    /// Ends the connection with a reset, whatever is under way.
+    pub(crate) fn abort(&mut self) {
+        let is_listed = self.is_listed;
+        *self = Self {
+            is_listed,
+            ..Self::closed()
+        };
+    }
+
+    /// Both ends' addresses, this one first.
+    pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let stream = self.stream.as_ref()?;
+        stream.local_addr().ok().zip(stream.peer_addr().ok())
     }
 
     /// Whether TCP's handshake is over.
@@ -86,10 +119,13 @@ impl Connection {
     ///
     /// Why nobody answered.
     pub(crate) fn is_connected(&self) -> io::Result<bool> {
-        if let Some(error) = self.stream.take_error()? {
+        let Some(stream) = &self.stream else {
+            return Ok(false);
+        };
+        if let Some(error) = stream.take_error()? {
             return Err(error);
         }
-        match self.stream.peer_addr() {
+        match stream.peer_addr() {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
             Err(error) => Err(error),
@@ -99,14 +135,17 @@ impl Connection {
     /// Tells the server that nothing more is wanted.
     pub(crate) fn shut_down(&self) {
         // It does not matter whether that succeeds: the socket is of no more use.
-        let _ = self.stream.shutdown(Shutdown::Both);
+        let _ = self.stream.as_ref().map(|it| it.shutdown(Shutdown::Both));
     }
 
     /// Reads once.
     #[inline]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> ReadOutcome {
+        let Some(stream) = &mut self.stream else {
+            return ReadOutcome::Nothing;
+        };
         loop {
-            return match self.stream.read(buffer) {
+            return match stream.read(buffer) {
                 Ok(0) => ReadOutcome::Ended(ErrorKind::UnexpectedEof.into()),
                 Ok(bytes) => ReadOutcome::Bytes(bytes),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => ReadOutcome::Nothing,
@@ -138,12 +177,15 @@ impl Connection {
     ///
     /// That the connection broke.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
+        let Some(stream) = &mut self.stream else {
+            return Ok(());
+        };
         let mut written = 0;
         let result = loop {
             if written == self.pending.len() {
                 break Ok(());
             }
-            match self.stream.write(&self.pending[written..]) {
+            match stream.write(&self.pending[written..]) {
                 Ok(0) => break Err(ErrorKind::WriteZero.into()),
                 Ok(bytes) => written += bytes,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(()),

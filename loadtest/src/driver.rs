@@ -1,4 +1,4 @@
-//! The loop: one thread, one readiness set, all sockets.
+//! The loop: one thread, one readiness set, all sockets of its part of the plan.
 //!
 //! A turn waits for readiness, reads every ready socket once into the one read buffer, publishes
 //! what the ends of publications and the clock ask for, and writes each publishing socket once.
@@ -11,10 +11,12 @@
 
 mod connect;
 mod messages;
+mod returns;
+mod slow;
+mod visits;
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mio::event::Event;
@@ -23,15 +25,25 @@ use mio::{Events, Interest, Poll, Token};
 use proto::OpCode;
 
 pub(crate) use self::connect::Connected;
-use self::messages::Incoming;
 pub(crate) use self::messages::ServerErrors;
-use crate::clock::{Clock, to_ns};
+use self::messages::{Incoming, delivery_bytes};
+pub(crate) use self::returns::Returned;
+use self::returns::Returns;
+use self::slow::SlowMember;
+pub(crate) use self::slow::{SlowEnd, SlowFate};
+use self::visits::Visits;
+pub(crate) use self::visits::{VisitPlan, VisitTally};
+use crate::clock::{Clock, thread_cpu, to_ns};
 use crate::connection::{Connection, ReadOutcome, State};
 use crate::failure::Failure;
 use crate::ledger::Ledger;
+use crate::monitor::Outlet;
+use crate::opening::Refusal;
 use crate::pace::Pace;
 use crate::payload::Stamp;
-use crate::plan::{MemberId, Plan, StreamId};
+use crate::plan::{Home, MemberId, Plan, RoomId, StreamId};
+use crate::series::Counters;
+use crate::shared::{Settled, Shared};
 use crate::target::Target;
 use crate::timer::Timer;
 
@@ -62,20 +74,25 @@ const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const TIMER: Token = Token(usize::MAX - 2);
 const URGENT: Token = Token(usize::MAX - 3);
+const MAILBOX: Token = Token(usize::MAX - 4);
 
-/// All sockets of a run, and the thread's loop over them.
+/// All sockets of a thread, and its loop over them.
 #[derive(Debug)]
 pub(crate) struct Driver<'a> {
     plan: &'a Plan,
     target: &'a Target,
     payload_bytes: usize,
+    /// How long a delivery of such a payload must be.
+    delivery_bytes: u64,
     clock: Clock,
-    interrupted: &'a AtomicBool,
+    shared: &'a Shared<'a>,
     readiness: Readiness,
     connections: Vec<Connection>,
     ledger: Ledger,
     pace: Pace,
     buffer: Box<[u8]>,
+    /// How many connections are members; the others are visitors.
+    members: u32,
     /// What one publication's message is put together in.
     message: Vec<u8>,
     /// Members whose connection has something to write.
@@ -89,8 +106,28 @@ pub(crate) struct Driver<'a> {
     reads: u64,
     errors: ServerErrors,
     disconnects: Disconnects,
+    /// What this thread used of a processor, in the phases that have ended.
+    cpu: Duration,
+    /// What the thread had used when the phase began that it is in.
+    phase_began_cpu: Option<Duration>,
+    /// For each thread, what it is to be told at the end of this turn.
+    outgoing: Vec<Vec<Settled>>,
+    /// In a storm, those on their way back.
+    returns: Option<Returns>,
+    /// In a churn, those who come and go. Their connections follow the members'.
+    visits: Option<Visits>,
+    /// Those who will stop reading, ascending.
+    chosen_slow: Vec<MemberId>,
+    /// Those who stopped reading.
+    slow: Vec<SlowMember>,
+    /// What this thread was told, while it is taken in.
+    incoming: Vec<Settled>,
     /// A refused handshake whose body is still awaited, and until when.
     refusal: Option<(Failure, u64)>,
+    /// What the server called itself in its first answer.
+    server_name: Option<String>,
+    /// Where the monitor is told how it goes.
+    outlet: Outlet,
 }
 
 /// Connections that the server ended.
@@ -140,20 +177,27 @@ impl<'a> Driver<'a> {
         target: &'a Target,
         payload_bytes: usize,
         clock: Clock,
-        interrupted: &'a AtomicBool,
+        shared: &'a Shared<'a>,
+        outlet: Outlet,
     ) -> Result<Self, Failure> {
         let has_urgent = plan.groups.iter().any(|group| group.urgent);
+        let readiness = Readiness::new(has_urgent).map_err(Failure::System)?;
+        shared
+            .open_mailbox(plan.thread, readiness.poll.registry(), MAILBOX)
+            .map_err(Failure::System)?;
         Ok(Self {
             plan,
             target,
             payload_bytes,
+            delivery_bytes: delivery_bytes(payload_bytes),
             clock,
-            interrupted,
-            readiness: Readiness::new(has_urgent).map_err(Failure::System)?,
+            shared,
+            readiness,
             connections: Vec::with_capacity(plan.connections() as usize),
-            ledger: Ledger::new(plan),
+            ledger: Ledger::new(plan, shared.counts()),
             pace: Pace::new(plan),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            members: plan.connections(),
             message: Vec::new(),
             listed: Vec::new(),
             opened: 0,
@@ -164,7 +208,17 @@ impl<'a> Driver<'a> {
             reads: 0,
             errors: ServerErrors::default(),
             disconnects: Disconnects::default(),
+            cpu: Duration::ZERO,
+            phase_began_cpu: None,
+            outgoing: (0..shared.threads()).map(|_| Vec::new()).collect(),
+            returns: None,
+            visits: None,
+            chosen_slow: Vec::new(),
+            slow: Vec::new(),
+            incoming: Vec::new(),
             refusal: None,
+            server_name: None,
+            outlet,
         })
     }
 
@@ -194,27 +248,89 @@ impl<'a> Driver<'a> {
         &self.errors
     }
 
+    /// What the server called itself, if it did.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
     /// Whom the server closed.
     pub(crate) fn disconnects(&self) -> &Disconnects {
         &self.disconnects
     }
 
-    /// Whether the run was asked to end.
-    pub(crate) fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+    /// Which thread this is, counted from zero.
+    pub(crate) fn thread(&self) -> usize {
+        self.plan.thread
     }
 
-    /// A group begins to publish.
-    pub(crate) fn start(&mut self, group: usize) {
-        let now_ns = self.clock.now_ns();
+    /// What this thread has used of a processor, user and system. Only itself may ask during a phase.
+    pub(crate) fn cpu(&self) -> Duration {
+        let phase = self
+            .phase_began_cpu
+            .map(|began| thread_cpu().saturating_sub(began));
+        self.cpu + phase.unwrap_or_default()
+    }
+
+    /// What it has counted so far.
+    pub(crate) fn counters(&self) -> Counters {
+        let visitors = self.visits.as_ref().map_or(0, Visits::present) as u64;
+        let members = u64::from(self.opened).saturating_sub(self.disconnects.count);
+        Counters {
+            at_ns: self.clock.now_ns(),
+            connections: members + visitors,
+            publications: self.ledger.publications(),
+            deliveries: self.ledger.deliveries(),
+            lost: self.ledger.lost_so_far(),
+            cpu: self.cpu(),
+        }
+    }
+
+    /// Tells the monitor how it goes, if there is room.
+    pub(crate) fn tell(&mut self) {
+        let counters = self.counters();
+        self.outlet.tell(counters, &mut self.ledger);
+    }
+
+    /// Readings have their distances from this moment on.
+    pub(crate) fn align_readings(&mut self, now_ns: u64) {
+        self.outlet.align(now_ns);
+    }
+
+    /// Tells the monitor everything up to now.
+    pub(crate) fn tell_all(&mut self) {
+        let counters = self.counters();
+        self.outlet.tell_all(counters, &mut self.ledger);
+    }
+
+    /// Does something on the current thread, whose time this then is.
+    pub(crate) fn account<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.phase_began_cpu = Some(thread_cpu());
+        let done = work(self);
+        self.cpu = self.cpu();
+        self.phase_began_cpu = None;
+        done
+    }
+
+    /// A group begins to publish; every thread is to be given the same `now_ns`.
+    pub(crate) fn start(&mut self, group: usize, now_ns: u64) {
         self.progress_ns = now_ns;
         self.pace.start(group, now_ns);
+    }
+
+    /// An open loop goes on at another rate.
+    pub(crate) fn set_rate(&mut self, group: usize, per_second: f64) {
+        self.pace.set_rate(group, per_second);
+    }
+
+    /// The way to the monitor, for the driver that comes after this one.
+    pub(crate) fn take_outlet(&mut self) -> Outlet {
+        std::mem::replace(&mut self.outlet, Outlet::closed())
     }
 
     /// Runs until a moment, or until Ctrl-C.
     pub(crate) fn run_until(&mut self, end_ns: u64) -> Result<(), Failure> {
         let mut delivered = self.ledger.deliveries();
-        while !self.is_interrupted() {
+        while !self.shared.must_stop() {
             let now_ns = self.clock.now_ns();
             if now_ns >= end_ns {
                 break;
@@ -223,6 +339,9 @@ impl<'a> Driver<'a> {
             self.check_alive()?;
             // Idle is not silent: an open loop may publish once a minute.
             if self.ledger.deliveries() != delivered || self.ledger.under_way() == 0 {
+                if self.ledger.deliveries() != delivered {
+                    self.shared.note_progress(now_ns);
+                }
                 delivered = self.ledger.deliveries();
                 self.progress_ns = self.clock.now_ns();
             }
@@ -233,11 +352,20 @@ impl<'a> Driver<'a> {
 
     /// Publishes nothing more, and runs until what is under way has arrived or is given up.
     ///
-    /// `patience` bounds it all: a server that is behind may need longer than the run took.
+    /// Before it, [`Shared::begin_draining`]: a thread that has nothing under way reads on until no
+    /// thread has. `patience` bounds it all: a server that is behind may need longer than the run took.
     pub(crate) fn drain(&mut self, patience: Duration) -> Result<(), Failure> {
         self.pace.stop();
         let end_ns = self.clock.now_ns() + to_ns(patience);
-        while self.ledger.under_way() > 0 && self.clock.now_ns() < end_ns {
+        let mut drained = false;
+        while !self.shared.has_failed() {
+            if !drained && self.ledger.under_way() == 0 {
+                self.shared.note_drained();
+                drained = true;
+            }
+            if self.shared.is_drained() || self.clock.now_ns() >= end_ns {
+                break;
+            }
             self.turn(TICK)?;
             self.check_alive()?;
         }
@@ -266,8 +394,34 @@ impl<'a> Driver<'a> {
         self.readiness.events = events;
         self.urgent_turn()?;
         self.tick();
+        if self.shared.threads() > 1 {
+            self.exchange()?;
+        }
         self.publish_credits();
         self.flush()
+    }
+
+    /// Tells other threads what of theirs was settled here, and takes in what they tell.
+    fn exchange(&mut self) -> Result<(), Failure> {
+        for (thread, settled) in self.ledger.take_settled() {
+            self.outgoing[thread as usize].push(settled);
+        }
+        for (thread, settled) in self.outgoing.iter_mut().enumerate() {
+            if !settled.is_empty() {
+                self.shared.post(thread, settled).map_err(Failure::System)?;
+            }
+        }
+        self.shared.receive(self.plan.thread, &mut self.incoming);
+        if self.incoming.is_empty() {
+            return Ok(());
+        }
+        let now_ns = self.clock.now_ns();
+        for settled in self.incoming.drain(..) {
+            if let Some(retired) = self.ledger.settle_elsewhere(settled, now_ns) {
+                self.pace.retire(retired);
+            }
+        }
+        Ok(())
     }
 
     /// Reads the urgent sockets, and publishes what is due.
@@ -323,6 +477,9 @@ impl<'a> Driver<'a> {
     /// Takes the first `bytes` of the read buffer, which this member's connection received.
     #[inline]
     fn receive(&mut self, member: MemberId, bytes: usize) -> Result<(), Failure> {
+        if member.0 >= self.members {
+            return self.receive_visitor(member, bytes);
+        }
         let connection = &mut self.connections[member.index()];
         let State::Open(inbox) = &mut connection.state else {
             return self.receive_response(member, bytes);
@@ -330,6 +487,7 @@ impl<'a> Driver<'a> {
         let mut incoming = Incoming::new(
             member,
             self.clock.now_ns(),
+            self.delivery_bytes,
             &mut self.ledger,
             &mut self.errors,
         );
@@ -338,12 +496,19 @@ impl<'a> Driver<'a> {
             pongs,
             closed,
             probed,
+            from_visitors,
             ..
         } = incoming;
+        if from_visitors > 0 && self.visits.is_none() {
+            self.ledger.deliver_unreadable();
+        }
         if probed && !connection.has_received {
             connection.has_received = true;
             self.received += 1;
             self.progress_ns = self.clock.now_ns();
+            if let Some(returns) = &mut self.returns {
+                returns.serve(self.progress_ns);
+            }
         }
         if let Some(pongs) = pongs {
             pongs
@@ -361,17 +526,24 @@ impl<'a> Driver<'a> {
 
     /// The server ended a connection that was open.
     fn disconnect(&mut self, member: MemberId, reason: String) {
+        if member.0 >= self.members {
+            return self.end_visit(member, reason);
+        }
+        if self.returns.is_some() {
+            return self.retry(member, Refusal::ClosedAtOnce, None);
+        }
         let connection = &mut self.connections[member.index()];
         connection.state = State::Closed;
         connection.shut_down();
         self.disconnects.count += 1;
+        self.shared.note_disconnect();
         self.disconnects.first_reason.get_or_insert(reason);
         for stream in self.ledger.disconnect(member, self.clock.now_ns()) {
             self.pace.retire(stream);
         }
     }
 
-    /// Gives up, now and then, what will not arrive.
+    /// Now and then: gives up what will not arrive, and tells the monitor how it goes.
     fn tick(&mut self) {
         let now_ns = self.clock.now_ns();
         if now_ns < self.next_tick_ns {
@@ -387,6 +559,9 @@ impl<'a> Driver<'a> {
         }
         self.next_tick_ns = now_ns + to_ns(TICK);
         self.ledger.give_up(now_ns, to_ns(PATIENCE));
+        if self.outlet.is_due(now_ns) {
+            self.tell();
+        }
     }
 
     /// Publishes what the clock asks for, at once.
@@ -415,8 +590,10 @@ impl<'a> Driver<'a> {
     }
 
     fn publish(&mut self, stream: StreamId, due_ns: u64, now_ns: u64) {
+        let Home::Here(member) = self.plan.streams[stream.index()].home else {
+            return;
+        };
         let number = self.ledger.publish(stream, now_ns);
-        let member = self.plan.streams[stream.index()].member;
         self.send(
             member,
             Stamp {
@@ -429,7 +606,7 @@ impl<'a> Driver<'a> {
 
     /// Queues a publication of `stamp` in the member's room.
     fn send(&mut self, member: MemberId, stamp: Stamp) {
-        let room = &self.plan.rooms[self.ledger.room_of(member).index()];
+        let room = &self.plan.rooms[self.room_of(member).index()];
         self.message.clear();
         self.message.extend_from_slice(b"msg {\"to\":\"");
         self.message.extend_from_slice(room.name.as_bytes());
@@ -438,6 +615,14 @@ impl<'a> Driver<'a> {
         self.message.push(b'}');
         self.connections[member.index()].push(OpCode::Text, &self.message);
         self.list(member);
+    }
+
+    /// The room that a member, or a visitor, is in.
+    fn room_of(&self, member: MemberId) -> RoomId {
+        match &self.visits {
+            Some(visits) if member.0 >= self.members => visits.room_of(member),
+            _ => self.ledger.room_of(member),
+        }
     }
 
     /// Puts a connection on the list of those to write to.
@@ -480,22 +665,29 @@ impl<'a> Driver<'a> {
             self.disconnect(member, reason);
             return Ok(());
         }
-        Err(self.end_of_handshake(member, error))
+        self.fail_opening(member, Refusal::of(error), None, |driver| {
+            driver.end_of_handshake(member, error)
+        })
     }
 
     fn check_alive(&self) -> Result<(), Failure> {
         if self.disconnects.count < self.connections.len() as u64 {
             return Ok(());
         }
+        // With several threads, those of the others may be there.
+        let Some(connections) = self.shared.all_disconnected() else {
+            return Ok(());
+        };
         let reason = self.disconnects.first_reason.clone().unwrap_or_default();
         Err(Failure::ClosedAll {
-            connections: self.disconnects.count,
+            connections,
             reason,
         })
     }
 
     fn check_silence(&self) -> Result<(), Failure> {
-        if self.clock.now_ns() < self.progress_ns + to_ns(SILENCE_MAX) {
+        let progress_ns = self.progress_ns.max(self.shared.progress_ns());
+        if self.clock.now_ns() < progress_ns + to_ns(SILENCE_MAX) {
             return Ok(());
         }
         let (received, members) = (u64::from(self.received), self.connections.len() as u64);

@@ -60,6 +60,8 @@ pub(crate) enum Failure {
          follow RFC 6455, or a proxy stands between"
     )]
     HandshakeUnproved { address: SocketAddr },
+    #[error("--{flag} stands in the wrong place: {reason}; see `loadtest --help`")]
+    Misplaced { flag: String, reason: &'static str },
     #[error("no address was found for {host} ({error}); try 127.0.0.1")]
     HostUnknown { host: String, error: io::Error },
     #[error(
@@ -83,6 +85,23 @@ pub(crate) enum Failure {
         "process {pid} is not running; give --server-pid the id of the server, and see its log if it ended"
     )]
     ProcessGone { pid: u32 },
+    #[error(
+        "scenario {name}, line {line}: {reason}; `loadtest scenarios NAME` prints one that works"
+    )]
+    Scenario {
+        name: String,
+        line: usize,
+        reason: String,
+    },
+    #[error(
+        "the scenario {path} cannot be read ({error}); a name without .toml is one of `loadtest scenarios`"
+    )]
+    ScenarioFile { path: String, error: io::Error },
+    #[error("there is no scenario {name}; there are {}, and files that end in .toml", known.join(", "))]
+    ScenarioUnknown {
+        name: String,
+        known: Vec<&'static str>,
+    },
     #[error("the server answered {text}; does it speak golem's wire?")]
     ServerError { text: String },
     #[error("the operating system refused something needed: {0}")]

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::target::Target;
@@ -40,6 +41,10 @@ pub(crate) enum Response {
     /// An answer, but no connection.
     Refused {
         failure: Failure,
+        /// The status, if it was HTTP and another than 101.
+        status: Option<u16>,
+        /// When to come back, if the server says so in seconds.
+        retry_after: Option<Duration>,
         /// Whether the whole body is there to be shown.
         complete: bool,
     },
@@ -51,6 +56,8 @@ pub(crate) fn read(bytes: &[u8], key: &str, address: SocketAddr) -> Response {
     let mut response = httparse::Response::new(&mut headers);
     let malformed = |reason: String| Response::Refused {
         failure: Failure::HandshakeMalformed { address, reason },
+        status: None,
+        retry_after: None,
         complete: true,
     };
     let head_bytes = match response.parse(bytes) {
@@ -70,10 +77,20 @@ pub(crate) fn read(bytes: &[u8], key: &str, address: SocketAddr) -> Response {
         let failure = Failure::HandshakeUnproved { address };
         return Response::Refused {
             failure,
+            status: None,
+            retry_after: None,
             complete: true,
         };
     }
     Response::Accepted { head_bytes }
+}
+
+/// What an answer says that the server is.
+pub(crate) fn server_name(bytes: &[u8]) -> Option<String> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    response.parse(bytes).ok()?;
+    header(&response, "server").map(str::to_owned)
 }
 
 fn refusal(
@@ -85,6 +102,7 @@ fn refusal(
     let length: Option<usize> =
         header(response, "content-length").and_then(|text| text.parse().ok());
     let complete = length.is_some_and(|length| body.len() >= length.min(BODY_SHOWN_MAX));
+    let retry_after = header(response, "retry-after").and_then(|text| text.parse().ok());
     let shown = String::from_utf8_lossy(&body[..body.len().min(BODY_SHOWN_MAX)]);
     let words: Vec<_> = shown.split_whitespace().collect();
     let body = if words.is_empty() {
@@ -100,6 +118,8 @@ fn refusal(
             status,
             body,
         },
+        status: Some(code),
+        retry_after: retry_after.map(Duration::from_secs),
         complete,
     }
 }
@@ -127,7 +147,9 @@ mod tests {
 
     fn refusal_of(bytes: &[u8]) -> (String, bool) {
         match read(bytes, KEY, address()) {
-            Response::Refused { failure, complete } => (failure.to_string(), complete),
+            Response::Refused {
+                failure, complete, ..
+            } => (failure.to_string(), complete),
             other => panic!("{other:?}"),
         }
     }
@@ -160,6 +182,22 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_says_when_to_come_back() {
+        let bytes = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 3\r\n\r\n";
+        match read(bytes, KEY, address()) {
+            Response::Refused {
+                status,
+                retry_after,
+                ..
+            } => {
+                assert_eq!(status, Some(503));
+                assert_eq!(retry_after, Some(Duration::from_secs(3)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
     fn nonsense_and_a_wrong_proof_are_refused() {
         assert!(refusal_of(b"SSH-2.0-hello\r\n").0.contains("not HTTP"));
         let wrong = String::from_utf8_lossy(ACCEPTED).replace("s3pP", "AAAA");
@@ -168,5 +206,12 @@ mod tests {
                 .0
                 .contains("wrong Sec-WebSocket-Accept")
         );
+    }
+
+    #[test]
+    fn a_server_may_say_what_it_is() {
+        let answer = b"HTTP/1.1 101 Switching Protocols\r\nSERVER: bun/1.4\r\n\r\n";
+        assert_eq!(server_name(answer).as_deref(), Some("bun/1.4"));
+        assert_eq!(server_name(ACCEPTED), None);
     }
 }

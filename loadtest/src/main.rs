@@ -1,35 +1,51 @@
-//! The load generator: rooms full of members on one thread, every delivery checked and timed.
+//! The load generator: rooms full of members on few threads, every delivery checked and timed.
 //!
 //! It shares only [`proto`] with the server, so that it has none of the server's faults and can be
 //! pointed at any server that speaks the same wire.
 //!
 //! ```text
-//! cli ──Scenario──▶ run ──▶ Driver (one thread, its sockets) ──Interval, Ledger──▶ report
-//!                            │ bytes ▶ inbox ▶ payload ▶ ledger (sequence, window)
-//!                            └ pace ▶ publications ▶ sockets
+//! cli ──Setup──▶ mode ──▶ run ──▶ fleet ──▶ Driver (a thread, its sockets) ──Interval, Ledger──▶ report
+//!                                           │ bytes ▶ inbox ▶ payload ▶ ledger (sequence, window)
+//!                                           │ pace ▶ publications ▶ sockets
+//!                                           └ readings ▶ monitor (a thread) ▶ progress, series
 //! ```
 //!
 //! The exit code is 0 when every delivery arrived once and in order, 1 when not, and 2 when there
 //! is nothing to report: one sentence then says what happened and what to try.
 
+mod catalogue;
 mod cli;
 mod clock;
 mod connection;
+mod drift;
 mod driver;
 mod failure;
+mod fleet;
 mod handshake;
 mod html;
 mod inbox;
+mod interval;
+mod latencies;
 mod ledger;
 mod limits;
+mod machine;
+mod meanwhile;
+mod mode;
+mod monitor;
+mod opening;
 mod pace;
 mod payload;
 mod plan;
+mod probe;
 mod process;
+mod progress;
 mod report;
 mod run;
 mod scenario;
 mod sequence;
+mod series;
+mod shared;
+mod sockets;
 mod target;
 mod timer;
 mod window;
@@ -39,37 +55,40 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use clap::Parser as _;
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
-use crate::cli::Args;
+use crate::cli::{Request, Setup};
 use crate::failure::Failure;
 use crate::report::Report;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let shown = load(&args).and_then(|report| {
-        show(&args, &report)?;
-        Ok(u8::from(report.is_faulty()))
-    });
-    shown.map_or_else(
-        |failure| {
+    match answer() {
+        Ok(code) => code,
+        Err(failure) => {
             report::print_failure(&failure);
             ExitCode::from(2)
-        },
-        ExitCode::from,
-    )
+        }
+    }
+}
+
+fn answer() -> Result<ExitCode, Failure> {
+    match cli::read(std::env::args().collect())? {
+        Request::List => report::print_scenarios()?,
+        Request::Load(setup) => {
+            let report = load(&setup)?;
+            show(&setup, &report)?;
+            return Ok(ExitCode::from(u8::from(report.is_faulty())));
+        }
+        Request::Print(entry) => report::print_scenario(&entry),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints the report, and writes the page of it that was asked for.
-fn show(args: &Args, report: &Report) -> Result<(), Failure> {
-    if args.json {
-        report.print_json();
-    } else {
-        report.print_text();
-    }
-    let Some(path) = &args.html else {
+fn show(setup: &Setup, report: &Report) -> Result<(), Failure> {
+    report.print(&setup.output);
+    let Some(path) = &setup.output.html else {
         return Ok(());
     };
     fs::write(path, html::page(report)).map_err(|error| Failure::Unwritable {
@@ -78,12 +97,11 @@ fn show(args: &Args, report: &Report) -> Result<(), Failure> {
     })
 }
 
-fn load(args: &Args) -> Result<Report, Failure> {
-    let setup = args.setup()?;
+fn load(setup: &Setup) -> Result<Report, Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
     // The first Ctrl-C ends the run with what it has; a second one does not wait for that.
     flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&interrupted))
         .and_then(|_| flag::register(SIGINT, Arc::clone(&interrupted)))
         .map_err(Failure::System)?;
-    run::run(&setup, &interrupted)
+    run::run(setup, &interrupted)
 }

@@ -7,14 +7,16 @@ use mio::{Interest, Token};
 use proto::OpCode;
 
 use super::messages::PROBES;
+use super::slow::SLOW_BUFFER_BYTES;
 use super::{Driver, SILENCE_MAX, TICK};
 use crate::clock::to_ns;
 use crate::connection::{Connection, State};
 use crate::failure::Failure;
 use crate::handshake::{self, Response};
 use crate::inbox::Inbox;
+use crate::opening::Refusal;
 use crate::payload::Stamp;
-use crate::plan::MemberId;
+use crate::plan::{MemberId, Room};
 
 /// Connections that may be under way at a time: below the 511 or so that servers let wait to be
 /// accepted, so that a full queue does not cost a retransmission of a second.
@@ -44,8 +46,10 @@ impl Driver<'_> {
         let started_ns = self.clock.now_ns();
         self.progress_ns = started_ns;
         let connections = self.plan.connections();
-        while self.opened < connections && !self.is_interrupted() {
-            while self.connecting() < CONNECTING_MAX
+        let threads = u32::try_from(self.shared.threads()).unwrap_or(u32::MAX);
+        let connecting_max = (CONNECTING_MAX / threads).max(1);
+        while self.opened < connections && !self.shared.must_stop() {
+            while self.connecting() < connecting_max
                 && self.connecting() + self.opened < connections
             {
                 self.connect()?;
@@ -67,10 +71,11 @@ impl Driver<'_> {
         self.progress_ns = self.clock.now_ns();
         let mut probe_ns = self.progress_ns;
         let mut first = true;
-        while self.received < self.opened && !self.is_interrupted() {
+        while self.received < self.opened && !self.shared.must_stop() {
             let now_ns = self.clock.now_ns();
             if now_ns >= probe_ns && (first || again) {
-                self.probe_rooms()?;
+                // The first probe of a room reaches its members on all threads.
+                self.probe_rooms(|room| room.begins_here || !first)?;
                 probe_ns = now_ns + to_ns(PROBE_INTERVAL);
                 first = false;
             }
@@ -90,7 +95,11 @@ impl Driver<'_> {
         match connection.is_connected() {
             Ok(true) => {}
             Ok(false) => return Ok(()),
-            Err(error) => return Err(self.unreachable(error)),
+            Err(error) => {
+                return self.fail_opening(member, Refusal::of(&error), None, |driver| {
+                    driver.unreachable(error)
+                });
+            }
         }
         let key = proto::handshake::request_key(fastrand::u128(..).to_ne_bytes());
         connection.push_bytes(&handshake::request(self.target, &key));
@@ -116,11 +125,14 @@ impl Driver<'_> {
         response.extend_from_slice(&self.buffer[..bytes]);
         match handshake::read(response, key, self.target.address) {
             Response::Accepted { head_bytes } => {
+                if self.opened == 0 {
+                    self.server_name = handshake::server_name(response);
+                }
                 let rest = response.split_off(head_bytes);
                 connection.state = State::Open(Inbox::new());
-                self.opened += 1;
                 self.progress_ns = self.clock.now_ns();
                 self.join(member);
+                self.note_opened(member);
                 // A head has at most 16 KiB, so what follows it was in the buffer too.
                 self.buffer[..rest.len()].copy_from_slice(&rest);
                 if rest.is_empty() {
@@ -132,17 +144,54 @@ impl Driver<'_> {
             Response::Incomplete => Ok(()),
             Response::Refused {
                 failure,
-                complete: true,
-            } => Err(failure),
-            Response::Refused {
-                failure,
-                complete: false,
+                status,
+                retry_after,
+                complete,
             } => {
+                if complete || self.expects_refusals(member) {
+                    let refusal = status.map_or(Refusal::Malformed, Refusal::Status);
+                    return self.fail_opening(member, refusal, retry_after, |_| failure);
+                }
                 let until_ns = self.clock.now_ns() + to_ns(BODY_PATIENCE);
                 self.refusal = Some((failure, until_ns));
                 Ok(())
             }
         }
+    }
+
+    fn note_opened(&mut self, member: MemberId) {
+        if member.0 >= self.members {
+            return self.begin_visit(member);
+        }
+        self.opened += 1;
+        if let Some(returns) = &mut self.returns {
+            returns.open(member, self.progress_ns);
+        }
+    }
+
+    /// Whether a refusal is one of the run's figures.
+    fn expects_refusals(&self, member: MemberId) -> bool {
+        self.returns.is_some() || member.0 >= self.members
+    }
+
+    /// A connection did not open: a figure in a storm and of a visitor, otherwise the run's failure.
+    #[cold]
+    pub(super) fn fail_opening(
+        &mut self,
+        member: MemberId,
+        refusal: Refusal,
+        retry_after: Option<Duration>,
+        failure: impl FnOnce(&mut Self) -> Failure,
+    ) -> Result<(), Failure> {
+        if !self.expects_refusals(member) {
+            return Err(failure(self));
+        }
+        if member.0 >= self.members {
+            self.refuse_visit(member, refusal);
+        } else {
+            self.retry(member, refusal, retry_after);
+        }
+        Ok(())
     }
 
     /// Why the server ended a connection that was not open yet.
@@ -166,41 +215,65 @@ impl Driver<'_> {
     }
 
     fn connect(&mut self) -> Result<(), Failure> {
-        let index = self.connections.len();
         let member = MemberId(self.opened + self.connecting());
-        let opened = Connection::open(self.target, member.0);
-        let mut connection = opened.map_err(|error| self.unreachable(error))?;
-        let room = self.ledger.room_of(member);
+        let is_slow = self.chosen_slow.binary_search(&member).is_ok();
+        let opened = Connection::open(
+            self.target,
+            self.plan.connections_before + member.0,
+            is_slow.then_some(SLOW_BUFFER_BYTES),
+        );
+        let connection = opened.map_err(|error| self.unreachable(error))?;
+        self.connections.push(connection);
+        self.register(member)
+    }
+
+    /// Waits for what a new socket does.
+    pub(super) fn register(&mut self, member: MemberId) -> Result<(), Failure> {
+        let room = self.room_of(member);
         let group = &self.plan.groups[self.plan.rooms[room.index()].group];
         let poll = match &self.readiness.urgent {
             Some((urgent, _)) if group.urgent => urgent,
             _ => &self.readiness.poll,
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
+        let Some(source) = self.connections[member.index()].source() else {
+            return Ok(());
+        };
         let registered = poll
             .registry()
-            .register(connection.source(), Token(index), interest);
-        registered.map_err(Failure::System)?;
-        self.connections.push(connection);
-        Ok(())
+            .register(source, Token(member.index()), interest);
+        registered.map_err(Failure::System)
     }
 
     fn join(&mut self, member: MemberId) {
-        let room = &self.plan.rooms[self.ledger.room_of(member).index()];
+        let room = &self.plan.rooms[self.room_of(member).index()];
         let message = format!("join {{\"name\":\"{}\"}}", room.name);
         self.connections[member.index()].push(OpCode::Text, message.as_bytes());
         self.list(member);
     }
 
-    /// Publishes a probe in every room where somebody has not received one.
-    fn probe_rooms(&mut self) -> Result<(), Failure> {
+    pub(super) fn leave(&mut self, member: MemberId) {
+        let room = &self.plan.rooms[self.room_of(member).index()];
+        let message = format!("leave {{\"name\":\"{}\"}}", room.name);
+        self.connections[member.index()].push(OpCode::Text, message.as_bytes());
+        self.list(member);
+    }
+
+    /// Publishes a probe in each of these rooms where somebody has not received one.
+    pub(super) fn probe_rooms(&mut self, is_probed: impl Fn(&Room) -> bool) -> Result<(), Failure> {
         for (number, room) in (0..).zip(&self.plan.rooms) {
-            let mut members = room.members.clone();
-            if members.all(|member| self.connections[member as usize].has_received) {
+            if !is_probed(room) {
                 continue;
             }
+            // Whoever publishes it has joined before, on the same connection, so that one at least gets
+            // it. In a storm, not everybody is there.
+            let open = room.members.clone().rev().map(MemberId).find(|member| {
+                let connection = &self.connections[member.index()];
+                !connection.has_received && matches!(connection.state, State::Open(_))
+            });
+            let Some(publisher) = open else { continue };
             self.send(
-                MemberId(room.members.start),
+                publisher,
                 Stamp {
                     stream: PROBES,
                     number,

@@ -153,7 +153,7 @@ export const faulty = {
   ],
   series: series((second) => ({
     connections: second < 20 ? 10_000 : Math.min(10_000, (second - 20) * 900),
-    lost: second > 19 && second < 24 ? 300 + 20 * second : 0,
+    lost: Math.min(1234, 310 * Math.max(0, second - 19)),
     latency_us:
       second === 20 || second === 21
         ? null
@@ -210,7 +210,15 @@ export const soak = {
   scenario: parameters("soak", { seconds: 7200 }),
   measured_seconds: 7200.0012,
   series: series((second) => ({ server_pss_bytes: 5_600_000 + 20 * second }), 7200),
-  soak: { pss_growth_bytes_per_hour: 72_000, p99_first_us: 6100, p99_last_us: 6140 },
+  soak: {
+    p99_first_us: 6100,
+    p99_last_us: 6140,
+    p99_ratio: 1.007,
+    pss_growth_bytes_per_hour: 72_000,
+    pss_growth_ratio: 0.026,
+    latency_drifts: false,
+    memory_drifts: false,
+  },
 };
 
 /** As little as a run can report. */
