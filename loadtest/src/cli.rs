@@ -9,6 +9,7 @@ use crate::payload::PAYLOAD_BYTES_MIN;
 use crate::process::ServerProcess;
 use crate::scenario::{Group, Mode, Pacing, Scenario};
 use crate::target::Target;
+use crate::wire::WireFlags;
 
 /// Loads a WebSocket server with rooms full of members, and checks and times every delivery.
 ///
@@ -87,6 +88,9 @@ pub(crate) struct Args {
     /// Allow a server that is not on this machine
     #[arg(long)]
     i_own_this_server: bool,
+
+    #[command(flatten)]
+    wire: WireFlags,
 }
 
 /// Everything that a run needs to know.
@@ -122,7 +126,13 @@ impl Args {
     /// Checks what the flags say together.
     pub(crate) fn setup(&self) -> Result<Setup, Failure> {
         let scenario = self.scenario()?;
-        let target = Target::resolve(&self.url, self.i_own_this_server)?;
+        let wire = self.wire.wire()?;
+        if !wire.names_rooms() && scenario.rooms() > 1 {
+            return Err(Failure::Arguments(
+                "without {room} in --publish there is one room, so --rooms is 1",
+            ));
+        }
+        let target = Target::resolve(&self.url, self.i_own_this_server, wire)?;
         let server = self.server_pid.map(ServerProcess::new);
         Ok(Setup {
             scenario,

@@ -21,6 +21,8 @@ pub(crate) struct Connection {
     pending: Vec<u8>,
     /// Whether the driver has it on its list of sockets to write to.
     pub(crate) is_listed: bool,
+    /// Whether it has asked to be a member of its room.
+    pub(crate) has_joined: bool,
     /// Whether a probe has arrived: it is a member of its room.
     pub(crate) has_received: bool,
 }
@@ -71,6 +73,7 @@ impl Connection {
             state: State::Connecting,
             pending: Vec::new(),
             is_listed: false,
+            has_joined: false,
             has_received: false,
         })
     }
@@ -94,6 +97,11 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether it could join if the server said so.
+    pub(crate) fn is_unwelcome(&self) -> bool {
+        matches!(self.state, State::Open(_)) && !self.has_joined
     }
 
     /// Tells the server that nothing more is wanted.

@@ -34,6 +34,7 @@ use crate::payload::Stamp;
 use crate::plan::{MemberId, Plan, StreamId};
 use crate::target::Target;
 use crate::timer::Timer;
+use crate::wire::DeliveryPrefixes;
 
 /// Larger than a socket buffer grows on loopback in a turn, small enough for the second cache.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -74,6 +75,8 @@ pub(crate) struct Driver<'a> {
     readiness: Readiness,
     connections: Vec<Connection>,
     ledger: Ledger,
+    /// What deliveries begin with.
+    prefixes: DeliveryPrefixes,
     pace: Pace,
     buffer: Box<[u8]>,
     /// What one publication's message is put together in.
@@ -152,6 +155,7 @@ impl<'a> Driver<'a> {
             readiness: Readiness::new(has_urgent).map_err(Failure::System)?,
             connections: Vec::with_capacity(plan.connections() as usize),
             ledger: Ledger::new(plan),
+            prefixes: target.wire.delivery_prefixes(&plan.rooms),
             pace: Pace::new(plan),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             message: Vec::new(),
@@ -327,17 +331,20 @@ impl<'a> Driver<'a> {
         let State::Open(inbox) = &mut connection.state else {
             return self.receive_response(member, bytes);
         };
+        let prefix = self.prefixes.of(self.ledger.room_of(member));
         let mut incoming = Incoming::new(
             member,
             self.clock.now_ns(),
+            (&self.target.wire, prefix),
             &mut self.ledger,
             &mut self.errors,
         );
         let received = inbox.receive(&mut self.buffer[..bytes], &mut incoming);
         let Incoming {
-            pongs,
+            replies,
             closed,
             probed,
+            welcomed,
             ..
         } = incoming;
         if probed && !connection.has_received {
@@ -345,11 +352,14 @@ impl<'a> Driver<'a> {
             self.received += 1;
             self.progress_ns = self.clock.now_ns();
         }
-        if let Some(pongs) = pongs {
-            pongs
-                .iter()
-                .for_each(|payload| connection.push(OpCode::Pong, payload));
+        if let Some(replies) = replies {
+            for (opcode, payload) in &replies {
+                connection.push(*opcode, payload);
+            }
             self.list(member);
+        }
+        if welcomed {
+            self.welcome(member);
         }
         match (received, closed) {
             (Err(error), _) => self.disconnect(member, format!("it sent a {error}")),
@@ -431,11 +441,8 @@ impl<'a> Driver<'a> {
     fn send(&mut self, member: MemberId, stamp: Stamp) {
         let room = &self.plan.rooms[self.ledger.room_of(member).index()];
         self.message.clear();
-        self.message.extend_from_slice(b"msg {\"to\":\"");
-        self.message.extend_from_slice(room.name.as_bytes());
-        self.message.extend_from_slice(b"\",\"msg\":");
-        stamp.write(self.payload_bytes, &mut self.message);
-        self.message.push(b'}');
+        let wire = &self.target.wire;
+        wire.publish(&room.name, stamp, self.payload_bytes, &mut self.message);
         self.connections[member.index()].push(OpCode::Text, &self.message);
         self.list(member);
     }
@@ -499,7 +506,11 @@ impl<'a> Driver<'a> {
             return Ok(());
         }
         let (received, members) = (u64::from(self.received), self.connections.len() as u64);
-        Err(Failure::NoDeliveries { received, members })
+        Err(Failure::NoDeliveries {
+            received,
+            members,
+            wire: self.target.wire.to_string(),
+        })
     }
 }
 

@@ -63,9 +63,13 @@ pub(crate) enum Failure {
     HostUnknown { host: String, error: io::Error },
     #[error(
         "no member received a publication for 10 s ({received} of {members} members had one \
-         before); does the server speak `join {{\"name\":...}}` and `msg {{\"to\":...}}`?"
+         before); does the server speak the wire {wire}?"
     )]
-    NoDeliveries { received: u64, members: u64 },
+    NoDeliveries {
+        received: u64,
+        members: u64,
+        wire: String,
+    },
     #[error(
         "{host} is not this machine; only load a server that is yours, and say so with \
          --i-own-this-server"
@@ -82,8 +86,13 @@ pub(crate) enum Failure {
         "process {pid} is not running; give --server-pid the id of the server, and see its log if it ended"
     )]
     ProcessGone { pid: u32 },
-    #[error("the server answered {text}; does it speak golem's wire?")]
-    ServerError { text: String },
+    #[error("the server answered {text}; does it speak the wire {wire}?")]
+    ServerError { text: String, wire: String },
+    #[error(
+        "the server was asked for {wanted} in Sec-WebSocket-Protocol and agreed to {agreed}; try \
+         another --sub-protocol"
+    )]
+    SubProtocol { wanted: String, agreed: String },
     #[error("the operating system refused something needed: {0}")]
     System(io::Error),
     #[error(
@@ -95,6 +104,11 @@ pub(crate) enum Failure {
         opened: u64,
         error: io::Error,
     },
+    #[error(
+        "for 10 s the server did not say `{greeting}`, after which members join; does it speak \
+         the wire {wire}?"
+    )]
+    Unwelcome { greeting: String, wire: String },
     #[error("{url} is not an address to connect to: {reason}; try ws://127.0.0.1:8080/ws")]
     Url { url: String, reason: &'static str },
 }

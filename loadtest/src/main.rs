@@ -32,6 +32,7 @@ mod sequence;
 mod target;
 mod timer;
 mod window;
+mod wire;
 
 use std::process::ExitCode;
 use std::sync::Arc;

@@ -66,6 +66,7 @@ pub(crate) struct Report {
 struct Parameters {
     mode: &'static str,
     url: String,
+    wire: String,
     rooms: u32,
     members: u32,
     publishers: u32,
@@ -415,6 +416,7 @@ impl Parameters {
         Self {
             mode: scenario.mode.name(),
             url: setup.target.url.clone(),
+            wire: setup.target.wire.name.clone(),
             rooms,
             members: members_per_room,
             publishers,

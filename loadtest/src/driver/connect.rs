@@ -114,13 +114,14 @@ impl Driver<'_> {
             return Ok(());
         };
         response.extend_from_slice(&self.buffer[..bytes]);
-        match handshake::read(response, key, self.target.address) {
+        match handshake::read(response, key, self.target) {
             Response::Accepted { head_bytes } => {
                 let rest = response.split_off(head_bytes);
                 connection.state = State::Open(Inbox::new());
-                self.opened += 1;
                 self.progress_ns = self.clock.now_ns();
-                self.join(member);
+                if self.target.wire.join_after().is_none() {
+                    self.welcome(member);
+                }
                 // A head has at most 16 KiB, so what follows it was in the buffer too.
                 self.buffer[..rest.len()].copy_from_slice(&rest);
                 if rest.is_empty() {
@@ -185,11 +186,20 @@ impl Driver<'_> {
         Ok(())
     }
 
-    fn join(&mut self, member: MemberId) {
+    /// The server is ready to hear of a connection's room.
+    #[cold]
+    pub(super) fn welcome(&mut self, member: MemberId) {
+        let connection = &mut self.connections[member.index()];
+        if std::mem::replace(&mut connection.has_joined, true) {
+            return;
+        }
+        self.opened += 1;
+        self.progress_ns = self.clock.now_ns();
         let room = &self.plan.rooms[self.ledger.room_of(member).index()];
-        let message = format!("join {{\"name\":\"{}\"}}", room.name);
-        self.connections[member.index()].push(OpCode::Text, message.as_bytes());
-        self.list(member);
+        if let Some(message) = self.target.wire.join(&room.name) {
+            connection.push(OpCode::Text, &message);
+            self.list(member);
+        }
     }
 
     /// Publishes a probe in every room where somebody has not received one.
@@ -234,6 +244,14 @@ impl Driver<'_> {
         if now_ns < self.progress_ns + to_ns(SILENCE_MAX) {
             return Ok(());
         }
+        if let Some(greeting) = self.target.wire.join_after()
+            && self.connections.iter().any(Connection::is_unwelcome)
+        {
+            return Err(Failure::Unwelcome {
+                greeting: greeting.to_owned(),
+                wire: self.target.wire.to_string(),
+            });
+        }
         let (opened, connections) = (u64::from(self.opened), u64::from(self.plan.connections()));
         Err(Failure::ConnectStalled {
             opened,
@@ -248,7 +266,10 @@ impl Driver<'_> {
             return Err(Failure::Closed { reason });
         }
         match self.errors.first_text.clone() {
-            Some(text) => Err(Failure::ServerError { text }),
+            Some(text) => Err(Failure::ServerError {
+                text,
+                wire: self.target.wire.to_string(),
+            }),
             None => Ok(()),
         }
     }

@@ -1,21 +1,17 @@
 //! What the server's messages mean: deliveries, probes, complaints, pings, goodbyes.
 
-use proto::CloseFrame;
+use proto::{CloseFrame, OpCode};
 
 use crate::inbox::Recipient;
 use crate::ledger::Ledger;
-use crate::payload::{STAMP_BYTES, Stamp};
+use crate::payload::Stamp;
 use crate::plan::{MemberId, StreamId};
+use crate::wire::{DeliveryPrefix, Meaning, Wire};
 
 /// The stream of publications that only find out who is in a room; its numbers are rooms.
 pub(super) const PROBES: StreamId = StreamId(u32::MAX);
 
-/// What stands before a stamp.
-const DELIVERY: &[u8; 5] = b"msg \"";
-
-const COMPLAINT: &[u8] = b"error";
-
-/// Complaints of the server, as `error` events.
+/// Complaints of the server, as its wire writes them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServerErrors {
     pub(crate) count: u64,
@@ -27,46 +23,63 @@ pub(crate) struct ServerErrors {
 pub(super) struct Incoming<'a> {
     member: MemberId,
     now_ns: u64,
+    wire: &'a Wire,
+    prefix: &'a DeliveryPrefix,
     ledger: &'a mut Ledger,
     errors: &'a mut ServerErrors,
-    /// What pings want back; none allocates nothing.
-    pub(super) pongs: Option<Vec<Vec<u8>>>,
+    /// What pings, and messages that the wire answers, want back; none allocates nothing.
+    pub(super) replies: Option<Vec<(OpCode, Vec<u8>)>>,
     /// Why the server said goodbye.
     pub(super) closed: Option<String>,
     /// Whether a probe of the member's room was there.
     pub(super) probed: bool,
+    /// Whether the message was there after which members join.
+    pub(super) welcomed: bool,
 }
 
 impl<'a> Incoming<'a> {
     pub(super) fn new(
         member: MemberId,
         now_ns: u64,
+        (wire, prefix): (&'a Wire, &'a DeliveryPrefix),
         ledger: &'a mut Ledger,
         errors: &'a mut ServerErrors,
     ) -> Self {
         Self {
             member,
             now_ns,
+            wire,
+            prefix,
             ledger,
             errors,
-            pongs: None,
+            replies: None,
             closed: None,
             probed: false,
+            welcomed: false,
         }
     }
 
     #[cold]
     fn message_unusual(&mut self, start: &[u8]) {
-        if start.starts_with(COMPLAINT) {
-            self.errors.count += 1;
-            let text = String::from_utf8_lossy(start);
-            self.errors
-                .first_text
-                .get_or_insert_with(|| text.chars().take(200).collect());
-        } else if start.starts_with(b"msg ") {
-            self.ledger.deliver_unreadable();
+        match self.wire.meaning(start) {
+            Meaning::Answer(text) => self.reply(OpCode::Text, text.as_bytes()),
+            Meaning::Complaint => {
+                self.errors.count += 1;
+                let text = String::from_utf8_lossy(start);
+                self.errors
+                    .first_text
+                    .get_or_insert_with(|| text.chars().take(200).collect());
+            }
+            Meaning::Misdelivery => self.ledger.deliver_unreadable(),
+            Meaning::Other => {}
         }
-        // Other events are the server's own business.
+        let greeting = self.wire.join_after();
+        self.welcomed |= greeting.is_some_and(|greeting| start.starts_with(greeting.as_bytes()));
+    }
+
+    fn reply(&mut self, opcode: OpCode, payload: &[u8]) {
+        let reply = (opcode, payload.to_vec());
+        self.replies.get_or_insert_default().push(reply);
     }
 
     #[cold]
@@ -82,7 +95,7 @@ impl<'a> Incoming<'a> {
 impl Recipient for Incoming<'_> {
     #[inline]
     fn message(&mut self, start: &[u8]) {
-        let stamp = prefixed(start).and_then(Stamp::read);
+        let stamp = self.prefix.letters(start).and_then(Stamp::read);
         match stamp {
             Some(stamp) if stamp.stream == PROBES => self.probe(stamp),
             Some(stamp) => self.ledger.deliver(self.member, stamp, self.now_ns),
@@ -91,7 +104,7 @@ impl Recipient for Incoming<'_> {
     }
 
     fn ping(&mut self, payload: &[u8]) {
-        self.pongs.get_or_insert_default().push(payload.to_vec());
+        self.reply(OpCode::Pong, payload);
     }
 
     fn close(&mut self, payload: &[u8]) {
@@ -101,16 +114,5 @@ impl Recipient for Incoming<'_> {
                 .to_owned(),
             Err(error) => format!("it sent a {error}"),
         });
-    }
-}
-
-/// The letters of a stamp in the message that delivers it.
-#[inline]
-fn prefixed(message: &[u8]) -> Option<&[u8; STAMP_BYTES]> {
-    let (prefix, rest) = message.split_first_chunk()?;
-    if prefix != DELIVERY {
-        None
-    } else {
-        rest.first_chunk()
     }
 }

@@ -1,0 +1,111 @@
+//! How a delivery is told from everything else: the bytes in front of its stamp.
+//!
+//! This is looked at for every delivery, so it is one comparison of sixteen bytes, whatever the
+//! prefix, and allocates nothing. Only a longer prefix costs a second one.
+
+use crate::payload::STAMP_BYTES;
+use crate::plan::RoomId;
+
+/// The bytes before a stamp.
+#[derive(Clone, Debug)]
+pub(crate) struct DeliveryPrefix {
+    /// The first [`HEAD_BYTES`] of the prefix, and nothing where it is shorter.
+    head: u128,
+    /// The bits of `head` that count.
+    mask: u128,
+    /// What of the prefix is behind the head.
+    tail: Box<[u8]>,
+    bytes: usize,
+}
+
+/// The prefixes of a run.
+#[derive(Clone, Debug)]
+pub(crate) enum DeliveryPrefixes {
+    /// One for each room, in their order.
+    PerRoom(Vec<DeliveryPrefix>),
+    /// The same in all rooms.
+    Shared(DeliveryPrefix),
+}
+
+/// A stamp alone is longer, so every delivery has as many.
+const HEAD_BYTES: usize = size_of::<u128>();
+
+impl DeliveryPrefix {
+    /// Recognizes these bytes.
+    pub(crate) fn new(prefix: &[u8]) -> Self {
+        let (head, tail) = prefix.split_at(prefix.len().min(HEAD_BYTES));
+        let padded = |filled: &dyn Fn(u8) -> u8| {
+            let mut bytes = [0; HEAD_BYTES];
+            bytes
+                .iter_mut()
+                .zip(head)
+                .for_each(|(to, from)| *to = filled(*from));
+            u128::from_le_bytes(bytes)
+        };
+        Self {
+            head: padded(&|byte| byte),
+            mask: padded(&|_| u8::MAX),
+            tail: tail.into(),
+            bytes: prefix.len(),
+        }
+    }
+
+    /// The letters of the stamp in a message that begins with the prefix.
+    #[inline]
+    pub(crate) fn letters<'a>(&self, message: &'a [u8]) -> Option<&'a [u8; STAMP_BYTES]> {
+        let start = u128::from_le_bytes(*message.first_chunk()?);
+        if (start ^ self.head) & self.mask != 0 {
+            return None;
+        }
+        if !self.tail.is_empty() && !message[HEAD_BYTES..].starts_with(&self.tail) {
+            return None;
+        }
+        message.get(self.bytes..)?.first_chunk()
+    }
+}
+
+impl DeliveryPrefixes {
+    /// The prefix of a room's deliveries.
+    #[inline]
+    pub(crate) fn of(&self, room: RoomId) -> &DeliveryPrefix {
+        match self {
+            Self::PerRoom(prefixes) => &prefixes[room.index()],
+            Self::Shared(prefix) => prefix,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LETTERS: &[u8; STAMP_BYTES] = b"abcdefghijklmnopabcdefghijklmnop";
+
+    #[test]
+    fn a_prefix_of_any_length_is_told_from_all_its_neighbours() {
+        for bytes in 0..40_u8 {
+            let prefix: Vec<u8> = (b'A'..b'A' + bytes).collect();
+            let message = [&prefix, LETTERS.as_slice(), b"..."].concat();
+            let known = DeliveryPrefix::new(&prefix);
+            assert_eq!(known.letters(&message), Some(LETTERS), "{bytes} bytes");
+            for place in 0..prefix.len() {
+                let mut other = message.clone();
+                other[place] ^= 1;
+                assert_eq!(known.letters(&other), None, "{bytes} bytes, {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_too_short_for_a_stamp_has_none() {
+        for bytes in [0, 5, 16, 30] {
+            let prefix = vec![b'x'; bytes];
+            let message = [&prefix, LETTERS.as_slice()].concat();
+            let known = DeliveryPrefix::new(&prefix);
+            for end in 0..message.len() {
+                assert_eq!(known.letters(&message[..end]), None, "{bytes} bytes, {end}");
+            }
+            assert!(known.letters(&message).is_some());
+        }
+    }
+}
