@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
+use crate::compare;
 use crate::failure::Failure;
 use crate::payload::PAYLOAD_BYTES_MIN;
 use crate::process::ServerProcess;
@@ -18,8 +19,16 @@ use crate::wire::WireFlags;
 /// (open loop). Exit code: 0 if every delivery arrived once and in order, 1 if not, 2 if the run
 /// could not be done.
 #[derive(Debug, Parser)]
-#[command(name = "loadtest", version, max_term_width = 100)]
+#[command(
+    name = "loadtest",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) task: Option<Task>,
+
     /// Address of the server; only 127.0.0.0/8 and ::1 without --i-own-this-server
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080/ws")]
     url: String,
@@ -91,6 +100,15 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     wire: WireFlags,
+}
+
+/// What else there is to do than one run.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    Compare(compare::Options),
+    /// Only for this program's own use.
+    #[command(hide = true)]
+    Pinned(compare::pinned::Options),
 }
 
 /// Everything that a run needs to know.

@@ -31,6 +31,8 @@ pub(crate) enum Failure {
         connections: u64,
         address: SocketAddr,
     },
+    #[error("{path} cannot be used: {reason}")]
+    File { path: String, reason: String },
     #[error(
         "{connections} connections need {needed} open files and {allowed} are allowed; raise the \
          hard limit (ulimit -Hn), or try fewer --members"
@@ -95,6 +97,12 @@ pub(crate) enum Failure {
     SubProtocol { wanted: String, agreed: String },
     #[error("the operating system refused something needed: {0}")]
     System(io::Error),
+    #[error("there is no {kind} {name}; there are {known}")]
+    Unknown {
+        kind: &'static str,
+        name: String,
+        known: String,
+    },
     #[error(
         "{address} could not be reached after {opened} connections ({error}); start the server \
          there, or say where it is with --url"

@@ -14,6 +14,7 @@
 
 mod cli;
 mod clock;
+mod compare;
 mod connection;
 mod driver;
 mod failure;
@@ -39,24 +40,23 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser as _;
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::cli::Args;
+use crate::cli::{Args, Task};
 use crate::failure::Failure;
-use crate::report::Report;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match load(&args) {
-        Ok(report) => {
-            if args.json {
-                report.print_json();
-            } else {
-                report.print_text();
-            }
-            ExitCode::from(u8::from(report.is_faulty()))
+    let clean = match &args.task {
+        None => load(&args),
+        Some(Task::Compare(options)) => {
+            interruption(&[SIGINT, SIGTERM]).and_then(|flag| compare::run(options, &flag))
         }
+        Some(Task::Pinned(options)) => Err(compare::pinned::run(options)),
+    };
+    match clean {
+        Ok(clean) => ExitCode::from(u8::from(!clean)),
         Err(failure) => {
             report::print_failure(&failure);
             ExitCode::from(2)
@@ -64,12 +64,26 @@ fn main() -> ExitCode {
     }
 }
 
-fn load(args: &Args) -> Result<Report, Failure> {
+/// One run; returns whether every delivery was as it should be.
+fn load(args: &Args) -> Result<bool, Failure> {
     let setup = args.setup()?;
+    let report = run::run(&setup, &*interruption(&[SIGINT])?)?;
+    if args.json {
+        report.print_json();
+    } else {
+        report.print_text();
+    }
+    Ok(!report.is_faulty())
+}
+
+/// Whether one of these signals came: the first ends what is under way with what there is, a second
+/// one does not wait for that.
+fn interruption(signals: &[i32]) -> Result<Arc<AtomicBool>, Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
-    // The first Ctrl-C ends the run with what it has; a second one does not wait for that.
-    flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&interrupted))
-        .and_then(|_| flag::register(SIGINT, Arc::clone(&interrupted)))
-        .map_err(Failure::System)?;
-    run::run(&setup, &interrupted)
+    for &signal in signals {
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&interrupted))
+            .and_then(|_| flag::register(signal, Arc::clone(&interrupted)))
+            .map_err(Failure::System)?;
+    }
+    Ok(interrupted)
 }

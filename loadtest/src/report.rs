@@ -1,6 +1,6 @@
 //! What is printed: one structure, as a text for people and as JSON for programs.
 //!
-//! Nothing else prints. A figure that was not measured is `null` in the JSON and absent in the text.
+//! Besides this, only a comparison prints. A figure that was not measured is `null` in the JSON and absent in the text.
 
 #![expect(
     clippy::print_stdout,

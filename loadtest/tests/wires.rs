@@ -5,45 +5,25 @@
     reason = "a test that cannot go on has failed; the helpers are not in a test function"
 )]
 
-use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+#[path = "support/rooms.rs"]
+mod rooms;
+
+use std::net::SocketAddr;
 use std::process::{Command, Output};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
 
+use rooms::{Heard, Speech, start};
 use serde_json::Value;
-use tungstenite::handshake::server::{Request, Response};
-use tungstenite::protocol::Role;
-use tungstenite::{Message, WebSocket};
-
-/// What a server says and understands, by the text of a message.
-trait Speech: Copy + Send + 'static {
-    /// Said to whoever connected.
-    fn greeting(self) -> Option<String>;
-    /// What to do about a message.
-    fn understand(self, text: &str) -> Heard;
-    /// How a publication is delivered.
-    fn delivery(self, room: &str, payload: &str) -> String;
-}
-
-/// What a message wanted.
-enum Heard {
-    Join(String),
-    Publish { room: String, payload: String },
-    Answer(String),
-    Nothing,
-}
 
 /// A wire of lines, which greets, asks who is there, and names the room in each delivery.
 #[derive(Clone, Copy)]
 struct Lines;
 
 impl Speech for Lines {
-    fn greeting(self) -> Option<String> {
+    fn greeting(&self) -> Option<String> {
         Some("WHO".to_owned())
     }
 
-    fn understand(self, text: &str) -> Heard {
+    fn understand(&self, text: &str) -> Heard {
         let mut words = text.splitn(3, ' ');
         let mut word = || words.next().unwrap_or_default().to_owned();
         match &*word() {
@@ -57,8 +37,8 @@ impl Speech for Lines {
         }
     }
 
-    fn delivery(self, room: &str, payload: &str) -> String {
-        format!("FROM {room} {payload}")
+    fn delivery(&self, room: &str, _: usize, payload: &str) -> Option<String> {
+        Some(format!("FROM {room} {payload}"))
     }
 }
 
@@ -67,11 +47,11 @@ impl Speech for Lines {
 struct SocketIo;
 
 impl Speech for SocketIo {
-    fn greeting(self) -> Option<String> {
+    fn greeting(&self) -> Option<String> {
         Some(r#"0{"sid":"s","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#.to_owned())
     }
 
-    fn understand(self, text: &str) -> Heard {
+    fn understand(&self, text: &str) -> Heard {
         if text == "40" {
             return Heard::Answer(r#"40{"sid":"t"}"#.to_owned());
         }
@@ -86,72 +66,8 @@ impl Speech for SocketIo {
         }
     }
 
-    fn delivery(self, _: &str, payload: &str) -> String {
-        format!("42[\"msg\",{payload}]")
-    }
-}
-
-type Writer = WebSocket<TcpStream>;
-
-/// Serves until the test's process ends.
-fn start(speech: impl Speech) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (requests, inbox) = channel();
-    thread::spawn(move || serve_rooms(speech, &inbox));
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let requests = requests.clone();
-            thread::spawn(move || serve_connection(speech, stream.unwrap(), &requests));
-        }
-    });
-    address
-}
-
-fn serve_connection(
-    speech: impl Speech,
-    stream: TcpStream,
-    requests: &Sender<(Heard, Option<Writer>)>,
-) {
-    stream.set_nodelay(true).unwrap();
-    let writer = stream.try_clone().unwrap();
-    #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
-    let agree = |request: &Request, mut response: Response| {
-        let name = "Sec-WebSocket-Protocol";
-        if let Some(wanted) = request.headers().get(name) {
-            response.headers_mut().insert(name, wanted.clone());
-        }
-        Ok(response)
-    };
-    let mut socket = tungstenite::accept_hdr(stream, agree).unwrap();
-    let mut writer = Some(WebSocket::from_raw_socket(writer, Role::Server, None));
-    if let Some(greeting) = speech.greeting() {
-        socket.send(Message::text(greeting)).unwrap();
-    }
-    while let Ok(Message::Text(text)) = socket.read() {
-        match speech.understand(&text) {
-            Heard::Answer(text) => socket.send(Message::text(text)).unwrap(),
-            Heard::Nothing => {}
-            join @ Heard::Join(_) => requests.send((join, writer.take())).unwrap(),
-            publish @ Heard::Publish { .. } => requests.send((publish, None)).unwrap(),
-        }
-    }
-}
-
-fn serve_rooms(speech: impl Speech, inbox: &Receiver<(Heard, Option<Writer>)>) {
-    let mut rooms: HashMap<String, Vec<Writer>> = HashMap::new();
-    for request in inbox {
-        match request {
-            (Heard::Join(room), Some(writer)) => rooms.entry(room).or_default().push(writer),
-            (Heard::Publish { room, payload }, _) => {
-                let delivery = speech.delivery(&room, &payload);
-                for member in rooms.get_mut(&room).into_iter().flatten() {
-                    // A driver that has ended does not read; that is not this thread's business.
-                    let _ = member.send(Message::text(&*delivery));
-                }
-            }
-            _ => {}
-        }
+    fn delivery(&self, _: &str, _: usize, payload: &str) -> Option<String> {
+        Some(format!("42[\"msg\",{payload}]"))
     }
 }
 
