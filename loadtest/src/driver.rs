@@ -34,7 +34,7 @@ use crate::payload::Stamp;
 use crate::plan::{MemberId, Plan, StreamId};
 use crate::target::Target;
 use crate::timer::Timer;
-use crate::wire::DeliveryPrefixes;
+use crate::wire::DeliveryShapes;
 
 /// Larger than a socket buffer grows on loopback in a turn, small enough for the second cache.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -75,8 +75,8 @@ pub(crate) struct Driver<'a> {
     readiness: Readiness,
     connections: Vec<Connection>,
     ledger: Ledger,
-    /// What deliveries begin with.
-    prefixes: DeliveryPrefixes,
+    /// What deliveries look like.
+    shapes: DeliveryShapes,
     pace: Pace,
     buffer: Box<[u8]>,
     /// What one publication's message is put together in.
@@ -155,7 +155,7 @@ impl<'a> Driver<'a> {
             readiness: Readiness::new(has_urgent).map_err(Failure::System)?,
             connections: Vec::with_capacity(plan.connections() as usize),
             ledger: Ledger::new(plan),
-            prefixes: target.wire.delivery_prefixes(&plan.rooms),
+            shapes: target.wire.delivery_shapes(&plan.rooms, payload_bytes),
             pace: Pace::new(plan),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             message: Vec::new(),
@@ -331,11 +331,11 @@ impl<'a> Driver<'a> {
         let State::Open(inbox) = &mut connection.state else {
             return self.receive_response(member, bytes);
         };
-        let prefix = self.prefixes.of(self.ledger.room_of(member));
+        let shape = self.shapes.of(self.ledger.room_of(member));
         let mut incoming = Incoming::new(
             member,
             self.clock.now_ns(),
-            (&self.target.wire, prefix),
+            (&self.target.wire, shape),
             &mut self.ledger,
             &mut self.errors,
         );

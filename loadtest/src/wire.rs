@@ -2,10 +2,10 @@
 //!
 //! A wire is data: a table in `wires.toml`, or the flags that say the same. Nothing else in this
 //! program knows what a server speaks. Texts are put together once for a publication; a delivery is
-//! recognized by its [`DeliveryPrefix`], which is worked out before the run.
+//! recognized by its [`DeliveryShape`], which is worked out before the run.
 
 mod flags;
-mod prefix;
+mod shape;
 mod template;
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use std::fmt::{self, Display, Formatter};
 use serde::Deserialize;
 
 pub(crate) use self::flags::WireFlags;
-pub(crate) use self::prefix::{DeliveryPrefix, DeliveryPrefixes};
+pub(crate) use self::shape::{DeliveryShape, DeliveryShapes};
 use self::template::Template;
 use crate::failure::Failure;
 use crate::payload::Stamp;
@@ -45,6 +45,9 @@ struct Texts {
     leave: Template,
     /// All that a delivery has in front of the payload.
     delivery_prefix: Template,
+    /// All that it has behind it.
+    #[serde(default)]
+    delivery_suffix: Template,
     /// How the server's complaints begin.
     #[serde(default)]
     error_prefixes: Vec<String>,
@@ -69,6 +72,7 @@ pub(crate) struct Spoken {
     pub(crate) publish: String,
     pub(crate) leave: String,
     pub(crate) delivery_prefix: String,
+    pub(crate) delivery_suffix: String,
     pub(crate) error_prefixes: Vec<String>,
 }
 
@@ -110,6 +114,7 @@ impl Wire {
             publish: Template::parse(&spoken.publish),
             leave: Template::parse(&spoken.leave),
             delivery_prefix: Template::parse(&spoken.delivery_prefix),
+            delivery_suffix: Template::parse(&spoken.delivery_suffix),
             error_prefixes: spoken.error_prefixes,
         };
         texts.check().map_err(Failure::Arguments)?;
@@ -152,19 +157,25 @@ impl Wire {
         self.texts.publish.write(room, payload, out);
     }
 
-    /// What stands before the stamps of deliveries, for each room where the room stands in it.
-    pub(crate) fn delivery_prefixes(&self, rooms: &[Room]) -> DeliveryPrefixes {
-        let prefix = |room: &str| {
-            let mut before = Vec::new();
+    /// What deliveries look like, for each room where the room's name is in them.
+    pub(crate) fn delivery_shapes(&self, rooms: &[Room], payload_bytes: usize) -> DeliveryShapes {
+        let Texts {
+            delivery_prefix,
+            delivery_suffix,
+            ..
+        } = &self.texts;
+        let shape = |room: &str| {
+            let mut before = delivery_prefix.message(room).unwrap_or_default();
+            let after_bytes = delivery_suffix.message(room).map_or(0, |after| after.len());
+            let message_bytes = before.len() + payload_bytes + after_bytes;
             // The payload's own quote is as constant as what precedes it.
-            self.texts.delivery_prefix.write(room, |_| {}, &mut before);
             before.push(b'"');
-            DeliveryPrefix::new(&before)
+            DeliveryShape::new(&before, message_bytes as u64)
         };
-        if self.texts.delivery_prefix.has_room() {
-            DeliveryPrefixes::PerRoom(rooms.iter().map(|room| prefix(&room.name)).collect())
+        if delivery_prefix.has_room() || delivery_suffix.has_room() {
+            DeliveryShapes::PerRoom(rooms.iter().map(|room| shape(&room.name)).collect())
         } else {
-            DeliveryPrefixes::Shared(prefix(""))
+            DeliveryShapes::Shared(shape(""))
         }
     }
 
@@ -205,8 +216,8 @@ impl Texts {
         if self.join.has_payload() || self.leave.has_payload() {
             return Err("{payload} belongs into --publish alone");
         }
-        if self.delivery_prefix.has_payload() {
-            return Err("--delivery-prefix is what stands before the payload, without {payload}");
+        if self.delivery_prefix.has_payload() || self.delivery_suffix.has_payload() {
+            return Err("a delivery is said by what stands around the payload, without {payload}");
         }
         if self.delivery_prefix.bytes_min() > PREFIX_BYTES_MAX {
             return Err("--delivery-prefix has at most 150 bytes");
@@ -225,13 +236,11 @@ impl Display for Wire {
             join,
             publish,
             delivery_prefix,
+            delivery_suffix,
             ..
         } = &self.texts;
-        write!(
-            f,
-            "{} (join `{join}`, publish `{publish}`, delivery `{delivery_prefix}...`)",
-            self.name
-        )
+        write!(f, "{} (join `{join}`, publish `{publish}`, ", self.name)?;
+        write!(f, "delivery `{delivery_prefix}...{delivery_suffix}`)")
     }
 }
 
@@ -273,6 +282,7 @@ mod tests {
             join: "SUB {room}".to_owned(),
             publish: "PUB {room} {payload}".to_owned(),
             delivery_prefix: "FROM {room} ".to_owned(),
+            delivery_suffix: " END".to_owned(),
             ..Spoken::default()
         }
     }
@@ -323,12 +333,15 @@ mod tests {
     fn what_is_delivered_is_recognized_in_its_own_room_only() {
         let plan = plan();
         let wire = Wire::spoken(with_rooms()).unwrap();
-        let prefixes = wire.delivery_prefixes(&plan.rooms);
+        let shapes = wire.delivery_shapes(&plan.rooms, STAMP_BYTES + 2);
         let mut delivery = b"FROM load-00000000-1 ".to_vec();
         STAMP.write(STAMP_BYTES + 2, &mut delivery);
-        let letters = prefixes.of(RoomId(1)).letters(&delivery);
+        delivery.extend_from_slice(b" END");
+        let shape = shapes.of(RoomId(1));
+        assert_eq!(shape.message_bytes, delivery.len() as u64);
+        let letters = shape.letters(&delivery);
         assert_eq!(letters.and_then(Stamp::read), Some(STAMP));
-        assert_eq!(prefixes.of(RoomId(0)).letters(&delivery), None);
+        assert_eq!(shapes.of(RoomId(0)).letters(&delivery), None);
         assert_eq!(wire.meaning(&delivery), Meaning::Misdelivery);
     }
 
@@ -341,7 +354,7 @@ mod tests {
         };
         assert!(refused(|spoken| spoken.publish = "PUB {room}".to_owned()).contains("--publish"));
         assert!(refused(|spoken| spoken.join = "{payload}".to_owned()).contains("alone"));
-        assert!(refused(|spoken| spoken.delivery_prefix.push_str("{payload}")).contains("before"));
+        assert!(refused(|spoken| spoken.delivery_prefix.push_str("{payload}")).contains("around"));
         assert!(refused(|spoken| spoken.delivery_prefix = "x".repeat(151)).contains("150"));
     }
 

@@ -2,7 +2,6 @@
 
 use super::peers::joined;
 use crate::failure::Failure;
-use crate::scenario::Mode;
 
 /// One load.
 #[derive(Debug)]
@@ -11,7 +10,7 @@ pub(super) struct Scenario {
     /// For the table's title.
     pub(super) stands_for: &'static str,
     /// What kind of figures its reports have.
-    pub(super) mode: Mode,
+    pub(super) mode: &'static str,
     flags: &'static str,
     /// How long it counts deliveries, if the command line does not say.
     seconds: Option<&'static str>,
@@ -52,7 +51,7 @@ pub(super) fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>, Failure
 pub(super) const CHECK: Scenario = Scenario {
     name: "check",
     stands_for: "3 rooms × 20 members, 12 under way, for half a second",
-    mode: Mode::FanOut,
+    mode: "fan-out",
     flags: "--rooms 3 --members 20 --window 12 --warmup 0.2",
     seconds: Some("0.5"),
 };
@@ -61,35 +60,35 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "single-step",
         stands_for: "1 room × 1000 members, one publication under way",
-        mode: Mode::FanOut,
+        mode: "fan-out",
         flags: "--members 1000 --window 1",
         seconds: None,
     },
     Scenario {
         name: "big-room",
         stands_for: "1 room × 1000 members, 16 under way",
-        mode: Mode::FanOut,
+        mode: "fan-out",
         flags: "--members 1000 --window 16",
         seconds: None,
     },
     Scenario {
         name: "firehose",
         stands_for: "1 room × 100 members, 256 under way",
-        mode: Mode::FanOut,
+        mode: "fan-out",
         flags: "--members 100 --window 256",
         seconds: None,
     },
     Scenario {
         name: "many-rooms",
         stands_for: "200 rooms × 10 members, 50 publishers",
-        mode: Mode::FanOut,
+        mode: "fan-out",
         flags: "--rooms 200 --members 10 --publishers 50",
         seconds: None,
     },
     Scenario {
         name: "idle",
         stands_for: "15,000 connections that joined one room and do nothing",
-        mode: Mode::Idle,
+        mode: "idle",
         flags: "--idle --members 15000",
         seconds: None,
     },
@@ -97,7 +96,7 @@ const SCENARIOS: &[Scenario] = &[
         name: "neighbour",
         stands_for: "a room of 10 members, 20 publications a second, beside a room of 5000 that is \
                      flooded",
-        mode: Mode::Neighbour,
+        mode: "neighbour",
         flags: "--neighbour --members 5000 --window 16",
         seconds: None,
     },
@@ -116,7 +115,12 @@ mod tests {
             let flags = scenario.flags(7);
             let args = Args::try_parse_from(["loadtest".to_owned()].into_iter().chain(flags));
             let setup = args.unwrap().setup().unwrap();
-            assert_eq!(setup.scenario.mode, scenario.mode, "{}", scenario.name);
+            assert_eq!(
+                setup.scenario.mode.name(),
+                scenario.mode,
+                "{}",
+                scenario.name
+            );
         }
     }
 

@@ -6,7 +6,7 @@ use crate::inbox::Recipient;
 use crate::ledger::Ledger;
 use crate::payload::Stamp;
 use crate::plan::{MemberId, StreamId};
-use crate::wire::{DeliveryPrefix, Meaning, Wire};
+use crate::wire::{DeliveryShape, Meaning, Wire};
 
 /// The stream of publications that only find out who is in a room; its numbers are rooms.
 pub(super) const PROBES: StreamId = StreamId(u32::MAX);
@@ -24,7 +24,7 @@ pub(super) struct Incoming<'a> {
     member: MemberId,
     now_ns: u64,
     wire: &'a Wire,
-    prefix: &'a DeliveryPrefix,
+    shape: &'a DeliveryShape,
     ledger: &'a mut Ledger,
     errors: &'a mut ServerErrors,
     /// What pings, and messages that the wire answers, want back; none allocates nothing.
@@ -41,7 +41,7 @@ impl<'a> Incoming<'a> {
     pub(super) fn new(
         member: MemberId,
         now_ns: u64,
-        (wire, prefix): (&'a Wire, &'a DeliveryPrefix),
+        (wire, shape): (&'a Wire, &'a DeliveryShape),
         ledger: &'a mut Ledger,
         errors: &'a mut ServerErrors,
     ) -> Self {
@@ -49,7 +49,7 @@ impl<'a> Incoming<'a> {
             member,
             now_ns,
             wire,
-            prefix,
+            shape,
             ledger,
             errors,
             replies: None,
@@ -95,7 +95,7 @@ impl<'a> Incoming<'a> {
 impl Recipient for Incoming<'_> {
     #[inline]
     fn message(&mut self, start: &[u8]) {
-        let stamp = self.prefix.letters(start).and_then(Stamp::read);
+        let stamp = self.shape.letters(start).and_then(Stamp::read);
         match stamp {
             Some(stamp) if stamp.stream == PROBES => self.probe(stamp),
             Some(stamp) => self.ledger.deliver(self.member, stamp, self.now_ns),

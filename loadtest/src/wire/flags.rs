@@ -28,6 +28,10 @@ pub(crate) struct WireFlags {
     #[arg(long, value_name = "TEXT", requires_all = ["join", "publish"])]
     delivery_prefix: Option<String>,
 
+    /// For a server of another wire: what a delivery has behind the payload
+    #[arg(long, value_name = "TEXT", requires = "join")]
+    delivery_suffix: Option<String>,
+
     /// For a server of another wire: the message that leaves a room, if there is one
     #[arg(long, value_name = "TEXT", requires = "join")]
     leave: Option<String>,
@@ -61,6 +65,7 @@ impl WireFlags {
                 publish: publish.clone(),
                 leave: self.leave.clone().unwrap_or_default(),
                 delivery_prefix: delivery_prefix.clone(),
+                delivery_suffix: self.delivery_suffix.clone().unwrap_or_default(),
                 error_prefixes: self.error_prefix.clone(),
             })?,
             _ => self.wire.clone(),

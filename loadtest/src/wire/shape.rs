@@ -1,4 +1,4 @@
-//! How a delivery is told from everything else: the bytes in front of its stamp.
+//! How a delivery is told from everything else: the bytes in front of its stamp, and its length.
 //!
 //! This is looked at for every delivery, so it is one comparison of sixteen bytes, whatever the
 //! prefix, and allocates nothing. Only a longer prefix costs a second one.
@@ -6,33 +6,35 @@
 use crate::payload::STAMP_BYTES;
 use crate::plan::RoomId;
 
-/// The bytes before a stamp.
+/// What a delivery looks like.
 #[derive(Clone, Debug)]
-pub(crate) struct DeliveryPrefix {
+pub(crate) struct DeliveryShape {
     /// The first [`HEAD_BYTES`] of the prefix, and nothing where it is shorter.
     head: u128,
     /// The bits of `head` that count.
     mask: u128,
     /// What of the prefix is behind the head.
     tail: Box<[u8]>,
-    bytes: usize,
+    prefix_bytes: usize,
+    /// How long a delivery is.
+    pub(crate) message_bytes: u64,
 }
 
-/// The prefixes of a run.
+/// The deliveries of a run.
 #[derive(Clone, Debug)]
-pub(crate) enum DeliveryPrefixes {
+pub(crate) enum DeliveryShapes {
     /// One for each room, in their order.
-    PerRoom(Vec<DeliveryPrefix>),
+    PerRoom(Vec<DeliveryShape>),
     /// The same in all rooms.
-    Shared(DeliveryPrefix),
+    Shared(DeliveryShape),
 }
 
 /// A stamp alone is longer, so every delivery has as many.
 const HEAD_BYTES: usize = size_of::<u128>();
 
-impl DeliveryPrefix {
-    /// Recognizes these bytes.
-    pub(crate) fn new(prefix: &[u8]) -> Self {
+impl DeliveryShape {
+    /// Recognizes what begins with these bytes and then has a stamp.
+    pub(crate) fn new(prefix: &[u8], message_bytes: u64) -> Self {
         let (head, tail) = prefix.split_at(prefix.len().min(HEAD_BYTES));
         let padded = |filled: &dyn Fn(u8) -> u8| {
             let mut bytes = [0; HEAD_BYTES];
@@ -46,7 +48,8 @@ impl DeliveryPrefix {
             head: padded(&|byte| byte),
             mask: padded(&|_| u8::MAX),
             tail: tail.into(),
-            bytes: prefix.len(),
+            prefix_bytes: prefix.len(),
+            message_bytes,
         }
     }
 
@@ -60,17 +63,17 @@ impl DeliveryPrefix {
         if !self.tail.is_empty() && !message[HEAD_BYTES..].starts_with(&self.tail) {
             return None;
         }
-        message.get(self.bytes..)?.first_chunk()
+        message.get(self.prefix_bytes..)?.first_chunk()
     }
 }
 
-impl DeliveryPrefixes {
-    /// The prefix of a room's deliveries.
+impl DeliveryShapes {
+    /// What a room's deliveries look like.
     #[inline]
-    pub(crate) fn of(&self, room: RoomId) -> &DeliveryPrefix {
+    pub(crate) fn of(&self, room: RoomId) -> &DeliveryShape {
         match self {
-            Self::PerRoom(prefixes) => &prefixes[room.index()],
-            Self::Shared(prefix) => prefix,
+            Self::PerRoom(shapes) => &shapes[room.index()],
+            Self::Shared(shape) => shape,
         }
     }
 }
@@ -86,7 +89,7 @@ mod tests {
         for bytes in 0..40_u8 {
             let prefix: Vec<u8> = (b'A'..b'A' + bytes).collect();
             let message = [&prefix, LETTERS.as_slice(), b"..."].concat();
-            let known = DeliveryPrefix::new(&prefix);
+            let known = DeliveryShape::new(&prefix, 0);
             assert_eq!(known.letters(&message), Some(LETTERS), "{bytes} bytes");
             for place in 0..prefix.len() {
                 let mut other = message.clone();
@@ -101,7 +104,7 @@ mod tests {
         for bytes in [0, 5, 16, 30] {
             let prefix = vec![b'x'; bytes];
             let message = [&prefix, LETTERS.as_slice()].concat();
-            let known = DeliveryPrefix::new(&prefix);
+            let known = DeliveryShape::new(&prefix, 0);
             for end in 0..message.len() {
                 assert_eq!(known.letters(&message[..end]), None, "{bytes} bytes, {end}");
             }
