@@ -127,7 +127,10 @@ pub(crate) fn run(options: &Options, interrupted: &AtomicBool) -> Result<bool, F
     };
     comparison.install();
     comparison.run(&scenarios);
-    let Comparison { results, logs, .. } = comparison;
+    let Comparison {
+        mut results, logs, ..
+    } = comparison;
+    results.is_interrupted = interrupted.load(Ordering::Relaxed);
     options.print(&results, cpus)?;
     if results.is_clean() && options.logs.is_none() {
         // Nobody will look for them; that they cannot be removed is nobody's problem either.
@@ -214,10 +217,6 @@ impl Comparison<'_> {
         for round in 0..self.options.rounds() {
             for scenario in scenarios {
                 for server in in_turn(self.servers, round) {
-                    if self.is_interrupted() {
-                        self.results.is_interrupted = true;
-                        return;
-                    }
                     self.run_once(round, scenario, server);
                 }
             }
@@ -225,7 +224,7 @@ impl Comparison<'_> {
     }
 
     fn run_once(&mut self, round: u32, scenario: &Scenario, server: &Peer) {
-        if self.results.is_given_up(&server.name) {
+        if self.is_interrupted() || self.results.is_given_up(&server.name) {
             return;
         }
         let Some(result) = self.measure(scenario, server) else {

@@ -105,6 +105,12 @@ impl Bench {
         self.add(name, &script);
     }
 
+    /// Flags for the load generator at the server that was added last.
+    fn add_flags(&mut self, flags: &[&str]) {
+        let flags: Vec<_> = flags.iter().map(|flag| format!("'{flag}'")).collect();
+        writeln!(self.list, "flags = [{}]", flags.join(", ")).unwrap();
+    }
+
     fn compare(&self, flags: &[&str]) -> Command {
         let list = self.file("peers.toml");
         fs::write(&list, &self.list).unwrap();
@@ -175,6 +181,11 @@ fn servers_take_turns_and_end_with_a_table() {
     let mut bench = Bench::new("turns");
     bench.add_serving("one", golem());
     bench.add_serving("two", golem());
+    bench.add_flags(&[
+        r#"--join=join {"name":"{room}"}"#,
+        r#"--publish=msg {"to":"{room}","msg":{payload}}"#,
+        "--delivery-prefix=msg ",
+    ]);
     let markdown = bench.file("tables.md");
     let markdown = markdown.to_str().unwrap();
     let flags = [

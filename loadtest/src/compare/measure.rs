@@ -48,8 +48,10 @@ impl Measurement<'_> {
         let pid = serving.pid().to_string();
         let mut load = this_program();
         load.args(["--json", "--url", &url, "--server-pid", &pid]);
-        load.args(["--wire", &self.server.wire])
-            .args(&self.server.flags)
+        if let Some(wire) = &self.server.wire {
+            load.args(["--wire", wire]);
+        }
+        load.args(&self.server.flags)
             .args(self.scenario.flags(self.seconds));
         if let Some(cpu) = self.cpu {
             load.args(["--pin", &cpu.to_string()]);
@@ -136,11 +138,10 @@ fn verdict(status: ExitStatus, output: &str, errors: &str) -> RunResult {
         (Some(0), Ok(report)) => Ok(report),
         (Some(1), Ok(report)) => Err(faults(&report)),
         _ => {
-            let sentence = errors.trim().lines().last().unwrap_or_default();
-            let sentence = sentence.strip_prefix("loadtest: ").unwrap_or(sentence);
-            match sentence {
-                "" => Err(format!("the load generator ended with {status}")),
-                _ => Err(sentence.to_owned()),
+            let said = |start| errors.lines().find_map(|line| line.strip_prefix(start));
+            match said("loadtest: ").or_else(|| said("error: ")) {
+                Some(sentence) => Err(sentence.to_owned()),
+                None => Err(format!("the load generator ended with {status}")),
             }
         }
     }
@@ -214,6 +215,9 @@ mod tests {
         let sentence = "loadtest: 127.0.0.1:1 could not be reached\n";
         let reason = verdict(exit(2), "", sentence).unwrap_err();
         assert_eq!(reason, "127.0.0.1:1 could not be reached");
+        let usage = "error: unexpected argument '--x' found\n\nUsage: loadtest\n";
+        let reason = verdict(exit(2), "", usage).unwrap_err();
+        assert_eq!(reason, "unexpected argument '--x' found");
         let killed = verdict(ExitStatus::from_raw(9), "", "").unwrap_err();
         assert!(killed.contains("signal: 9"), "{killed}");
     }

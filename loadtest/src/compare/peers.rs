@@ -2,7 +2,7 @@
 //!
 //! The comments at the top of `benches/peers/peers.toml` explain the keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::failure::Failure;
+use crate::wire::Wire;
 
 /// The whole list.
 #[derive(Debug, Deserialize)]
@@ -41,8 +42,8 @@ pub(super) struct Peer {
     pub(super) listening: String,
     #[serde(default = "path")]
     pub(super) path: String,
-    #[serde(default = "wire")]
-    pub(super) wire: String,
+    /// What it speaks, unless its flags say so or it is golem's wire.
+    pub(super) wire: Option<String>,
     /// More flags for the load generator.
     #[serde(default)]
     pub(super) flags: Vec<String>,
@@ -54,10 +55,6 @@ fn listening() -> String {
 
 fn path() -> String {
     "/ws".to_owned()
-}
-
-fn wire() -> String {
-    "golem".to_owned()
 }
 
 impl Peers {
@@ -91,6 +88,14 @@ impl Peers {
             let installs = server.install.iter();
             installs.chain([&server.command]).any(Vec::is_empty)
         };
+        let wires = peers
+            .servers
+            .iter()
+            .filter_map(|server| server.wire.as_ref());
+        if let Some(unknown) = wires.into_iter().find(|wire| Wire::named(wire).is_none()) {
+            let known = Wire::names().join(", ");
+            return Err(format!("there is no wire {unknown}; there are {known}"));
+        }
         match peers.servers.iter().find(|server| commands(server)) {
             Some(server) => Err(format!("a command of {} is empty", server.name)),
             None if peers.servers.is_empty() => Err("there is no [[server]]".to_owned()),
@@ -111,7 +116,11 @@ impl Peers {
             let found = self.servers.iter().find(|server| server.name == *name);
             found.ok_or_else(|| self.unknown(name))
         };
-        names.iter().map(find).collect()
+        let mut chosen: Vec<&Peer> = names.iter().map(find).collect::<Result<_, _>>()?;
+        // Whoever is named twice still has one row.
+        let mut seen = BTreeSet::new();
+        chosen.retain(|server| seen.insert(&server.name));
+        Ok(chosen)
     }
 
     /// To whom the ratios are: the server that was asked for, or else the list's if it takes part,
@@ -217,7 +226,7 @@ mod tests {
             Ok::<_, String>(joined(chosen.iter().map(|server| &*server.name)))
         };
         assert_eq!(names(&[]).unwrap(), "a, b");
-        assert_eq!(names(&["b", "a"]).unwrap(), "b, a");
+        assert_eq!(names(&["b", "a", "b"]).unwrap(), "b, a");
         let sentence = names(&["c"]).unwrap_err();
         assert_eq!(sentence, "there is no server c; there are a, b");
     }
@@ -241,7 +250,8 @@ mod tests {
             wire,
             ..
         } = &peers.servers[0];
-        assert_eq!([&**listening, path, wire], ["listening", "/ws", "golem"]);
+        assert_eq!((&**listening, &**path), ("listening", "/ws"));
+        assert_eq!(*wire, None);
         assert_eq!(peers.servers[0].command(), ["node", "a.js"]);
     }
 
@@ -268,6 +278,11 @@ mod tests {
         let server = "[[server]]\nname = 'a'\ncommand = ['a']\n";
         assert!(reason(&server.repeat(2)).contains("two servers named a"));
         assert!(reason(&server.replace("name", "nmae")).contains("nmae"));
+        let morse = format!("{server}wire = 'morse'\n");
+        assert_eq!(
+            reason(&morse),
+            "there is no wire morse; there are golem, socket.io"
+        );
     }
 
     #[test]
@@ -275,11 +290,6 @@ mod tests {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/peers/peers.toml");
         let peers = Peers::read(Path::new(path)).unwrap();
         for server in &peers.servers {
-            assert!(
-                crate::wire::Wire::named(&server.wire).is_some(),
-                "{}",
-                server.name
-            );
             assert!(server.directory.is_dir(), "{}", server.directory.display());
         }
         let all = peers.chosen(&[]).unwrap();
