@@ -1,120 +1,186 @@
-//! The command line: flags, their units and defaults, and what does not go together.
+//! The command line: subcommands, flags, and what they say together.
 
+pub(crate) mod units;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::catalogue;
 use crate::compare;
 use crate::failure::Failure;
-use crate::payload::PAYLOAD_BYTES_MIN;
-use crate::process::ServerProcess;
-use crate::scenario::{Group, Mode, Pacing, Scenario};
+use crate::limits;
+use crate::mode::{Mode, fanout};
+use crate::process::{ServerProcess, listener};
+use crate::scenario::{Pacing, Scenario};
 use crate::target::Target;
 use crate::wire::WireFlags;
 
 /// Loads a WebSocket server with rooms full of members, and checks and times every delivery.
 ///
-/// A publication is under way from the moment it is written until the last member of its room has
-/// it. Give --window to keep that many under way (closed loop), or --rate to publish by the clock
-/// (open loop). Exit code: 0 if every delivery arrived once and in order, 1 if not, 2 if the run
-/// could not be done.
+/// Without a subcommand, flags are those of `fanout`; without any, the scenario big-room runs for 30
+/// seconds. A publication is under way from the moment it is written until the last member of its
+/// room has it. Give --window to keep that many under way (closed loop), or --rate to publish by the
+/// clock (open loop).
+///
+/// Exit code: 0 if every delivery arrived once and in order, 1 if not, 2 if the run could not be
+/// done.
 #[derive(Debug, Parser)]
 #[command(
     name = "loadtest",
     version,
     max_term_width = 100,
-    args_conflicts_with_subcommands = true
+    disable_help_subcommand = true
 )]
-pub(crate) struct Args {
+pub(crate) struct Cli {
     #[command(subcommand)]
-    pub(crate) task: Option<Task>,
+    command: Option<Command>,
 
-    /// Address of the server; only 127.0.0.0/8 and ::1 without --i-own-this-server
-    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080/ws")]
-    url: String,
+    #[command(flatten)]
+    fanout: fanout::Options,
 
-    /// Number of rooms
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    rooms: u32,
+    #[command(flatten)]
+    timing: Timing,
 
-    /// Connections in each room
-    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    members: u32,
+    #[command(flatten)]
+    place: Place,
 
-    /// Connections that publish at a time, over all rooms; when there are fewer than rooms, each
-    /// serves its share of the rooms in turn [default: one per room, or --window if that is less]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    publishers: Option<u32>,
-
-    /// Publications under way in all, spread evenly over the publishers [default: one per
-    /// publisher]
-    #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    window: Option<u32>,
-
-    /// Publications per second in all; latency counts from when each was due, so that a stall is
-    /// not hidden
-    #[arg(long, value_name = "PER_SECOND", conflicts_with_all = ["idle", "neighbour"], value_parser = parse_rate)]
-    rate: Option<f64>,
-
-    /// Length of a publication's JSON, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = parse_payload_bytes)]
-    payload: usize,
-
-    /// How long deliveries are counted, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = parse_measured)]
-    seconds: Duration,
-
-    /// How long publications go out before that, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = parse_seconds)]
-    warmup: Duration,
-
-    /// The server's process: its and its children's CPU time and memory are measured
-    #[arg(long, value_name = "PID")]
-    server_pid: Option<u32>,
-
-    /// CPU to run this program on; keep it off the server's [default: any]
-    #[arg(long, value_name = "CPU")]
-    pin: Option<usize>,
-
-    /// Only connect and join, and measure the server's memory per connection; at the end one
-    /// publication to each room proves that everybody is there
-    #[arg(long, conflicts_with_all = ["neighbour", "window"])]
-    idle: bool,
-
-    /// With --idle, how long the server is left alone before its memory is measured, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = parse_seconds, requires = "idle")]
-    settle: Duration,
-
-    /// Measure the latency of a small room (10 members, 20 publications per second) alone, and
-    /// again while the rooms of the other flags are flooded
-    #[arg(long)]
-    neighbour: bool,
-
-    /// Print one JSON object and not a text
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// Allow a server that is not on this machine
-    #[arg(long)]
-    i_own_this_server: bool,
+    #[command(flatten)]
+    pub(crate) output: Output,
 
     #[command(flatten)]
     wire: WireFlags,
 }
 
-/// What else there is to do than one run.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Task {
+enum Command {
+    #[command(flatten)]
+    Mode(Mode),
+
+    /// Runs a scenario by its name, or one of your own from a file
+    #[command(arg_required_else_help = true)]
+    Run {
+        /// The name or the file, and behind it any flag of the scenario's mode: it overrides the
+        /// scenario's own
+        #[arg(value_names = ["NAME|FILE.toml", "FLAGS"], num_args = 1.., trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        words: Vec<String>,
+    },
+
+    /// Runs servers one at a time under the same load, and prints how they compare
+    #[command(disable_help_flag = true)]
+    Compare {
+        /// See `loadtest compare --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+
+    /// Lists the scenarios and what they stand for, or prints one as a file to start from
+    Scenarios {
+        /// The one to print
+        name: Option<String>,
+    },
+}
+
+/// How long, and how large.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Timing {
+    /// How long deliveries are counted: a number of seconds, or 500ms, 30m, 2h [default: 10 s; 10
+    /// minutes for soak, and for all of knee; 30 s if nothing at all is asked for]
+    #[arg(long, global = true, value_name = "TIME", value_parser = units::some_duration)]
+    seconds: Option<Duration>,
+
+    /// How long publications go out before that: a number of seconds, or 500ms, 1m
+    #[arg(long, global = true, value_name = "TIME", default_value = "2", value_parser = units::duration)]
+    warmup: Duration,
+
+    /// Length of a publication's JSON, in bytes
+    #[arg(long, global = true, value_name = "BYTES", default_value = "64", value_parser = units::payload_bytes)]
+    payload: usize,
+}
+
+/// Where the server is, and where this program.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "The server and this machine")]
+struct Place {
+    /// Address of the server; only 127.0.0.0/8 and ::1 without --i-own-this-server
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        default_value = "ws://127.0.0.1:8080/ws"
+    )]
+    url: String,
+
+    /// Allow a server that is not on this machine
+    #[arg(long, global = true)]
+    i_own_this_server: bool,
+
+    /// The server's process: its and its children's CPU time and memory are measured [default: the
+    /// process of this machine that listens there]
+    #[arg(long, global = true, value_name = "PID")]
+    server_pid: Option<u32>,
+
+    /// CPU to run this program on; keep it off the server's [default: any]
+    #[arg(long, global = true, value_name = "CPU")]
+    pin: Option<usize>,
+}
+
+/// What is printed, and where to.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct Output {
+    /// Print one JSON object and not a text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Write the report as a page too, with its figures and plots in one file, which any browser
+    /// shows without network
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+
+    /// Say every five seconds how it goes, on standard error; on a terminal it is shown anyway
+    #[arg(long, global = true)]
+    pub(crate) progress: bool,
+}
+
+/// What loads no server itself, so that no flag of a load goes with it.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", max_term_width = 100)]
+struct Tools {
+    #[command(subcommand)]
+    tool: Tool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Tool {
     Compare(compare::Options),
-    /// Only for this program's own use.
-    #[command(hide = true)]
+    /// Becomes another program: only for this one's own use
     Pinned(compare::pinned::Options),
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// To become another program.
+    Become(compare::pinned::Options),
+    /// Several servers in turns.
+    Compare(Box<compare::Options>),
+    /// A list of the scenarios.
+    List,
+    /// Load for a server.
+    Load(Box<Setup>),
+    /// One scenario's file.
+    Print(catalogue::Entry),
 }
 
 /// Everything that a run needs to know.
 #[derive(Debug)]
 pub(crate) struct Setup {
     /// What to do.
+    pub(crate) mode: Mode,
+    /// With what.
     pub(crate) scenario: Scenario,
     /// To whom.
     pub(crate) target: Target,
@@ -122,214 +188,219 @@ pub(crate) struct Setup {
     pub(crate) server: Option<ServerProcess>,
     /// Where to run.
     pub(crate) pin: Option<usize>,
+    /// What to print.
+    pub(crate) output: Output,
+    /// The program and its arguments, as they were typed.
+    pub(crate) command: Vec<String>,
+    /// What the program decided by itself, a sentence each.
+    pub(crate) notes: Vec<String>,
 }
 
-/// More sockets than one machine's addresses and memory are good for.
-const CONNECTIONS_MAX: u64 = 1_000_000;
+/// Reads the command line; ends the process with a sentence and exit code 2 if clap refuses it.
+pub(crate) fn read(words: Vec<String>) -> Result<Request, Failure> {
+    match interpret(&words) {
+        Err(Refusal::Clap(error)) => error.exit(),
+        Err(Refusal::Ours(failure)) => Err(failure),
+        Ok(request) => Ok(request),
+    }
+}
 
-/// Sequence numbers to keep, of 4 bytes each.
-const LANES_MAX: u64 = 200_000_000;
+/// Who refuses a command line.
+#[derive(Debug)]
+enum Refusal {
+    /// The parser, which prints its own sentence, help and versions too.
+    Clap(clap::Error),
+    Ours(Failure),
+}
 
-/// The small room beside a flood: enough members for a percentile over ten seconds (2,000
-/// deliveries), far too few publications to load anybody.
-const SMALL_ROOM: Group = Group {
-    rooms: 1,
-    members_per_room: 10,
-    publishers: 1,
-    pacing: Pacing::Open { per_second: 20.0 },
-    urgent: true,
-};
+impl From<clap::Error> for Refusal {
+    fn from(error: clap::Error) -> Self {
+        Self::Clap(error)
+    }
+}
 
-impl Args {
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Ours(failure)
+    }
+}
+
+fn interpret(words: &[String]) -> Result<Request, Refusal> {
+    if words.get(1).is_some_and(|word| is_tool(word)) {
+        return Ok(match Tools::try_parse_from(words)?.tool {
+            Tool::Compare(options) => Request::Compare(Box::new(options)),
+            Tool::Pinned(options) => Request::Become(options),
+        });
+    }
+    let matches = Cli::command().try_get_matches_from(words)?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    let plain = plain_flag(&matches);
+    if let (Some(flag), Some(_)) = (&plain, &cli.command) {
+        let reason = "a mode's flags stand behind its name";
+        return Err(Failure::Misplaced {
+            flag: flag.clone(),
+            reason,
+        }
+        .into());
+    }
+    let request = match cli.command.take() {
+        Some(Command::Mode(mode)) => cli.setup(mode, words)?,
+        Some(Command::Compare { .. }) => {
+            return Err(Failure::Arguments(
+                "compare stands first, and its flags behind it; see `loadtest compare --help`",
+            )
+            .into());
+        }
+        Some(Command::Run { words: own }) => return run_scenario(words, &own),
+        Some(Command::Scenarios { name: None }) => return Ok(Request::List),
+        Some(Command::Scenarios { name: Some(name) }) => {
+            return Ok(Request::Print(catalogue::find(&name)?));
+        }
+        None if plain.is_none() => return run_unasked(words, &cli),
+        None => {
+            let mode = Mode::Fanout(cli.fanout.clone());
+            cli.setup(mode, words)?
+        }
+    };
+    Ok(Request::Load(Box::new(request)))
+}
+
+fn is_tool(word: &str) -> bool {
+    let tools = Tools::command();
+    tools.get_subcommands().any(|tool| tool.get_name() == word)
+}
+
+/// The first flag of `fanout` that stands without it.
+fn plain_flag(matches: &ArgMatches) -> Option<String> {
+    let fanout = fanout::Options::augment_args(clap::Command::new("fanout"));
+    let mut flags = fanout.get_arguments().map(|arg| arg.get_id().as_str());
+    let flag = flags.find(|id| matches.value_source(id) == Some(ValueSource::CommandLine))?;
+    Some(flag.replace('_', "-"))
+}
+
+/// Puts a scenario's command line in place of `run NAME`.
+fn run_scenario(words: &[String], own: &[String]) -> Result<Request, Refusal> {
+    let (name, flags) = own.split_first().expect("the parser asks for a name");
+    let mut prefix = words[..words.len() - own.len()].to_vec();
+    let run = prefix.iter().rposition(|word| word == "run");
+    prefix.remove(run.expect("the parser found the subcommand"));
+    let entry = catalogue::find(name)?;
+    expanded(&entry, &prefix, flags, words, Vec::new())
+}
+
+/// What is run when nothing is asked for: big-room, as large as the machine allows.
+fn run_unasked(words: &[String], cli: &Cli) -> Result<Request, Refusal> {
+    let entry = catalogue::find(UNASKED)?;
+    let mut notes = vec![format!(
+        "no load was asked for, so this is the scenario {UNASKED}; `loadtest scenarios` has others"
+    )];
+    let mut flags = Vec::new();
+    if cli.timing.seconds.is_none() {
+        flags.extend(["--seconds".to_owned(), UNASKED_SECONDS.to_owned()]);
+    }
+    if let Some(members) =
+        limits::connections_allowed().filter(|allowed| *allowed < UNASKED_MEMBERS)
+    {
+        notes.push(format!(
+            "it has {members} members and not {UNASKED_MEMBERS}, because no more files may be open \
+             (ulimit -Hn)"
+        ));
+        flags.extend(["--members".to_owned(), members.to_string()]);
+    }
+    expanded(&entry, words, &flags, words, notes)
+}
+
+/// The scenario of a command line without one.
+const UNASKED: &str = "big-room";
+const UNASKED_MEMBERS: u64 = 1000;
+
+/// Long enough that a second of somebody else's work does not decide the figures.
+const UNASKED_SECONDS: &str = "30";
+
+fn expanded(
+    entry: &catalogue::Entry,
+    prefix: &[String],
+    own: &[String],
+    typed: &[String],
+    notes: Vec<String>,
+) -> Result<Request, Refusal> {
+    let mut cli = Cli::try_parse_from(entry.expand(prefix, own)?)?;
+    let Some(Command::Mode(mode)) = cli.command.take() else {
+        unreachable!("a scenario is expanded to its mode");
+    };
+    let mut setup = cli.setup(mode, typed)?;
+    setup.scenario.name = Some(entry.name.clone());
+    setup.notes.extend(notes);
+    Ok(Request::Load(Box::new(setup)))
+}
+
+impl Cli {
     /// Checks what the flags say together.
-    pub(crate) fn setup(&self) -> Result<Setup, Failure> {
-        let scenario = self.scenario()?;
+    fn setup(self, mode: Mode, typed: &[String]) -> Result<Setup, Failure> {
+        let groups = mode.load().groups()?;
+        let scenario = Scenario {
+            name: None,
+            groups,
+            payload_bytes: self.timing.payload,
+            measured: self
+                .timing
+                .seconds
+                .unwrap_or_else(|| mode.load().measured()),
+            warmup: self.timing.warmup,
+        };
+        check_numbers(&scenario)?;
         let wire = self.wire.wire()?;
         if !wire.names_rooms() && scenario.rooms() > 1 {
             return Err(Failure::Arguments(
                 "without {room} in --publish there is one room, so --rooms is 1",
             ));
         }
-        let target = Target::resolve(&self.url, self.i_own_this_server, wire)?;
-        let server = self.server_pid.map(ServerProcess::new);
+        let target = Target::resolve(&self.place.url, self.place.i_own_this_server, wire)?;
+        let mut notes = Vec::new();
+        let server = match self.place.server_pid {
+            Some(pid) => Some(ServerProcess::new(pid)),
+            None => listening(&target, &mut notes),
+        };
         Ok(Setup {
-            scenario,
             target,
             server,
-            pin: self.pin,
+            pin: self.place.pin,
+            output: self.output,
+            command: typed.to_vec(),
+            notes,
+            mode,
+            scenario,
         })
     }
-
-    fn scenario(&self) -> Result<Scenario, Failure> {
-        let mode = match (self.idle, self.neighbour) {
-            (true, _) => Mode::Idle,
-            (_, true) => Mode::Neighbour,
-            _ => Mode::FanOut,
-        };
-        let mut groups = vec![self.group()?];
-        if mode == Mode::Neighbour {
-            groups.insert(0, SMALL_ROOM);
-        }
-        let scenario = Scenario {
-            mode,
-            groups,
-            payload_bytes: self.payload,
-            measured: self.seconds,
-            warmup: self.warmup,
-            settle: self.settle,
-        };
-        if scenario.connections() > CONNECTIONS_MAX {
-            return Err(Failure::Arguments(
-                "--rooms times --members is at most 1,000,000",
-            ));
-        }
-        Ok(scenario)
-    }
-
-    fn group(&self) -> Result<Group, Failure> {
-        let publishers = match (self.publishers, self.window) {
-            (Some(publishers), _) => publishers,
-            (None, Some(window)) => self.rooms.min(window),
-            (None, None) => self.rooms,
-        };
-        let pacing = match self.rate {
-            Some(per_second) => Pacing::Open { per_second },
-            None => Pacing::Closed {
-                window: self.window.unwrap_or(publishers),
-            },
-        };
-        let group = Group {
-            rooms: self.rooms,
-            members_per_room: self.members,
-            publishers,
-            pacing,
-            urgent: false,
-        };
-        if u64::from(publishers) > group.connections() {
-            return Err(Failure::Arguments(
-                "--publishers is at most --rooms times --members",
-            ));
-        }
-        if matches!(pacing, Pacing::Closed { window } if window < publishers) {
-            return Err(Failure::Arguments(
-                "--window is at least --publishers, one for each",
-            ));
-        }
-        let lanes = group.connections() * u64::from(publishers.div_ceil(self.rooms));
-        if lanes > LANES_MAX {
-            return Err(Failure::Arguments(
-                "every member counts every publisher of its room, at most 200,000,000 in all; try \
-                 fewer --publishers",
-            ));
-        }
-        Ok(group)
-    }
 }
 
-/// A publication's number has 32 bits; an hour at a million per second fits.
-const SECONDS_MAX: f64 = 3600.0;
-
-/// The most that a loop of microseconds per publication can be asked for.
-const RATE_MAX: f64 = 1_000_000.0;
-
-/// Payloads over this are not what rooms are for, and servers refuse them.
-const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
-
-fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text
-        .parse()
-        .map_err(|_| "not a number of seconds".to_owned())?;
-    if !(0.0..=SECONDS_MAX).contains(&seconds) {
-        return Err(format!("not between 0 and {SECONDS_MAX} seconds"));
-    }
-    Ok(Duration::from_secs_f64(seconds))
+/// The process that listens where the server should be, which is worth a note.
+fn listening(target: &Target, notes: &mut Vec<String>) -> Option<ServerProcess> {
+    let server = ServerProcess::new(listener::find(target.address)?);
+    let (pid, command) = (server.pid(), server.command().unwrap_or_default());
+    let program = command.split(' ').next().unwrap_or_default();
+    notes.push(format!(
+        "process {pid} listens there ({program}), so it is measured; --server-pid says otherwise"
+    ));
+    Some(server)
 }
 
-fn parse_measured(text: &str) -> Result<Duration, String> {
-    let measured = parse_seconds(text)?;
-    if measured.is_zero() {
-        return Err("nothing can be counted in no time".to_owned());
-    }
-    Ok(measured)
-}
-
-fn parse_rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if !(0.001..=RATE_MAX).contains(&rate) {
-        return Err(format!("not between 0.001 and {RATE_MAX} per second"));
-    }
-    Ok(rate)
-}
-
-fn parse_payload_bytes(text: &str) -> Result<usize, String> {
-    let bytes: usize = text
-        .parse()
-        .map_err(|_| "not a number of bytes".to_owned())?;
-    if !(PAYLOAD_BYTES_MIN..=PAYLOAD_BYTES_MAX).contains(&bytes) {
-        return Err(format!(
-            "not between {PAYLOAD_BYTES_MIN} and {PAYLOAD_BYTES_MAX} bytes"
+/// A publication's number has 32 bits: an hour at the most there can be, longer at a slower rate.
+fn check_numbers(scenario: &Scenario) -> Result<(), Failure> {
+    let seconds = (scenario.measured + scenario.warmup).as_secs_f64();
+    let per_second = |pacing| match pacing {
+        Pacing::Closed { .. } => units::RATE_MAX,
+        Pacing::Open { per_second } => per_second,
+    };
+    let rates = scenario.groups.iter().map(|group| per_second(group.pacing));
+    if rates.fold(0.0, f64::max) * seconds > f64::from(u32::MAX) {
+        return Err(Failure::Arguments(
+            "publications are counted in 32 bits: at most 71 minutes of a closed loop; give a --rate \
+             for longer",
         ));
     }
-    Ok(bytes)
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    fn group(flags: &str) -> Result<Group, Failure> {
-        let args = Args::try_parse_from(format!("loadtest {flags}").split_whitespace()).unwrap();
-        args.scenario().map(|scenario| scenario.groups[0])
-    }
-
-    #[test]
-    fn the_flags_are_consistent() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn the_usual_scenarios_can_be_said() {
-        let one = group("--members 1000 --window 16").unwrap();
-        assert_eq!(
-            (one.publishers, one.pacing),
-            (1, Pacing::Closed { window: 16 })
-        );
-        let many = group("--rooms 200 --members 10 --publishers 50").unwrap();
-        assert_eq!(
-            (many.publishers, many.pacing),
-            (50, Pacing::Closed { window: 50 })
-        );
-        let few = group("--rooms 200 --members 10 --window 8").unwrap();
-        assert_eq!(
-            (few.publishers, few.pacing),
-            (8, Pacing::Closed { window: 8 })
-        );
-        let open = group("--rate 20 --publishers 3").unwrap();
-        assert_eq!(
-            (open.publishers, open.pacing),
-            (3, Pacing::Open { per_second: 20.0 })
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_done_is_refused() {
-        assert!(group("--publishers 4 --window 3").is_err());
-        assert!(group("--members 2 --publishers 3").is_err());
-        assert!(group("--rooms 1001 --members 1000").is_err());
-        for flags in [
-            "--payload 33",
-            "--seconds 0",
-            "--seconds nan",
-            "--rate 0",
-            "--idle --rate 5",
-        ] {
-            let args = format!("loadtest {flags}");
-            assert!(
-                Args::try_parse_from(args.split_whitespace()).is_err(),
-                "{flags}"
-            );
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! Time, and the processor time of this thread. The only file that reads either.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -33,6 +33,11 @@ impl Clock {
 pub(crate) fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
+}
+
+/// The date and time in UTC, as RFC 3339 writes it.
+pub(crate) fn date_now() -> String {
+    humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
 /// A duration in nanoseconds; 584 years are enough for everybody.

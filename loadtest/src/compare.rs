@@ -52,7 +52,7 @@ pub(crate) struct Options {
     #[arg(value_name = "PEERS", default_value = "benches/peers/peers.toml")]
     peers: PathBuf,
 
-    /// The scenarios, separated by commas [default: all]
+    /// The scenarios, separated by commas; `loadtest scenarios` lists them [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     scenario: Vec<String>,
 
@@ -140,11 +140,11 @@ pub(crate) fn run(options: &Options, interrupted: &AtomicBool) -> Result<bool, F
 }
 
 impl Options {
-    fn scenarios(&self) -> Result<Vec<&'static Scenario>, Failure> {
+    fn scenarios(&self) -> Result<Vec<Scenario>, Failure> {
         if self.check {
-            Ok(vec![&scenarios::CHECK])
+            Ok(vec![Scenario::check()])
         } else {
-            scenarios::chosen(&self.scenario)
+            scenarios::chosen(&self.scenario, self.seconds)
         }
     }
 
@@ -213,7 +213,7 @@ impl Comparison<'_> {
         }
     }
 
-    fn run(&mut self, scenarios: &[&'static Scenario]) {
+    fn run(&mut self, scenarios: &[Scenario]) {
         for round in 0..self.options.rounds() {
             for scenario in scenarios {
                 for server in in_turn(self.servers, round) {
@@ -230,7 +230,7 @@ impl Comparison<'_> {
         let Some(result) = self.measure(scenario, server) else {
             return;
         };
-        let headline = &figures::of(scenario.mode)[0];
+        let headline = &figures::of(&scenario.mode)[0];
         let said = match &result {
             Ok(report) => headline.said(report),
             Err(reason) => reason.clone(),
@@ -242,7 +242,7 @@ impl Comparison<'_> {
             scenario.name,
             server.name
         );
-        self.results.add(scenario.name, &server.name, result);
+        self.results.add(&scenario.name, &server.name, result);
     }
 
     /// One server, one run. None if Ctrl-C came between, or the server will never start.

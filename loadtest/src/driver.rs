@@ -25,13 +25,15 @@ use proto::OpCode;
 pub(crate) use self::connect::Connected;
 use self::messages::Incoming;
 pub(crate) use self::messages::ServerErrors;
-use crate::clock::{Clock, to_ns};
+use crate::clock::{Clock, thread_cpu, to_ns};
 use crate::connection::{Connection, ReadOutcome, State};
 use crate::failure::Failure;
 use crate::ledger::Ledger;
+use crate::monitor::Outlet;
 use crate::pace::Pace;
 use crate::payload::Stamp;
 use crate::plan::{MemberId, Plan, StreamId};
+use crate::series::Counters;
 use crate::target::Target;
 use crate::timer::Timer;
 use crate::wire::DeliveryShapes;
@@ -94,6 +96,10 @@ pub(crate) struct Driver<'a> {
     disconnects: Disconnects,
     /// A refused handshake whose body is still awaited, and until when.
     refusal: Option<(Failure, u64)>,
+    /// What the server called itself in its first answer.
+    server_name: Option<String>,
+    /// Where the monitor is told how it goes.
+    outlet: Outlet,
 }
 
 /// Connections that the server ended.
@@ -144,6 +150,7 @@ impl<'a> Driver<'a> {
         payload_bytes: usize,
         clock: Clock,
         interrupted: &'a AtomicBool,
+        outlet: Outlet,
     ) -> Result<Self, Failure> {
         let has_urgent = plan.groups.iter().any(|group| group.urgent);
         Ok(Self {
@@ -169,6 +176,8 @@ impl<'a> Driver<'a> {
             errors: ServerErrors::default(),
             disconnects: Disconnects::default(),
             refusal: None,
+            server_name: None,
+            outlet,
         })
     }
 
@@ -198,6 +207,11 @@ impl<'a> Driver<'a> {
         &self.errors
     }
 
+    /// What the server called itself, if it did.
+    pub(crate) fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
     /// Whom the server closed.
     pub(crate) fn disconnects(&self) -> &Disconnects {
         &self.disconnects
@@ -208,11 +222,44 @@ impl<'a> Driver<'a> {
         self.interrupted.load(Ordering::Relaxed)
     }
 
+    /// What it has counted so far.
+    pub(crate) fn counters(&self) -> Counters {
+        Counters {
+            at_ns: self.clock.now_ns(),
+            connections: u64::from(self.opened) - self.disconnects.count,
+            publications: self.ledger.publications(),
+            deliveries: self.ledger.deliveries(),
+            lost: self.ledger.lost_so_far(),
+            cpu: thread_cpu(),
+        }
+    }
+
+    /// Tells the monitor everything up to now.
+    pub(crate) fn tell_all(&mut self) {
+        let counters = self.counters();
+        self.outlet.tell_all(counters, &mut self.ledger);
+    }
+
+    /// What says that it was.
+    pub(crate) fn interrupted(&self) -> &'a AtomicBool {
+        self.interrupted
+    }
+
     /// A group begins to publish.
     pub(crate) fn start(&mut self, group: usize) {
         let now_ns = self.clock.now_ns();
         self.progress_ns = now_ns;
         self.pace.start(group, now_ns);
+    }
+
+    /// An open loop goes on at another rate.
+    pub(crate) fn set_rate(&mut self, group: usize, per_second: f64) {
+        self.pace.set_rate(group, per_second);
+    }
+
+    /// The way to the monitor, for the driver that comes after this one.
+    pub(crate) fn take_outlet(&mut self) -> Outlet {
+        std::mem::replace(&mut self.outlet, Outlet::closed())
     }
 
     /// Runs until a moment, or until Ctrl-C.
@@ -381,7 +428,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Gives up, now and then, what will not arrive.
+    /// Now and then: gives up what will not arrive, and tells the monitor how it goes.
     fn tick(&mut self) {
         let now_ns = self.clock.now_ns();
         if now_ns < self.next_tick_ns {
@@ -397,6 +444,10 @@ impl<'a> Driver<'a> {
         }
         self.next_tick_ns = now_ns + to_ns(TICK);
         self.ledger.give_up(now_ns, to_ns(PATIENCE));
+        if self.outlet.is_due(now_ns) {
+            let counters = self.counters();
+            self.outlet.tell(counters, &mut self.ledger);
+        }
     }
 
     /// Publishes what the clock asks for, at once.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -61,6 +62,8 @@ pub(crate) enum Failure {
          follow RFC 6455, or a proxy stands between"
     )]
     HandshakeUnproved { address: SocketAddr },
+    #[error("--{flag} stands in the wrong place: {reason}; see `loadtest --help`")]
+    Misplaced { flag: String, reason: &'static str },
     #[error("no address was found for {host} ({error}); try 127.0.0.1")]
     HostUnknown { host: String, error: io::Error },
     #[error(
@@ -88,6 +91,23 @@ pub(crate) enum Failure {
         "process {pid} is not running; give --server-pid the id of the server, and see its log if it ended"
     )]
     ProcessGone { pid: u32 },
+    #[error(
+        "scenario {name}, line {line}: {reason}; `loadtest scenarios NAME` prints one that works"
+    )]
+    Scenario {
+        name: String,
+        line: usize,
+        reason: String,
+    },
+    #[error(
+        "the scenario {path} cannot be read ({error}); a name without .toml is one of `loadtest scenarios`"
+    )]
+    ScenarioFile { path: String, error: io::Error },
+    #[error("there is no scenario {name}; there are {}, and files that end in .toml", known.join(", "))]
+    ScenarioUnknown {
+        name: String,
+        known: Vec<&'static str>,
+    },
     #[error("the server answered {text}; does it speak the wire {wire}?")]
     ServerError { text: String, wire: String },
     #[error(
@@ -117,6 +137,8 @@ pub(crate) enum Failure {
          the wire {wire}?"
     )]
     Unwelcome { greeting: String, wire: String },
+    #[error("{} could not be written ({error}); give --html a file in a folder that is yours", path.display())]
+    Unwritable { path: PathBuf, error: io::Error },
     #[error("{url} is not an address to connect to: {reason}; try ws://127.0.0.1:8080/ws")]
     Url { url: String, reason: &'static str },
 }

@@ -99,6 +99,14 @@ pub(crate) fn read(bytes: &[u8], key: &str, target: &Target) -> Response {
     Response::Accepted { head_bytes }
 }
 
+/// What an answer says that the server is.
+pub(crate) fn server_name(bytes: &[u8]) -> Option<String> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    response.parse(bytes).ok()?;
+    header(&response, "server").map(str::to_owned)
+}
+
 fn refusal(
     response: &httparse::Response<'_, '_>,
     code: u16,
@@ -214,5 +222,12 @@ mod tests {
                 .0
                 .contains("wrong Sec-WebSocket-Accept")
         );
+    }
+
+    #[test]
+    fn a_server_may_say_what_it_is() {
+        let answer = b"HTTP/1.1 101 Switching Protocols\r\nSERVER: bun/1.4\r\n\r\n";
+        assert_eq!(server_name(answer).as_deref(), Some("bun/1.4"));
+        assert_eq!(server_name(ACCEPTED), None);
     }
 }

@@ -5,16 +5,11 @@
 
 use std::ops::Range;
 
-use hdrhistogram::Histogram;
-
+use crate::latencies::Latencies;
 use crate::payload::Stamp;
 use crate::plan::{MemberId, Plan, RoomId, StreamId};
 use crate::sequence::{Arrival, Faults, SequenceChecker};
-use crate::window::UnderWay;
-
-/// Latencies from a microsecond to ten minutes, to three digits.
-const LATENCY_NS: Range<u64> = 1_000..600_000_000_000;
-const LATENCY_DIGITS: u8 = 3;
+use crate::window::{Settled, UnderWay};
 
 /// The whole book.
 #[derive(Debug)]
@@ -61,27 +56,14 @@ struct StreamState {
 }
 
 /// What one group of rooms did.
-#[derive(Clone, Debug)]
-pub(crate) struct GroupTally {
-    /// Nanoseconds from when a publication was due to each of its deliveries.
-    pub(crate) latency_ns: Histogram<u64>,
+#[derive(Debug, Default)]
+struct GroupTally {
+    /// From when publications were due to their deliveries.
+    latencies: Latencies,
     /// Frames that carried a publication, faulty or not.
-    pub(crate) deliveries: u64,
+    deliveries: u64,
     /// Publications that went out.
-    pub(crate) publications: u64,
-}
-
-impl GroupTally {
-    fn new() -> Self {
-        let latency_ns =
-            Histogram::new_with_bounds(LATENCY_NS.start, LATENCY_NS.end, LATENCY_DIGITS)
-                .expect("the constants are bounds that a histogram takes");
-        Self {
-            latency_ns,
-            deliveries: 0,
-            publications: 0,
-        }
-    }
+    publications: u64,
 }
 
 impl Ledger {
@@ -122,7 +104,7 @@ impl Ledger {
             members,
             rooms: rooms.collect(),
             streams: streams.collect(),
-            groups: plan.groups.iter().map(|_| GroupTally::new()).collect(),
+            groups: plan.groups.iter().map(|_| GroupTally::default()).collect(),
             checker: SequenceChecker::new(lanes),
             timed_ns: 0..0,
             lost_to_disconnects: 0,
@@ -162,10 +144,10 @@ impl Ledger {
         }
         let group = &mut self.groups[to.group as usize];
         group.deliveries += 1;
-        if self.timed_ns.contains(&stamp.due_ns) {
-            group
-                .latency_ns
-                .saturating_record(now_ns.saturating_sub(stamp.due_ns));
+        let latency_ns = now_ns.saturating_sub(stamp.due_ns);
+        let is_timed = self.timed_ns.contains(&stamp.due_ns);
+        if is_timed {
+            group.latencies.each_ns.saturating_record(latency_ns);
         }
         match self
             .checker
@@ -173,13 +155,17 @@ impl Ledger {
         {
             Arrival::InOrder => {}
             Arrival::Ahead { missing } => {
-                let ended = stream.under_way.settle_all(missing, now_ns);
+                let ended = stream.under_way.miss_all(missing, now_ns);
                 self.ended.extend((0..ended).map(|_| stamp.stream));
             }
             Arrival::Late | Arrival::Repeated => return,
         }
-        if stream.under_way.settle(stamp.number, now_ns) {
+        let settled = stream.under_way.settle(stamp.number, now_ns);
+        if settled != Settled::NotYet {
             self.ended.push(stamp.stream);
+            if is_timed && settled == Settled::Complete {
+                group.latencies.last_ns.saturating_record(latency_ns);
+            }
         }
     }
 
@@ -208,7 +194,7 @@ impl Ledger {
                 .checker
                 .outstanding(state.first_lane + lane as usize, published);
             self.lost_to_disconnects += lost.len() as u64;
-            let ended = stream.under_way.settle_all(lost, now_ns);
+            let ended = stream.under_way.miss_all(lost, now_ns);
             self.ended.extend((0..ended).map(|_| id));
             if stream.member == member || room.connected == 0 {
                 retired.push(id);
@@ -251,15 +237,20 @@ impl Ledger {
         self.timed_ns = due_ns;
     }
 
-    /// What the groups did so far, and since the tally was last taken for latency.
-    pub(crate) fn tally(&self, group: usize) -> &GroupTally {
-        &self.groups[group]
+    /// Latencies of a group since they were last forgotten or taken.
+    pub(crate) fn latencies(&self, group: usize) -> &Latencies {
+        &self.groups[group].latencies
+    }
+
+    /// Takes a group's latencies and leaves `empty` in their place, which costs nothing.
+    pub(crate) fn take_latencies(&mut self, group: usize, empty: Latencies) -> Latencies {
+        std::mem::replace(&mut self.groups[group].latencies, empty)
     }
 
     /// Begins latencies anew.
     pub(crate) fn forget_latencies(&mut self) {
         for group in &mut self.groups {
-            group.latency_ns.reset();
+            group.latencies.reset();
         }
     }
 
@@ -271,6 +262,11 @@ impl Ledger {
     /// Publications of all groups so far.
     pub(crate) fn publications(&self) -> u64 {
         self.groups.iter().map(|group| group.publications).sum()
+    }
+
+    /// Deliveries that are known to be lost, without those that may still arrive. Costs nothing.
+    pub(crate) fn lost_so_far(&self) -> u64 {
+        self.checker.faults().lost + self.lost_to_disconnects
     }
 
     /// What went wrong, if nothing more arrives.
@@ -345,10 +341,29 @@ mod tests {
             (ledger.under_way(), ledger.faults()),
             (0, Faults::default())
         );
-        assert_eq!(
-            (ledger.deliveries(), ledger.tally(0).latency_ns.len()),
-            (3, 3)
-        );
+        let Latencies { each_ns, last_ns } = ledger.latencies(0);
+        let timed = (each_ns.len(), last_ns.len());
+        assert_eq!((ledger.deliveries(), timed), (3, (3, 1)));
+    }
+
+    #[test]
+    fn the_last_member_is_timed_only_if_all_received_it_and_only_when_it_was_asked_for() {
+        let mut ledger = ledger();
+        for number in 0..3 {
+            ledger.publish(StreamId(0), 0);
+            deliver(&mut ledger, 0, 0, number);
+            deliver(&mut ledger, 1, 0, number);
+        }
+        deliver(&mut ledger, 2, 0, 0);
+        deliver(&mut ledger, 2, 0, 2);
+        let timed = |ledger: &Ledger| ledger.latencies(0).last_ns.len();
+        assert_eq!(timed(&ledger), 2, "the second was skipped");
+        let taken = ledger.take_latencies(0, Latencies::default());
+        assert_eq!((taken.last_ns.len(), timed(&ledger)), (2, 0));
+        ledger.time_only(1..2);
+        ledger.publish(StreamId(0), 0);
+        (0..3).for_each(|member| drop(deliver(&mut ledger, member, 0, 3)));
+        assert_eq!(timed(&ledger), 0);
     }
 
     #[test]

@@ -34,6 +34,12 @@ pub(crate) fn first_two_cpus() -> Result<Option<(usize, usize)>, Failure> {
     Ok(allowed.next().zip(allowed.next()))
 }
 
+/// How many connections may be open at once, if there is a limit.
+pub(crate) fn connections_allowed() -> Option<u64> {
+    let files = getrlimit(Resource::Nofile).maximum?;
+    Some(files.saturating_sub(OTHER_FILES))
+}
+
 /// Keeps this thread on one CPU.
 pub(crate) fn pin(cpu: usize) -> Result<(), Failure> {
     let refused = |error| Failure::Pin { cpu, error };

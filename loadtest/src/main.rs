@@ -4,7 +4,7 @@
 //! pointed at any server that speaks the same wire.
 //!
 //! ```text
-//! cli ──Scenario──▶ run ──▶ Driver (one thread, its sockets) ──Interval, Ledger──▶ report
+//! cli ──Setup──▶ mode ──▶ run ──▶ Driver (one thread, its sockets) ──Interval, Ledger──▶ report
 //!                            │ bytes ▶ inbox ▶ payload ▶ ledger (sequence, window)
 //!                            └ pace ▶ publications ▶ sockets
 //! ```
@@ -12,51 +12,53 @@
 //! The exit code is 0 when every delivery arrived once and in order, 1 when not, and 2 when there
 //! is nothing to report: one sentence then says what happened and what to try.
 
+mod catalogue;
 mod cli;
 mod clock;
 mod compare;
 mod connection;
+mod drift;
 mod driver;
 mod failure;
 mod handshake;
+mod html;
 mod inbox;
+mod latencies;
 mod ledger;
 mod limits;
+mod machine;
+mod mode;
+mod monitor;
 mod pace;
 mod payload;
 mod plan;
 mod process;
+mod progress;
 mod report;
 mod run;
 mod scenario;
 mod sequence;
+mod series;
 mod target;
 mod timer;
 mod window;
 mod wire;
 
+use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use clap::Parser as _;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::cli::{Args, Task};
+use crate::cli::{Request, Setup};
 use crate::failure::Failure;
+use crate::report::Report;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let clean = match &args.task {
-        None => load(&args),
-        Some(Task::Compare(options)) => {
-            interruption(&[SIGINT, SIGTERM]).and_then(|flag| compare::run(options, &flag))
-        }
-        Some(Task::Pinned(options)) => Err(compare::pinned::run(options)),
-    };
-    match clean {
-        Ok(clean) => ExitCode::from(u8::from(!clean)),
+    match answer() {
+        Ok(code) => code,
         Err(failure) => {
             report::print_failure(&failure);
             ExitCode::from(2)
@@ -64,16 +66,38 @@ fn main() -> ExitCode {
     }
 }
 
-/// One run; returns whether every delivery was as it should be.
-fn load(args: &Args) -> Result<bool, Failure> {
-    let setup = args.setup()?;
-    let report = run::run(&setup, &*interruption(&[SIGINT])?)?;
-    if args.json {
-        report.print_json();
-    } else {
-        report.print_text();
+fn answer() -> Result<ExitCode, Failure> {
+    match cli::read(std::env::args().collect())? {
+        Request::Become(options) => return Err(compare::pinned::run(&options)),
+        Request::Compare(options) => {
+            let clean = compare::run(&options, &*interruption(&[SIGINT, SIGTERM])?)?;
+            return Ok(ExitCode::from(u8::from(!clean)));
+        }
+        Request::List => report::print_scenarios()?,
+        Request::Load(setup) => {
+            let report = load(&setup)?;
+            show(&setup, &report)?;
+            return Ok(ExitCode::from(u8::from(report.is_faulty())));
+        }
+        Request::Print(entry) => report::print_scenario(&entry),
     }
-    Ok(!report.is_faulty())
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the report, and writes the page of it that was asked for.
+fn show(setup: &Setup, report: &Report) -> Result<(), Failure> {
+    report.print(&setup.output);
+    let Some(path) = &setup.output.html else {
+        return Ok(());
+    };
+    fs::write(path, html::page(report)).map_err(|error| Failure::Unwritable {
+        path: path.clone(),
+        error,
+    })
+}
+
+fn load(setup: &Setup) -> Result<Report, Failure> {
+    run::run(setup, &*interruption(&[SIGINT])?)
 }
 
 /// Whether one of these signals came: the first ends what is under way with what there is, a second

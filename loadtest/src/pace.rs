@@ -57,7 +57,7 @@ impl Pace {
             open: match group.pacing {
                 Pacing::Closed { .. } => None,
                 Pacing::Open { per_second } => Some(OpenLoop {
-                    interval_ns: to_ns(Duration::from_secs_f64(1.0 / per_second)),
+                    interval_ns: interval_ns(per_second),
                     next_due_ns: 0,
                     turn: 0,
                 }),
@@ -97,6 +97,13 @@ impl Pace {
             let publisher = &mut self.publishers[index];
             publisher.credits = publisher.window;
             self.ready.push_back(index);
+        }
+    }
+
+    /// Publications of an open loop have another distance from the next one on.
+    pub(crate) fn set_rate(&mut self, group: usize, per_second: f64) {
+        if let Some(open) = &mut self.groups[group].open {
+            open.interval_ns = interval_ns(per_second);
         }
     }
 
@@ -190,6 +197,10 @@ impl Pace {
     }
 }
 
+fn interval_ns(per_second: f64) -> u64 {
+    to_ns(Duration::from_secs_f64(1.0 / per_second))
+}
+
 impl PacedPublisher {
     fn next_stream(&mut self) -> Option<StreamId> {
         let stream = *self.streams.get(self.turn)?;
@@ -261,6 +272,9 @@ mod tests {
             (pace.take_due(3500), pace.next_due_ns()),
             (None, Some(4000))
         );
+        pace.set_rate(0, 2e6);
+        assert_eq!(pace.take_due(4500), Some((StreamId(1), 4000)));
+        assert_eq!(pace.take_due(4500), Some((StreamId(0), 4500)));
         pace.retire(StreamId(0));
         pace.retire(StreamId(1));
         assert_eq!((pace.take_due(5000), pace.next_due_ns()), (None, None));

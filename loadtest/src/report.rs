@@ -1,6 +1,7 @@
 //! What is printed: one structure, as a text for people and as JSON for programs.
 //!
-//! Besides this, only a comparison prints. A figure that was not measured is `null` in the JSON and absent in the text.
+//! A figure that was not measured is `null` in the JSON and absent in the text. The names of fields
+//! are the JSON's, which other programs read: they stay.
 
 #![expect(
     clippy::print_stdout,
@@ -8,22 +9,47 @@
     reason = "printing is this file's work"
 )]
 
-use std::fmt::{self, Display, Formatter};
+pub(crate) mod figures;
+pub(crate) mod latency;
+mod list;
+mod text;
+pub(crate) mod verdict;
 
-use hdrhistogram::Histogram;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::cli::Setup;
+use self::figures::ratio;
+pub(crate) use self::latency::Latency;
+pub(crate) use self::list::{print_scenario, print_scenarios};
+use self::verdict::{Kind, Verdict};
+use crate::cli::{Output, Setup};
+use crate::clock;
 use crate::driver::{Connected, Driver};
 use crate::failure::Failure;
+use crate::machine::{self, Machine};
+use crate::process::ServerProcess;
 use crate::run::Interval;
-use crate::scenario::{Group, Mode, Pacing};
+use crate::scenario::{Group, Pacing};
 use crate::sequence::Faults;
+use crate::series::Point;
 
-/// The outcome of a run. The names are the JSON's: other programs read them.
+/// The outcome of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
+    /// This program's.
+    version: &'static str,
+    /// The program and its arguments.
+    command: Vec<String>,
+    /// When the run began, in UTC.
+    started: String,
+    machine: Machine,
+    pub(crate) server: Server,
     scenario: Parameters,
+    /// What the program decided by itself.
+    notes: Vec<String>,
     /// Whether Ctrl-C ended the run.
     interrupted: bool,
     connections: u32,
@@ -37,10 +63,16 @@ pub(crate) struct Report {
     /// How many frames a read of a member's socket brought.
     deliveries_per_read: Option<f64>,
     latency_us: Option<Latency>,
+    /// To the last member, of publications that reached everybody.
+    latency_last_us: Option<Latency>,
     server_cpu_us_per_delivery: Option<f64>,
     server_cpu_percent: Option<f64>,
+    /// Of what the server can use, see [`verdict::Usage`].
+    server_busy_percent: Option<f64>,
     driver_cpu_us_per_delivery: Option<f64>,
     driver_cpu_percent: f64,
+    /// Of one core, by neither the server nor this program.
+    others_cpu_percent: Option<f64>,
     #[serde(flatten)]
     faults: Faults,
     /// `msg` events with what this run did not publish, or not to that member.
@@ -55,15 +87,40 @@ pub(crate) struct Report {
     server_errors: u64,
     first_server_error: Option<String>,
     pub(crate) server_pss_bytes: Memory,
-    /// With `--idle`.
+    /// Of idle connections.
     bytes_per_connection: Option<f64>,
     pub(crate) neighbour: Option<Neighbour>,
-    verdict: Verdict,
+    /// Who was the bottleneck.
+    verdict: Kind,
+    /// Everything that is to be said about the figures.
+    pub(crate) verdicts: Vec<Verdict>,
+    pub(crate) series: Vec<Point>,
+    /// What a mode has to say beyond all this, by its name.
+    #[serde(flatten)]
+    sections: BTreeMap<&'static str, Value>,
+    /// The same for people.
+    #[serde(skip)]
+    section_texts: Vec<String>,
+    /// Whether the mode looked for losses and found them.
+    #[serde(skip)]
+    losses_excused: bool,
+}
+
+/// Who was loaded.
+#[derive(Debug, Serialize)]
+pub(crate) struct Server {
+    pub(crate) pid: Option<u32>,
+    /// Its command line.
+    pub(crate) command: Option<String>,
+    /// The `Server` header of its answers.
+    pub(crate) version: Option<String>,
 }
 
 /// What was asked for.
 #[derive(Debug, Serialize)]
 struct Parameters {
+    /// The scenario's, if it has one.
+    name: Option<String>,
     mode: &'static str,
     url: String,
     wire: String,
@@ -78,18 +135,6 @@ struct Parameters {
     pin: Option<usize>,
 }
 
-/// From when a publication was due to its deliveries.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Latency {
-    p50: f64,
-    p90: f64,
-    p99: f64,
-    p999: f64,
-    max: f64,
-    /// How many deliveries were timed.
-    count: u64,
-}
-
 /// The server's proportional set size.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Memory {
@@ -100,52 +145,31 @@ pub(crate) struct Memory {
 }
 
 /// The small room's latency.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Neighbour {
     pub(crate) alone: Option<Latency>,
     pub(crate) flooded: Option<Latency>,
 }
 
-/// What kept the figures from being higher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Verdict {
-    /// The figures are this program's, not the server's.
-    GeneratorBottleneck,
-    /// Neither had a whole core to do.
-    NoBottleneck,
-    /// The server had a core or more to do.
-    ServerBottleneck,
-    /// Nothing was measured, or not the server.
-    Unknown,
-}
-
-/// A core of which this much is used has no more to give.
-const BUSY_PERCENT: f64 = 90.0;
-
-impl Latency {
-    /// The percentiles of nanoseconds; none if nothing was timed.
-    pub(crate) fn of(latency_ns: &Histogram<u64>) -> Option<Self> {
-        if latency_ns.is_empty() {
-            return None;
-        }
-        let us = |quantile| latency_ns.value_at_quantile(quantile) as f64 / 1000.0;
-        Some(Self {
-            p50: us(0.5),
-            p90: us(0.9),
-            p99: us(0.99),
-            p999: us(0.999),
-            max: us(1.0),
-            count: latency_ns.len(),
-        })
-    }
-}
+/// The mode that publishes nothing before its end.
+const IDLE: &str = "idle";
 
 impl Report {
     /// A report of nothing yet.
     pub(crate) fn new(setup: &Setup) -> Self {
+        let process = setup.server.as_ref();
         Self {
+            version: env!("CARGO_PKG_VERSION"),
+            command: setup.command.clone(),
+            started: clock::date_now(),
+            machine: Machine::this(),
+            server: Server {
+                pid: process.map(ServerProcess::pid),
+                command: process.and_then(ServerProcess::command),
+                version: None,
+            },
             scenario: Parameters::of(setup),
+            notes: setup.notes.clone(),
             interrupted: false,
             connections: 0,
             connects_per_second: 0.0,
@@ -156,10 +180,13 @@ impl Report {
             deliveries_per_second: 0.0,
             deliveries_per_read: None,
             latency_us: None,
+            latency_last_us: None,
             server_cpu_us_per_delivery: None,
             server_cpu_percent: None,
+            server_busy_percent: None,
             driver_cpu_us_per_delivery: None,
             driver_cpu_percent: 0.0,
+            others_cpu_percent: None,
             faults: Faults::default(),
             unreadable: 0,
             given_up: 0,
@@ -171,7 +198,12 @@ impl Report {
             server_pss_bytes: Memory::default(),
             bytes_per_connection: None,
             neighbour: None,
-            verdict: Verdict::Unknown,
+            verdict: Kind::Unknown,
+            verdicts: Vec::new(),
+            series: Vec::new(),
+            sections: BTreeMap::new(),
+            section_texts: Vec::new(),
+            losses_excused: false,
         }
     }
 
@@ -186,13 +218,12 @@ impl Report {
     }
 
     /// Takes over what was measured.
-    pub(crate) fn set_interval(&mut self, interval: &Interval, latency: Option<Latency>) {
+    pub(crate) fn set_interval(&mut self, interval: &Interval) {
         let seconds = interval.elapsed.as_secs_f64();
         let deliveries = interval.deliveries as f64;
         let per_delivery = |used: f64| ratio(used * 1e6, deliveries);
-        let percent = |used: f64| ratio(used * 100.0, seconds);
-        let driver_cpu = interval.driver_cpu.as_secs_f64();
         let server_cpu = interval.server_cpu.map(|used| used.as_secs_f64());
+        let usage = interval.usage();
         self.measured_seconds = seconds;
         self.publications = interval.publications;
         self.publications_per_second =
@@ -200,12 +231,21 @@ impl Report {
         self.deliveries = interval.deliveries;
         self.deliveries_per_second = ratio(deliveries, seconds).unwrap_or_default();
         self.deliveries_per_read = ratio(deliveries, interval.reads as f64);
-        self.latency_us = latency;
         self.server_cpu_us_per_delivery = server_cpu.and_then(per_delivery);
-        self.server_cpu_percent = server_cpu.and_then(percent);
-        self.driver_cpu_us_per_delivery = per_delivery(driver_cpu);
-        self.driver_cpu_percent = percent(driver_cpu).unwrap_or_default();
-        self.verdict = verdict(self.driver_cpu_percent, self.server_cpu_percent);
+        self.server_cpu_percent = server_cpu.and_then(|used| ratio(used * 100.0, seconds));
+        self.server_busy_percent = usage.server_busy_percent;
+        self.driver_cpu_us_per_delivery = per_delivery(interval.driver_cpu.as_secs_f64());
+        self.driver_cpu_percent = usage.driver_percent;
+        let cpus = machine::cpus() as f64;
+        self.others_cpu_percent = usage.others_percent.map(|percent| percent * cpus);
+        self.verdict = verdict::bottleneck(&usage);
+        self.verdicts.extend(verdict::verdicts(&usage));
+    }
+
+    /// Takes over how late deliveries were, to each member and to the last.
+    pub(crate) fn set_latencies(&mut self, each: Option<Latency>, last: Option<Latency>) {
+        self.latency_us = each;
+        self.latency_last_us = last;
     }
 
     /// Takes over what idle connections cost, and who received the last publication.
@@ -221,185 +261,63 @@ impl Report {
         });
     }
 
-    /// Takes over what went wrong.
-    pub(crate) fn set_outcome(&mut self, driver: &Driver<'_>) {
+    /// Adds what went wrong with a driver, of which a run may have several one after the other.
+    pub(crate) fn add_outcome(&mut self, driver: &Driver<'_>) {
         let (errors, disconnects) = (driver.errors(), driver.disconnects());
         self.interrupted = driver.is_interrupted();
         self.faults += driver.ledger().faults();
-        if self.interrupted && self.scenario.mode == Mode::Idle.name() {
+        if self.interrupted && self.scenario.mode == IDLE {
             self.faults.lost = 0; // nobody waited for the last publication
         }
-        self.unreadable = driver.ledger().unreadable();
-        self.given_up = driver.ledger().given_up();
-        self.stood_still_seconds = driver.stood_still().as_secs_f64();
-        self.disconnected = disconnects.count;
-        self.first_disconnect.clone_from(&disconnects.first_reason);
-        self.server_errors = errors.count;
-        self.first_server_error.clone_from(&errors.first_text);
+        self.unreadable += driver.ledger().unreadable();
+        self.given_up += driver.ledger().given_up();
+        self.stood_still_seconds += driver.stood_still().as_secs_f64();
+        self.disconnected += disconnects.count;
+        let first = &mut self.first_disconnect;
+        *first = first.take().or_else(|| disconnects.first_reason.clone());
+        self.server_errors += errors.count;
+        let first = &mut self.first_server_error;
+        *first = first.take().or_else(|| errors.first_text.clone());
+    }
+
+    /// Lost deliveries and members are what was looked for, and no fault of this run.
+    pub(crate) fn excuse_losses(&mut self, excused: bool) {
+        self.losses_excused = excused;
+    }
+
+    /// Adds what a mode has to say: an object of the JSON under `key`, and a paragraph of the text.
+    pub(crate) fn add_section<S: Serialize + Display>(&mut self, key: &'static str, section: &S) {
+        let json = serde_json::to_value(section).expect("numbers and strings are JSON");
+        self.sections.insert(key, json);
+        self.section_texts.push(section.to_string());
     }
 
     /// Whether anything went wrong with a delivery; the exit code is then 1.
     pub(crate) fn is_faulty(&self) -> bool {
-        self.faults != Faults::default()
-            || self.unreadable + self.disconnected + self.server_errors > 0
+        let wrong = self.faults.repeated + self.faults.reordered + self.unreadable;
+        let lost = self.faults.lost + self.disconnected + self.server_errors;
+        wrong > 0 || (lost > 0 && !self.losses_excused)
     }
 
-    /// Prints the JSON.
-    pub(crate) fn print_json(&self) {
-        let json = serde_json::to_string_pretty(self).expect("numbers and strings are JSON");
-        println!("{json}");
-    }
-
-    /// Prints the text.
-    pub(crate) fn print_text(&self) {
-        print!("{self}");
-    }
-
-    fn write_deliveries(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let in_time = format!("in {:.1} s", self.measured_seconds);
-        let per_second = Grouped(self.deliveries_per_second);
-        let deliveries = Grouped(self.deliveries as f64);
-        writeln!(
-            f,
-            "deliveries     {per_second} per second, {deliveries} {in_time}"
-        )?;
-        let per_second = Grouped(self.publications_per_second);
-        let publications = Grouped(self.publications as f64);
-        writeln!(
-            f,
-            "publications   {per_second} per second, {publications} {in_time}"
-        )?;
-        if let Some(latency) = &self.latency_us {
-            writeln!(f, "latency        {latency}")?;
-        }
-        Ok(())
-    }
-
-    fn write_cpu(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if let (Some(us), Some(percent)) =
-            (self.server_cpu_us_per_delivery, self.server_cpu_percent)
-        {
-            writeln!(
-                f,
-                "server CPU     {us:.3} us per delivery, {percent:.0} % of a core"
-            )?;
-        }
-        if let (Some(us), Some(frames)) =
-            (self.driver_cpu_us_per_delivery, self.deliveries_per_read)
-        {
-            let percent = self.driver_cpu_percent;
-            write!(
-                f,
-                "driver CPU     {us:.3} us per delivery, {percent:.0} % of a core"
-            )?;
-            writeln!(f, ", {frames:.1} deliveries per read")?;
-        }
-        Ok(())
-    }
-
-    fn write_memory(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Memory {
-            before: Some(before),
-            after: Some(after),
-        } = self.server_pss_bytes
-        else {
-            return Ok(());
-        };
-        let (before, after) = (
-            Grouped(before as f64 / 1024.0),
-            Grouped(after as f64 / 1024.0),
-        );
-        write!(f, "server memory  {before} KiB before, {after} KiB after")?;
-        match self.bytes_per_connection {
-            Some(bytes) => writeln!(f, ", {} bytes per connection", Grouped(bytes)),
-            None => writeln!(f),
-        }
-    }
-
-    fn write_faults(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Faults {
-            lost,
-            repeated,
-            reordered,
-        } = self.faults;
-        writeln!(
-            f,
-            "faults         {lost} lost, {repeated} repeated, {reordered} reordered"
-        )?;
-        if self.unreadable > 0 {
-            writeln!(
-                f,
-                "               {} unreadable or misdirected",
-                self.unreadable
-            )?;
-        }
-        if self.given_up > 0 {
-            writeln!(f, "               {} publications given up", self.given_up)?;
-        }
-        if self.stood_still_seconds > 0.0 {
-            writeln!(
-                f,
-                "               stood still for {:.1} s",
-                self.stood_still_seconds
-            )?;
-        }
-        if let Some(reason) = &self.first_disconnect {
-            writeln!(
-                f,
-                "               {} disconnected: {reason}",
-                self.disconnected
-            )?;
-        }
-        if let Some(text) = &self.first_server_error {
-            writeln!(f, "               {} errors: {text}", self.server_errors)?;
-        }
-        Ok(())
-    }
-}
-
-impl Display for Report {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.scenario)?;
-        let (connections, rate) = (self.connections, Grouped(self.connects_per_second));
-        writeln!(f, "connections    {connections}, {rate} per second")?;
-        if self.scenario.mode == Mode::Idle.name() {
-            writeln!(
-                f,
-                "received       {} of {connections} had the last publication",
-                self.deliveries
-            )?;
+    /// Prints it as it was asked for.
+    pub(crate) fn print(&self, output: &Output) {
+        if output.json {
+            println!("{}", self.json());
         } else {
-            self.write_deliveries(f)?;
+            print!("{self}");
         }
-        if let Some(alone) = self.neighbour.and_then(|neighbour| neighbour.alone) {
-            writeln!(f, "small room     {alone}, alone")?;
-        }
-        if let Some(flooded) = self.neighbour.and_then(|neighbour| neighbour.flooded) {
-            writeln!(f, "small room     {flooded}, beside the flood")?;
-        }
-        self.write_cpu(f)?;
-        self.write_memory(f)?;
-        self.write_faults(f)?;
-        if self.interrupted {
-            writeln!(f, "interrupted: these are the figures so far")?;
-        }
-        match self.verdict {
-            Verdict::GeneratorBottleneck => writeln!(f, "the generator was the bottleneck"),
-            Verdict::ServerBottleneck => writeln!(f, "the server was the bottleneck"),
-            Verdict::Unknown if self.driver_cpu_percent > BUSY_PERCENT => {
-                writeln!(
-                    f,
-                    "the generator had no time left: was the server busy? give --server-pid"
-                )
-            }
-            Verdict::NoBottleneck | Verdict::Unknown => Ok(()),
-        }
+    }
+
+    /// Everything, in the order of the fields.
+    fn json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("numbers and strings are JSON")
     }
 }
 
 impl Parameters {
     fn of(setup: &Setup) -> Self {
         let scenario = &setup.scenario;
+        let mode = setup.mode.load().name();
         // The last group is the one that the flags describe.
         let Group {
             rooms,
@@ -409,12 +327,13 @@ impl Parameters {
             ..
         } = *scenario.groups.last().expect("a scenario has a group");
         let (window, rate) = match pacing {
-            _ if scenario.mode == Mode::Idle => (None, None),
+            _ if mode == IDLE => (None, None),
             Pacing::Closed { window } => (Some(window), None),
             Pacing::Open { per_second } => (None, Some(per_second)),
         };
         Self {
-            mode: scenario.mode.name(),
+            name: scenario.name.clone(),
+            mode,
             url: setup.target.url.clone(),
             wire: setup.target.wire.name.clone(),
             rooms,
@@ -430,102 +349,7 @@ impl Parameters {
     }
 }
 
-impl Display for Parameters {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self {
-            mode,
-            rooms,
-            members,
-            publishers,
-            payload_bytes,
-            ..
-        } = self;
-        write!(f, "{mode}: {rooms} x {members} members")?;
-        match (self.window, self.rate) {
-            (Some(window), _) => write!(f, ", {window} under way")?,
-            (_, Some(rate)) => write!(f, ", {rate} publications per second")?,
-            _ => return Ok(()),
-        }
-        write!(f, ", {publishers} publishing, {payload_bytes} bytes")
-    }
-}
-
-impl Display for Latency {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self {
-            p50,
-            p90,
-            p99,
-            p999,
-            max,
-            ..
-        } = self;
-        write!(
-            f,
-            "p50 {p50:.0} us, p90 {p90:.0}, p99 {p99:.0}, p99.9 {p999:.0}, max {max:.0}"
-        )
-    }
-}
-
-/// A number without decimals and with commas at the thousands.
-struct Grouped(f64);
-
-impl Display for Grouped {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let digits = format!("{:.0}", self.0.abs());
-        if self.0 < 0.0 {
-            f.write_str("-")?;
-        }
-        for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index).is_multiple_of(3) {
-                f.write_str(",")?;
-            }
-            write!(f, "{digit}")?;
-        }
-        Ok(())
-    }
-}
-
 /// Prints why there is no report.
 pub(crate) fn print_failure(failure: &Failure) {
     eprintln!("loadtest: {failure}");
-}
-
-fn verdict(driver_percent: f64, server_percent: Option<f64>) -> Verdict {
-    let Some(server_percent) = server_percent else {
-        return Verdict::Unknown;
-    };
-    match (driver_percent > BUSY_PERCENT, server_percent > BUSY_PERCENT) {
-        (_, true) => Verdict::ServerBottleneck,
-        (true, false) => Verdict::GeneratorBottleneck,
-        (false, false) => Verdict::NoBottleneck,
-    }
-}
-
-/// A quotient; none if there is nothing to divide by.
-fn ratio(dividend: f64, divisor: f64) -> Option<f64> {
-    (divisor > 0.0).then(|| dividend / divisor)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        let text = |number| Grouped(number).to_string();
-        assert_eq!(text(0.4), "0");
-        assert_eq!(text(999.0), "999");
-        assert_eq!(text(1_234_567.0), "1,234,567");
-        assert_eq!(text(-123_456.0), "-123,456");
-    }
-
-    #[test]
-    fn the_generator_is_blamed_only_if_the_server_had_time() {
-        assert_eq!(verdict(95.0, Some(50.0)), Verdict::GeneratorBottleneck);
-        assert_eq!(verdict(95.0, Some(99.0)), Verdict::ServerBottleneck);
-        assert_eq!(verdict(50.0, Some(99.0)), Verdict::ServerBottleneck);
-        assert_eq!(verdict(50.0, Some(50.0)), Verdict::NoBottleneck);
-        assert_eq!(verdict(95.0, None), Verdict::Unknown);
-    }
 }

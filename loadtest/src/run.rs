@@ -1,5 +1,7 @@
-//! The phases of a run, one function for each mode, and what is measured around them.
+//! The phases that runs are made of, and what is measured around them. A mode puts them in order.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -7,20 +9,31 @@ use crate::cli::Setup;
 use crate::clock::{Clock, thread_cpu, to_ns};
 use crate::driver::{Connected, Driver};
 use crate::failure::Failure;
+use crate::latencies::Latencies;
 use crate::limits;
+use crate::machine;
+use crate::monitor::{Course, Monitor};
 use crate::plan::Plan;
-use crate::process::ServerProcess;
-use crate::report::{Latency, Memory, Neighbour, Report};
-use crate::scenario::Mode;
+use crate::process::{self, ServerProcess};
+use crate::progress::{Goal, Phase, Progress};
+use crate::report::figures::ratio;
+use crate::report::verdict::Usage;
+use crate::report::{Latency, Memory, Report};
 
 /// The least time that publications under way at the end are waited for.
 const DRAIN_MIN: Duration = Duration::from_secs(10);
+
+/// After a run of hours too, nobody waits longer than this.
+const DRAIN_MAX: Duration = Duration::from_secs(60);
+
+/// How often a measurement asks whether it is hopeless.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// After Ctrl-C nobody wants to wait.
 const DRAIN_INTERRUPTED: Duration = Duration::from_secs(2);
 
 /// What was used and done in a time.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Interval {
     pub(crate) elapsed: Duration,
     pub(crate) deliveries: u64,
@@ -28,13 +41,75 @@ pub(crate) struct Interval {
     pub(crate) reads: u64,
     pub(crate) driver_cpu: Duration,
     pub(crate) server_cpu: Option<Duration>,
+    /// Of the server's thread that used most.
+    pub(crate) server_busiest_thread: Option<Duration>,
+    /// How many CPUs the server may use.
+    pub(crate) server_cpus: Option<u32>,
+    /// Of whoever is neither the server nor this program.
+    pub(crate) others_cpu: Option<Duration>,
+}
+
+/// Everything that counts up, at one moment.
+struct Totals {
+    at_ns: u64,
+    deliveries: u64,
+    publications: u64,
+    reads: u64,
+    driver_cpu: Duration,
+    server_cpu: Option<Duration>,
+    server_threads: HashMap<u32, Duration>,
+    own_cpu: Option<Duration>,
+    machine_cpu: Option<Duration>,
+}
+
+impl Interval {
+    fn between(before: &Totals, after: &Totals, server_cpus: Option<u32>) -> Self {
+        let used =
+            |of: fn(&Totals) -> Option<Duration>| Some(of(after)?.saturating_sub(of(before)?));
+        let server_cpu = used(|totals| totals.server_cpu);
+        let others_cpu = || {
+            let own = used(|totals| totals.own_cpu)?;
+            let all = used(|totals| totals.machine_cpu)?;
+            Some(all.saturating_sub(own).saturating_sub(server_cpu?))
+        };
+        let threads = after.server_threads.iter().map(|(thread, used)| {
+            let before = before.server_threads.get(thread);
+            used.saturating_sub(before.copied().unwrap_or_default())
+        });
+        Self {
+            elapsed: Duration::from_nanos(after.at_ns - before.at_ns),
+            deliveries: after.deliveries - before.deliveries,
+            publications: after.publications - before.publications,
+            reads: after.reads - before.reads,
+            driver_cpu: after.driver_cpu.saturating_sub(before.driver_cpu),
+            server_busiest_thread: threads.max(),
+            server_cpus,
+            others_cpu: others_cpu(),
+            server_cpu,
+        }
+    }
+
+    /// What is judged by.
+    pub(crate) fn usage(&self) -> Usage {
+        let seconds = self.elapsed.as_secs_f64();
+        let percent = |used: Duration| ratio(used.as_secs_f64() * 100.0, seconds);
+        let of_cpus = |used, cpus: f64| ratio(percent(used)?, cpus);
+        let server_busy = self.server_cpu.and_then(|used| {
+            let cpus = self.server_cpus.unwrap_or(1);
+            let thread = self.server_busiest_thread.and_then(percent);
+            Some(of_cpus(used, f64::from(cpus))?.max(thread.unwrap_or_default()))
+        });
+        let cpus = machine::cpus() as f64;
+        Usage {
+            driver_percent: percent(self.driver_cpu).unwrap_or_default(),
+            server_busy_percent: server_busy,
+            others_percent: self.others_cpu.and_then(|used| of_cpus(used, cpus)),
+        }
+    }
 }
 
 /// Does what the command line asked for.
 pub(crate) fn run(setup: &Setup, interrupted: &AtomicBool) -> Result<Report, Failure> {
-    if let Some(cpu) = setup.pin {
-        limits::pin(cpu)?;
-    }
     limits::raise_file_limit(setup.scenario.connections())?;
     setup.server.as_ref().map(ServerProcess::cpu).transpose()?;
     let plan = Plan::new(&setup.scenario.groups, fastrand::u32(..));
@@ -49,130 +124,239 @@ pub(crate) fn run(setup: &Setup, interrupted: &AtomicBool) -> Result<Report, Fai
         })
 }
 
-struct Run<'a> {
+/// One run of one mode.
+pub(crate) struct Run<'a> {
     setup: &'a Setup,
+    plan: &'a Plan,
     clock: Clock,
+    monitor: Monitor,
     driver: Driver<'a>,
-    report: Report,
+    connected: Connected,
+    memory: Memory,
+    /// What will be printed, as far as it is known.
+    pub(crate) report: Report,
 }
 
 impl<'a> Run<'a> {
     fn new(setup: &'a Setup, plan: &'a Plan, interrupted: &'a AtomicBool) -> Result<Self, Failure> {
         let clock = Clock::start();
+        let progress = Progress::new(setup.output.progress);
+        let (monitor, outlet) =
+            Monitor::start(clock, setup.server, setup.scenario.measured, progress);
+        // After that: the monitor runs wherever there is time.
+        if let Some(cpu) = setup.pin {
+            limits::pin(cpu)?;
+        }
         let payload_bytes = setup.scenario.payload_bytes;
-        let driver = Driver::new(plan, &setup.target, payload_bytes, clock, interrupted)?;
+        let driver = Driver::new(
+            plan,
+            &setup.target,
+            payload_bytes,
+            clock,
+            interrupted,
+            outlet,
+        )?;
         Ok(Self {
             setup,
+            plan,
             clock,
+            monitor,
             driver,
+            connected: Connected::default(),
+            memory: Memory::default(),
             report: Report::new(setup),
         })
     }
 
     fn run(mut self) -> Result<Report, Failure> {
-        let mut memory = Memory {
-            before: self.pss_bytes(),
-            after: None,
-        };
-        let connected = self.driver.connect_all()?;
-        self.report.set_connected(connected);
-        match self.setup.scenario.mode {
-            Mode::FanOut => self.fan_out(&mut memory)?,
-            Mode::Idle => self.idle(&mut memory, connected)?,
-            Mode::Neighbour => self.neighbour(&mut memory)?,
+        self.memory.before = self.pss_bytes();
+        self.setup.mode.load().run(&mut self)?;
+        self.report.server_pss_bytes = self.memory;
+        self.report.add_outcome(&self.driver);
+        if let Some(course) = self.end_of_course() {
+            self.report.series = course.points;
         }
-        self.report.server_pss_bytes = memory;
-        self.report.set_outcome(&self.driver);
         Ok(self.report)
     }
 
-    fn fan_out(&mut self, memory: &mut Memory) -> Result<(), Failure> {
+    /// Begins the series of points over time before anything is published.
+    pub(crate) fn watch(&self) {
+        self.monitor.begin(self.driver.counters());
+    }
+
+    /// Opens all connections, each of which joins its room.
+    pub(crate) fn connect(&mut self) -> Result<(), Failure> {
+        let goal = Goal::Connections(self.setup.scenario.connections());
+        self.monitor.phase(Phase::new("connecting", goal));
+        self.connected = self.driver.connect_all()?;
+        self.report.set_connected(self.connected);
+        self.report.server.version = self.driver.server_name().map(str::to_owned);
+        Ok(())
+    }
+
+    /// Publishes probes until everybody is known to be in their room.
+    pub(crate) fn prove_members(&mut self) -> Result<(), Failure> {
+        self.monitor.phase(Phase::new("joining", Goal::Open));
         self.driver.probe_members(true)?;
+        Ok(())
+    }
+
+    /// Lets the only group publish, measures, waits for what is under way, and reports it.
+    pub(crate) fn measure_and_report(&mut self) -> Result<(), Failure> {
         let interval = self.measure(&[0])?;
-        memory.after = self.pss_bytes();
-        self.drain()?;
-        let latency = Latency::of(&self.driver.ledger().tally(0).latency_ns);
-        self.report.set_interval(&interval, latency);
+        let latencies = self.drain()?;
+        let [each, last] = [&latencies.each_ns, &latencies.last_ns].map(Latency::of);
+        self.report.set_interval(&interval);
+        self.report.set_latencies(each, last);
         Ok(())
     }
 
-    fn idle(&mut self, memory: &mut Memory, connected: Connected) -> Result<(), Failure> {
-        self.driver
-            .run_until(self.clock.now_ns() + to_ns(self.setup.scenario.settle))?;
-        memory.after = self.pss_bytes();
+    /// Leaves the connections alone, measures the memory, and counts who is there.
+    pub(crate) fn rest(&mut self, settle: Duration) -> Result<(), Failure> {
+        let (_, until_ns) = self.enter("settling".into(), settle);
+        self.driver.run_until(until_ns)?;
+        self.memory.after = self.pss_bytes();
+        self.monitor.end(self.driver.counters());
+        self.monitor.phase(Phase::new("counting", Goal::Open));
         let received = self.driver.probe_members(false)?;
-        self.report.set_idle(memory, connected, received);
-        Ok(())
-    }
-
-    fn neighbour(&mut self, memory: &mut Memory) -> Result<(), Failure> {
-        self.driver.probe_members(true)?;
-        self.measure(&[0])?;
-        self.drain()?;
-        let alone = Latency::of(&self.driver.ledger().tally(0).latency_ns);
-        let interval = self.measure(&[0, 1])?;
-        memory.after = self.pss_bytes();
-        self.drain()?;
-        let flooded = Latency::of(&self.driver.ledger().tally(0).latency_ns);
-        let flood = Latency::of(&self.driver.ledger().tally(1).latency_ns);
-        self.report.set_interval(&interval, flood);
-        self.report.neighbour = Some(Neighbour { alone, flooded });
+        self.report.set_idle(&self.memory, self.connected, received);
         Ok(())
     }
 
     /// Lets groups publish, and measures after the warm-up.
-    fn measure(&mut self, groups: &[usize]) -> Result<Interval, Failure> {
-        groups.iter().for_each(|&group| self.driver.start(group));
-        self.driver
-            .run_until(self.clock.now_ns() + to_ns(self.setup.scenario.warmup))?;
-        let (start_ns, before) = self.sample()?;
-        self.driver.ledger_mut().forget_latencies();
-        self.driver.ledger_mut().time_only(start_ns..u64::MAX);
-        self.driver
-            .run_until(start_ns + to_ns(self.setup.scenario.measured))?;
-        let (end_ns, after) = self.sample()?;
-        // What is still under way is timed when it arrives; what is published later is not.
-        self.driver.ledger_mut().time_only(start_ns..end_ns);
-        Ok(Interval {
-            elapsed: Duration::from_nanos(end_ns - start_ns),
-            deliveries: after.deliveries - before.deliveries,
-            publications: after.publications - before.publications,
-            reads: after.reads - before.reads,
-            driver_cpu: after.driver_cpu.saturating_sub(before.driver_cpu),
-            server_cpu: after
-                .server_cpu
-                .zip(before.server_cpu)
-                .map(|(b, a)| b.saturating_sub(a)),
-        })
+    pub(crate) fn measure(&mut self, groups: &[usize]) -> Result<Interval, Failure> {
+        self.warm_up(groups, self.setup.scenario.warmup)?;
+        self.measure_for("measuring", self.setup.scenario.measured, |_| false)
     }
 
-    /// Everything that counts up, now.
-    fn sample(&self) -> Result<(u64, Interval), Failure> {
-        let server_cpu = self
-            .setup
-            .server
-            .as_ref()
-            .map(ServerProcess::cpu)
-            .transpose()?;
+    /// Lets groups publish, uncounted.
+    pub(crate) fn warm_up(&mut self, groups: &[usize], duration: Duration) -> Result<(), Failure> {
+        groups.iter().for_each(|&group| self.driver.start(group));
+        let (_, until_ns) = self.enter("warming up".into(), duration);
+        self.driver.run_until(until_ns)
+    }
+
+    /// Measures for a time, or until so much is under way that it is `hopeless`.
+    pub(crate) fn measure_for(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        duration: Duration,
+        hopeless: impl Fn(usize) -> bool,
+    ) -> Result<Interval, Failure> {
+        self.driver.tell_all();
+        self.driver.ledger_mut().forget_latencies();
+        self.monitor.begin(self.driver.counters());
+        let before = self.totals()?;
+        self.driver.ledger_mut().time_only(before.at_ns..u64::MAX);
+        let (mut now_ns, until_ns) = self.enter(name.into(), duration);
+        while now_ns < until_ns
+            && !self.is_interrupted()
+            && !hopeless(self.driver.ledger().under_way())
+        {
+            self.driver
+                .run_until((now_ns + to_ns(LOOK_INTERVAL)).min(until_ns))?;
+            now_ns = self.clock.now_ns();
+        }
+        let after = self.totals()?;
+        // What is still under way is timed when it arrives; what is published later is not.
+        self.driver
+            .ledger_mut()
+            .time_only(before.at_ns..after.at_ns);
+        self.driver.tell_all();
+        self.monitor.end(self.driver.counters());
+        self.memory.after = self.pss_bytes();
+        let server = self.setup.server.as_ref();
+        let cpus = server.and_then(ServerProcess::cpus_allowed);
+        Ok(Interval::between(&before, &after, cpus))
+    }
+
+    /// Publications of an open loop go out at another rate.
+    pub(crate) fn set_rate(&mut self, group: usize, per_second: f64) {
+        self.driver.set_rate(group, per_second);
+    }
+
+    /// Closes all connections, and opens as many with nothing under way.
+    pub(crate) fn begin_anew(&mut self) -> Result<(), Failure> {
+        self.report.add_outcome(&self.driver);
+        let payload_bytes = self.setup.scenario.payload_bytes;
+        let outlet = self.driver.take_outlet();
+        let interrupted = self.driver.interrupted();
+        let target = &self.setup.target;
+        self.driver = Driver::new(
+            self.plan,
+            target,
+            payload_bytes,
+            self.clock,
+            interrupted,
+            outlet,
+        )?;
+        self.connect()?;
+        self.prove_members()
+    }
+
+    /// Deliveries that went wrong up to now, if nothing more arrives, and members that are gone.
+    pub(crate) fn faults_so_far(&self) -> u64 {
+        let faults = self.driver.ledger().faults();
+        let wrong = faults.lost + faults.repeated + faults.reordered;
+        wrong + self.driver.disconnects().count + self.driver.errors().count
+    }
+
+    /// Whether all the time that there was is over; it begins with the run.
+    pub(crate) fn is_out_of_time(&self) -> bool {
+        self.clock.now_ns() >= to_ns(self.setup.scenario.measured)
+    }
+
+    /// Whether Ctrl-C ended the run.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.driver.is_interrupted()
+    }
+
+    /// Ends the monitor; what it knows, the first time it is asked.
+    pub(crate) fn end_of_course(&mut self) -> Option<Course> {
+        self.monitor.stop()
+    }
+
+    /// Publishes nothing more, and waits for what is under way; the latencies of the first group.
+    pub(crate) fn drain(&mut self) -> Result<Latencies, Failure> {
+        self.monitor.phase(Phase::new("draining", Goal::Open));
+        let patience = if self.driver.is_interrupted() {
+            DRAIN_INTERRUPTED
+        } else {
+            self.setup.scenario.measured.clamp(DRAIN_MIN, DRAIN_MAX)
+        };
+        self.driver.drain(patience)?;
+        self.driver.tell_all();
+        Ok(self.monitor.latencies())
+    }
+
+    /// The latencies of another group than the first.
+    pub(crate) fn latencies_unwatched(&self, group: usize) -> &Latencies {
+        self.driver.ledger().latencies(group)
+    }
+
+    /// Begins a phase of this length; when it began and when it is over.
+    fn enter(&self, name: Cow<'static, str>, duration: Duration) -> (u64, u64) {
+        let from_ns = self.clock.now_ns();
+        let until_ns = from_ns + to_ns(duration);
+        let goal = Goal::Time { from_ns, until_ns };
+        self.monitor.phase(Phase::new(name, goal));
+        (from_ns, until_ns)
+    }
+
+    fn totals(&self) -> Result<Totals, Failure> {
+        let server = self.setup.server.as_ref();
         let ledger = self.driver.ledger();
-        let totals = Interval {
-            elapsed: Duration::ZERO,
+        Ok(Totals {
             deliveries: ledger.deliveries(),
             publications: ledger.publications(),
             reads: self.driver.reads(),
             driver_cpu: thread_cpu(),
-            server_cpu,
-        };
-        Ok((self.clock.now_ns(), totals))
-    }
-
-    fn drain(&mut self) -> Result<(), Failure> {
-        let patience = if self.driver.is_interrupted() {
-            DRAIN_INTERRUPTED
-        } else {
-            self.setup.scenario.measured.max(DRAIN_MIN)
-        };
-        self.driver.drain(patience)
+            server_cpu: server.map(ServerProcess::cpu).transpose()?,
+            server_threads: server.map(ServerProcess::cpu_by_thread).unwrap_or_default(),
+            own_cpu: process::own_cpu(),
+            machine_cpu: machine::busy(),
+            at_ns: self.clock.now_ns(),
+        })
     }
 
     fn pss_bytes(&self) -> Option<u64> {

@@ -1,13 +1,13 @@
-//! What to load the server with, as the command line asked for it.
+//! What to load the server with: rooms, and when publications go out in them.
 
 use std::time::Duration;
 
-/// A whole run.
+/// The load of a whole run.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
-    /// What is done and reported.
-    pub(crate) mode: Mode,
-    /// The rooms. With [`Mode::Neighbour`] the small room is the first, the flooded one the second.
+    /// The name it was asked for by, if it has one.
+    pub(crate) name: Option<String>,
+    /// The rooms; the last are those that the flags describe.
     pub(crate) groups: Vec<Group>,
     /// The length of a publication's JSON.
     pub(crate) payload_bytes: usize,
@@ -15,8 +15,6 @@ pub(crate) struct Scenario {
     pub(crate) measured: Duration,
     /// How long publications go out before they are counted.
     pub(crate) warmup: Duration,
-    /// How long an idle server is left alone before its memory is measured.
-    pub(crate) settle: Duration,
 }
 
 impl Scenario {
@@ -28,28 +26,6 @@ impl Scenario {
     /// How many sockets all this takes.
     pub(crate) fn connections(&self) -> u64 {
         self.groups.iter().map(Group::connections).sum()
-    }
-}
-
-/// The kinds of run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// Publications to rooms: how many deliveries, how late, at what cost.
-    FanOut,
-    /// Connections that only wait: what one costs in memory.
-    Idle,
-    /// A small quiet room beside a flooded one: what the flood does to its latency.
-    Neighbour,
-}
-
-impl Mode {
-    /// As reports call it.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::FanOut => "fan-out",
-            Self::Idle => "idle",
-            Self::Neighbour => "neighbour",
-        }
     }
 }
 

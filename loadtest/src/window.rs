@@ -13,11 +13,30 @@ use std::ops::Range;
 pub(crate) struct UnderWay {
     /// How many were published: the next one's number.
     published: u32,
-    /// For each number from `published - unsettled.len()` on, how many members have not settled
-    /// it. The first is never zero.
-    unsettled: VecDeque<u32>,
+    /// For each number from `published - unsettled.len()` on, who has not settled it. The first is
+    /// never ended.
+    unsettled: VecDeque<Unsettled>,
     /// When the stream last moved: one was published while none was under way, or one was settled.
     moved_ns: u64,
+}
+
+/// One publication that is under way, or that ended before an older one did.
+#[derive(Clone, Copy, Debug)]
+struct Unsettled {
+    members: u32,
+    /// Whether a member settled it without receiving it.
+    missed: bool,
+}
+
+/// What became of a publication when a member settled it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    /// It was the last member, and all of them received it.
+    Complete,
+    /// It was the last member, and some did not receive it.
+    Incomplete,
+    /// Others have not settled it; or it had ended, and stays ended.
+    NotYet,
 }
 
 impl UnderWay {
@@ -31,7 +50,7 @@ impl UnderWay {
     pub(crate) fn len(&self) -> usize {
         self.unsettled
             .iter()
-            .filter(|&&members| members > 0)
+            .filter(|publication| publication.members > 0)
             .count()
     }
 
@@ -41,33 +60,41 @@ impl UnderWay {
         if self.unsettled.is_empty() {
             self.moved_ns = now_ns;
         }
-        self.unsettled.push_back(members);
+        let missed = false;
+        self.unsettled.push_back(Unsettled { members, missed });
         self.published += 1;
         self.published - 1
     }
 
-    /// One member settles one publication; true if it was the last member.
-    ///
-    /// What has ended, or was given up, stays ended.
+    /// One member settles one publication by receiving it.
     #[inline]
-    pub(crate) fn settle(&mut self, number: u32, now_ns: u64) -> bool {
-        let Some(members) = self.unsettled_by(number) else {
-            return false;
+    pub(crate) fn settle(&mut self, number: u32, now_ns: u64) -> Settled {
+        let Some(publication) = self.unsettled_by(number) else {
+            return Settled::NotYet;
         };
-        *members -= 1;
-        let ended = *members == 0;
+        publication.members -= 1;
+        let Unsettled { members, missed } = *publication;
         self.moved_ns = now_ns;
-        if ended {
-            self.forget_ended();
+        if members > 0 {
+            return Settled::NotYet;
         }
-        ended
+        self.forget_ended();
+        if missed {
+            Settled::Incomplete
+        } else {
+            Settled::Complete
+        }
     }
 
-    /// One member settles several; returns how many of them ended.
-    pub(crate) fn settle_all(&mut self, numbers: Range<u32>, now_ns: u64) -> u32 {
-        numbers
-            .map(|number| u32::from(self.settle(number, now_ns)))
-            .sum()
+    /// One member settles several without receiving them; returns how many of them ended.
+    pub(crate) fn miss_all(&mut self, numbers: Range<u32>, now_ns: u64) -> u32 {
+        let ended = numbers.filter(|&number| {
+            if let Some(publication) = self.unsettled_by(number) {
+                publication.missed = true;
+            }
+            self.settle(number, now_ns) != Settled::NotYet
+        });
+        u32::try_from(ended.count()).unwrap_or(u32::MAX)
     }
 
     /// Does not count a time in which this program stood still.
@@ -86,19 +113,19 @@ impl UnderWay {
         u32::try_from(given_up).unwrap_or(u32::MAX)
     }
 
-    /// The count of a publication that is under way.
+    /// A publication that is under way.
     #[inline]
-    fn unsettled_by(&mut self, number: u32) -> Option<&mut u32> {
+    fn unsettled_by(&mut self, number: u32) -> Option<&mut Unsettled> {
         // What is older than the window is so far "behind" it that the index is out of range.
         let back = self.published.wrapping_sub(number) as usize;
         let index = self.unsettled.len().wrapping_sub(back);
         self.unsettled
             .get_mut(index)
-            .filter(|members| **members > 0)
+            .filter(|publication| publication.members > 0)
     }
 
     fn forget_ended(&mut self) {
-        while self.unsettled.front() == Some(&0) {
+        while let Some(Unsettled { members: 0, .. }) = self.unsettled.front() {
             self.unsettled.pop_front();
         }
     }
@@ -106,18 +133,19 @@ impl UnderWay {
 
 #[cfg(test)]
 mod tests {
+    use super::Settled::*;
     use super::*;
 
     #[test]
     fn a_publication_is_under_way_until_its_last_member_has_it() {
         let mut stream = UnderWay::default();
         assert_eq!(stream.publish(3, 0), 0);
-        assert!(!stream.settle(0, 1));
-        assert!(!stream.settle(0, 2));
+        assert_eq!(stream.settle(0, 1), NotYet);
+        assert_eq!(stream.settle(0, 2), NotYet);
         assert_eq!(stream.len(), 1);
-        assert!(stream.settle(0, 3));
+        assert_eq!(stream.settle(0, 3), Complete);
         assert_eq!(stream.len(), 0);
-        assert!(!stream.settle(0, 4), "it does not end twice");
+        assert_eq!(stream.settle(0, 4), NotYet, "it does not end twice");
     }
 
     #[test]
@@ -126,14 +154,14 @@ mod tests {
         for number in 0..4 {
             assert_eq!(stream.publish(1, 0), number);
         }
-        assert!(stream.settle(2, 1));
-        assert!(stream.settle(0, 1));
+        assert_eq!(stream.settle(2, 1), Complete);
+        assert_eq!(stream.settle(0, 1), Complete);
         assert_eq!(stream.len(), 2);
-        assert!(stream.settle(1, 1));
-        assert!(!stream.settle(2, 1));
-        assert!(stream.settle(3, 1));
+        assert_eq!(stream.settle(1, 1), Complete);
+        assert_eq!(stream.settle(2, 1), NotYet);
+        assert_eq!(stream.settle(3, 1), Complete);
         assert_eq!((stream.len(), stream.publish(1, 2)), (0, 4));
-        assert!(!stream.settle(9, 2), "not published yet");
+        assert_eq!(stream.settle(9, 2), NotYet, "not published yet");
     }
 
     #[test]
@@ -142,9 +170,10 @@ mod tests {
         for _ in 0..3 {
             stream.publish(2, 0);
         }
-        assert_eq!(stream.settle_all(0..3, 1), 0);
-        assert_eq!(stream.settle_all(0..2, 2), 2);
+        assert_eq!(stream.miss_all(0..3, 1), 0);
+        assert_eq!(stream.miss_all(0..2, 2), 2);
         assert_eq!(stream.len(), 1);
+        assert_eq!(stream.settle(2, 3), Incomplete, "one did not receive it");
     }
 
     #[test]
@@ -158,8 +187,8 @@ mod tests {
         stream.excuse(50);
         assert_eq!(stream.give_up(167, 10), 0, "50 of these are excused");
         assert_eq!(stream.give_up(168, 10), 2);
-        assert_eq!((stream.len(), stream.settle(0, 169)), (0, false));
+        assert_eq!((stream.len(), stream.settle(0, 169)), (0, NotYet));
         assert_eq!(stream.publish(1, 200), 2);
-        assert!(stream.settle(2, 201));
+        assert_eq!(stream.settle(2, 201), Complete);
     }
 }

@@ -362,7 +362,7 @@ fn what_cannot_be_compared_is_said() {
         outcome.stderr
     };
     assert!(sentence(&["--servers", "two"]).contains("no server two; there are one"));
-    assert!(sentence(&["--scenario", "big"]).contains("no scenario big; there are single-step"));
+    assert!(sentence(&["--scenario", "big"]).contains("no scenario big; there are big-room"));
     assert!(sentence(&["--baseline", "two"]).contains("no server in this comparison two"));
     let mut absent = bench.compare(&[]);
     fs::remove_file(bench.file("peers.toml")).unwrap();

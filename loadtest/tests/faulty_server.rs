@@ -269,7 +269,7 @@ fn a_faithful_server_has_no_faults_and_every_figure_is_reported() {
     ));
     assert_eq!((report.code, report.faults()), (0, (0, 0, 0)));
     let scenario = &report.json["scenario"];
-    assert_eq!(scenario["mode"], "fan-out");
+    assert_eq!(scenario["mode"], "fanout");
     let numbers = ["rooms", "members", "publishers", "window", "payload_bytes"];
     assert_eq!(
         numbers.map(|name| scenario[name].as_u64().unwrap()),
@@ -361,7 +361,7 @@ fn idle_connections_are_all_there_at_the_end() {
     let server = Server::start(|_, _| Fault::None);
     let pid = std::process::id();
     let report = server.load(&format!(
-        "--idle --members 50 --settle 0.1 --server-pid {pid}"
+        "idle --members 50 --settle 0.1 --server-pid {pid}"
     ));
     assert_eq!((report.code, report.number("deliveries")), (0, 50));
     assert!(report.json["bytes_per_connection"].is_number());
@@ -370,11 +370,157 @@ fn idle_connections_are_all_there_at_the_end() {
 #[test]
 fn a_small_room_is_measured_alone_and_beside_a_flood() {
     let server = Server::start(|_, _| Fault::None);
-    let report = server.load("--neighbour --members 20 --window 4 --seconds 0.5 --warmup 0.1");
+    let report = server.load("neighbour --members 20 --window 4 --seconds 0.5 --warmup 0.1");
     assert_eq!((report.code, report.faults()), (0, (0, 0, 0)));
     for name in ["alone", "flooded"] {
         assert!(report.json["neighbour"][name]["p99"].as_f64().unwrap() > 0.0);
     }
+}
+
+#[test]
+fn latency_is_measured_to_each_member_and_to_the_last() {
+    let server = Server::start(|member, nth| {
+        if member == 2 && nth == 30 {
+            Fault::Drop
+        } else {
+            Fault::None
+        }
+    });
+    let report = server.load("latency --members 4 --rate 200 --seconds 0.5 --warmup 0");
+    assert_eq!(report.faults(), (1, 0, 0));
+    let count = |name: &str| report.json[name]["count"].as_u64().unwrap();
+    let complete = count("latency_last_us");
+    assert!(complete > 50, "{complete}");
+    assert_eq!(
+        count("latency_us"),
+        complete * 4 + 3,
+        "one did not reach everybody"
+    );
+    let quantile = |name: &str, quantile: &str| report.json[name][quantile].as_f64().unwrap();
+    assert!(quantile("latency_last_us", "p50") >= quantile("latency_us", "p50"));
+    let distribution = report.json["latency_us"]["distribution"]
+        .as_array()
+        .unwrap();
+    assert_eq!(
+        distribution.last().unwrap()[1],
+        report.json["latency_us"]["max"]
+    );
+}
+
+#[test]
+fn a_run_is_followed_over_time_and_says_where_and_what_it_was() {
+    let server = Server::start(|_, _| Fault::None);
+    let report = server.load("--members 5 --window 2 --seconds 1 --warmup 0");
+    let series = report.json["series"].as_array().unwrap();
+    assert!(series.len() >= 2, "{series:?}");
+    let seconds: Vec<f64> = series
+        .iter()
+        .map(|point| point["seconds"].as_f64().unwrap())
+        .collect();
+    assert!(seconds.is_sorted(), "{seconds:?}");
+    for point in series {
+        assert_eq!(
+            (&point["connections"], &point["lost"]),
+            (&5.into(), &0.into())
+        );
+        assert!(point["server_pss_bytes"].is_number() || point["server_pss_bytes"].is_null());
+    }
+    assert_eq!(
+        report.json["server"]["pid"],
+        std::process::id(),
+        "it is this test's process"
+    );
+    assert!(
+        report.json["server"]["command"]
+            .as_str()
+            .unwrap()
+            .contains("faulty_server")
+    );
+    assert!(report.json["machine"]["cpus"].as_u64().unwrap() > 0);
+    assert!(report.json["started"].as_str().unwrap().ends_with('Z'));
+    let command = report.json["command"].as_array().unwrap();
+    assert!(command.contains(&"--members".into()), "{command:?}");
+}
+
+#[test]
+fn progress_is_written_beside_the_report_and_the_page_to_its_file() {
+    let server = Server::start(|_, _| Fault::None);
+    let folder = std::env::temp_dir().join(format!("loadtest-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let page = folder.join("report.html");
+    let flags = format!(
+        "--members 5 --seconds 0.3 --warmup 0 --progress --html {}",
+        page.display()
+    );
+    let output = server
+        .command(&flags)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    let progress = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(progress.contains("deliveries/s"), "{progress}");
+    assert_eq!(Report::of(output).code, 0);
+    let text = std::fs::read_to_string(&page).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(text.contains("</html>") && text.contains("latency_us"));
+    let nowhere = server
+        .command("--members 2 --seconds 0.1 --html /nowhere/report.html")
+        .output()
+        .unwrap();
+    assert_eq!(nowhere.status.code(), Some(2));
+}
+
+#[test]
+fn the_knee_is_below_the_rates_that_lose_and_that_is_no_fault() {
+    // Every connection loses what is beyond its first 60 publications: only short or slow steps
+    // hold, whatever the machine.
+    let server = Server::start(|member, nth| {
+        if member == 1 && nth >= 60 {
+            Fault::Drop
+        } else {
+            Fault::None
+        }
+    });
+    let report = server.load("knee --members 3 --rate 20 --step-seconds 0.5 --p99 10s");
+    assert_eq!(report.code, 0, "{}", report.json);
+    let knee = &report.json["knee"];
+    let held = knee["rate_held"].as_f64().unwrap();
+    assert!((20.0..=120.0).contains(&held), "{knee}");
+    let steps = knee["steps"].as_array().unwrap();
+    let broken: Vec<_> = steps.iter().filter(|step| step["held"] == false).collect();
+    assert!(!broken.is_empty(), "{knee}");
+    for step in broken {
+        assert_eq!(step["broken_by"], "loss");
+        assert!(step["lost"].as_u64().unwrap() > 0);
+    }
+}
+
+#[test]
+fn a_soak_reports_the_slope_of_memory() {
+    let server = Server::start(|_, _| Fault::None);
+    let report = server.load("soak --members 5 --rate 500 --seconds 2 --warmup 0");
+    assert_eq!((report.code, report.faults()), (0, (0, 0, 0)));
+    let soak = &report.json["soak"];
+    assert!(soak["pss_growth_bytes_per_hour"].is_number(), "{soak}");
+    assert!(soak["latency_drifts"].is_boolean(), "{soak}");
+}
+
+#[test]
+fn a_scenario_of_ones_own_is_run_and_overridden() {
+    let server = Server::start(|_, _| Fault::None);
+    let path = std::env::temp_dir().join(format!("loadtest-{}.toml", std::process::id()));
+    let text = "stands_for = \"A test.\"\nmode = \"fanout\"\nrooms = 2\nmembers = 9\nwindow = 4\n";
+    std::fs::write(&path, text).unwrap();
+    let flags = format!(
+        "run {} --members 3 --seconds 0.2 --warmup 0",
+        path.display()
+    );
+    let report = server.load(&flags);
+    std::fs::remove_file(&path).unwrap();
+    let scenario = &report.json["scenario"];
+    let numbers = ["rooms", "members", "window"].map(|name| scenario[name].as_u64().unwrap());
+    assert_eq!((report.code, numbers), (0, [2, 3, 4]));
+    assert_eq!(scenario["name"], path.to_str().unwrap());
 }
 
 #[test]
@@ -393,6 +539,7 @@ fn ctrl_c_ends_with_the_report_so_far() {
     assert_eq!((report.code, report.faults()), (0, (0, 0, 0)));
     assert_eq!(report.json["interrupted"], true);
     assert!(report.number("deliveries") > 0);
+    assert!(report.json["series"].is_array());
 }
 
 #[test]

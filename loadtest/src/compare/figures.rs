@@ -36,10 +36,11 @@ impl Figure {
     }
 }
 
-/// What is compared in a mode, by its name in reports; the first figure is the headline.
+/// What is compared in a mode, by its name; the first figure is the headline.
 pub(super) fn of(mode: &str) -> &'static [Figure] {
     match mode {
         "idle" => &[CONNECTION_BYTES, CONNECTS, MEMORY],
+        "latency" => &[P99, P99_LAST, SERVER_CPU, MEMORY],
         "neighbour" => &[P99_FLOODED, P99_ALONE, SERVER_CPU, DELIVERIES, MEMORY],
         _ => &[SERVER_CPU, DELIVERIES, P99, MEMORY],
     }
@@ -51,6 +52,7 @@ const SERVER_CPU: Figure = Figure::new(
 );
 const DELIVERIES: Figure = Figure::new("/deliveries_per_second", "deliveries/s");
 const P99: Figure = Figure::new("/latency_us/p99", "p99, µs");
+const P99_LAST: Figure = Figure::new("/latency_last_us/p99", "p99 to the last member, µs");
 const P99_FLOODED: Figure = Figure::new("/neighbour/flooded/p99", "µs of latency, p99");
 const P99_ALONE: Figure = Figure::new("/neighbour/alone/p99", "p99 without the flood, µs");
 const CONNECTION_BYTES: Figure = Figure::new(

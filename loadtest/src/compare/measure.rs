@@ -51,11 +51,10 @@ impl Measurement<'_> {
         if let Some(wire) = &self.server.wire {
             load.args(["--wire", wire]);
         }
-        load.args(&self.server.flags)
-            .args(self.scenario.flags(self.seconds));
         if let Some(cpu) = self.cpu {
             load.args(["--pin", &cpu.to_string()]);
         }
+        load.args(&self.server.flags).args(&self.scenario.words);
         let child = load
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

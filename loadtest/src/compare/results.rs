@@ -24,8 +24,9 @@ pub(super) struct Results {
 /// One scenario's.
 #[derive(Debug)]
 pub(super) struct ScenarioResults {
-    pub(super) name: &'static str,
-    pub(super) stands_for: &'static str,
+    pub(super) name: String,
+    pub(super) stands_for: String,
+    pub(super) command_line: String,
     /// What is compared, the headline first.
     pub(super) figures: &'static [Figure],
     pub(super) servers: Vec<ServerResults>,
@@ -51,16 +52,17 @@ pub(super) struct Summary {
 
 impl Results {
     /// A place for each run.
-    pub(super) fn new(scenarios: &[&Scenario], servers: &[&Peer], baseline: String) -> Self {
+    pub(super) fn new(scenarios: &[Scenario], servers: &[&Peer], baseline: String) -> Self {
         let server = |peer: &&Peer| ServerResults {
             name: peer.name.clone(),
             reports: Vec::new(),
             failures: Vec::new(),
         };
-        let scenario = |scenario: &&Scenario| ScenarioResults {
-            name: scenario.name,
-            stands_for: scenario.stands_for,
-            figures: figures::of(scenario.mode),
+        let scenario = |scenario: &Scenario| ScenarioResults {
+            name: scenario.name.clone(),
+            stands_for: scenario.stands_for.clone(),
+            command_line: scenario.command_line.clone(),
+            figures: figures::of(&scenario.mode),
             servers: servers.iter().map(server).collect(),
         };
         Self {
@@ -174,7 +176,7 @@ pub(super) mod tests {
 
     /// The baseline `a` and the servers `b` to `d`, in the scenario `big-room`.
     pub(in super::super) fn results() -> Results {
-        let scenarios = scenarios::chosen(&["big-room".to_owned()]).unwrap();
+        let scenarios = scenarios::chosen(&["big-room".to_owned()], 3).unwrap();
         let peers = ["a", "b", "c", "d"].map(peer);
         let peers: Vec<&Peer> = peers.iter().collect();
         Results::new(&scenarios, &peers, "a".to_owned())

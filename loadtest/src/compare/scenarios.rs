@@ -1,133 +1,94 @@
-//! What servers are compared in, and the flags that say it to the load generator.
+//! What servers are compared in: the scenarios that have names, and a short one to check with.
 
-use super::peers::joined;
+use crate::catalogue::{self, Entry};
 use crate::failure::Failure;
 
 /// One load.
 #[derive(Debug)]
 pub(super) struct Scenario {
-    pub(super) name: &'static str,
     /// For the table's title.
-    pub(super) stands_for: &'static str,
+    pub(super) name: String,
+    /// Where this happens, or what it is for.
+    pub(super) stands_for: String,
+    /// The command line that it is.
+    pub(super) command_line: String,
     /// What kind of figures its reports have.
-    pub(super) mode: &'static str,
-    flags: &'static str,
-    /// How long it counts deliveries, if the command line does not say.
-    seconds: Option<&'static str>,
-}
-
-impl Scenario {
+    pub(super) mode: String,
     /// What the load generator is told, but for whom and where.
-    pub(super) fn flags(&self, seconds: u32) -> Vec<String> {
-        let seconds = self
-            .seconds
-            .map_or_else(|| seconds.to_string(), str::to_owned);
-        let flags = self.flags.split_whitespace().map(str::to_owned);
-        flags.chain(["--seconds".to_owned(), seconds]).collect()
-    }
+    pub(super) words: Vec<String>,
 }
 
-/// The scenarios of these names; all, if there are none.
+/// The scenarios of these names, or in these files; all that have a name, if there are none.
 ///
 /// # Errors
 ///
-/// [`Failure::Unknown`] if there is no such scenario.
-pub(super) fn chosen(names: &[String]) -> Result<Vec<&'static Scenario>, Failure> {
-    if names.is_empty() {
-        return Ok(SCENARIOS.iter().collect());
-    }
-    let find = |name: &String| {
-        let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
-        found.ok_or_else(|| Failure::Unknown {
-            kind: "scenario",
-            name: name.clone(),
-            known: joined(SCENARIOS.iter().map(|scenario| scenario.name)),
-        })
+/// [`Failure::ScenarioUnknown`] and its kin.
+pub(super) fn chosen(names: &[String], seconds: u32) -> Result<Vec<Scenario>, Failure> {
+    let entries = if names.is_empty() {
+        catalogue::all().collect()
+    } else {
+        let found = names.iter().map(|name| catalogue::find(name));
+        found.collect::<Result<Vec<Entry>, Failure>>()?
     };
-    names.iter().map(find).collect()
+    entries
+        .iter()
+        .map(|entry| Scenario::of(entry, seconds))
+        .collect()
 }
 
-/// Proves that a server can be compared: it joins, delivers, and to nobody else.
-pub(super) const CHECK: Scenario = Scenario {
-    name: "check",
-    stands_for: "3 rooms × 20 members, 12 under way, for half a second",
-    mode: "fan-out",
-    flags: "--rooms 3 --members 20 --window 12 --warmup 0.2",
-    seconds: Some("0.5"),
-};
+impl Scenario {
+    fn of(entry: &Entry, seconds: u32) -> Result<Self, Failure> {
+        let sheet = entry.sheet()?;
+        let seconds = seconds.to_string();
+        let words = ["run", &entry.name, "--seconds", &seconds];
+        Ok(Self {
+            name: entry.name.clone(),
+            command_line: sheet.command_line(),
+            stands_for: sheet.stands_for,
+            mode: sheet.mode,
+            words: words.map(str::to_owned).into(),
+        })
+    }
 
-const SCENARIOS: &[Scenario] = &[
-    Scenario {
-        name: "single-step",
-        stands_for: "1 room × 1000 members, one publication under way",
-        mode: "fan-out",
-        flags: "--members 1000 --window 1",
-        seconds: None,
-    },
-    Scenario {
-        name: "big-room",
-        stands_for: "1 room × 1000 members, 16 under way",
-        mode: "fan-out",
-        flags: "--members 1000 --window 16",
-        seconds: None,
-    },
-    Scenario {
-        name: "firehose",
-        stands_for: "1 room × 100 members, 256 under way",
-        mode: "fan-out",
-        flags: "--members 100 --window 256",
-        seconds: None,
-    },
-    Scenario {
-        name: "many-rooms",
-        stands_for: "200 rooms × 10 members, 50 publishers",
-        mode: "fan-out",
-        flags: "--rooms 200 --members 10 --publishers 50",
-        seconds: None,
-    },
-    Scenario {
-        name: "idle",
-        stands_for: "15,000 connections that joined one room and do nothing",
-        mode: "idle",
-        flags: "--idle --members 15000",
-        seconds: None,
-    },
-    Scenario {
-        name: "neighbour",
-        stands_for: "a room of 10 members, 20 publications a second, beside a room of 5000 that is \
-                     flooded",
-        mode: "neighbour",
-        flags: "--neighbour --members 5000 --window 16",
-        seconds: None,
-    },
-];
+    /// Proves that a server can be compared: it joins, delivers, and to nobody else.
+    pub(super) fn check() -> Self {
+        Self {
+            name: "check".to_owned(),
+            stands_for: "Half a second that proves that a server delivers.".to_owned(),
+            command_line: CHECK.to_owned(),
+            mode: "fanout".to_owned(),
+            words: CHECK.split(' ').map(str::to_owned).collect(),
+        }
+    }
+}
+
+const CHECK: &str = "fanout --rooms 3 --members 20 --window 12 --warmup 0.2 --seconds 0.5";
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
-    use crate::cli::Args;
+    use crate::cli::{self, Request};
 
     #[test]
     fn the_load_generator_understands_every_scenario() {
-        for scenario in SCENARIOS.iter().chain([&CHECK]) {
-            let flags = scenario.flags(7);
-            let args = Args::try_parse_from(["loadtest".to_owned()].into_iter().chain(flags));
-            let setup = args.unwrap().setup().unwrap();
-            assert_eq!(
-                setup.scenario.mode.name(),
-                scenario.mode,
-                "{}",
-                scenario.name
-            );
+        let mut scenarios = chosen(&[], 7).unwrap();
+        assert_eq!(scenarios.len(), catalogue::all().count());
+        scenarios.push(Scenario::check());
+        for scenario in scenarios {
+            let words = ["loadtest".to_owned()].into_iter().chain(scenario.words);
+            let Ok(Request::Load(setup)) = cli::read(words.collect()) else {
+                panic!("{} is not understood", scenario.name);
+            };
+            assert_eq!(setup.mode.load().name(), scenario.mode, "{}", scenario.name);
         }
     }
 
     #[test]
     fn a_scenario_that_there_is_not_is_said_with_those_that_there_are() {
-        assert_eq!(chosen(&[]).unwrap().len(), SCENARIOS.len());
-        let failure = chosen(&["fire".to_owned()]).unwrap_err().to_string();
-        assert!(failure.starts_with("there is no scenario fire; there are single-step, big-room"));
+        let failure = chosen(&["fire".to_owned()], 1).unwrap_err().to_string();
+        assert!(
+            failure.starts_with("there is no scenario fire; there are big-room"),
+            "{failure}"
+        );
     }
 }

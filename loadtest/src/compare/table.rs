@@ -7,12 +7,14 @@ use serde_json::{Value, json};
 use super::figures::{self, Figure};
 use super::results::{Results, ScenarioResults, ServerResults};
 use super::{Cpus, Options};
+use crate::machine::Machine;
 
 /// A table for each scenario, and how they came about.
 pub(super) fn document(results: &Results, options: &Options, cpus: Option<Cpus>) -> String {
     let mut text = String::new();
     for scenario in &results.scenarios {
-        text += &format!("\n### {}: {}\n\n", scenario.name, scenario.stands_for);
+        text += &format!("\n### {}\n\n{}\n", scenario.name, scenario.stands_for);
+        text += &format!("`{}`\n\n", scenario.command_line);
         text += &table(scenario, &results.baseline);
     }
     text += &format!("\n{}\n", circumstances(results, options, cpus));
@@ -27,6 +29,7 @@ pub(super) fn json(results: &Results, options: &Options, cpus: Option<Cpus>) -> 
         json!({
             "name": scenario.name,
             "stands_for": scenario.stands_for,
+            "command_line": scenario.command_line,
             "headline": scenario.headline().title,
             "servers": servers.collect::<Value>(),
         })
@@ -37,6 +40,7 @@ pub(super) fn json(results: &Results, options: &Options, cpus: Option<Cpus>) -> 
         "seconds": options.seconds,
         "server_cpu": cpus.map(|cpus| cpus.server),
         "driver_cpu": cpus.map(|cpus| cpus.driver),
+        "machine": Machine::this(),
         "interrupted": results.is_interrupted,
         "scenarios": scenarios.collect::<Value>(),
     });
@@ -181,7 +185,10 @@ mod tests {
     #[test]
     fn figures_ratios_and_failures_stand_in_their_cells() {
         let expected = "
-### big-room: 1 room × 1000 members, 16 under way
+### big-room
+
+A live event: a thousand people in one room, and somebody is always talking.
+`fanout --rooms 1 --members 1000 --window 16`
 
 | server | µs of server CPU per delivery | least | most | ratio | deliveries/s | p99, µs | server PSS, MiB |
 |---|---:|---:|---:|---:|---:|---:|---:|

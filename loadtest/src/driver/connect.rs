@@ -116,6 +116,9 @@ impl Driver<'_> {
         response.extend_from_slice(&self.buffer[..bytes]);
         match handshake::read(response, key, self.target) {
             Response::Accepted { head_bytes } => {
+                if self.opened == 0 {
+                    self.server_name = handshake::server_name(response);
+                }
                 let rest = response.split_off(head_bytes);
                 connection.state = State::Open(Inbox::new());
                 self.progress_ns = self.clock.now_ns();

@@ -10,47 +10,47 @@ use crate::failure::Failure;
 #[command(next_help_heading = "Wire")]
 pub(crate) struct WireFlags {
     /// What the server speaks: golem or socket.io
-    #[arg(long, value_name = "NAME", default_value = "golem", value_parser = parse_wire)]
+    #[arg(long, global = true, value_name = "NAME", default_value = "golem", value_parser = parse_wire)]
     wire: Wire,
 
     /// For a server of another wire: the message that joins a room, where {room} is its name; empty
     /// if being connected is enough
-    #[arg(long, value_name = "TEXT", requires_all = ["publish", "delivery_prefix"], conflicts_with = "wire")]
+    #[arg(long, global = true, value_name = "TEXT", requires_all = ["publish", "delivery_prefix"], conflicts_with = "wire")]
     join: Option<String>,
 
     /// For a server of another wire: the message that publishes, where {payload} is a JSON string
     /// with its quotes
-    #[arg(long, value_name = "TEXT", requires_all = ["join", "delivery_prefix"])]
+    #[arg(long, global = true, value_name = "TEXT", requires_all = ["join", "delivery_prefix"])]
     publish: Option<String>,
 
     /// For a server of another wire: what a delivery has in front of the payload; {room} may stand
     /// in it
-    #[arg(long, value_name = "TEXT", requires_all = ["join", "publish"])]
+    #[arg(long, global = true, value_name = "TEXT", requires_all = ["join", "publish"])]
     delivery_prefix: Option<String>,
 
     /// For a server of another wire: what a delivery has behind the payload
-    #[arg(long, value_name = "TEXT", requires = "join")]
+    #[arg(long, global = true, value_name = "TEXT", requires = "join")]
     delivery_suffix: Option<String>,
 
     /// For a server of another wire: the message that leaves a room, if there is one
-    #[arg(long, value_name = "TEXT", requires = "join")]
+    #[arg(long, global = true, value_name = "TEXT", requires = "join")]
     leave: Option<String>,
 
     /// For a server of another wire: how the message begins after which a connection may join
-    #[arg(long, value_name = "TEXT", requires = "join")]
+    #[arg(long, global = true, value_name = "TEXT", requires = "join")]
     join_after: Option<String>,
 
     /// For a server of another wire: what to answer to messages that begin with a text; may be
     /// repeated
-    #[arg(long, num_args = 2, value_names = ["PREFIX", "TEXT"], requires = "join")]
+    #[arg(long, global = true, num_args = 2, value_names = ["PREFIX", "TEXT"], requires = "join")]
     answer: Vec<String>,
 
     /// For a server of another wire: how its complaints begin; may be repeated
-    #[arg(long, value_name = "TEXT", requires = "join")]
+    #[arg(long, global = true, value_name = "TEXT", requires = "join")]
     error_prefix: Vec<String>,
 
     /// The Sec-WebSocket-Protocol to ask for
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME")]
     sub_protocol: Option<String>,
 }
 
