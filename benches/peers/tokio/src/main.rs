@@ -77,7 +77,7 @@ async fn serve(stream: TcpStream, rooms: Rooms) {
     while let Some(Ok(message)) = incoming.next().await {
         let handled = match message {
             Message::Text(text) => connection.handle(&text).await,
-            Message::Close(_) => break,
+            // A goodbye is answered by reading on.
             _ => continue,
         };
         if handled.is_err() {
