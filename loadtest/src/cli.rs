@@ -122,9 +122,13 @@ struct Place {
     #[arg(long, global = true, value_name = "PID")]
     server_pid: Option<u32>,
 
-    /// CPU to run this program on; keep it off the server's [default: any]
-    #[arg(long, global = true, value_name = "CPU")]
-    pin: Option<usize>,
+    /// Threads to spread the connections over; one is enough for any server with one core
+    #[arg(long, global = true, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+
+    /// CPUs to run on, one for each thread, as in 2,3; keep them off the server's [default: any]
+    #[arg(long, global = true, value_name = "CPUS", value_delimiter = ',')]
+    pin: Vec<usize>,
 }
 
 /// What is printed, and where to.
@@ -186,8 +190,10 @@ pub(crate) struct Setup {
     pub(crate) target: Target,
     /// Whose resources to measure.
     pub(crate) server: Option<ServerProcess>,
-    /// Where to run.
-    pub(crate) pin: Option<usize>,
+    /// How many threads to run on.
+    pub(crate) threads: usize,
+    /// The CPU of each, or none for any.
+    pub(crate) pin: Vec<usize>,
     /// What to print.
     pub(crate) output: Output,
     /// The program and its arguments, as they were typed.
@@ -361,9 +367,16 @@ impl Cli {
             Some(pid) => Some(ServerProcess::new(pid)),
             None => listening(&target, &mut notes),
         };
+        let threads = usize::from(self.place.threads);
+        if !self.place.pin.is_empty() && self.place.pin.len() != threads {
+            return Err(Failure::Arguments(
+                "--pin names one CPU for each of --threads",
+            ));
+        }
         Ok(Setup {
             target,
             server,
+            threads,
             pin: self.place.pin,
             output: self.output,
             command: typed.to_vec(),

@@ -38,7 +38,7 @@ impl Slots {
         if latency_ns.is_empty() {
             return;
         }
-        let elapsed_ns = at_ns - *self.origin_ns.get_or_insert(at_ns);
+        let elapsed_ns = at_ns.saturating_sub(*self.origin_ns.get_or_insert(at_ns));
         while elapsed_ns / self.width_ns >= SLOTS_MAX as u64 {
             self.halve();
         }

@@ -1,4 +1,4 @@
-//! The loop: one thread, one readiness set, all sockets.
+//! The loop: one thread, one readiness set, all sockets of its part of the plan.
 //!
 //! A turn waits for readiness, reads every ready socket once into the one read buffer, publishes
 //! what the ends of publications and the clock ask for, and writes each publishing socket once.
@@ -14,7 +14,6 @@ mod messages;
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd as _;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mio::event::Event;
@@ -32,8 +31,9 @@ use crate::ledger::Ledger;
 use crate::monitor::Outlet;
 use crate::pace::Pace;
 use crate::payload::Stamp;
-use crate::plan::{MemberId, Plan, StreamId};
+use crate::plan::{Home, MemberId, Plan, StreamId};
 use crate::series::Counters;
+use crate::shared::{Settled, Shared};
 use crate::target::Target;
 use crate::timer::Timer;
 use crate::wire::DeliveryShapes;
@@ -65,15 +65,16 @@ const PENDING_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const TIMER: Token = Token(usize::MAX - 2);
 const URGENT: Token = Token(usize::MAX - 3);
+const MAILBOX: Token = Token(usize::MAX - 4);
 
-/// All sockets of a run, and the thread's loop over them.
+/// All sockets of a thread, and its loop over them.
 #[derive(Debug)]
 pub(crate) struct Driver<'a> {
     plan: &'a Plan,
     target: &'a Target,
     payload_bytes: usize,
     clock: Clock,
-    interrupted: &'a AtomicBool,
+    shared: &'a Shared<'a>,
     readiness: Readiness,
     connections: Vec<Connection>,
     ledger: Ledger,
@@ -94,6 +95,14 @@ pub(crate) struct Driver<'a> {
     reads: u64,
     errors: ServerErrors,
     disconnects: Disconnects,
+    /// What this thread used of a processor, in the phases that have ended.
+    cpu: Duration,
+    /// What the thread had used when the phase began that it is in.
+    phase_began_cpu: Option<Duration>,
+    /// For each thread, what it is to be told at the end of this turn.
+    outgoing: Vec<Vec<Settled>>,
+    /// What this thread was told, while it is taken in.
+    incoming: Vec<Settled>,
     /// A refused handshake whose body is still awaited, and until when.
     refusal: Option<(Failure, u64)>,
     /// What the server called itself in its first answer.
@@ -149,19 +158,23 @@ impl<'a> Driver<'a> {
         target: &'a Target,
         payload_bytes: usize,
         clock: Clock,
-        interrupted: &'a AtomicBool,
+        shared: &'a Shared<'a>,
         outlet: Outlet,
     ) -> Result<Self, Failure> {
         let has_urgent = plan.groups.iter().any(|group| group.urgent);
+        let readiness = Readiness::new(has_urgent).map_err(Failure::System)?;
+        shared
+            .open_mailbox(plan.thread, readiness.poll.registry(), MAILBOX)
+            .map_err(Failure::System)?;
         Ok(Self {
             plan,
             target,
             payload_bytes,
             clock,
-            interrupted,
-            readiness: Readiness::new(has_urgent).map_err(Failure::System)?,
+            shared,
+            readiness,
             connections: Vec::with_capacity(plan.connections() as usize),
-            ledger: Ledger::new(plan),
+            ledger: Ledger::new(plan, shared.counts()),
             shapes: target.wire.delivery_shapes(&plan.rooms, payload_bytes),
             pace: Pace::new(plan),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
@@ -175,6 +188,10 @@ impl<'a> Driver<'a> {
             reads: 0,
             errors: ServerErrors::default(),
             disconnects: Disconnects::default(),
+            cpu: Duration::ZERO,
+            phase_began_cpu: None,
+            outgoing: (0..shared.threads()).map(|_| Vec::new()).collect(),
+            incoming: Vec::new(),
             refusal: None,
             server_name: None,
             outlet,
@@ -217,9 +234,12 @@ impl<'a> Driver<'a> {
         &self.disconnects
     }
 
-    /// Whether the run was asked to end.
-    pub(crate) fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+    /// What this thread has used of a processor, user and system. Only itself may ask during a phase.
+    pub(crate) fn cpu(&self) -> Duration {
+        let phase = self
+            .phase_began_cpu
+            .map(|began| thread_cpu().saturating_sub(began));
+        self.cpu + phase.unwrap_or_default()
     }
 
     /// What it has counted so far.
@@ -230,7 +250,7 @@ impl<'a> Driver<'a> {
             publications: self.ledger.publications(),
             deliveries: self.ledger.deliveries(),
             lost: self.ledger.lost_so_far(),
-            cpu: thread_cpu(),
+            cpu: self.cpu(),
         }
     }
 
@@ -240,14 +260,17 @@ impl<'a> Driver<'a> {
         self.outlet.tell_all(counters, &mut self.ledger);
     }
 
-    /// What says that it was.
-    pub(crate) fn interrupted(&self) -> &'a AtomicBool {
-        self.interrupted
+    /// Does something on the current thread, whose time this then is.
+    pub(crate) fn account<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.phase_began_cpu = Some(thread_cpu());
+        let done = work(self);
+        self.cpu = self.cpu();
+        self.phase_began_cpu = None;
+        done
     }
 
-    /// A group begins to publish.
-    pub(crate) fn start(&mut self, group: usize) {
-        let now_ns = self.clock.now_ns();
+    /// A group begins to publish; every thread is to be given the same `now_ns`.
+    pub(crate) fn start(&mut self, group: usize, now_ns: u64) {
         self.progress_ns = now_ns;
         self.pace.start(group, now_ns);
     }
@@ -265,7 +288,7 @@ impl<'a> Driver<'a> {
     /// Runs until a moment, or until Ctrl-C.
     pub(crate) fn run_until(&mut self, end_ns: u64) -> Result<(), Failure> {
         let mut delivered = self.ledger.deliveries();
-        while !self.is_interrupted() {
+        while !self.shared.must_stop() {
             let now_ns = self.clock.now_ns();
             if now_ns >= end_ns {
                 break;
@@ -274,6 +297,9 @@ impl<'a> Driver<'a> {
             self.check_alive()?;
             // Idle is not silent: an open loop may publish once a minute.
             if self.ledger.deliveries() != delivered || self.ledger.under_way() == 0 {
+                if self.ledger.deliveries() != delivered {
+                    self.shared.note_progress(now_ns);
+                }
                 delivered = self.ledger.deliveries();
                 self.progress_ns = self.clock.now_ns();
             }
@@ -284,11 +310,20 @@ impl<'a> Driver<'a> {
 
     /// Publishes nothing more, and runs until what is under way has arrived or is given up.
     ///
-    /// `patience` bounds it all: a server that is behind may need longer than the run took.
+    /// Before it, [`Shared::begin_draining`]: a thread that has nothing under way reads on until no
+    /// thread has. `patience` bounds it all: a server that is behind may need longer than the run took.
     pub(crate) fn drain(&mut self, patience: Duration) -> Result<(), Failure> {
         self.pace.stop();
         let end_ns = self.clock.now_ns() + to_ns(patience);
-        while self.ledger.under_way() > 0 && self.clock.now_ns() < end_ns {
+        let mut drained = false;
+        while !self.shared.has_failed() {
+            if !drained && self.ledger.under_way() == 0 {
+                self.shared.note_drained();
+                drained = true;
+            }
+            if self.shared.is_drained() || self.clock.now_ns() >= end_ns {
+                break;
+            }
             self.turn(TICK)?;
             self.check_alive()?;
         }
@@ -317,8 +352,34 @@ impl<'a> Driver<'a> {
         self.readiness.events = events;
         self.urgent_turn()?;
         self.tick();
+        if self.shared.threads() > 1 {
+            self.exchange()?;
+        }
         self.publish_credits();
         self.flush()
+    }
+
+    /// Tells other threads what of theirs was settled here, and takes in what they tell.
+    fn exchange(&mut self) -> Result<(), Failure> {
+        for (thread, settled) in self.ledger.take_settled() {
+            self.outgoing[thread as usize].push(settled);
+        }
+        for (thread, settled) in self.outgoing.iter_mut().enumerate() {
+            if !settled.is_empty() {
+                self.shared.post(thread, settled).map_err(Failure::System)?;
+            }
+        }
+        self.shared.receive(self.plan.thread, &mut self.incoming);
+        if self.incoming.is_empty() {
+            return Ok(());
+        }
+        let now_ns = self.clock.now_ns();
+        for settled in self.incoming.drain(..) {
+            if let Some(retired) = self.ledger.settle_elsewhere(settled, now_ns) {
+                self.pace.retire(retired);
+            }
+        }
+        Ok(())
     }
 
     /// Reads the urgent sockets, and publishes what is due.
@@ -422,6 +483,7 @@ impl<'a> Driver<'a> {
         connection.state = State::Closed;
         connection.shut_down();
         self.disconnects.count += 1;
+        self.shared.note_disconnect();
         self.disconnects.first_reason.get_or_insert(reason);
         for stream in self.ledger.disconnect(member, self.clock.now_ns()) {
             self.pace.retire(stream);
@@ -476,8 +538,10 @@ impl<'a> Driver<'a> {
     }
 
     fn publish(&mut self, stream: StreamId, due_ns: u64, now_ns: u64) {
+        let Home::Here(member) = self.plan.streams[stream.index()].home else {
+            return;
+        };
         let number = self.ledger.publish(stream, now_ns);
-        let member = self.plan.streams[stream.index()].member;
         self.send(
             member,
             Stamp {
@@ -545,15 +609,20 @@ impl<'a> Driver<'a> {
         if self.disconnects.count < self.connections.len() as u64 {
             return Ok(());
         }
+        // With several threads, those of the others may be there.
+        let Some(connections) = self.shared.all_disconnected() else {
+            return Ok(());
+        };
         let reason = self.disconnects.first_reason.clone().unwrap_or_default();
         Err(Failure::ClosedAll {
-            connections: self.disconnects.count,
+            connections,
             reason,
         })
     }
 
     fn check_silence(&self) -> Result<(), Failure> {
-        if self.clock.now_ns() < self.progress_ns + to_ns(SILENCE_MAX) {
+        let progress_ns = self.progress_ns.max(self.shared.progress_ns());
+        if self.clock.now_ns() < progress_ns + to_ns(SILENCE_MAX) {
             return Ok(());
         }
         let (received, members) = (u64::from(self.received), self.connections.len() as u64);

@@ -11,8 +11,8 @@ const MESSAGE_KEPT_MAX: usize = 256;
 
 /// What takes the messages.
 pub(crate) trait Recipient {
-    /// A text or binary message, or its first [`MESSAGE_KEPT_MAX`] bytes or more.
-    fn message(&mut self, start: &[u8]);
+    /// A text or binary message of `message_bytes`, or its first [`MESSAGE_KEPT_MAX`] or more.
+    fn message(&mut self, start: &[u8], message_bytes: u64);
     /// A ping, which wants its bytes back.
     fn ping(&mut self, payload: &[u8]);
     /// The server's goodbye.
@@ -27,6 +27,8 @@ pub(crate) struct Inbox {
     between_frames: bool,
     /// The start of a message that is not all there.
     message: Vec<u8>,
+    /// How long that message is, as far as the headers of its frames were there.
+    message_bytes: u64,
     /// A control frame that is not all there; it may stand between fragments of a message.
     control: Vec<u8>,
 }
@@ -39,6 +41,7 @@ impl Inbox {
             decoder,
             between_frames: true,
             message: Vec::new(),
+            message_bytes: 0,
             control: Vec::new(),
         }
     }
@@ -59,7 +62,7 @@ impl Inbox {
             if self.between_frames
                 && let Some(text) = short_text(&bytes[position..])
             {
-                recipient.message(text);
+                recipient.message(text, text.len() as u64);
                 position += SHORT_HEADER_BYTES + text.len();
                 continue;
             }
@@ -68,9 +71,10 @@ impl Inbox {
             self.between_frames = part.as_ref().is_some_and(|part| part.last);
             let Some(part) = part else { continue };
             if part.first && part.last && part.header.fin && part.header.opcode == OpCode::Text {
-                recipient.message(part.payload);
+                recipient.message(part.payload, part.header.payload_len);
             } else {
-                Self::receive_part(&mut self.message, &mut self.control, &part, recipient);
+                let message = (&mut self.message, &mut self.message_bytes);
+                Self::receive_part(message, &mut self.control, &part, recipient);
             }
         }
         Ok(())
@@ -78,17 +82,20 @@ impl Inbox {
 
     #[cold]
     fn receive_part(
-        message: &mut Vec<u8>,
+        (message, message_bytes): (&mut Vec<u8>, &mut u64),
         control: &mut Vec<u8>,
         part: &FramePart<'_>,
         recipient: &mut impl Recipient,
     ) {
         let opcode = part.header.opcode;
         if !opcode.is_control() {
+            if part.first {
+                *message_bytes += part.header.payload_len;
+            }
             let kept = part.payload.len().min(MESSAGE_KEPT_MAX - message.len());
             message.extend_from_slice(&part.payload[..kept]);
             if part.last && part.header.fin {
-                recipient.message(message);
+                recipient.message(message, std::mem::take(message_bytes));
                 message.clear();
             }
             return;
@@ -130,9 +137,9 @@ mod tests {
     struct Transcript(Vec<String>);
 
     impl Recipient for Transcript {
-        fn message(&mut self, start: &[u8]) {
-            self.0
-                .push(format!("message {}", String::from_utf8_lossy(start)));
+        fn message(&mut self, start: &[u8], message_bytes: u64) {
+            let start = String::from_utf8_lossy(start);
+            self.0.push(format!("message {message_bytes} {start}"));
         }
 
         fn ping(&mut self, payload: &[u8]) {
@@ -155,11 +162,11 @@ mod tests {
                 inbox.receive(&mut read.to_vec(), &mut transcript).unwrap();
             }
             let expected = [
-                "message one",
+                "message 3 one",
                 "ping p",
                 "ping ",
-                "message two",
-                "message three",
+                "message 3 two",
+                "message 5 three",
                 "close 2",
             ];
             assert_eq!(transcript.0, expected, "{read_bytes} bytes to a read");
@@ -175,7 +182,7 @@ mod tests {
         }
         assert_eq!(
             transcript.0,
-            [format!("message {}", "x".repeat(MESSAGE_KEPT_MAX))]
+            [format!("message 70000 {}", "x".repeat(MESSAGE_KEPT_MAX))]
         );
     }
 }

@@ -2,14 +2,20 @@
 //! late it was, and what went wrong.
 //!
 //! It knows no sockets. A delivery costs four lookups and no allocation.
+//!
+//! With several threads each has a book of its own members. A stream that another thread publishes is
+//! booked when its number is first seen here, up to the count that the publisher keeps; when the last
+//! member here has settled a publication, the publisher is told, for whom all members here are one.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::latencies::Latencies;
 use crate::payload::Stamp;
-use crate::plan::{MemberId, Plan, RoomId, StreamId};
+use crate::plan::{Home, MemberId, Plan, RoomId, StreamId};
 use crate::sequence::{Arrival, Faults, SequenceChecker};
-use crate::window::{Settled, UnderWay};
+use crate::shared::{Reached, Settled, StreamCount};
+use crate::window::{Settling, UnderWay};
 
 /// The whole book.
 #[derive(Debug)]
@@ -25,7 +31,12 @@ pub(crate) struct Ledger {
     lost_to_disconnects: u64,
     /// Publications that have ended since the driver last asked.
     ended: Vec<StreamId>,
+    /// What the driver has to tell other threads.
+    settled: Vec<(u32, Settled)>,
+    /// How much was published on each stream; empty with one thread.
+    counts: Arc<[StreamCount]>,
     unreadable: u64,
+    truncated: u64,
     given_up: u64,
 }
 
@@ -51,8 +62,15 @@ struct RoomState {
 struct StreamState {
     under_way: UnderWay,
     room: RoomId,
-    /// Whose connection it is published on.
-    member: MemberId,
+    home: Home,
+    /// If it is published here, how many other threads have members of its room.
+    other_parts: u32,
+}
+
+impl StreamState {
+    fn is_here(&self) -> bool {
+        matches!(self.home, Home::Here(_))
+    }
 }
 
 /// What one group of rooms did.
@@ -67,8 +85,9 @@ struct GroupTally {
 }
 
 impl Ledger {
-    /// An empty book, of members who are all connected.
-    pub(crate) fn new(plan: &Plan) -> Self {
+    /// An empty book, of members who are all connected. With several threads, `counts` has one for
+    /// each stream.
+    pub(crate) fn new(plan: &Plan, counts: Arc<[StreamCount]>) -> Self {
         let mut members = Vec::with_capacity(plan.connections() as usize);
         let mut lanes = 0;
         for (index, room) in (0..).zip(&plan.rooms) {
@@ -97,7 +116,8 @@ impl Ledger {
             StreamState {
                 under_way,
                 room: stream.room,
-                member: stream.member,
+                home: stream.home,
+                other_parts: plan.rooms[stream.room.index()].other_parts,
             }
         });
         Self {
@@ -109,7 +129,10 @@ impl Ledger {
             timed_ns: 0..0,
             lost_to_disconnects: 0,
             ended: Vec::new(),
+            settled: Vec::new(),
+            counts,
             unreadable: 0,
+            truncated: 0,
             given_up: 0,
         }
     }
@@ -126,7 +149,13 @@ impl Ledger {
         let room = &self.rooms[state.room.index()];
         let group = self.members[room.members.start as usize].group;
         self.groups[group as usize].publications += 1;
-        state.under_way.publish(room.connected, now_ns)
+        let number = state
+            .under_way
+            .publish(room.connected + state.other_parts, now_ns);
+        if let Some(count) = self.counts.get(stream.index()) {
+            count.publish(number + 1);
+        }
+        number
     }
 
     /// Books the arrival of a publication at a member.
@@ -140,13 +169,12 @@ impl Ledger {
         let stream = &mut self.streams[stamp.stream.index()];
         // A number from the future would make the checker wait for everything before it.
         if stamp.number >= stream.under_way.published() {
-            return self.deliver_unreadable();
+            return self.deliver_ahead(member, stamp, now_ns);
         }
         let group = &mut self.groups[to.group as usize];
         group.deliveries += 1;
-        let latency_ns = now_ns.saturating_sub(stamp.due_ns);
-        let is_timed = self.timed_ns.contains(&stamp.due_ns);
-        if is_timed {
+        if self.timed_ns.contains(&stamp.due_ns) {
+            let latency_ns = now_ns.saturating_sub(stamp.due_ns);
             group.latencies.each_ns.saturating_record(latency_ns);
         }
         match self
@@ -154,19 +182,125 @@ impl Ledger {
             .check(to.first_lane + lane as usize, stamp.number)
         {
             Arrival::InOrder => {}
-            Arrival::Ahead { missing } => {
-                let ended = stream.under_way.miss_all(missing, now_ns);
-                self.ended.extend((0..ended).map(|_| stamp.stream));
-            }
+            Arrival::Ahead { missing } => self.miss_all(stamp.stream, missing, now_ns),
             Arrival::Late | Arrival::Repeated => return,
         }
-        let settled = stream.under_way.settle(stamp.number, now_ns);
-        if settled != Settled::NotYet {
-            self.ended.push(stamp.stream);
-            if is_timed && settled == Settled::Complete {
-                group.latencies.last_ns.saturating_record(latency_ns);
+        let stream = &mut self.streams[stamp.stream.index()];
+        match stream.under_way.settle(stamp.number, now_ns) {
+            Settling::NotYet => {}
+            Settling::Incomplete => self.end(stamp.stream, stamp.number, None),
+            Settling::Complete { last_ns } => {
+                let due_ns = stamp.due_ns;
+                let reached = Some(Reached { due_ns, last_ns });
+                self.end(stamp.stream, stamp.number, reached);
             }
         }
+    }
+
+    /// Books the arrival of a number that was not published, as far as is known here.
+    #[cold]
+    fn deliver_ahead(&mut self, member: MemberId, stamp: Stamp, now_ns: u64) {
+        self.catch_up(stamp.stream, now_ns);
+        let stream = &self.streams[stamp.stream.index()];
+        if stamp.number < stream.under_way.published() {
+            self.deliver(member, stamp, now_ns);
+        } else {
+            self.deliver_unreadable();
+        }
+    }
+
+    /// Begins here what another thread has published in the meantime.
+    fn catch_up(&mut self, id: StreamId, now_ns: u64) {
+        let stream = &mut self.streams[id.index()];
+        let connected = self.rooms[stream.room.index()].connected;
+        if stream.is_here() || connected == 0 {
+            return;
+        }
+        let published = self.counts[id.index()].published();
+        while stream.under_way.published() < published {
+            stream.under_way.publish(connected, now_ns);
+        }
+    }
+
+    /// One member settles several publications that it will not receive, or not in order.
+    #[cold]
+    fn miss_all(&mut self, id: StreamId, numbers: Range<u32>, now_ns: u64) {
+        let mut ended = Vec::new();
+        self.streams[id.index()]
+            .under_way
+            .miss_all(numbers, now_ns, |number| ended.push(number));
+        for number in ended {
+            self.end(id, number, None);
+        }
+    }
+
+    /// All members here have settled a publication, and perhaps it has reached them all.
+    #[inline]
+    fn end(&mut self, stream: StreamId, number: u32, reached: Option<Reached>) {
+        let state = &self.streams[stream.index()];
+        if let Home::Thread(thread) = state.home {
+            let settled = Settled::One {
+                stream,
+                number,
+                reached,
+            };
+            self.settled.push((thread, settled));
+            return;
+        }
+        self.ended.push(stream);
+        if let Some(Reached { due_ns, last_ns }) = reached
+            && self.timed_ns.contains(&due_ns)
+        {
+            let room = &self.rooms[state.room.index()];
+            let group = self.members[room.members.start as usize].group;
+            let latencies = &mut self.groups[group as usize].latencies;
+            latencies
+                .last_ns
+                .saturating_record(last_ns.saturating_sub(due_ns));
+        }
+    }
+
+    /// The members on another thread have settled publications of a stream of this one. Returns the
+    /// stream if nobody is left to receive it.
+    pub(crate) fn settle_elsewhere(&mut self, settled: Settled, now_ns: u64) -> Option<StreamId> {
+        match settled {
+            Settled::One {
+                stream,
+                number,
+                reached: None,
+            } => {
+                self.miss_all(stream, number..number + 1, now_ns);
+                None
+            }
+            Settled::One {
+                stream,
+                number,
+                reached: Some(Reached { due_ns, last_ns }),
+            } => {
+                let under_way = &mut self.streams[stream.index()].under_way;
+                match under_way.settle_part(number, last_ns, now_ns) {
+                    Settling::NotYet => {}
+                    Settling::Incomplete => self.end(stream, number, None),
+                    Settling::Complete { last_ns } => {
+                        self.end(stream, number, Some(Reached { due_ns, last_ns }));
+                    }
+                }
+                None
+            }
+            Settled::All { stream, from } => {
+                let published = self.streams[stream.index()].under_way.published();
+                self.miss_all(stream, from..published, now_ns);
+                let state = &mut self.streams[stream.index()];
+                state.other_parts -= 1;
+                let connected = self.rooms[state.room.index()].connected;
+                (connected + state.other_parts == 0).then_some(stream)
+            }
+        }
+    }
+
+    /// Takes what is to be told to other threads, each thread's in order.
+    pub(crate) fn take_settled(&mut self) -> std::vec::Drain<'_, (u32, Settled)> {
+        self.settled.drain(..)
     }
 
     /// Books a `msg` that none of ours is, or that its member should not have.
@@ -175,29 +309,48 @@ impl Ledger {
         self.unreadable += 1;
     }
 
-    /// A member's connection is gone: it settles all that it did not get. Returns the streams that
-    /// end with it.
+    /// Books that a delivery had another length than was published; it is a delivery nonetheless.
+    #[cold]
+    pub(crate) fn deliver_truncated(&mut self) {
+        self.truncated += 1;
+    }
+
+    /// A member's connection is gone: it settles all that it did not get. Returns the streams of this
+    /// thread that end with it.
     pub(crate) fn disconnect(&mut self, member: MemberId, now_ns: u64) -> Vec<StreamId> {
         let state = &mut self.members[member.index()];
         if !std::mem::replace(&mut state.connected, false) {
             return Vec::new();
         }
         let state = *state;
-        let room = &mut self.rooms[state.room.index()];
-        room.connected -= 1;
         let mut retired = Vec::new();
         for lane in 0..state.stream_count {
             let id = StreamId(state.first_stream + lane);
-            let stream = &mut self.streams[id.index()];
-            let published = stream.under_way.published();
+            self.catch_up(id, now_ns);
+            let published = self.streams[id.index()].under_way.published();
             let lost = self
                 .checker
                 .outstanding(state.first_lane + lane as usize, published);
             self.lost_to_disconnects += lost.len() as u64;
-            let ended = stream.under_way.miss_all(lost, now_ns);
-            self.ended.extend((0..ended).map(|_| id));
-            if stream.member == member || room.connected == 0 {
-                retired.push(id);
+            self.miss_all(id, lost, now_ns);
+        }
+        let room = &mut self.rooms[state.room.index()];
+        room.connected -= 1;
+        for lane in 0..state.stream_count {
+            let id = StreamId(state.first_stream + lane);
+            let stream = &self.streams[id.index()];
+            match stream.home {
+                Home::Here(publisher) => {
+                    if publisher == member || room.connected + stream.other_parts == 0 {
+                        retired.push(id);
+                    }
+                }
+                Home::Thread(thread) if room.connected == 0 => {
+                    let from = stream.under_way.published();
+                    self.settled
+                        .push((thread, Settled::All { stream: id, from }));
+                }
+                Home::Thread(_) => {}
             }
         }
         retired
@@ -210,12 +363,22 @@ impl Ledger {
         }
     }
 
-    /// Gives up the publications of streams that have not moved for `patience_ns`.
+    /// Gives up the publications of streams that have not moved for `patience_ns`, and those of other
+    /// threads' streams that were given up there.
     pub(crate) fn give_up(&mut self, now_ns: u64, patience_ns: u64) {
         for (index, stream) in (0..).zip(&mut self.streams) {
+            let count = self.counts.get(index as usize);
+            if !stream.is_here() {
+                let before = count.map_or(0, StreamCount::given_up_before);
+                stream.under_way.forget_before(before);
+                continue;
+            }
             let given_up = stream.under_way.give_up(now_ns, patience_ns);
             self.given_up += u64::from(given_up);
             self.ended.extend((0..given_up).map(|_| StreamId(index)));
+            if let Some(count) = count.filter(|_| given_up > 0) {
+                count.give_up_before(stream.under_way.published());
+            }
         }
     }
 
@@ -224,10 +387,11 @@ impl Ledger {
         self.ended.pop()
     }
 
-    /// How many publications are under way.
+    /// How many publications of this thread are under way.
     pub(crate) fn under_way(&self) -> usize {
         self.streams
             .iter()
+            .filter(|stream| stream.is_here())
             .map(|stream| stream.under_way.len())
             .sum()
     }
@@ -242,9 +406,9 @@ impl Ledger {
         &self.groups[group].latencies
     }
 
-    /// Takes a group's latencies and leaves `empty` in their place, which costs nothing.
-    pub(crate) fn take_latencies(&mut self, group: usize, empty: Latencies) -> Latencies {
-        std::mem::replace(&mut self.groups[group].latencies, empty)
+    /// Exchanges a group's latencies for others, empty ones as a rule, which costs nothing.
+    pub(crate) fn swap_latencies(&mut self, group: usize, latencies: &mut Latencies) {
+        std::mem::swap(&mut self.groups[group].latencies, latencies);
     }
 
     /// Begins latencies anew.
@@ -273,15 +437,24 @@ impl Ledger {
     pub(crate) fn faults(&self) -> Faults {
         let mut faults = self.checker.faults();
         faults.lost += self.lost_to_disconnects;
+        faults.truncated += self.truncated;
         for member in self.members.iter().filter(|member| member.connected) {
             for lane in 0..member.stream_count {
-                let stream = &self.streams[(member.first_stream + lane) as usize];
-                let published = stream.under_way.published();
+                let published = self.published(StreamId(member.first_stream + lane));
                 let lane = member.first_lane + lane as usize;
                 faults.lost += self.checker.outstanding(lane, published).len() as u64;
             }
         }
         faults
+    }
+
+    /// How much was published on a stream, here or by another thread.
+    fn published(&self, id: StreamId) -> u32 {
+        let stream = &self.streams[id.index()];
+        match stream.home {
+            Home::Here(_) => stream.under_way.published(),
+            Home::Thread(_) => self.counts[id.index()].published(),
+        }
     }
 
     /// Frames that said `msg` and carried none of this run's publications, or one that the member
@@ -298,8 +471,11 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
     use crate::scenario::{Group, Pacing};
+    use crate::shared::Shared;
 
     const NONE: [u32; 0] = [];
 
@@ -313,7 +489,7 @@ mod tests {
             pacing,
             urgent: false,
         };
-        let mut ledger = Ledger::new(&Plan::new(&[group], 0));
+        let mut ledger = Ledger::new(&Plan::new(&[group], 0), Arc::new([]));
         ledger.time_only(0..u64::MAX);
         ledger
     }
@@ -358,7 +534,8 @@ mod tests {
         deliver(&mut ledger, 2, 0, 2);
         let timed = |ledger: &Ledger| ledger.latencies(0).last_ns.len();
         assert_eq!(timed(&ledger), 2, "the second was skipped");
-        let taken = ledger.take_latencies(0, Latencies::default());
+        let mut taken = Latencies::default();
+        ledger.swap_latencies(0, &mut taken);
         assert_eq!((taken.last_ns.len(), timed(&ledger)), (2, 0));
         ledger.time_only(1..2);
         ledger.publish(StreamId(0), 0);
@@ -431,5 +608,103 @@ mod tests {
         ledger.give_up(100, 100);
         assert_eq!(ledger.take_ended(), Some(StreamId(0)));
         assert_eq!((ledger.given_up(), ledger.faults().lost), (1, 3));
+    }
+
+    /// A room of three members of whom the first publishes, on two threads: two members are on the
+    /// first, one on the second.
+    struct Split {
+        parts: Vec<Plan>,
+        ledgers: [Ledger; 2],
+    }
+
+    impl Split {
+        fn new() -> Self {
+            let pacing = Pacing::Closed { window: 2 };
+            let group = Group {
+                rooms: 1,
+                members_per_room: 3,
+                publishers: 1,
+                pacing,
+                urgent: false,
+            };
+            let parts = Plan::new(&[group], 0).split(2);
+            let interrupted = AtomicBool::new(false);
+            let counts = Shared::new(&parts, &interrupted).counts();
+            let ledgers = [0, 1].map(|part| Ledger::new(&parts[part], Arc::clone(&counts)));
+            Self { parts, ledgers }
+        }
+
+        /// Tells each thread what the other has for it.
+        fn exchange(&mut self) {
+            for (to, from) in [(0, 1), (1, 0)] {
+                let settled: Vec<_> = self.ledgers[from].take_settled().collect();
+                for (thread, settled) in settled {
+                    assert_eq!(thread as usize, to);
+                    let retired = self.ledgers[to].settle_elsewhere(settled, 9_000);
+                    assert_eq!(retired, None);
+                }
+            }
+        }
+
+        fn lost(&self) -> [u64; 2] {
+            [0, 1].map(|part| self.ledgers[part].faults().lost)
+        }
+    }
+
+    #[test]
+    fn a_publication_ends_when_the_other_thread_has_it_too() {
+        let mut split = Split::new();
+        assert_eq!(split.parts[1].connections(), 1);
+        split.ledgers[0].publish(StreamId(0), 0);
+        assert_eq!(deliver(&mut split.ledgers[0], 0, 0, 0), NONE);
+        assert_eq!(deliver(&mut split.ledgers[0], 1, 0, 0), NONE);
+        assert_eq!(deliver(&mut split.ledgers[1], 0, 0, 0), NONE);
+        assert_eq!(split.ledgers[0].under_way(), 1, "it was not told yet");
+        split.exchange();
+        assert_eq!(split.ledgers[0].take_ended(), Some(StreamId(0)));
+        assert_eq!(split.ledgers[0].under_way(), 0);
+        assert_eq!(split.lost(), [0, 0]);
+    }
+
+    #[test]
+    fn a_thread_that_heard_of_nothing_has_lost_it_all_the_same() {
+        let mut split = Split::new();
+        split.ledgers[0].publish(StreamId(0), 0);
+        split.ledgers[0].publish(StreamId(0), 0);
+        assert_eq!(split.lost(), [4, 2]);
+        deliver(&mut split.ledgers[1], 0, 0, 1);
+        assert_eq!(split.lost(), [4, 1]);
+        deliver(&mut split.ledgers[1], 0, 0, 2);
+        assert_eq!(split.ledgers[1].unreadable(), 1, "nobody published it");
+    }
+
+    #[test]
+    fn what_the_publisher_gives_up_is_not_kept_elsewhere() {
+        let mut split = Split::new();
+        split.ledgers[0].publish(StreamId(0), 0);
+        split.ledgers[0].publish(StreamId(0), 0);
+        deliver(&mut split.ledgers[1], 0, 0, 0);
+        split.ledgers[0].give_up(1_000_000, 100);
+        split.ledgers[1].give_up(1_000_000, 100);
+        let given_up = [0, 1].map(|part| split.ledgers[part].given_up());
+        assert_eq!(given_up, [2, 0], "once, by the publisher");
+        split.exchange();
+        assert_eq!(split.ledgers[0].under_way(), 0);
+    }
+
+    #[test]
+    fn a_thread_without_members_left_holds_nothing_back() {
+        let mut split = Split::new();
+        split.ledgers[0].publish(StreamId(0), 0);
+        assert_eq!(split.ledgers[1].disconnect(MemberId(0), 1), []);
+        // This one goes out before the first thread is told.
+        split.ledgers[0].publish(StreamId(0), 2);
+        split.exchange();
+        split.ledgers[0].publish(StreamId(0), 3);
+        for number in 0..3 {
+            deliver(&mut split.ledgers[0], 0, 0, number);
+            assert_eq!(deliver(&mut split.ledgers[0], 1, 0, number), [0]);
+        }
+        assert_eq!(split.lost(), [0, 1], "the one that was out when it left");
     }
 }

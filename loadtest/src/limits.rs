@@ -5,17 +5,20 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::failure::Failure;
 
-/// Files besides the sockets: standard streams, readiness sets, a timer, the server's figures.
+/// Files besides the sockets: standard streams, the server's figures.
 const OTHER_FILES: u64 = 32;
 
+/// Each thread has two readiness sets, a timer, and what wakes it.
+const FILES_PER_THREAD: u64 = 4;
+
 /// Raises the limit of open files as far as it goes, and checks that the connections fit.
-pub(crate) fn raise_file_limit(connections: u64) -> Result<(), Failure> {
+pub(crate) fn raise_file_limit(connections: u64, threads: usize) -> Result<(), Failure> {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
         setrlimit(Resource::Nofile, limit).map_err(|error| Failure::System(error.into()))?;
     }
-    let needed = connections + OTHER_FILES;
+    let needed = connections + OTHER_FILES + threads as u64 * FILES_PER_THREAD;
     let allowed = limit.maximum.unwrap_or(u64::MAX);
     if needed > allowed {
         return Err(Failure::FileLimit {

@@ -1,12 +1,13 @@
-//! The load generator: rooms full of members on one thread, every delivery checked and timed.
+//! The load generator: rooms full of members on few threads, every delivery checked and timed.
 //!
 //! It shares only [`proto`] with the server, so that it has none of the server's faults and can be
 //! pointed at any server that speaks the same wire.
 //!
 //! ```text
-//! cli ──Setup──▶ mode ──▶ run ──▶ Driver (one thread, its sockets) ──Interval, Ledger──▶ report
-//!                            │ bytes ▶ inbox ▶ payload ▶ ledger (sequence, window)
-//!                            └ pace ▶ publications ▶ sockets
+//! cli ──Setup──▶ mode ──▶ run ──▶ fleet ──▶ Driver (a thread, its sockets) ──Interval, Ledger──▶ report
+//!                                           │ bytes ▶ inbox ▶ payload ▶ ledger (sequence, window)
+//!                                           │ pace ▶ publications ▶ sockets
+//!                                           └ readings ▶ monitor (a thread) ▶ progress, series
 //! ```
 //!
 //! The exit code is 0 when every delivery arrived once and in order, 1 when not, and 2 when there
@@ -20,6 +21,7 @@ mod connection;
 mod drift;
 mod driver;
 mod failure;
+mod fleet;
 mod handshake;
 mod html;
 mod inbox;
@@ -39,6 +41,7 @@ mod run;
 mod scenario;
 mod sequence;
 mod series;
+mod shared;
 mod target;
 mod timer;
 mod window;

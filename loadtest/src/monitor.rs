@@ -26,11 +26,11 @@ use crate::series::{Counters, Point, Resources, Series};
 /// How often a driver tells: as often as a person can read.
 const READING_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Readings that may wait. The monitor takes a fraction of a millisecond for one, and a reading of a
+/// Readings of each driver that may wait. The monitor takes a fraction of a millisecond for one, and a reading of a
 /// large process's memory may take it a second.
 const NOTES_MAX: usize = 16;
 
-/// Histograms to swap, of some 400 KB each.
+/// Histograms of each driver to swap, of some 400 KB each.
 const SPARES: usize = 3;
 
 /// Of its time, the monitor may spend this part in reading how much memory the server has: while it
@@ -39,11 +39,15 @@ const PSS_TIME_SHARE: u32 = 100;
 
 /// What the monitor is told.
 enum Note {
-    Begin(Counters),
+    Begin(Vec<Counters>),
     Collect(SyncSender<Latencies>),
-    End(Counters),
+    End(Vec<Counters>),
     Phase(Phase),
-    Reading(Counters, Option<Latencies>),
+    Reading {
+        driver: usize,
+        counters: Counters,
+        latencies: Option<Box<Latencies>>,
+    },
     Stop,
 }
 
@@ -63,48 +67,59 @@ pub(crate) struct Monitor {
     thread: Option<JoinHandle<Course>>,
 }
 
-/// The driver's end.
+/// One driver's end.
 #[derive(Debug)]
 pub(crate) struct Outlet {
+    driver: usize,
     notes: SyncSender<Note>,
-    spares: Receiver<Latencies>,
+    spares: Receiver<Box<Latencies>>,
+    /// One that came back because there was no room.
+    spare: Option<Box<Latencies>>,
     interval_ns: u64,
     next_ns: u64,
 }
 
 impl Monitor {
-    /// Starts the thread, for a run that measures for so long.
+    /// Starts the thread, for so many drivers and a run that measures for so long.
     pub(crate) fn start(
         clock: Clock,
         server: Option<ServerProcess>,
+        drivers: usize,
         measured: Duration,
         progress: Progress,
-    ) -> (Self, Outlet) {
-        let (notes, inbox) = sync_channel(NOTES_MAX);
-        let (emptied, spares) = sync_channel(SPARES);
-        for _ in 0..SPARES {
-            // There is room for all, and nobody has hung up.
-            let _ = emptied.try_send(Latencies::default());
-        }
+    ) -> (Self, Vec<Outlet>) {
+        let (notes, inbox) = sync_channel(NOTES_MAX * drivers);
         let series = Series::new(measured);
-        let point_ns = series.interval_ns();
+        let interval_ns = reading_interval_ns(series.interval_ns());
+        let (emptied, outlets) = (0..drivers)
+            .map(|driver| {
+                let (emptied, spares) = sync_channel(SPARES);
+                for _ in 0..SPARES {
+                    // There is room for all, and nobody has hung up.
+                    let _ = emptied.try_send(Box::default());
+                }
+                let outlet = Outlet {
+                    driver,
+                    notes: notes.clone(),
+                    spares,
+                    spare: None,
+                    interval_ns,
+                    next_ns: 0,
+                };
+                (emptied, outlet)
+            })
+            .unzip();
         let watch = Watch {
             probe: Probe::new(clock, server),
             series,
             slots: Slots::new(measured),
             total: Latencies::default(),
             progress,
+            latest: vec![Counters::default(); drivers],
             emptied,
         };
-        let thread = thread::spawn(move || watch.run(&inbox));
-        let outlet = Outlet {
-            notes: notes.clone(),
-            spares,
-            interval_ns: reading_interval_ns(point_ns),
-            next_ns: 0,
-        };
-        let thread = Some(thread);
-        (Self { notes, thread }, outlet)
+        let thread = Some(thread::spawn(move || watch.run(&inbox)));
+        (Self { notes, thread }, outlets)
     }
 
     /// Another part of the run begins.
@@ -113,12 +128,12 @@ impl Monitor {
     }
 
     /// Something is measured from now on; latencies begin anew.
-    pub(crate) fn begin(&self, counters: Counters) {
+    pub(crate) fn begin(&self, counters: Vec<Counters>) {
         self.tell(Note::Begin(counters));
     }
 
     /// It is not any more; latencies of what is under way still count.
-    pub(crate) fn end(&self, counters: Counters) {
+    pub(crate) fn end(&self, counters: Vec<Counters>) {
         self.tell(Note::End(counters));
     }
 
@@ -152,8 +167,10 @@ impl Outlet {
     /// One that leads nowhere.
     pub(crate) fn closed() -> Self {
         Self {
+            driver: 0,
             notes: sync_channel(0).0,
             spares: sync_channel(0).1,
+            spare: None,
             interval_ns: u64::MAX,
             next_ns: u64::MAX,
         }
@@ -169,20 +186,41 @@ impl Outlet {
     pub(crate) fn tell(&mut self, counters: Counters, ledger: &mut Ledger) {
         // Equal distances, so that points have equal lengths.
         self.next_ns = (self.next_ns + self.interval_ns).max(counters.at_ns);
-        let spare = self.spares.try_recv().ok();
-        let latencies = spare.map(|spare| ledger.take_latencies(WATCHED_GROUP, spare));
-        let refused = self.notes.try_send(Note::Reading(counters, latencies));
-        if let Err(TrySendError::Full(Note::Reading(_, Some(latencies)))) = refused {
-            ledger.take_latencies(WATCHED_GROUP, latencies);
+        let spare = self.spare.take().or_else(|| self.spares.try_recv().ok());
+        let refused = self.notes.try_send(self.reading(counters, spare, ledger));
+        if let Err(TrySendError::Full(Note::Reading {
+            latencies: Some(mut latencies),
+            ..
+        })) = refused
+        {
+            // It is part of the next reading.
+            ledger.swap_latencies(WATCHED_GROUP, &mut latencies);
+            self.spare = Some(latencies);
         }
     }
 
     /// The same, waiting for room: where a measurement begins and ends, everything has to be there.
     pub(crate) fn tell_all(&mut self, counters: Counters, ledger: &mut Ledger) {
         self.next_ns = counters.at_ns + self.interval_ns;
-        if let Ok(spare) = self.spares.recv() {
-            let latencies = ledger.take_latencies(WATCHED_GROUP, spare);
-            let _ = self.notes.send(Note::Reading(counters, Some(latencies)));
+        let spare = self.spare.take().or_else(|| self.spares.recv().ok());
+        // The monitor takes notes until it is stopped.
+        let _ = self.notes.send(self.reading(counters, spare, ledger));
+    }
+
+    fn reading(
+        &self,
+        counters: Counters,
+        spare: Option<Box<Latencies>>,
+        ledger: &mut Ledger,
+    ) -> Note {
+        let latencies = spare.map(|mut latencies| {
+            ledger.swap_latencies(WATCHED_GROUP, &mut latencies);
+            latencies
+        });
+        Note::Reading {
+            driver: self.driver,
+            counters,
+            latencies,
         }
     }
 }
@@ -202,7 +240,10 @@ struct Watch {
     slots: Slots,
     total: Latencies,
     progress: Progress,
-    emptied: SyncSender<Latencies>,
+    /// Of each driver.
+    latest: Vec<Counters>,
+    /// To each driver.
+    emptied: Vec<SyncSender<Box<Latencies>>>,
 }
 
 impl Watch {
@@ -211,14 +252,25 @@ impl Watch {
             match note {
                 Note::Begin(counters) => {
                     self.total.reset();
-                    self.series.begin(counters, self.probe.read());
+                    self.latest = counters;
+                    self.series.begin(self.counters(), self.probe.read());
                 }
                 Note::Collect(answer) => {
                     let _ = answer.send(self.total.clone());
                 }
-                Note::End(counters) => self.series.end(counters, self.probe.read()),
+                Note::End(counters) => {
+                    self.latest = counters;
+                    self.series.end(self.counters(), self.probe.read());
+                }
                 Note::Phase(phase) => self.progress.begin(phase),
-                Note::Reading(counters, latencies) => self.take(&counters, latencies),
+                Note::Reading {
+                    driver,
+                    counters,
+                    latencies,
+                } => {
+                    self.latest[driver] = counters;
+                    self.take(driver, latencies);
+                }
                 Note::Stop => break,
             }
         }
@@ -229,19 +281,25 @@ impl Watch {
         }
     }
 
-    fn take(&mut self, counters: &Counters, latencies: Option<Latencies>) {
+    /// Of all drivers together.
+    fn counters(&self) -> Counters {
+        self.latest.iter().copied().sum()
+    }
+
+    fn take(&mut self, driver: usize, latencies: Option<Box<Latencies>>) {
+        let counters = self.counters();
         if let Some(mut latencies) = latencies {
             self.total.merge(&latencies);
             self.series.add(&latencies);
             self.slots.add(counters.at_ns, &latencies.each_ns);
             latencies.reset();
             // The driver may have gone.
-            let _ = self.emptied.try_send(latencies);
+            let _ = self.emptied[driver].try_send(latencies);
         }
         if self.series.is_due(counters.at_ns) {
-            self.series.close(*counters, self.probe.read());
+            self.series.close(counters, self.probe.read());
         }
-        self.progress.show(counters, &self.total.each_ns);
+        self.progress.show(&counters, &self.total.each_ns);
     }
 }
 
@@ -289,6 +347,8 @@ impl Probe {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::payload::Stamp;
     use crate::plan::{MemberId, Plan, StreamId};
@@ -307,7 +367,8 @@ mod tests {
     fn what_the_driver_hands_over_is_counted_once_and_nothing_is_lost() {
         let clock = Clock::start();
         let second = Duration::from_secs(1);
-        let (mut monitor, mut outlet) = Monitor::start(clock, None, second, Progress::none());
+        let (mut monitor, mut outlets) = Monitor::start(clock, None, 1, second, Progress::none());
+        let outlet = &mut outlets[0];
         let group = Group {
             rooms: 1,
             members_per_room: 1,
@@ -316,9 +377,9 @@ mod tests {
             urgent: false,
         };
         let plan = Plan::new(&[group], 0);
-        let mut ledger = Ledger::new(&plan);
+        let mut ledger = Ledger::new(&plan, Arc::default());
         ledger.time_only(0..u64::MAX);
-        monitor.begin(Counters::default());
+        monitor.begin(vec![Counters::default()]);
         let stream = StreamId(0);
         for at_ns in 0..1000 {
             let number = ledger.publish(stream, at_ns);
@@ -343,7 +404,7 @@ mod tests {
             ..Counters::default()
         };
         outlet.tell_all(end, &mut ledger);
-        monitor.end(end);
+        monitor.end(vec![end]);
         let latencies = monitor.latencies();
         assert_eq!(
             (latencies.each_ns.len(), latencies.last_ns.len()),

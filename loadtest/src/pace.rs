@@ -26,6 +26,8 @@ pub(crate) struct Pace {
 #[derive(Debug)]
 struct PacedGroup {
     publishers: Range<usize>,
+    /// How many turns of others there are before the first here.
+    first_turn: u32,
     publishing: bool,
     /// None in a closed loop.
     open: Option<OpenLoop>,
@@ -46,6 +48,8 @@ struct PacedPublisher {
     turn: usize,
     window: u32,
     credits: u32,
+    /// From its turn to the next here, counted in turns of the whole group.
+    turns_to_next: u32,
 }
 
 impl Pace {
@@ -53,6 +57,7 @@ impl Pace {
     pub(crate) fn new(plan: &Plan) -> Self {
         let groups = plan.groups.iter().map(|group| PacedGroup {
             publishers: group.publishers.clone(),
+            first_turn: group.first_turn,
             publishing: false,
             open: match group.pacing {
                 Pacing::Closed { .. } => None,
@@ -74,6 +79,7 @@ impl Pace {
                         turn: 0,
                         window,
                         credits: 0,
+                        turns_to_next: publisher.turns_to_next,
                     }
                 })
         });
@@ -90,7 +96,8 @@ impl Pace {
         let paced = &mut self.groups[group];
         paced.publishing = true;
         if let Some(open) = &mut paced.open {
-            open.next_due_ns = now_ns;
+            open.next_due_ns = now_ns + open.interval_ns * u64::from(paced.first_turn);
+            open.turn = 0;
             return;
         }
         for index in paced.publishers.clone() {
@@ -161,11 +168,13 @@ impl Pace {
                 continue;
             };
             let due_ns = open.next_due_ns;
+            let turns = self.publishers.get(group.publishers.start + open.turn);
+            let turns = turns.map_or(1, |publisher| publisher.turns_to_next);
             for _ in 0..group.publishers.len() {
                 let index = group.publishers.start + open.turn;
                 open.turn = (open.turn + 1) % group.publishers.len();
                 if let Some(stream) = self.publishers[index].next_stream() {
-                    open.next_due_ns += open.interval_ns;
+                    open.next_due_ns += open.interval_ns * u64::from(turns);
                     return Some((stream, due_ns));
                 }
             }
@@ -278,5 +287,26 @@ mod tests {
         pace.retire(StreamId(0));
         pace.retire(StreamId(1));
         assert_eq!((pace.take_due(5000), pace.next_due_ns()), (None, None));
+    }
+
+    #[test]
+    fn the_threads_of_an_open_loop_have_its_times_between_them() {
+        let group = Group {
+            rooms: 1,
+            members_per_room: 10,
+            publishers: 3,
+            pacing: Pacing::Open { per_second: 1e6 },
+            urgent: false,
+        };
+        let parts = Plan::new(&[group], 0).split(2);
+        let mut due = Vec::new();
+        for part in &parts {
+            let mut pace = Pace::new(part);
+            pace.start(0, 1000);
+            due.extend(std::iter::from_fn(|| pace.take_due(6999)));
+        }
+        due.sort_unstable_by_key(|&(_, due_ns)| due_ns);
+        let expected = (0..6).map(|turn| (StreamId(turn % 3), 1000 + 1000 * u64::from(turn)));
+        assert!(due.iter().copied().eq(expected), "{due:?}");
     }
 }

@@ -3,8 +3,13 @@
 //! Connections are numbered room by room, so a room's members are a range, and so are its streams.
 //! A *stream* is what one publisher says in one room; its publications are numbered from zero and
 //! every member of the room must receive them all, in that order.
+//!
+//! A plan can be [split](Plan::split) over threads. Rooms and streams keep their numbers, which are
+//! on the wire; each part numbers its own connections from zero. All streams of one publisher are in
+//! one part, so that its window is in one place.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::scenario::{Group, Pacing};
 
@@ -45,6 +50,10 @@ pub(crate) struct Plan {
     pub(crate) streams: Vec<Stream>,
     pub(crate) publishers: Vec<Publisher>,
     pub(crate) groups: Vec<PlannedGroup>,
+    /// How many connections the parts before this one have.
+    pub(crate) connections_before: u32,
+    /// Which part this is.
+    pub(crate) thread: usize,
 }
 
 /// One room.
@@ -52,11 +61,15 @@ pub(crate) struct Plan {
 pub(crate) struct Room {
     /// What its members join. Unlike that of any other run, so that nobody else's members or
     /// history are met.
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     /// Its place in the scenario's groups.
     pub(crate) group: usize,
-    /// Its members' numbers.
+    /// The numbers of its members in this part.
     pub(crate) members: Range<u32>,
+    /// Whether its first member is in this part.
+    pub(crate) begins_here: bool,
+    /// How many other parts have members of it.
+    pub(crate) other_parts: u32,
     /// Its streams' numbers.
     pub(crate) streams: Range<u32>,
 }
@@ -66,9 +79,18 @@ pub(crate) struct Room {
 pub(crate) struct Stream {
     pub(crate) room: RoomId,
     /// The connection that its publications go out on.
-    pub(crate) member: MemberId,
-    /// Its place in the plan's publishers.
+    pub(crate) home: Home,
+    /// Its place in the plan's publishers, if it is published in this part.
     pub(crate) publisher: usize,
+}
+
+/// Where a stream is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Home {
+    /// On this connection of this part.
+    Here(MemberId),
+    /// In another part, whose thread this is.
+    Thread(u32),
 }
 
 /// What publishes, in one room or in several by turns.
@@ -78,6 +100,9 @@ pub(crate) struct Publisher {
     pub(crate) streams: Vec<StreamId>,
     /// How many of its publications may be under way; none in an open loop.
     pub(crate) window: u32,
+    /// In an open loop, how many turns of its group there are from its own to that of the next
+    /// publisher of this part.
+    pub(crate) turns_to_next: u32,
 }
 
 /// Where a group's publishers are, and when they publish.
@@ -86,7 +111,13 @@ pub(crate) struct PlannedGroup {
     pub(crate) publishers: Range<usize>,
     pub(crate) pacing: Pacing,
     pub(crate) urgent: bool,
+    /// In an open loop, how many turns there are before that of the first publisher of this part.
+    pub(crate) first_turn: u32,
 }
+
+/// From so many rooms to a thread on, a group's rooms are not split: they are spread evenly enough
+/// whole, and the threads then have nothing to tell each other.
+const WHOLE_ROOMS_PER_THREAD: usize = 8;
 
 impl Plan {
     /// Lays out the groups; `run` makes the rooms' names unlike those of other runs.
@@ -103,6 +134,115 @@ impl Plan {
         self.rooms.last().map_or(0, |room| room.members.end)
     }
 
+    /// One part for each of `threads`, with about as many members each.
+    ///
+    /// A room has members in several parts unless there are many rooms.
+    pub(crate) fn split(&self, threads: usize) -> Vec<Self> {
+        let mut parts: Vec<Self> = Vec::with_capacity(threads);
+        for thread in 0..threads {
+            let before = parts
+                .last()
+                .map_or(0, |last| last.connections_before + last.connections());
+            parts.push(self.part(thread, threads, before));
+        }
+        parts
+    }
+
+    fn part(&self, thread: usize, threads: usize, connections_before: u32) -> Self {
+        let mut part = Self {
+            connections_before,
+            thread,
+            ..Self::default()
+        };
+        let mut place_of = vec![None; self.publishers.len()];
+        for (index, group) in self.groups.iter().enumerate() {
+            let rooms = self.rooms_of(index);
+            let spread = |room: usize| spread(room - rooms.start, rooms.len(), group, threads);
+            part.add_publishers_of(self, group, &mut place_of, |publisher| {
+                let stream = &self.streams[publisher.streams[0].index()];
+                let room = stream.room.index();
+                spread(room).thread(stream.lane(&self.rooms[room])) == thread
+            });
+            for room in rooms.clone() {
+                part.add_part_of_room(&self.rooms[room], &spread(room), self, &place_of);
+            }
+        }
+        part
+    }
+
+    /// Takes over those of a group's publishers that are `here`, with their turns.
+    fn add_publishers_of(
+        &mut self,
+        whole: &Self,
+        group: &PlannedGroup,
+        place_of: &mut [Option<usize>],
+        is_here: impl Fn(&Publisher) -> bool,
+    ) {
+        let publishers = group.publishers.clone();
+        let own: Vec<usize> = publishers
+            .clone()
+            .filter(|&index| is_here(&whole.publishers[index]))
+            .collect();
+        let turn = |index: usize| u32::try_from(index - publishers.start).unwrap_or(u32::MAX);
+        let turns = turn(publishers.end);
+        let first = self.publishers.len();
+        for (place, &index) in own.iter().enumerate() {
+            let next = own.get(place + 1).map(|&next| turn(next));
+            let next = next.unwrap_or_else(|| turns + turn(own[0]));
+            place_of[index] = Some(self.publishers.len());
+            self.publishers.push(Publisher {
+                streams: whole.publishers[index].streams.clone(),
+                window: whole.publishers[index].window,
+                turns_to_next: next - turn(index),
+            });
+        }
+        self.groups.push(PlannedGroup {
+            publishers: first..self.publishers.len(),
+            first_turn: own.first().map_or(0, |&index| turn(index)),
+            ..group.clone()
+        });
+    }
+
+    fn add_part_of_room(
+        &mut self,
+        room: &Room,
+        spread: &Spread,
+        whole: &Self,
+        place_of: &[Option<usize>],
+    ) {
+        let first = self.connections();
+        let count = room.members.end - room.members.start;
+        let here = spread.count(count, self.thread);
+        for stream in &whole.streams[room.streams.start as usize..room.streams.end as usize] {
+            let lane = stream.lane(room);
+            let thread = spread.thread(lane);
+            let home = if thread == self.thread {
+                Home::Here(MemberId(first + spread.count(lane, self.thread)))
+            } else {
+                Home::Thread(spread.part(thread))
+            };
+            self.streams.push(Stream {
+                room: stream.room,
+                home,
+                publisher: place_of[stream.publisher].unwrap_or(usize::MAX),
+            });
+        }
+        self.rooms.push(Room {
+            name: Arc::clone(&room.name),
+            group: room.group,
+            members: first..first + here,
+            begins_here: spread.first == self.thread,
+            other_parts: spread.parts(count) - u32::from(here > 0),
+            streams: room.streams.clone(),
+        });
+    }
+
+    /// The places of a group's rooms.
+    fn rooms_of(&self, group: usize) -> Range<usize> {
+        let start = self.rooms.partition_point(|room| room.group < group);
+        start..self.rooms.partition_point(|room| room.group <= group)
+    }
+
     fn add(&mut self, group: &Group, run: u32) {
         let first_publisher = self.publishers.len();
         self.publishers
@@ -112,6 +252,7 @@ impl Plan {
                     Pacing::Closed { window } => share(window, group.publishers, publisher),
                     Pacing::Open { .. } => 0,
                 },
+                turns_to_next: 1,
             }));
         for room in 0..group.rooms {
             self.add_room(group, room, first_publisher, run);
@@ -120,6 +261,7 @@ impl Plan {
             publishers: first_publisher..self.publishers.len(),
             pacing: group.pacing,
             urgent: group.urgent,
+            first_turn: 0,
         });
     }
 
@@ -143,16 +285,83 @@ impl Plan {
                 .push(StreamId(first_stream + lane));
             self.streams.push(Stream {
                 room: id,
-                member: MemberId(first_member + lane),
+                home: Home::Here(MemberId(first_member + lane)),
                 publisher,
             });
         }
         self.rooms.push(Room {
-            name: format!("load-{run:08x}-{}", id.0),
+            name: format!("load-{run:08x}-{}", id.0).into(),
             group: self.groups.len(),
             members: first_member..first_member + group.members_per_room,
+            begins_here: true,
+            other_parts: 0,
             streams: first_stream..first_stream + streams,
         });
+    }
+}
+
+impl Stream {
+    /// The place of its publisher among the members of its room, in a plan that is not split.
+    fn lane(&self, room: &Room) -> u32 {
+        match self.home {
+            Home::Here(member) => member.0 - room.members.start,
+            Home::Thread(_) => 0,
+        }
+    }
+}
+
+/// How the members of a group's `room`th room are spread.
+///
+/// A publisher that serves several rooms serves the first member of each, so these must be together.
+fn spread(room: usize, rooms: usize, group: &PlannedGroup, threads: usize) -> Spread {
+    let classes = group.publishers.len().min(rooms);
+    Spread {
+        first: room % classes % threads,
+        threads,
+        whole: classes >= threads * WHOLE_ROOMS_PER_THREAD,
+    }
+}
+
+/// Which thread has each member of one room.
+#[derive(Clone, Copy, Debug)]
+struct Spread {
+    /// That of its first member.
+    first: usize,
+    threads: usize,
+    /// Whether all the others are there too.
+    whole: bool,
+}
+
+impl Spread {
+    /// The thread of a room's `place`th member, counted from zero.
+    fn thread(&self, place: u32) -> usize {
+        if self.whole {
+            self.first
+        } else {
+            (self.first + place as usize) % self.threads
+        }
+    }
+
+    /// How many of a room's first `places` members a thread has.
+    fn count(&self, places: u32, thread: usize) -> u32 {
+        if self.whole {
+            return if thread == self.first { places } else { 0 };
+        }
+        let offset = (thread + self.threads - self.first) % self.threads;
+        share(places, self.part(self.threads), self.part(offset))
+    }
+
+    /// How many threads have any of `members`.
+    fn parts(&self, members: u32) -> u32 {
+        if self.whole {
+            1
+        } else {
+            members.min(self.part(self.threads))
+        }
+    }
+
+    fn part(&self, number: usize) -> u32 {
+        u32::try_from(number).expect("the command line allows 256 threads")
     }
 }
 
@@ -185,8 +394,8 @@ mod tests {
             .map(|publisher| publisher.window)
             .collect();
         assert_eq!(windows, [6, 5, 5]);
-        let members: Vec<_> = plan.streams.iter().map(|stream| stream.member.0).collect();
-        assert_eq!(members, [0, 1, 2]);
+        let homes = (0..3).map(|member| Home::Here(MemberId(member)));
+        assert!(plan.streams.iter().map(|stream| stream.home).eq(homes));
     }
 
     #[test]
@@ -198,8 +407,8 @@ mod tests {
         );
         assert_eq!(plan.publishers[1].streams, [StreamId(1), StreamId(3)]);
         assert_eq!(
-            (plan.streams[4].room, plan.streams[4].member),
-            (RoomId(4), MemberId(40))
+            (plan.streams[4].room, plan.streams[4].home),
+            (RoomId(4), Home::Here(MemberId(40)))
         );
     }
 
@@ -228,6 +437,97 @@ mod tests {
             (plan.rooms[2].group, plan.rooms[2].members.clone()),
             (1, 110..210)
         );
-        assert_eq!(plan.rooms[2].name, "load-00000abc-2");
+        assert_eq!(&*plan.rooms[2].name, "load-00000abc-2");
+    }
+
+    /// Every member, publisher and turn of a plan is in exactly one of its parts.
+    #[test]
+    fn the_parts_of_a_plan_are_the_plan() {
+        let shapes = [
+            (1, 5, 1, 2),
+            (1, 1, 1, 3),
+            (7, 3, 2, 2),
+            (3, 10, 8, 3),
+            (40, 4, 40, 2),
+            (100, 2, 30, 3),
+        ];
+        for (rooms, members, publishers, threads) in shapes {
+            let plan = Plan::new(&[group(rooms, members, publishers, publishers)], 0);
+            let parts = plan.split(threads);
+            let connections: u32 = parts.iter().map(Plan::connections).sum();
+            assert_eq!(connections, rooms * members, "{rooms} x {members}");
+            let last = parts.last().unwrap();
+            assert_eq!(last.connections_before + last.connections(), connections);
+            for (index, room) in plan.rooms.iter().enumerate() {
+                let here = parts.iter().map(|part| part.rooms[index].members.clone());
+                let here: Vec<u32> = here.map(|range| range.end - range.start).collect();
+                assert_eq!(here.iter().sum::<u32>(), members);
+                let having: u32 = here.iter().map(|&here| u32::from(here > 0)).sum();
+                for part in &parts {
+                    let others = having - u32::from(!part.rooms[index].members.is_empty());
+                    assert_eq!(part.rooms[index].other_parts, others);
+                    assert_eq!(part.rooms[index].name, room.name);
+                }
+                let begin = parts.iter().filter(|part| part.rooms[index].begins_here);
+                assert_eq!(begin.count(), 1);
+            }
+            check_streams(&plan, &parts);
+            check_turns(&parts, publishers);
+        }
+    }
+
+    fn check_streams(plan: &Plan, parts: &[Plan]) {
+        for (number, _) in (0..).zip(&plan.streams) {
+            let id = StreamId(number);
+            let here: Vec<_> = parts
+                .iter()
+                .filter(|part| matches!(part.streams[id.index()].home, Home::Here(_)))
+                .collect();
+            let [part] = here[..] else {
+                panic!("stream {number} is published in {} parts", here.len());
+            };
+            let stream = &part.streams[id.index()];
+            let Home::Here(member) = stream.home else {
+                unreachable!()
+            };
+            assert!(part.rooms[stream.room.index()].members.contains(&member.0));
+            assert!(part.publishers[stream.publisher].streams.contains(&id));
+            for other in parts.iter().filter(|other| other.thread != part.thread) {
+                let home = other.streams[id.index()].home;
+                assert!(matches!(home, Home::Thread(thread) if thread as usize == part.thread));
+            }
+        }
+    }
+
+    fn check_turns(parts: &[Plan], publishers: u32) {
+        let mut turns = Vec::new();
+        for part in parts {
+            let mut turn = part.groups[0].first_turn;
+            for publisher in &part.publishers {
+                turns.push(turn);
+                turn += publisher.turns_to_next;
+            }
+            if !part.publishers.is_empty() {
+                assert_eq!(turn, part.groups[0].first_turn + publishers);
+            }
+        }
+        turns.sort_unstable();
+        assert!(turns.iter().copied().eq(0..publishers), "{turns:?}");
+    }
+
+    #[test]
+    fn a_big_room_is_split_and_many_small_ones_are_not() {
+        let parts = Plan::new(&[group(1, 101, 2, 2)], 0).split(2);
+        let members = parts.iter().map(|part| part.rooms[0].members.len());
+        assert!(members.eq([51, 50]));
+        let parts = Plan::new(&[group(100, 4, 100, 100)], 0).split(2);
+        for part in parts {
+            assert!(
+                part.rooms
+                    .iter()
+                    .all(|room| room.other_parts == u32::from(room.members.is_empty()))
+            );
+            assert_eq!(part.connections(), 200);
+        }
     }
 }

@@ -27,8 +27,9 @@ pub(crate) use self::list::{print_scenario, print_scenarios};
 use self::verdict::{Kind, Verdict};
 use crate::cli::{Output, Setup};
 use crate::clock;
-use crate::driver::{Connected, Driver};
+use crate::driver::Connected;
 use crate::failure::Failure;
+use crate::fleet::Fleet;
 use crate::machine::{self, Machine};
 use crate::process::ServerProcess;
 use crate::run::Interval;
@@ -132,7 +133,8 @@ struct Parameters {
     payload_bytes: usize,
     seconds: f64,
     warmup_seconds: f64,
-    pin: Option<usize>,
+    threads: usize,
+    pin: Vec<usize>,
 }
 
 /// The server's proportional set size.
@@ -234,8 +236,9 @@ impl Report {
         self.server_cpu_us_per_delivery = server_cpu.and_then(per_delivery);
         self.server_cpu_percent = server_cpu.and_then(|used| ratio(used * 100.0, seconds));
         self.server_busy_percent = usage.server_busy_percent;
-        self.driver_cpu_us_per_delivery = per_delivery(interval.driver_cpu.as_secs_f64());
-        self.driver_cpu_percent = usage.driver_percent;
+        let driver_cpu = interval.driver_cpu.as_secs_f64();
+        self.driver_cpu_us_per_delivery = per_delivery(driver_cpu);
+        self.driver_cpu_percent = ratio(driver_cpu * 100.0, seconds).unwrap_or_default();
         let cpus = machine::cpus() as f64;
         self.others_cpu_percent = usage.others_percent.map(|percent| percent * cpus);
         self.verdict = verdict::bottleneck(&usage);
@@ -261,23 +264,23 @@ impl Report {
         });
     }
 
-    /// Adds what went wrong with a driver, of which a run may have several one after the other.
-    pub(crate) fn add_outcome(&mut self, driver: &Driver<'_>) {
-        let (errors, disconnects) = (driver.errors(), driver.disconnects());
-        self.interrupted = driver.is_interrupted();
-        self.faults += driver.ledger().faults();
+    /// Adds what went wrong with the drivers, of which a run may have several one after the other.
+    pub(crate) fn add_outcome(&mut self, fleet: &Fleet<'_>) {
+        let (errors, disconnects) = (fleet.errors(), fleet.disconnects());
+        self.interrupted = fleet.is_interrupted();
+        self.faults += fleet.ledger().faults();
         if self.interrupted && self.scenario.mode == IDLE {
             self.faults.lost = 0; // nobody waited for the last publication
         }
-        self.unreadable += driver.ledger().unreadable();
-        self.given_up += driver.ledger().given_up();
-        self.stood_still_seconds += driver.stood_still().as_secs_f64();
+        self.unreadable += fleet.ledger().unreadable();
+        self.given_up += fleet.ledger().given_up();
+        self.stood_still_seconds += fleet.stood_still().as_secs_f64();
         self.disconnected += disconnects.count;
         let first = &mut self.first_disconnect;
-        *first = first.take().or_else(|| disconnects.first_reason.clone());
+        *first = first.take().or(disconnects.first_reason);
         self.server_errors += errors.count;
         let first = &mut self.first_server_error;
-        *first = first.take().or_else(|| errors.first_text.clone());
+        *first = first.take().or(errors.first_text);
     }
 
     /// Lost deliveries and members are what was looked for, and no fault of this run.
@@ -294,8 +297,14 @@ impl Report {
 
     /// Whether anything went wrong with a delivery; the exit code is then 1.
     pub(crate) fn is_faulty(&self) -> bool {
-        let wrong = self.faults.repeated + self.faults.reordered + self.unreadable;
-        let lost = self.faults.lost + self.disconnected + self.server_errors;
+        let Faults {
+            lost,
+            repeated,
+            reordered,
+            truncated,
+        } = self.faults;
+        let wrong = repeated + reordered + truncated + self.unreadable;
+        let lost = lost + self.disconnected + self.server_errors;
         wrong > 0 || (lost > 0 && !self.losses_excused)
     }
 
@@ -344,7 +353,8 @@ impl Parameters {
             payload_bytes: scenario.payload_bytes,
             seconds: scenario.measured.as_secs_f64(),
             warmup_seconds: scenario.warmup.as_secs_f64(),
-            pin: setup.pin,
+            threads: setup.threads,
+            pin: setup.pin.clone(),
         }
     }
 }

@@ -6,9 +6,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::cli::Setup;
-use crate::clock::{Clock, thread_cpu, to_ns};
-use crate::driver::{Connected, Driver};
+use crate::clock::{Clock, to_ns};
+use crate::driver::Connected;
 use crate::failure::Failure;
+use crate::fleet::Fleet;
 use crate::latencies::Latencies;
 use crate::limits;
 use crate::machine;
@@ -19,6 +20,7 @@ use crate::progress::{Goal, Phase, Progress};
 use crate::report::figures::ratio;
 use crate::report::verdict::Usage;
 use crate::report::{Latency, Memory, Report};
+use crate::shared::Shared;
 
 /// The least time that publications under way at the end are waited for.
 const DRAIN_MIN: Duration = Duration::from_secs(10);
@@ -39,7 +41,10 @@ pub(crate) struct Interval {
     pub(crate) deliveries: u64,
     pub(crate) publications: u64,
     pub(crate) reads: u64,
+    /// Of all threads together.
     pub(crate) driver_cpu: Duration,
+    /// Of the generator's thread that used most.
+    pub(crate) busiest_thread_cpu: Duration,
     pub(crate) server_cpu: Option<Duration>,
     /// Of the server's thread that used most.
     pub(crate) server_busiest_thread: Option<Duration>,
@@ -55,7 +60,8 @@ struct Totals {
     deliveries: u64,
     publications: u64,
     reads: u64,
-    driver_cpu: Duration,
+    /// Of each thread of the generator.
+    driver_cpu: Vec<Duration>,
     server_cpu: Option<Duration>,
     server_threads: HashMap<u32, Duration>,
     own_cpu: Option<Duration>,
@@ -72,6 +78,8 @@ impl Interval {
             let all = used(|totals| totals.machine_cpu)?;
             Some(all.saturating_sub(own).saturating_sub(server_cpu?))
         };
+        let own = after.driver_cpu.iter().zip(&before.driver_cpu);
+        let own = own.map(|(after, before)| after.saturating_sub(*before));
         let threads = after.server_threads.iter().map(|(thread, used)| {
             let before = before.server_threads.get(thread);
             used.saturating_sub(before.copied().unwrap_or_default())
@@ -81,7 +89,8 @@ impl Interval {
             deliveries: after.deliveries - before.deliveries,
             publications: after.publications - before.publications,
             reads: after.reads - before.reads,
-            driver_cpu: after.driver_cpu.saturating_sub(before.driver_cpu),
+            driver_cpu: own.clone().sum(),
+            busiest_thread_cpu: own.max().unwrap_or_default(),
             server_busiest_thread: threads.max(),
             server_cpus,
             others_cpu: others_cpu(),
@@ -101,7 +110,7 @@ impl Interval {
         });
         let cpus = machine::cpus() as f64;
         Usage {
-            driver_percent: percent(self.driver_cpu).unwrap_or_default(),
+            driver_percent: percent(self.busiest_thread_cpu).unwrap_or_default(),
             server_busy_percent: server_busy,
             others_percent: self.others_cpu.and_then(|used| of_cpus(used, cpus)),
         }
@@ -110,27 +119,27 @@ impl Interval {
 
 /// Does what the command line asked for.
 pub(crate) fn run(setup: &Setup, interrupted: &AtomicBool) -> Result<Report, Failure> {
-    limits::raise_file_limit(setup.scenario.connections())?;
+    limits::raise_file_limit(setup.scenario.connections(), setup.threads)?;
     setup.server.as_ref().map(ServerProcess::cpu).transpose()?;
-    let plan = Plan::new(&setup.scenario.groups, fastrand::u32(..));
-    Run::new(setup, &plan, interrupted)?
-        .run()
-        .map_err(|failure| {
-            // Whatever broke, a server that is not there any more is the better explanation.
-            match setup.server.as_ref().map(ServerProcess::cpu) {
-                Some(Err(gone)) => gone,
-                _ => failure,
-            }
-        })
+    let parts = Plan::new(&setup.scenario.groups, fastrand::u32(..)).split(setup.threads);
+    let shared = Shared::new(&parts, interrupted);
+    Run::new(setup, &parts, &shared)?.run().map_err(|failure| {
+        // Whatever broke, a server that is not there any more is the better explanation.
+        match setup.server.as_ref().map(ServerProcess::cpu) {
+            Some(Err(gone)) => gone,
+            _ => failure,
+        }
+    })
 }
 
 /// One run of one mode.
 pub(crate) struct Run<'a> {
     setup: &'a Setup,
-    plan: &'a Plan,
+    parts: &'a [Plan],
+    shared: &'a Shared<'a>,
     clock: Clock,
     monitor: Monitor,
-    driver: Driver<'a>,
+    fleet: Fleet<'a>,
     connected: Connected,
     memory: Memory,
     /// What will be printed, as far as it is known.
@@ -138,30 +147,20 @@ pub(crate) struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(setup: &'a Setup, plan: &'a Plan, interrupted: &'a AtomicBool) -> Result<Self, Failure> {
+    fn new(setup: &'a Setup, parts: &'a [Plan], shared: &'a Shared<'a>) -> Result<Self, Failure> {
         let clock = Clock::start();
         let progress = Progress::new(setup.output.progress);
-        let (monitor, outlet) =
-            Monitor::start(clock, setup.server, setup.scenario.measured, progress);
-        // After that: the monitor runs wherever there is time.
-        if let Some(cpu) = setup.pin {
-            limits::pin(cpu)?;
-        }
-        let payload_bytes = setup.scenario.payload_bytes;
-        let driver = Driver::new(
-            plan,
-            &setup.target,
-            payload_bytes,
-            clock,
-            interrupted,
-            outlet,
-        )?;
+        let measured = setup.scenario.measured;
+        // Before the drivers are pinned: the monitor runs wherever there is time.
+        let (monitor, outlets) =
+            Monitor::start(clock, setup.server, parts.len(), measured, progress);
         Ok(Self {
             setup,
-            plan,
+            parts,
+            shared,
             clock,
             monitor,
-            driver,
+            fleet: Fleet::new(setup, parts, shared, clock, outlets)?,
             connected: Connected::default(),
             memory: Memory::default(),
             report: Report::new(setup),
@@ -172,7 +171,7 @@ impl<'a> Run<'a> {
         self.memory.before = self.pss_bytes();
         self.setup.mode.load().run(&mut self)?;
         self.report.server_pss_bytes = self.memory;
-        self.report.add_outcome(&self.driver);
+        self.report.add_outcome(&self.fleet);
         if let Some(course) = self.end_of_course() {
             self.report.series = course.points;
         }
@@ -181,23 +180,23 @@ impl<'a> Run<'a> {
 
     /// Begins the series of points over time before anything is published.
     pub(crate) fn watch(&self) {
-        self.monitor.begin(self.driver.counters());
+        self.monitor.begin(self.fleet.counters());
     }
 
     /// Opens all connections, each of which joins its room.
     pub(crate) fn connect(&mut self) -> Result<(), Failure> {
         let goal = Goal::Connections(self.setup.scenario.connections());
         self.monitor.phase(Phase::new("connecting", goal));
-        self.connected = self.driver.connect_all()?;
+        self.connected = self.fleet.connect_all()?;
         self.report.set_connected(self.connected);
-        self.report.server.version = self.driver.server_name().map(str::to_owned);
+        self.report.server.version = self.fleet.server_name().map(str::to_owned);
         Ok(())
     }
 
     /// Publishes probes until everybody is known to be in their room.
     pub(crate) fn prove_members(&mut self) -> Result<(), Failure> {
         self.monitor.phase(Phase::new("joining", Goal::Open));
-        self.driver.probe_members(true)?;
+        self.fleet.probe_members(true)?;
         Ok(())
     }
 
@@ -214,11 +213,11 @@ impl<'a> Run<'a> {
     /// Leaves the connections alone, measures the memory, and counts who is there.
     pub(crate) fn rest(&mut self, settle: Duration) -> Result<(), Failure> {
         let (_, until_ns) = self.enter("settling".into(), settle);
-        self.driver.run_until(until_ns)?;
+        self.fleet.run_until(until_ns)?;
         self.memory.after = self.pss_bytes();
-        self.monitor.end(self.driver.counters());
+        self.monitor.end(self.fleet.counters());
         self.monitor.phase(Phase::new("counting", Goal::Open));
-        let received = self.driver.probe_members(false)?;
+        let received = self.fleet.probe_members(false)?;
         self.report.set_idle(&self.memory, self.connected, received);
         Ok(())
     }
@@ -226,14 +225,14 @@ impl<'a> Run<'a> {
     /// Lets groups publish, and measures after the warm-up.
     pub(crate) fn measure(&mut self, groups: &[usize]) -> Result<Interval, Failure> {
         self.warm_up(groups, self.setup.scenario.warmup)?;
-        self.measure_for("measuring", self.setup.scenario.measured, |_| false)
+        self.measure_for("measuring", self.setup.scenario.measured, None)
     }
 
     /// Lets groups publish, uncounted.
     pub(crate) fn warm_up(&mut self, groups: &[usize], duration: Duration) -> Result<(), Failure> {
-        groups.iter().for_each(|&group| self.driver.start(group));
+        self.fleet.start(groups);
         let (_, until_ns) = self.enter("warming up".into(), duration);
-        self.driver.run_until(until_ns)
+        self.fleet.run_until(until_ns)
     }
 
     /// Measures for a time, or until so much is under way that it is `hopeless`.
@@ -241,29 +240,29 @@ impl<'a> Run<'a> {
         &mut self,
         name: impl Into<Cow<'static, str>>,
         duration: Duration,
-        hopeless: impl Fn(usize) -> bool,
+        hopeless: Option<&dyn Fn(usize) -> bool>,
     ) -> Result<Interval, Failure> {
-        self.driver.tell_all();
-        self.driver.ledger_mut().forget_latencies();
-        self.monitor.begin(self.driver.counters());
+        self.fleet.tell_all();
+        self.fleet.forget_latencies();
+        self.monitor.begin(self.fleet.counters());
         let before = self.totals()?;
-        self.driver.ledger_mut().time_only(before.at_ns..u64::MAX);
+        self.fleet.time_only(before.at_ns..u64::MAX);
         let (mut now_ns, until_ns) = self.enter(name.into(), duration);
+        // Every look ends the threads' phase and begins another.
+        let look_ns = hopeless.map_or(u64::MAX, |_| to_ns(LOOK_INTERVAL));
         while now_ns < until_ns
             && !self.is_interrupted()
-            && !hopeless(self.driver.ledger().under_way())
+            && !hopeless.is_some_and(|hopeless| hopeless(self.fleet.ledger().under_way()))
         {
-            self.driver
-                .run_until((now_ns + to_ns(LOOK_INTERVAL)).min(until_ns))?;
+            self.fleet
+                .run_until(now_ns.saturating_add(look_ns).min(until_ns))?;
             now_ns = self.clock.now_ns();
         }
         let after = self.totals()?;
         // What is still under way is timed when it arrives; what is published later is not.
-        self.driver
-            .ledger_mut()
-            .time_only(before.at_ns..after.at_ns);
-        self.driver.tell_all();
-        self.monitor.end(self.driver.counters());
+        self.fleet.time_only(before.at_ns..after.at_ns);
+        self.fleet.tell_all();
+        self.monitor.end(self.fleet.counters());
         self.memory.after = self.pss_bytes();
         let server = self.setup.server.as_ref();
         let cpus = server.and_then(ServerProcess::cpus_allowed);
@@ -272,33 +271,25 @@ impl<'a> Run<'a> {
 
     /// Publications of an open loop go out at another rate.
     pub(crate) fn set_rate(&mut self, group: usize, per_second: f64) {
-        self.driver.set_rate(group, per_second);
+        self.fleet.set_rate(group, per_second);
     }
 
     /// Closes all connections, and opens as many with nothing under way.
     pub(crate) fn begin_anew(&mut self) -> Result<(), Failure> {
-        self.report.add_outcome(&self.driver);
-        let payload_bytes = self.setup.scenario.payload_bytes;
-        let outlet = self.driver.take_outlet();
-        let interrupted = self.driver.interrupted();
-        let target = &self.setup.target;
-        self.driver = Driver::new(
-            self.plan,
-            target,
-            payload_bytes,
-            self.clock,
-            interrupted,
-            outlet,
-        )?;
+        self.report.add_outcome(&self.fleet);
+        let outlets = self.fleet.take_outlets();
+        self.fleet.close();
+        self.shared.begin_anew();
+        self.fleet = Fleet::new(self.setup, self.parts, self.shared, self.clock, outlets)?;
         self.connect()?;
         self.prove_members()
     }
 
     /// Deliveries that went wrong up to now, if nothing more arrives, and members that are gone.
     pub(crate) fn faults_so_far(&self) -> u64 {
-        let faults = self.driver.ledger().faults();
-        let wrong = faults.lost + faults.repeated + faults.reordered;
-        wrong + self.driver.disconnects().count + self.driver.errors().count
+        let faults = self.fleet.ledger().faults();
+        let wrong = faults.lost + faults.repeated + faults.reordered + faults.truncated;
+        wrong + self.fleet.disconnects().count + self.fleet.errors().count
     }
 
     /// Whether all the time that there was is over; it begins with the run.
@@ -308,7 +299,7 @@ impl<'a> Run<'a> {
 
     /// Whether Ctrl-C ended the run.
     pub(crate) fn is_interrupted(&self) -> bool {
-        self.driver.is_interrupted()
+        self.fleet.is_interrupted()
     }
 
     /// Ends the monitor; what it knows, the first time it is asked.
@@ -319,19 +310,19 @@ impl<'a> Run<'a> {
     /// Publishes nothing more, and waits for what is under way; the latencies of the first group.
     pub(crate) fn drain(&mut self) -> Result<Latencies, Failure> {
         self.monitor.phase(Phase::new("draining", Goal::Open));
-        let patience = if self.driver.is_interrupted() {
+        let patience = if self.fleet.is_interrupted() {
             DRAIN_INTERRUPTED
         } else {
             self.setup.scenario.measured.clamp(DRAIN_MIN, DRAIN_MAX)
         };
-        self.driver.drain(patience)?;
-        self.driver.tell_all();
+        self.fleet.drain(patience)?;
+        self.fleet.tell_all();
         Ok(self.monitor.latencies())
     }
 
     /// The latencies of another group than the first.
-    pub(crate) fn latencies_unwatched(&self, group: usize) -> &Latencies {
-        self.driver.ledger().latencies(group)
+    pub(crate) fn latencies_unwatched(&self, group: usize) -> Latencies {
+        self.fleet.ledger().latencies(group)
     }
 
     /// Begins a phase of this length; when it began and when it is over.
@@ -345,12 +336,12 @@ impl<'a> Run<'a> {
 
     fn totals(&self) -> Result<Totals, Failure> {
         let server = self.setup.server.as_ref();
-        let ledger = self.driver.ledger();
+        let ledger = self.fleet.ledger();
         Ok(Totals {
             deliveries: ledger.deliveries(),
             publications: ledger.publications(),
-            reads: self.driver.reads(),
-            driver_cpu: thread_cpu(),
+            reads: self.fleet.reads(),
+            driver_cpu: self.fleet.cpu_of_each(),
             server_cpu: server.map(ServerProcess::cpu).transpose()?,
             server_threads: server.map(ServerProcess::cpu_by_thread).unwrap_or_default(),
             own_cpu: process::own_cpu(),

@@ -18,6 +18,8 @@ pub(crate) struct Faults {
     pub(crate) repeated: u64,
     /// Delivered after a later one of the same stream.
     pub(crate) reordered: u64,
+    /// Delivered with its stamp, but with another length than was published.
+    pub(crate) truncated: u64,
 }
 
 impl AddAssign for Faults {
@@ -25,6 +27,7 @@ impl AddAssign for Faults {
         self.lost += other.lost;
         self.repeated += other.repeated;
         self.reordered += other.reordered;
+        self.truncated += other.truncated;
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It is told when to close a point and what the clocks and counters say then; it reads none.
 
+use std::iter::Sum;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -21,6 +22,20 @@ pub(crate) struct Counters {
     pub(crate) lost: u64,
     /// Of the driver's threads.
     pub(crate) cpu: Duration,
+}
+
+impl Sum for Counters {
+    /// Those of several drivers, at the moment of the latest.
+    fn sum<I: Iterator<Item = Self>>(drivers: I) -> Self {
+        drivers.fold(Self::default(), |sum, driver| Self {
+            at_ns: sum.at_ns.max(driver.at_ns),
+            connections: sum.connections + driver.connections,
+            publications: sum.publications + driver.publications,
+            deliveries: sum.deliveries + driver.deliveries,
+            lost: sum.lost + driver.lost,
+            cpu: sum.cpu + driver.cpu,
+        })
+    }
 }
 
 /// What processes have used since they began; none where it was not measured.
@@ -130,7 +145,9 @@ impl Series {
         self.from = Some((counters, resources));
         self.due_ns = (self.due_ns + self.interval_ns).max(counters.at_ns);
         let seconds = seconds(before.at_ns, counters.at_ns);
-        let rate = |now: u64, then: u64| ratio((now - then) as f64, seconds).unwrap_or_default();
+        let rate = |now: u64, then: u64| {
+            ratio(now.saturating_sub(then) as f64, seconds).unwrap_or_default()
+        };
         let driver_cpu = counters.cpu.saturating_sub(before.cpu).as_secs_f64();
         let [server_cpu_percent, others_cpu_percent] = percentages(&used, &resources);
         self.points.push(Point {

@@ -26,13 +26,15 @@ struct Unsettled {
     members: u32,
     /// Whether a member settled it without receiving it.
     missed: bool,
+    /// When a member last received it.
+    last_ns: u64,
 }
 
 /// What became of a publication when a member settled it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Settled {
-    /// It was the last member, and all of them received it.
-    Complete,
+pub(crate) enum Settling {
+    /// It was the last member, and all of them received it, the last at this time.
+    Complete { last_ns: u64 },
     /// It was the last member, and some did not receive it.
     Incomplete,
     /// Others have not settled it; or it had ended, and stays ended.
@@ -60,41 +62,69 @@ impl UnderWay {
         if self.unsettled.is_empty() {
             self.moved_ns = now_ns;
         }
-        let missed = false;
-        self.unsettled.push_back(Unsettled { members, missed });
+        self.unsettled.push_back(Unsettled {
+            members,
+            missed: false,
+            last_ns: now_ns,
+        });
         self.published += 1;
         self.published - 1
     }
 
     /// One member settles one publication by receiving it.
     #[inline]
-    pub(crate) fn settle(&mut self, number: u32, now_ns: u64) -> Settled {
+    pub(crate) fn settle(&mut self, number: u32, now_ns: u64) -> Settling {
         let Some(publication) = self.unsettled_by(number) else {
-            return Settled::NotYet;
+            return Settling::NotYet;
         };
         publication.members -= 1;
-        let Unsettled { members, missed } = *publication;
+        publication.last_ns = now_ns;
+        let ended = *publication;
         self.moved_ns = now_ns;
-        if members > 0 {
-            return Settled::NotYet;
+        if ended.members > 0 {
+            return Settling::NotYet;
         }
         self.forget_ended();
-        if missed {
-            Settled::Incomplete
+        if ended.missed {
+            Settling::Incomplete
         } else {
-            Settled::Complete
+            Settling::Complete { last_ns: now_ns }
         }
     }
 
-    /// One member settles several without receiving them; returns how many of them ended.
-    pub(crate) fn miss_all(&mut self, numbers: Range<u32>, now_ns: u64) -> u32 {
-        let ended = numbers.filter(|&number| {
+    /// The members on another thread, which count as one, settle one publication by receiving it,
+    /// the last of them at `last_ns`.
+    pub(crate) fn settle_part(&mut self, number: u32, last_ns: u64, now_ns: u64) -> Settling {
+        let Some(publication) = self.unsettled_by(number) else {
+            return Settling::NotYet;
+        };
+        // What was said took its time, and members here may have received it since.
+        let last_ns = publication.last_ns.max(last_ns);
+        let settling = self.settle(number, now_ns);
+        if let Some(publication) = self.unsettled_by(number) {
+            publication.last_ns = last_ns;
+        }
+        match settling {
+            Settling::Complete { .. } => Settling::Complete { last_ns },
+            other => other,
+        }
+    }
+
+    /// One member settles several without receiving them; tells which of them ended.
+    pub(crate) fn miss_all(
+        &mut self,
+        numbers: Range<u32>,
+        now_ns: u64,
+        mut ended: impl FnMut(u32),
+    ) {
+        for number in numbers {
             if let Some(publication) = self.unsettled_by(number) {
                 publication.missed = true;
             }
-            self.settle(number, now_ns) != Settled::NotYet
-        });
-        u32::try_from(ended.count()).unwrap_or(u32::MAX)
+            if self.settle(number, now_ns) != Settling::NotYet {
+                ended(number);
+            }
+        }
     }
 
     /// Does not count a time in which this program stood still.
@@ -111,6 +141,14 @@ impl UnderWay {
         let given_up = self.len();
         self.unsettled.clear();
         u32::try_from(given_up).unwrap_or(u32::MAX)
+    }
+
+    /// Ends everything below a number; nobody is told.
+    pub(crate) fn forget_before(&mut self, number: u32) {
+        let first = self.published - u32::try_from(self.unsettled.len()).unwrap_or(u32::MAX);
+        let forgotten = number.saturating_sub(first) as usize;
+        self.unsettled.drain(..forgotten.min(self.unsettled.len()));
+        self.forget_ended();
     }
 
     /// A publication that is under way.
@@ -133,7 +171,7 @@ impl UnderWay {
 
 #[cfg(test)]
 mod tests {
-    use super::Settled::*;
+    use super::Settling::*;
     use super::*;
 
     #[test]
@@ -143,7 +181,7 @@ mod tests {
         assert_eq!(stream.settle(0, 1), NotYet);
         assert_eq!(stream.settle(0, 2), NotYet);
         assert_eq!(stream.len(), 1);
-        assert_eq!(stream.settle(0, 3), Complete);
+        assert_eq!(stream.settle(0, 3), Complete { last_ns: 3 });
         assert_eq!(stream.len(), 0);
         assert_eq!(stream.settle(0, 4), NotYet, "it does not end twice");
     }
@@ -154,12 +192,12 @@ mod tests {
         for number in 0..4 {
             assert_eq!(stream.publish(1, 0), number);
         }
-        assert_eq!(stream.settle(2, 1), Complete);
-        assert_eq!(stream.settle(0, 1), Complete);
+        assert_eq!(stream.settle(2, 1), Complete { last_ns: 1 });
+        assert_eq!(stream.settle(0, 1), Complete { last_ns: 1 });
         assert_eq!(stream.len(), 2);
-        assert_eq!(stream.settle(1, 1), Complete);
+        assert_eq!(stream.settle(1, 1), Complete { last_ns: 1 });
         assert_eq!(stream.settle(2, 1), NotYet);
-        assert_eq!(stream.settle(3, 1), Complete);
+        assert_eq!(stream.settle(3, 1), Complete { last_ns: 1 });
         assert_eq!((stream.len(), stream.publish(1, 2)), (0, 4));
         assert_eq!(stream.settle(9, 2), NotYet, "not published yet");
     }
@@ -170,10 +208,39 @@ mod tests {
         for _ in 0..3 {
             stream.publish(2, 0);
         }
-        assert_eq!(stream.miss_all(0..3, 1), 0);
-        assert_eq!(stream.miss_all(0..2, 2), 2);
-        assert_eq!(stream.len(), 1);
+        let mut ended = Vec::new();
+        stream.miss_all(0..3, 1, |number| ended.push(number));
+        assert!(ended.is_empty());
+        stream.miss_all(0..2, 2, |number| ended.push(number));
+        assert_eq!((&ended[..], stream.len()), (&[0, 1][..], 1));
         assert_eq!(stream.settle(2, 3), Incomplete, "one did not receive it");
+    }
+
+    #[test]
+    fn the_last_member_may_be_on_another_thread_or_here() {
+        let mut stream = UnderWay::default();
+        stream.publish(2, 0);
+        stream.publish(2, 0);
+        assert_eq!(stream.settle(0, 7), NotYet);
+        assert_eq!(stream.settle_part(0, 5, 9), Complete { last_ns: 7 });
+        assert_eq!(stream.settle_part(1, 11, 12), NotYet);
+        assert_eq!(stream.settle_part(1, 15, 16), Complete { last_ns: 15 });
+        assert_eq!(stream.settle_part(1, 15, 16), NotYet, "it has ended");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_ended() {
+        let mut stream = UnderWay::default();
+        for _ in 0..4 {
+            stream.publish(1, 0);
+        }
+        stream.settle(2, 1);
+        stream.forget_before(2);
+        assert_eq!((stream.len(), stream.settle(1, 1)), (1, NotYet));
+        stream.forget_before(1);
+        assert_eq!(stream.len(), 1, "that was forgotten already");
+        stream.forget_before(99);
+        assert_eq!((stream.len(), stream.publish(1, 2)), (0, 4));
     }
 
     #[test]
@@ -189,6 +256,6 @@ mod tests {
         assert_eq!(stream.give_up(168, 10), 2);
         assert_eq!((stream.len(), stream.settle(0, 169)), (0, NotYet));
         assert_eq!(stream.publish(1, 200), 2);
-        assert_eq!(stream.settle(2, 201), Complete);
+        assert_eq!(stream.settle(2, 201), Complete { last_ns: 201 });
     }
 }

@@ -1,4 +1,4 @@
-//! The program against a server that drops, repeats and swaps deliveries on purpose: what was done
+//! The program against a server that drops, repeats, swaps and cuts deliveries on purpose: what was done
 //! is what is reported. And against no server, and servers that are none.
 
 #![expect(
@@ -31,6 +31,8 @@ enum Fault {
     Repeat,
     /// Delivered after the next.
     Swap,
+    /// Delivered with the end of its filler cut off.
+    Truncate,
 }
 
 /// Decides by the member's place in its room and the number of publications it was due before.
@@ -47,6 +49,7 @@ struct Injected {
     dropped: AtomicU64,
     repeated: AtomicU64,
     swapped: AtomicU64,
+    truncated: AtomicU64,
     /// Publications received, probes not counted.
     published: AtomicU64,
 }
@@ -184,6 +187,12 @@ impl Member {
                 count(&injected.repeated);
                 self.send(text);
             }
+            Fault::Truncate => {
+                count(&injected.truncated);
+                let cut = text.strip_suffix("..\"").unwrap();
+                self.send(&format!("{cut}\""));
+                return;
+            }
             Fault::None => {}
         }
         self.send(text);
@@ -261,99 +270,134 @@ fn answer_all(answer: &'static [u8]) -> SocketAddr {
 
 #[test]
 fn a_faithful_server_has_no_faults_and_every_figure_is_reported() {
-    let server = Server::start(|_, _| Fault::None);
-    let pid = std::process::id();
-    let report = server.load(&format!(
+    for threads in [1, 2] {
+        let server = Server::start(|_, _| Fault::None);
+        let pid = std::process::id();
+        let report = server.load(&format!(
         "--rooms 2 --members 5 --publishers 4 --window 8 --payload 100 --seconds 0.5 --warmup 0.1 \
-         --server-pid {pid}"
+         --server-pid {pid} --threads {threads}"
     ));
-    assert_eq!((report.code, report.faults()), (0, (0, 0, 0)));
-    let scenario = &report.json["scenario"];
-    assert_eq!(scenario["mode"], "fanout");
-    let numbers = ["rooms", "members", "publishers", "window", "payload_bytes"];
-    assert_eq!(
-        numbers.map(|name| scenario[name].as_u64().unwrap()),
-        [2, 5, 4, 8, 100]
-    );
-    for name in [
-        "deliveries",
-        "deliveries_per_second",
-        "server_cpu_us_per_delivery",
-        "driver_cpu_us_per_delivery",
-        "connects_per_second",
-    ] {
-        assert!(
-            report.json[name].as_f64().unwrap() > 0.0,
-            "{name} in {}",
-            report.json
+        assert_eq!((report.code, report.faults()), (0, (0, 0, 0)));
+        let scenario = &report.json["scenario"];
+        assert_eq!(scenario["mode"], "fanout");
+        let numbers = ["rooms", "members", "publishers", "window", "payload_bytes"];
+        assert_eq!(
+            numbers.map(|name| scenario[name].as_u64().unwrap()),
+            [2, 5, 4, 8, 100]
         );
-    }
-    let latency = ["p50", "p90", "p99", "p999", "max"]
-        .map(|name| report.json["latency_us"][name].as_f64().unwrap());
-    assert!(latency[0] > 0.0 && latency.is_sorted(), "{latency:?}");
-    for name in ["before", "after"] {
-        assert!(report.json["server_pss_bytes"][name].as_u64().unwrap() > 0);
+        for name in [
+            "deliveries",
+            "deliveries_per_second",
+            "server_cpu_us_per_delivery",
+            "driver_cpu_us_per_delivery",
+            "connects_per_second",
+        ] {
+            assert!(
+                report.json[name].as_f64().unwrap() > 0.0,
+                "{name} in {}",
+                report.json
+            );
+        }
+        let latency = ["p50", "p90", "p99", "p999", "max"]
+            .map(|name| report.json["latency_us"][name].as_f64().unwrap());
+        assert!(latency[0] > 0.0 && latency.is_sorted(), "{latency:?}");
+        for name in ["before", "after"] {
+            assert!(report.json["server_pss_bytes"][name].as_u64().unwrap() > 0);
+        }
     }
 }
 
 #[test]
 fn what_a_server_drops_repeats_and_swaps_is_reported_exactly() {
-    let server = Server::start(|member, nth| match (member, nth) {
-        (1, 10..100) if nth.is_multiple_of(10) => Fault::Drop,
-        (2, 10..100) if nth.is_multiple_of(7) => Fault::Repeat,
-        (3, 10..100) if nth.is_multiple_of(8) => Fault::Swap,
-        _ => Fault::None,
-    });
-    let report = server.load("--members 5 --publishers 1 --rate 400 --seconds 0.5 --warmup 0");
-    assert_eq!(report.faults(), (9, 13, 11));
-    assert_eq!(report.code, 1);
-    let published = server.injected(|counts| &counts.published);
-    assert_eq!(report.number("publications"), published);
-    assert_eq!(server.injected(|counts| &counts.dropped), 9);
-    assert_eq!(server.injected(|counts| &counts.repeated), 13);
-    assert_eq!(server.injected(|counts| &counts.swapped), 11);
+    for threads in [1, 2] {
+        let server = Server::start(|member, nth| match (member, nth) {
+            (1, 10..100) if nth.is_multiple_of(10) => Fault::Drop,
+            (2, 10..100) if nth.is_multiple_of(7) => Fault::Repeat,
+            (3, 10..100) if nth.is_multiple_of(8) => Fault::Swap,
+            _ => Fault::None,
+        });
+        let report = server.load(&format!(
+            "--members 5 --publishers 1 --rate 400 --seconds 0.5 --warmup 0 --threads {threads}"
+        ));
+        assert_eq!(report.faults(), (9, 13, 11));
+        assert_eq!(report.code, 1);
+        let published = server.injected(|counts| &counts.published);
+        assert_eq!(report.number("publications"), published);
+        assert_eq!(server.injected(|counts| &counts.dropped), 9);
+        assert_eq!(server.injected(|counts| &counts.repeated), 13);
+        assert_eq!(server.injected(|counts| &counts.swapped), 11);
+    }
+}
+
+/// Payloads on both sides of the shortest frame header, which have different ways through the program.
+#[test]
+fn what_a_server_truncates_is_reported_exactly_and_is_a_delivery() {
+    for (payload, threads) in [(64, 1), (5000, 1), (64, 2)] {
+        let server = Server::start(|member, nth| match (member, nth) {
+            (2, 10..100) if nth.is_multiple_of(9) => Fault::Truncate,
+            _ => Fault::None,
+        });
+        let report = server.load(&format!(
+            "--members 4 --rate 400 --seconds 0.5 --warmup 0 --payload {payload} --threads {threads}"
+        ));
+        assert_eq!(server.injected(|counts| &counts.truncated), 10);
+        assert_eq!((report.code, report.number("truncated")), (1, 10));
+        assert_eq!(report.faults(), (0, 0, 0));
+    }
 }
 
 #[test]
 fn a_closed_loop_goes_on_when_a_server_loses_deliveries() {
-    let server = Server::start(|member, nth| match (member, nth) {
-        (0 | 2, 3..1_000_000) if nth.is_multiple_of(5) => Fault::Drop,
-        _ => Fault::None,
-    });
-    let report = server.load("--members 4 --publishers 2 --window 64 --seconds 0.5 --warmup 0");
-    let dropped = server.injected(|counts| &counts.dropped);
-    assert!(dropped > 20, "{dropped}");
-    assert_eq!((report.code, report.faults()), (1, (dropped, 0, 0)));
+    for threads in [1, 2] {
+        let server = Server::start(|member, nth| match (member, nth) {
+            (0 | 2, 3..1_000_000) if nth.is_multiple_of(5) => Fault::Drop,
+            _ => Fault::None,
+        });
+        let report = server.load(&format!(
+            "--members 4 --publishers 2 --window 64 --seconds 0.5 --warmup 0 --threads {threads}"
+        ));
+        let dropped = server.injected(|counts| &counts.dropped);
+        assert!(dropped > 20, "{dropped}");
+        assert_eq!((report.code, report.faults()), (1, (dropped, 0, 0)));
+    }
 }
 
 #[test]
 fn a_server_that_stops_delivering_to_one_member_loses_the_rest() {
-    let server = Server::start(|member, nth| {
-        if member == 1 && nth >= 20 {
-            Fault::Drop
-        } else {
-            Fault::None
-        }
-    });
-    let report = server.load("--members 3 --rate 200 --seconds 0.5 --warmup 0");
-    let dropped = server.injected(|counts| &counts.dropped);
-    assert_eq!((report.code, report.faults()), (1, (dropped, 0, 0)));
-    assert_eq!(report.number("given_up"), dropped);
+    for threads in [1, 2] {
+        let server = Server::start(|member, nth| {
+            if member == 1 && nth >= 20 {
+                Fault::Drop
+            } else {
+                Fault::None
+            }
+        });
+        let report = server.load(&format!(
+            "--members 3 --rate 200 --seconds 0.5 --warmup 0 --threads {threads}"
+        ));
+        let dropped = server.injected(|counts| &counts.dropped);
+        assert_eq!((report.code, report.faults()), (1, (dropped, 0, 0)));
+        assert_eq!(report.number("given_up"), dropped);
+    }
 }
 
 #[test]
 fn a_member_that_the_server_closes_is_reported_with_its_reason() {
-    let server = Server::start(|member, nth| {
-        if member == 2 && nth == 20 {
-            Fault::Close
-        } else {
-            Fault::None
-        }
-    });
-    let report = server.load("--members 3 --rate 200 --seconds 0.5 --warmup 0");
-    assert_eq!((report.code, report.number("disconnected")), (1, 1));
-    let reason = report.json["first_disconnect"].as_str().unwrap();
-    assert!(reason.contains("4102 slow_consumer"), "{reason}");
+    for threads in [1, 2] {
+        let server = Server::start(|member, nth| {
+            if member == 2 && nth == 20 {
+                Fault::Close
+            } else {
+                Fault::None
+            }
+        });
+        let report = server.load(&format!(
+            "--members 3 --rate 200 --seconds 0.5 --warmup 0 --threads {threads}"
+        ));
+        assert_eq!((report.code, report.number("disconnected")), (1, 1));
+        let reason = report.json["first_disconnect"].as_str().unwrap();
+        assert!(reason.contains("4102 slow_consumer"), "{reason}");
+    }
 }
 
 #[test]
@@ -379,32 +423,28 @@ fn a_small_room_is_measured_alone_and_beside_a_flood() {
 
 #[test]
 fn latency_is_measured_to_each_member_and_to_the_last() {
-    let server = Server::start(|member, nth| {
-        if member == 2 && nth == 30 {
-            Fault::Drop
-        } else {
-            Fault::None
-        }
-    });
-    let report = server.load("latency --members 4 --rate 200 --seconds 0.5 --warmup 0");
-    assert_eq!(report.faults(), (1, 0, 0));
-    let count = |name: &str| report.json[name]["count"].as_u64().unwrap();
-    let complete = count("latency_last_us");
-    assert!(complete > 50, "{complete}");
-    assert_eq!(
-        count("latency_us"),
-        complete * 4 + 3,
-        "one did not reach everybody"
-    );
-    let quantile = |name: &str, quantile: &str| report.json[name][quantile].as_f64().unwrap();
-    assert!(quantile("latency_last_us", "p50") >= quantile("latency_us", "p50"));
-    let distribution = report.json["latency_us"]["distribution"]
-        .as_array()
-        .unwrap();
-    assert_eq!(
-        distribution.last().unwrap()[1],
-        report.json["latency_us"]["max"]
-    );
+    for threads in [1, 2] {
+        let server = Server::start(|member, nth| {
+            if member == 2 && nth == 30 {
+                Fault::Drop
+            } else {
+                Fault::None
+            }
+        });
+        let flags = "latency --members 4 --rate 200 --seconds 0.5 --warmup 0";
+        let report = server.load(&format!("{flags} --threads {threads}"));
+        assert_eq!(report.faults(), (1, 0, 0));
+        let count = |name: &str| report.json[name]["count"].as_u64().unwrap();
+        let complete = count("latency_last_us");
+        assert!(complete > 50, "{complete}");
+        let one_did_not_reach_everybody = complete * 4 + 3;
+        assert_eq!(count("latency_us"), one_did_not_reach_everybody);
+        let quantile = |name: &str, quantile: &str| report.json[name][quantile].as_f64().unwrap();
+        assert!(quantile("latency_last_us", "p50") >= quantile("latency_us", "p50"));
+        let latency = &report.json["latency_us"];
+        let distribution = latency["distribution"].as_array().unwrap();
+        assert_eq!(distribution.last().unwrap()[1], latency["max"]);
+    }
 }
 
 #[test]
@@ -481,7 +521,8 @@ fn the_knee_is_below_the_rates_that_lose_and_that_is_no_fault() {
             Fault::None
         }
     });
-    let report = server.load("knee --members 3 --rate 20 --step-seconds 0.5 --p99 10s");
+    let flags = "knee --members 3 --rate 20 --step-seconds 0.5 --p99 10s --threads 2";
+    let report = server.load(flags);
     assert_eq!(report.code, 0, "{}", report.json);
     let knee = &report.json["knee"];
     let held = knee["rate_held"].as_f64().unwrap();

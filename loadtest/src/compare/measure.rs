@@ -165,10 +165,11 @@ fn faults(report: &Value) -> String {
 }
 
 /// Counts of a report, what to call them, and where the first one is described.
-const FAULTS: [(&str, &str, &str); 6] = [
+const FAULTS: [(&str, &str, &str); 7] = [
     ("lost", "lost", ""),
     ("repeated", "repeated", ""),
     ("reordered", "reordered", ""),
+    ("truncated", "truncated", ""),
     ("unreadable", "unreadable", ""),
     ("disconnected", "disconnected", "first_disconnect"),
     ("server_errors", "errors", "first_server_error"),

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 use crate::handshake::{self, Response};
 use crate::inbox::Inbox;
 use crate::payload::Stamp;
-use crate::plan::MemberId;
+use crate::plan::{MemberId, Room};
 
 /// Connections that may be under way at a time: below the 511 or so that servers let wait to be
 /// accepted, so that a full queue does not cost a retransmission of a second.
@@ -44,8 +44,10 @@ impl Driver<'_> {
         let started_ns = self.clock.now_ns();
         self.progress_ns = started_ns;
         let connections = self.plan.connections();
-        while self.opened < connections && !self.is_interrupted() {
-            while self.connecting() < CONNECTING_MAX
+        let threads = u32::try_from(self.shared.threads()).unwrap_or(u32::MAX);
+        let connecting_max = (CONNECTING_MAX / threads).max(1);
+        while self.opened < connections && !self.shared.must_stop() {
+            while self.connecting() < connecting_max
                 && self.connecting() + self.opened < connections
             {
                 self.connect()?;
@@ -67,10 +69,11 @@ impl Driver<'_> {
         self.progress_ns = self.clock.now_ns();
         let mut probe_ns = self.progress_ns;
         let mut first = true;
-        while self.received < self.opened && !self.is_interrupted() {
+        while self.received < self.opened && !self.shared.must_stop() {
             let now_ns = self.clock.now_ns();
             if now_ns >= probe_ns && (first || again) {
-                self.probe_rooms()?;
+                // The first probe of a room reaches its members on all threads.
+                self.probe_rooms(|room| room.begins_here || !first)?;
                 probe_ns = now_ns + to_ns(PROBE_INTERVAL);
                 first = false;
             }
@@ -172,7 +175,7 @@ impl Driver<'_> {
     fn connect(&mut self) -> Result<(), Failure> {
         let index = self.connections.len();
         let member = MemberId(self.opened + self.connecting());
-        let opened = Connection::open(self.target, member.0);
+        let opened = Connection::open(self.target, self.plan.connections_before + member.0);
         let mut connection = opened.map_err(|error| self.unreachable(error))?;
         let room = self.ledger.room_of(member);
         let group = &self.plan.groups[self.plan.rooms[room.index()].group];
@@ -205,11 +208,13 @@ impl Driver<'_> {
         }
     }
 
-    /// Publishes a probe in every room where somebody has not received one.
-    fn probe_rooms(&mut self) -> Result<(), Failure> {
+    /// Publishes a probe in each of these rooms where somebody has not received one.
+    fn probe_rooms(&mut self, is_probed: impl Fn(&Room) -> bool) -> Result<(), Failure> {
         for (number, room) in (0..).zip(&self.plan.rooms) {
             let mut members = room.members.clone();
-            if members.all(|member| self.connections[member as usize].has_received) {
+            if !is_probed(room)
+                || members.all(|member| self.connections[member as usize].has_received)
+            {
                 continue;
             }
             self.send(

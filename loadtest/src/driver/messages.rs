@@ -94,8 +94,11 @@ impl<'a> Incoming<'a> {
 
 impl Recipient for Incoming<'_> {
     #[inline]
-    fn message(&mut self, start: &[u8]) {
+    fn message(&mut self, start: &[u8], message_bytes: u64) {
         let stamp = self.shape.letters(start).and_then(Stamp::read);
+        if message_bytes != self.shape.message_bytes && stamp.is_some() {
+            self.ledger.deliver_truncated();
+        }
         match stamp {
             Some(stamp) if stamp.stream == PROBES => self.probe(stamp),
             Some(stamp) => self.ledger.deliver(self.member, stamp, self.now_ns),

@@ -154,11 +154,13 @@ impl Options {
         let faults = run.faults_so_far();
         run.warm_up(&[0], self.step_seconds / WARMUP_SHARE)?;
         let limit = self.p99;
+        // Later than that is no matter of a percentile: the queue would only grow.
+        let hopeless =
+            |under_way| under_way as f64 > 10.0 + rate * (limit * 10).as_secs_f64().max(1.0);
         let interval = run.measure_for(
             format!("{} per second", Grouped(rate)),
             self.step_seconds,
-            // Later than that is no matter of a percentile: the queue would only grow.
-            |under_way| under_way as f64 > 10.0 + rate * (limit * 10).as_secs_f64().max(1.0),
+            Some(&hopeless),
         )?;
         let latencies = run.drain()?;
         let [each, last] = [&latencies.each_ns, &latencies.last_ns].map(Latency::of);

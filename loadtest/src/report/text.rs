@@ -147,11 +147,14 @@ impl Report {
             lost,
             repeated,
             reordered,
+            truncated,
         } = self.faults;
         row(
             f,
             "faults",
-            format!("{lost} lost, {repeated} repeated, {reordered} reordered"),
+            format!(
+                "{lost} lost, {repeated} repeated, {reordered} reordered, {truncated} truncated"
+            ),
         )?;
         if self.unreadable > 0 {
             row(

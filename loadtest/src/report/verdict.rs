@@ -39,7 +39,8 @@ pub(crate) enum Kind {
 /// What is judged by; all but the first are unknown if they were not measured.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Usage {
-    /// Of one core for each thread of the generator.
+    /// Of one core, by the busiest thread of the generator: one that is out of time is a bottleneck,
+    /// whatever the others have left.
     pub(crate) driver_percent: f64,
     /// Of what the server can use: its busiest thread of a core, or all of it of the CPUs that it
     /// may run on, whichever is more.
