@@ -9,12 +9,14 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::catalogue;
+use crate::compare;
 use crate::failure::Failure;
 use crate::limits;
 use crate::mode::{Mode, fanout};
 use crate::process::{ServerProcess, listener};
 use crate::scenario::{Pacing, Scenario};
 use crate::target::Target;
+use crate::wire::WireFlags;
 
 /// Loads a WebSocket server with rooms full of members, and checks and times every delivery.
 ///
@@ -47,6 +49,9 @@ pub(crate) struct Cli {
 
     #[command(flatten)]
     pub(crate) output: Output,
+
+    #[command(flatten)]
+    wire: WireFlags,
 }
 
 #[derive(Debug, Subcommand)]
@@ -60,6 +65,14 @@ enum Command {
         /// The name or the file, and behind it any flag of the scenario's mode: it overrides the
         /// scenario's own
         #[arg(value_names = ["NAME|FILE.toml", "FLAGS"], num_args = 1.., trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        words: Vec<String>,
+    },
+
+    /// Runs servers one at a time under the same load, and prints how they compare
+    #[command(disable_help_flag = true)]
+    Compare {
+        /// See `loadtest compare --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
     },
 
@@ -136,9 +149,28 @@ pub(crate) struct Output {
     pub(crate) progress: bool,
 }
 
+/// What loads no server itself, so that no flag of a load goes with it.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", max_term_width = 100)]
+struct Tools {
+    #[command(subcommand)]
+    tool: Tool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Tool {
+    Compare(compare::Options),
+    /// Becomes another program: only for this one's own use
+    Pinned(compare::pinned::Options),
+}
+
 /// What the command line asks for.
 #[derive(Debug)]
 pub(crate) enum Request {
+    /// To become another program.
+    Become(compare::pinned::Options),
+    /// Several servers in turns.
+    Compare(Box<compare::Options>),
     /// A list of the scenarios.
     List,
     /// Load for a server.
@@ -200,6 +232,12 @@ impl From<Failure> for Refusal {
 }
 
 fn interpret(words: &[String]) -> Result<Request, Refusal> {
+    if words.get(1).is_some_and(|word| is_tool(word)) {
+        return Ok(match Tools::try_parse_from(words)?.tool {
+            Tool::Compare(options) => Request::Compare(Box::new(options)),
+            Tool::Pinned(options) => Request::Become(options),
+        });
+    }
     let matches = Cli::command().try_get_matches_from(words)?;
     let mut cli = Cli::from_arg_matches(&matches)?;
     let plain = plain_flag(&matches);
@@ -213,6 +251,12 @@ fn interpret(words: &[String]) -> Result<Request, Refusal> {
     }
     let request = match cli.command.take() {
         Some(Command::Mode(mode)) => cli.setup(mode, words)?,
+        Some(Command::Compare { .. }) => {
+            return Err(Failure::Arguments(
+                "compare stands first, and its flags behind it; see `loadtest compare --help`",
+            )
+            .into());
+        }
         Some(Command::Run { words: own }) => return run_scenario(words, &own),
         Some(Command::Scenarios { name: None }) => return Ok(Request::List),
         Some(Command::Scenarios { name: Some(name) }) => {
@@ -225,6 +269,11 @@ fn interpret(words: &[String]) -> Result<Request, Refusal> {
         }
     };
     Ok(Request::Load(Box::new(request)))
+}
+
+fn is_tool(word: &str) -> bool {
+    let tools = Tools::command();
+    tools.get_subcommands().any(|tool| tool.get_name() == word)
 }
 
 /// The first flag of `fanout` that stands without it.
@@ -309,7 +358,13 @@ impl Cli {
             warmup: self.timing.warmup,
         };
         check_numbers(&scenario)?;
-        let target = Target::resolve(&self.place.url, self.place.i_own_this_server)?;
+        let wire = self.wire.wire()?;
+        if !wire.names_rooms() && scenario.rooms() > 1 {
+            return Err(Failure::Arguments(
+                "without {room} in --publish there is one room, so --rooms is 1",
+            ));
+        }
+        let target = Target::resolve(&self.place.url, self.place.i_own_this_server, wire)?;
         let mut notes = Vec::new();
         let server = match self.place.server_pid {
             Some(pid) => Some(ServerProcess::new(pid)),

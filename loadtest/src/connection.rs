@@ -22,6 +22,8 @@ pub(crate) struct Connection {
     pending: Vec<u8>,
     /// Whether the driver has it on its list of sockets to write to.
     pub(crate) is_listed: bool,
+    /// Whether it has asked to be a member of its room.
+    pub(crate) has_joined: bool,
     /// Whether a probe has arrived: it is a member of its room.
     pub(crate) has_received: bool,
 }
@@ -89,6 +91,7 @@ impl Connection {
             state: State::Closed,
             pending: Vec::new(),
             is_listed: false,
+            has_joined: false,
             has_received: false,
         }
     }
@@ -130,6 +133,11 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether it could join if the server said so.
+    pub(crate) fn is_unwelcome(&self) -> bool {
+        matches!(self.state, State::Open(_)) && !self.has_joined
     }
 
     /// Tells the server that nothing more is wanted.

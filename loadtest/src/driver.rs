@@ -25,8 +25,8 @@ use mio::{Events, Interest, Poll, Token};
 use proto::OpCode;
 
 pub(crate) use self::connect::Connected;
+use self::messages::Incoming;
 pub(crate) use self::messages::ServerErrors;
-use self::messages::{Incoming, delivery_bytes};
 pub(crate) use self::returns::Returned;
 use self::returns::Returns;
 use self::slow::SlowMember;
@@ -46,6 +46,7 @@ use crate::series::Counters;
 use crate::shared::{Settled, Shared};
 use crate::target::Target;
 use crate::timer::Timer;
+use crate::wire::DeliveryShapes;
 
 /// Larger than a socket buffer grows on loopback in a turn, small enough for the second cache.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -82,13 +83,13 @@ pub(crate) struct Driver<'a> {
     plan: &'a Plan,
     target: &'a Target,
     payload_bytes: usize,
-    /// How long a delivery of such a payload must be.
-    delivery_bytes: u64,
     clock: Clock,
     shared: &'a Shared<'a>,
     readiness: Readiness,
     connections: Vec<Connection>,
     ledger: Ledger,
+    /// What deliveries look like.
+    shapes: DeliveryShapes,
     pace: Pace,
     buffer: Box<[u8]>,
     /// How many connections are members; the others are visitors.
@@ -189,12 +190,12 @@ impl<'a> Driver<'a> {
             plan,
             target,
             payload_bytes,
-            delivery_bytes: delivery_bytes(payload_bytes),
             clock,
             shared,
             readiness,
             connections: Vec::with_capacity(plan.connections() as usize),
             ledger: Ledger::new(plan, shared.counts()),
+            shapes: target.wire.delivery_shapes(&plan.rooms, payload_bytes),
             pace: Pace::new(plan),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             members: plan.connections(),
@@ -484,18 +485,20 @@ impl<'a> Driver<'a> {
         let State::Open(inbox) = &mut connection.state else {
             return self.receive_response(member, bytes);
         };
+        let shape = self.shapes.of(self.ledger.room_of(member));
         let mut incoming = Incoming::new(
             member,
             self.clock.now_ns(),
-            self.delivery_bytes,
+            (&self.target.wire, shape),
             &mut self.ledger,
             &mut self.errors,
         );
         let received = inbox.receive(&mut self.buffer[..bytes], &mut incoming);
         let Incoming {
-            pongs,
+            replies,
             closed,
             probed,
+            welcomed,
             from_visitors,
             ..
         } = incoming;
@@ -510,11 +513,14 @@ impl<'a> Driver<'a> {
                 returns.serve(self.progress_ns);
             }
         }
-        if let Some(pongs) = pongs {
-            pongs
-                .iter()
-                .for_each(|payload| connection.push(OpCode::Pong, payload));
+        if let Some(replies) = replies {
+            for (opcode, payload) in &replies {
+                connection.push(*opcode, payload);
+            }
             self.list(member);
+        }
+        if welcomed {
+            self.admit(member);
         }
         match (received, closed) {
             (Err(error), _) => self.disconnect(member, format!("it sent a {error}")),
@@ -608,11 +614,8 @@ impl<'a> Driver<'a> {
     fn send(&mut self, member: MemberId, stamp: Stamp) {
         let room = &self.plan.rooms[self.room_of(member).index()];
         self.message.clear();
-        self.message.extend_from_slice(b"msg {\"to\":\"");
-        self.message.extend_from_slice(room.name.as_bytes());
-        self.message.extend_from_slice(b"\",\"msg\":");
-        stamp.write(self.payload_bytes, &mut self.message);
-        self.message.push(b'}');
+        let wire = &self.target.wire;
+        wire.publish(&room.name, stamp, self.payload_bytes, &mut self.message);
         self.connections[member.index()].push(OpCode::Text, &self.message);
         self.list(member);
     }
@@ -691,7 +694,11 @@ impl<'a> Driver<'a> {
             return Ok(());
         }
         let (received, members) = (u64::from(self.received), self.connections.len() as u64);
-        Err(Failure::NoDeliveries { received, members })
+        Err(Failure::NoDeliveries {
+            received,
+            members,
+            wire: self.target.wire.to_string(),
+        })
     }
 }
 

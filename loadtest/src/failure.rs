@@ -32,6 +32,8 @@ pub(crate) enum Failure {
         connections: u64,
         address: SocketAddr,
     },
+    #[error("{path} cannot be used: {reason}")]
+    File { path: String, reason: String },
     #[error(
         "{connections} connections need {needed} open files and {allowed} are allowed; raise the \
          hard limit (ulimit -Hn), or try fewer --members"
@@ -66,9 +68,13 @@ pub(crate) enum Failure {
     HostUnknown { host: String, error: io::Error },
     #[error(
         "no member received a publication for 10 s ({received} of {members} members had one \
-         before); does the server speak `join {{\"name\":...}}` and `msg {{\"to\":...}}`?"
+         before); does the server speak the wire {wire}?"
     )]
-    NoDeliveries { received: u64, members: u64 },
+    NoDeliveries {
+        received: u64,
+        members: u64,
+        wire: String,
+    },
     #[error(
         "{host} is not this machine; only load a server that is yours, and say so with \
          --i-own-this-server"
@@ -102,10 +108,21 @@ pub(crate) enum Failure {
         name: String,
         known: Vec<&'static str>,
     },
-    #[error("the server answered {text}; does it speak golem's wire?")]
-    ServerError { text: String },
+    #[error("the server answered {text}; does it speak the wire {wire}?")]
+    ServerError { text: String, wire: String },
+    #[error(
+        "the server was asked for {wanted} in Sec-WebSocket-Protocol and agreed to {agreed}; try \
+         another --sub-protocol"
+    )]
+    SubProtocol { wanted: String, agreed: String },
     #[error("the operating system refused something needed: {0}")]
     System(io::Error),
+    #[error("there is no {kind} {name}; there are {known}")]
+    Unknown {
+        kind: &'static str,
+        name: String,
+        known: String,
+    },
     #[error(
         "{address} could not be reached after {opened} connections ({error}); start the server \
          there, or say where it is with --url"
@@ -115,6 +132,11 @@ pub(crate) enum Failure {
         opened: u64,
         error: io::Error,
     },
+    #[error(
+        "for 10 s the server did not say `{greeting}`, after which members join; does it speak \
+         the wire {wire}?"
+    )]
+    Unwelcome { greeting: String, wire: String },
     #[error("{} could not be written ({error}); give --html a file in a folder that is yours", path.display())]
     Unwritable { path: PathBuf, error: io::Error },
     #[error("{url} is not an address to connect to: {reason}; try ws://127.0.0.1:8080/ws")]

@@ -19,15 +19,23 @@ const HEADERS_MAX: usize = 64;
 pub(crate) fn request(target: &Target, key: &str) -> Vec<u8> {
     let mut request = String::with_capacity(256);
     let Target {
-        path, authority, ..
+        path,
+        authority,
+        wire,
+        ..
     } = target;
     write!(
         request,
         "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: {}\r\n\r\n",
+         Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: {}\r\n",
         proto::handshake::VERSION
     )
     .expect("a string takes everything");
+    if let Some(sub_protocol) = &wire.sub_protocol {
+        write!(request, "Sec-WebSocket-Protocol: {sub_protocol}\r\n")
+            .expect("a string takes everything");
+    }
+    request.push_str("\r\n");
     request.into_bytes()
 }
 
@@ -51,7 +59,8 @@ pub(crate) enum Response {
 }
 
 /// Reads the answer to the request that had this key.
-pub(crate) fn read(bytes: &[u8], key: &str, address: SocketAddr) -> Response {
+pub(crate) fn read(bytes: &[u8], key: &str, target: &Target) -> Response {
+    let address = target.address;
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
     let malformed = |reason: String| Response::Refused {
@@ -78,6 +87,22 @@ pub(crate) fn read(bytes: &[u8], key: &str, address: SocketAddr) -> Response {
         return Response::Refused {
             failure,
             status: None,
+            retry_after: None,
+            complete: true,
+        };
+    }
+    let (wanted, agreed) = (
+        target.wire.sub_protocol.as_deref(),
+        header(&response, "sec-websocket-protocol"),
+    );
+    if wanted.is_some() && wanted != agreed {
+        let failure = Failure::SubProtocol {
+            wanted: wanted.unwrap_or_default().to_owned(),
+            agreed: agreed.unwrap_or("none").to_owned(),
+        };
+        return Response::Refused {
+            failure,
+            status: Some(code),
             retry_after: None,
             complete: true,
         };
@@ -135,18 +160,20 @@ fn header<'a>(response: &httparse::Response<'_, 'a>, name: &str) -> Option<&'a s
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Wire;
 
     /// The key and its proof of RFC 6455 section 1.3.
     const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
     const ACCEPTED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
         sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n\x81\x00";
 
-    fn address() -> SocketAddr {
-        "127.0.0.1:1".parse().unwrap()
+    fn target() -> Target {
+        let wire = Wire::named("golem").unwrap();
+        Target::resolve("ws://127.0.0.1:1/ws", false, wire).unwrap()
     }
 
     fn refusal_of(bytes: &[u8]) -> (String, bool) {
-        match read(bytes, KEY, address()) {
+        match read(bytes, KEY, &target()) {
             Response::Refused {
                 failure, complete, ..
             } => (failure.to_string(), complete),
@@ -159,12 +186,12 @@ mod tests {
         let head = ACCEPTED.len() - 2;
         for end in 0..head {
             assert!(matches!(
-                read(&ACCEPTED[..end], KEY, address()),
+                read(&ACCEPTED[..end], KEY, &target()),
                 Response::Incomplete
             ));
         }
         for end in head..=ACCEPTED.len() {
-            let response = read(&ACCEPTED[..end], KEY, address());
+            let response = read(&ACCEPTED[..end], KEY, &target());
             assert!(matches!(response, Response::Accepted { head_bytes } if head_bytes == head));
         }
     }
@@ -182,9 +209,30 @@ mod tests {
     }
 
     #[test]
+    fn a_sub_protocol_is_asked_for_and_has_to_be_agreed_to() {
+        let mut target = target();
+        target.wire.sub_protocol = Some("chat.v2".to_owned());
+        let request = String::from_utf8(request(&target, KEY)).unwrap();
+        assert!(
+            request.ends_with("\r\nSec-WebSocket-Protocol: chat.v2\r\n\r\n"),
+            "{request}"
+        );
+        let Response::Refused { failure, .. } = read(ACCEPTED, KEY, &target) else {
+            panic!("nothing was agreed to");
+        };
+        assert!(failure.to_string().contains("asked for chat.v2"));
+        let agreed = String::from_utf8_lossy(ACCEPTED).replace(
+            "sec-websocket-accept",
+            "Sec-WebSocket-Protocol: chat.v2\r\nsec-websocket-accept",
+        );
+        let response = read(agreed.as_bytes(), KEY, &target);
+        assert!(matches!(response, Response::Accepted { .. }));
+    }
+
+    #[test]
     fn a_refusal_says_when_to_come_back() {
         let bytes = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 3\r\n\r\n";
-        match read(bytes, KEY, address()) {
+        match read(bytes, KEY, &target()) {
             Response::Refused {
                 status,
                 retry_after,

@@ -1,7 +1,7 @@
 //! What this process asks of the operating system before it begins: open files, and a CPU.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::failure::Failure;
 
@@ -28,6 +28,13 @@ pub(crate) fn raise_file_limit(connections: u64, threads: usize) -> Result<(), F
         });
     }
     Ok(())
+}
+
+/// The first two CPUs that this process may use, if there are two.
+pub(crate) fn first_two_cpus() -> Result<Option<(usize, usize)>, Failure> {
+    let allowed = sched_getaffinity(None).map_err(|error| Failure::System(error.into()))?;
+    let mut allowed = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));
+    Ok(allowed.next().zip(allowed.next()))
 }
 
 /// How many connections may be open at once, if there is a limit.

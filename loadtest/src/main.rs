@@ -16,6 +16,7 @@
 mod catalogue;
 mod cli;
 mod clock;
+mod compare;
 mod connection;
 mod drift;
 mod driver;
@@ -49,13 +50,14 @@ mod sockets;
 mod target;
 mod timer;
 mod window;
+mod wire;
 
 use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::SIGINT;
+use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::cli::{Request, Setup};
@@ -74,6 +76,11 @@ fn main() -> ExitCode {
 
 fn answer() -> Result<ExitCode, Failure> {
     match cli::read(std::env::args().collect())? {
+        Request::Become(options) => return Err(compare::pinned::run(&options)),
+        Request::Compare(options) => {
+            let clean = compare::run(&options, &*interruption(&[SIGINT, SIGTERM])?)?;
+            return Ok(ExitCode::from(u8::from(!clean)));
+        }
         Request::List => report::print_scenarios()?,
         Request::Load(setup) => {
             let report = load(&setup)?;
@@ -98,10 +105,17 @@ fn show(setup: &Setup, report: &Report) -> Result<(), Failure> {
 }
 
 fn load(setup: &Setup) -> Result<Report, Failure> {
+    run::run(setup, &*interruption(&[SIGINT])?)
+}
+
+/// Whether one of these signals came: the first ends what is under way with what there is, a second
+/// one does not wait for that.
+fn interruption(signals: &[i32]) -> Result<Arc<AtomicBool>, Failure> {
     let interrupted = Arc::new(AtomicBool::new(false));
-    // The first Ctrl-C ends the run with what it has; a second one does not wait for that.
-    flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&interrupted))
-        .and_then(|_| flag::register(SIGINT, Arc::clone(&interrupted)))
-        .map_err(Failure::System)?;
-    run::run(setup, &interrupted)
+    for &signal in signals {
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&interrupted))
+            .and_then(|_| flag::register(signal, Arc::clone(&interrupted)))
+            .map_err(Failure::System)?;
+    }
+    Ok(interrupted)
 }

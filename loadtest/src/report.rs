@@ -127,6 +127,7 @@ struct Parameters {
     name: Option<String>,
     mode: &'static str,
     url: String,
+    wire: String,
     rooms: u32,
     members: u32,
     /// Connections beside them that come and go.
@@ -361,6 +362,7 @@ impl Parameters {
             name: scenario.name.clone(),
             mode,
             url: setup.target.url.clone(),
+            wire: setup.target.wire.name.clone(),
             rooms,
             members: members_per_room,
             visitors_max: Some(setup.mode.load().visitors_max()).filter(|max| *max > 0),

@@ -18,6 +18,11 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
+    /// How many rooms there are.
+    pub(crate) fn rooms(&self) -> u64 {
+        self.groups.iter().map(|group| u64::from(group.rooms)).sum()
+    }
+
     /// How many sockets all this takes.
     pub(crate) fn connections(&self) -> u64 {
         self.groups.iter().map(Group::connections).sum()

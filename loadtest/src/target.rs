@@ -1,10 +1,11 @@
-//! Whom to load: the address in `--url`, and the rule that it is this machine's.
+//! Whom to load: the address in `--url`, the rule that it is this machine's, and what it speaks.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 
 use http::Uri;
 
 use crate::failure::Failure;
+use crate::wire::Wire;
 
 /// A server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(crate) struct Target {
     pub(crate) authority: String,
     /// What to ask for.
     pub(crate) path: String,
+    /// What to say there.
+    pub(crate) wire: Wire,
 }
 
 impl Target {
@@ -26,7 +29,7 @@ impl Target {
     ///
     /// [`Failure::Url`], [`Failure::HostUnknown`], and [`Failure::NotLoopback`] unless the server
     /// is said to be the caller's own.
-    pub(crate) fn resolve(url: &str, own_server: bool) -> Result<Self, Failure> {
+    pub(crate) fn resolve(url: &str, own_server: bool, wire: Wire) -> Result<Self, Failure> {
         let refused = |reason| Failure::Url {
             url: url.to_owned(),
             reason,
@@ -55,6 +58,7 @@ impl Target {
             path: uri
                 .path_and_query()
                 .map_or_else(|| "/".to_owned(), ToString::to_string),
+            wire,
         })
     }
 
@@ -99,15 +103,19 @@ fn look_up(host: &str, port: u16) -> Result<SocketAddr, Failure> {
 mod tests {
     use super::*;
 
+    fn resolve(url: &str, own_server: bool) -> Result<Target, Failure> {
+        Target::resolve(url, own_server, Wire::named("golem").unwrap())
+    }
+
     #[test]
     fn an_address_is_taken_apart() {
-        let target = Target::resolve("ws://127.0.0.1:8080/ws?a=b", false).unwrap();
+        let target = resolve("ws://127.0.0.1:8080/ws?a=b", false).unwrap();
         assert_eq!(target.address, "127.0.0.1:8080".parse().unwrap());
         assert_eq!(
             (&*target.authority, &*target.path),
             ("127.0.0.1:8080", "/ws?a=b")
         );
-        let short = Target::resolve("ws://[::1]", false).unwrap();
+        let short = resolve("ws://[::1]", false).unwrap();
         assert_eq!(
             (short.address, &*short.path),
             ("[::1]:80".parse().unwrap(), "/")
@@ -116,9 +124,9 @@ mod tests {
 
     #[test]
     fn other_machines_are_refused_unless_they_are_ones_own() {
-        let refused = Target::resolve("ws://192.0.2.1/ws", false);
+        let refused = resolve("ws://192.0.2.1/ws", false);
         assert!(matches!(refused, Err(Failure::NotLoopback { .. })));
-        assert!(Target::resolve("ws://192.0.2.1/ws", true).is_ok());
+        assert!(resolve("ws://192.0.2.1/ws", true).is_ok());
     }
 
     #[test]
@@ -130,7 +138,7 @@ mod tests {
             "wss://127.0.0.1/",
             "ws://a@127.0.0.1/",
         ] {
-            let refused = Target::resolve(url, false);
+            let refused = resolve(url, false);
             assert!(
                 matches!(refused, Err(Failure::Url { .. })),
                 "{url}: {refused:?}"
@@ -140,7 +148,7 @@ mod tests {
 
     #[test]
     fn sources_are_spread_over_loopback() {
-        let target = Target::resolve("ws://127.0.0.1:8080/ws", false).unwrap();
+        let target = resolve("ws://127.0.0.1:8080/ws", false).unwrap();
         assert_eq!((target.source(0), target.source(11_999)), (None, None));
         assert_eq!(target.source(12_000), Some("127.0.0.2:0".parse().unwrap()));
         assert_eq!(
@@ -148,9 +156,7 @@ mod tests {
             Some("127.0.0.84:0".parse().unwrap())
         );
         assert_eq!(
-            Target::resolve("ws://192.0.2.1/", true)
-                .unwrap()
-                .source(99_999),
+            resolve("ws://192.0.2.1/", true).unwrap().source(99_999),
             None
         );
     }

@@ -648,4 +648,8 @@ fn a_server_that_delivers_nothing_does_not_hang_the_program() {
         sentence.contains("no member received a publication"),
         "{sentence}"
     );
+    assert!(
+        sentence.contains(r#"the wire golem (join `join {"name":"{room}"}`, publish"#),
+        "{sentence}"
+    );
 }

@@ -53,11 +53,6 @@ impl Serving {
         Ok(server)
     }
 
-    /// Its process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Where it listens, as host and port.
     pub(crate) fn address(&self) -> &str {
         &self.address

@@ -159,15 +159,19 @@ fn carry_out(
     }
 }
 
-/// Both workspaces: `fuzz/` is no member of the main one, but its code is read by the same people.
+/// All workspaces: `fuzz/` and a peer are no members of the main one, but the same people read them.
 fn fmt(repository: &Repository, installer: &Installer) -> Result<Outcome> {
     if let Err(reason) = installer.component(repository, "fmt", "rustfmt") {
         return Ok(Outcome::Skipped(reason));
     }
     let main = command::stream(repository.cargo().args(["fmt", "--all", "--check"]))?;
-    let fuzz = ["fmt", "--manifest-path", fuzz::MANIFEST, "--check"];
-    let fuzz = command::stream(repository.cargo().args(fuzz))?;
-    Ok(if main == Outcome::PASSED { fuzz } else { main })
+    let mut outcomes = vec![main];
+    for manifest in [fuzz::MANIFEST, PEER_MANIFEST] {
+        let arguments = ["fmt", "--manifest-path", manifest, "--check"];
+        outcomes.push(command::stream(repository.cargo().args(arguments))?);
+    }
+    let failed = |outcome: &Outcome| *outcome != Outcome::PASSED;
+    Ok(outcomes.into_iter().find(failed).unwrap_or(Outcome::PASSED))
 }
 
 fn clippy(repository: &Repository, installer: &Installer) -> Result<Outcome> {
@@ -200,6 +204,9 @@ fn docs(repository: &Repository) -> Result<Outcome> {
 fn now() -> Instant {
     Instant::now()
 }
+
+/// The peer that is written in Rust.
+const PEER_MANIFEST: &str = "benches/peers/tokio/Cargo.toml";
 
 /// What `--quick` runs: nothing that needs an optimized build or another program.
 const QUICK: [Step; 4] = [Step::Fmt, Step::Tidy, Step::Clippy, Step::Tests];

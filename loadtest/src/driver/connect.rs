@@ -123,7 +123,7 @@ impl Driver<'_> {
             return Ok(());
         };
         response.extend_from_slice(&self.buffer[..bytes]);
-        match handshake::read(response, key, self.target.address) {
+        match handshake::read(response, key, self.target) {
             Response::Accepted { head_bytes } => {
                 if self.opened == 0 {
                     self.server_name = handshake::server_name(response);
@@ -131,8 +131,9 @@ impl Driver<'_> {
                 let rest = response.split_off(head_bytes);
                 connection.state = State::Open(Inbox::new());
                 self.progress_ns = self.clock.now_ns();
-                self.join(member);
-                self.note_opened(member);
+                if self.target.wire.join_after().is_none() {
+                    self.admit(member);
+                }
                 // A head has at most 16 KiB, so what follows it was in the buffer too.
                 self.buffer[..rest.len()].copy_from_slice(&rest);
                 if rest.is_empty() {
@@ -245,18 +246,30 @@ impl Driver<'_> {
         registered.map_err(Failure::System)
     }
 
-    fn join(&mut self, member: MemberId) {
+    /// The server is ready to hear of a connection's room.
+    #[cold]
+    pub(super) fn admit(&mut self, member: MemberId) {
+        let connection = &mut self.connections[member.index()];
+        if std::mem::replace(&mut connection.has_joined, true) {
+            return;
+        }
+        self.progress_ns = self.clock.now_ns();
         let room = &self.plan.rooms[self.room_of(member).index()];
-        let message = format!("join {{\"name\":\"{}\"}}", room.name);
-        self.connections[member.index()].push(OpCode::Text, message.as_bytes());
-        self.list(member);
+        self.say(member, self.target.wire.join(&room.name));
+        self.note_opened(member);
     }
 
     pub(super) fn leave(&mut self, member: MemberId) {
         let room = &self.plan.rooms[self.room_of(member).index()];
-        let message = format!("leave {{\"name\":\"{}\"}}", room.name);
-        self.connections[member.index()].push(OpCode::Text, message.as_bytes());
-        self.list(member);
+        self.say(member, self.target.wire.leave(&room.name));
+    }
+
+    /// Queues a message, if the wire has one for the occasion.
+    fn say(&mut self, member: MemberId, message: Option<Vec<u8>>) {
+        if let Some(message) = message {
+            self.connections[member.index()].push(OpCode::Text, &message);
+            self.list(member);
+        }
     }
 
     /// Publishes a probe in each of these rooms where somebody has not received one.
@@ -269,7 +282,8 @@ impl Driver<'_> {
             // it. In a storm, not everybody is there.
             let open = room.members.clone().rev().map(MemberId).find(|member| {
                 let connection = &self.connections[member.index()];
-                !connection.has_received && matches!(connection.state, State::Open(_))
+                let is_open = matches!(connection.state, State::Open(_));
+                is_open && connection.has_joined && !connection.has_received
             });
             let Some(publisher) = open else { continue };
             self.send(
@@ -307,6 +321,14 @@ impl Driver<'_> {
         if now_ns < self.progress_ns + to_ns(SILENCE_MAX) {
             return Ok(());
         }
+        if let Some(greeting) = self.target.wire.join_after()
+            && self.connections.iter().any(Connection::is_unwelcome)
+        {
+            return Err(Failure::Unwelcome {
+                greeting: greeting.to_owned(),
+                wire: self.target.wire.to_string(),
+            });
+        }
         let (opened, connections) = (u64::from(self.opened), u64::from(self.plan.connections()));
         Err(Failure::ConnectStalled {
             opened,
@@ -321,7 +343,10 @@ impl Driver<'_> {
             return Err(Failure::Closed { reason });
         }
         match self.errors.first_text.clone() {
-            Some(text) => Err(Failure::ServerError { text }),
+            Some(text) => Err(Failure::ServerError {
+                text,
+                wire: self.target.wire.to_string(),
+            }),
             None => Ok(()),
         }
     }

@@ -1,11 +1,12 @@
 //! What the server's messages mean: deliveries, probes, complaints, pings, goodbyes.
 
-use proto::CloseFrame;
+use proto::{CloseFrame, OpCode};
 
 use crate::inbox::Recipient;
 use crate::ledger::Ledger;
-use crate::payload::{STAMP_BYTES, Stamp};
+use crate::payload::Stamp;
 use crate::plan::{MemberId, StreamId};
+use crate::wire::{DeliveryShape, Meaning, Wire};
 
 /// The stream of publications that only find out who is in a room; its numbers are rooms.
 pub(super) const PROBES: StreamId = StreamId(u32::MAX);
@@ -13,18 +14,7 @@ pub(super) const PROBES: StreamId = StreamId(u32::MAX);
 /// From here on, streams are those of visitors; the book's are far below.
 pub(super) const VISITS_FIRST: u32 = 1 << 31;
 
-/// What stands before a stamp.
-const DELIVERY: &[u8; 5] = b"msg \"";
-
-/// How long the delivery of a payload of so many bytes is.
-pub(super) const fn delivery_bytes(payload_bytes: usize) -> u64 {
-    // The payload's quote stands in the prefix already.
-    (DELIVERY.len() - 1 + payload_bytes) as u64
-}
-
-const COMPLAINT: &[u8] = b"error";
-
-/// Complaints of the server, as `error` events.
+/// Complaints of the server, as its wire writes them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServerErrors {
     pub(crate) count: u64,
@@ -36,16 +26,18 @@ pub(crate) struct ServerErrors {
 pub(super) struct Incoming<'a> {
     member: MemberId,
     now_ns: u64,
-    /// How long a delivery must be.
-    delivery_bytes: u64,
+    wire: &'a Wire,
+    shape: &'a DeliveryShape,
     ledger: &'a mut Ledger,
     errors: &'a mut ServerErrors,
-    /// What pings want back; none allocates nothing.
-    pub(super) pongs: Option<Vec<Vec<u8>>>,
+    /// What pings, and messages that the wire answers, want back; none allocates nothing.
+    pub(super) replies: Option<Vec<(OpCode, Vec<u8>)>>,
     /// Why the server said goodbye.
     pub(super) closed: Option<String>,
     /// Whether a probe of the member's room was there.
     pub(super) probed: bool,
+    /// Whether the message was there after which members join.
+    pub(super) welcomed: bool,
     /// Publications of visitors; they are in no book.
     pub(super) from_visitors: u64,
 }
@@ -54,35 +46,46 @@ impl<'a> Incoming<'a> {
     pub(super) fn new(
         member: MemberId,
         now_ns: u64,
-        delivery_bytes: u64,
+        (wire, shape): (&'a Wire, &'a DeliveryShape),
         ledger: &'a mut Ledger,
         errors: &'a mut ServerErrors,
     ) -> Self {
         Self {
             member,
             now_ns,
-            delivery_bytes,
+            wire,
+            shape,
             ledger,
             errors,
-            pongs: None,
+            replies: None,
             closed: None,
             probed: false,
+            welcomed: false,
             from_visitors: 0,
         }
     }
 
     #[cold]
     fn message_unusual(&mut self, start: &[u8]) {
-        if start.starts_with(COMPLAINT) {
-            self.errors.count += 1;
-            let text = String::from_utf8_lossy(start);
-            self.errors
-                .first_text
-                .get_or_insert_with(|| text.chars().take(200).collect());
-        } else if start.starts_with(b"msg ") {
-            self.ledger.deliver_unreadable();
+        match self.wire.meaning(start) {
+            Meaning::Answer(text) => self.reply(OpCode::Text, text.as_bytes()),
+            Meaning::Complaint => {
+                self.errors.count += 1;
+                let text = String::from_utf8_lossy(start);
+                self.errors
+                    .first_text
+                    .get_or_insert_with(|| text.chars().take(200).collect());
+            }
+            Meaning::Misdelivery => self.ledger.deliver_unreadable(),
+            Meaning::Other => {}
         }
-        // Other events are the server's own business.
+        let greeting = self.wire.join_after();
+        self.welcomed |= greeting.is_some_and(|greeting| start.starts_with(greeting.as_bytes()));
+    }
+
+    fn reply(&mut self, opcode: OpCode, payload: &[u8]) {
+        let reply = (opcode, payload.to_vec());
+        self.replies.get_or_insert_default().push(reply);
     }
 
     /// What is not in the book.
@@ -101,8 +104,8 @@ impl<'a> Incoming<'a> {
 impl Recipient for Incoming<'_> {
     #[inline]
     fn message(&mut self, start: &[u8], message_bytes: u64) {
-        let stamp = prefixed(start).and_then(Stamp::read);
-        if message_bytes != self.delivery_bytes && stamp.is_some() {
+        let stamp = self.shape.letters(start).and_then(Stamp::read);
+        if message_bytes != self.shape.message_bytes && stamp.is_some() {
             self.ledger.deliver_truncated();
         }
         match stamp {
@@ -113,7 +116,7 @@ impl Recipient for Incoming<'_> {
     }
 
     fn ping(&mut self, payload: &[u8]) {
-        self.pongs.get_or_insert_default().push(payload.to_vec());
+        self.reply(OpCode::Pong, payload);
     }
 
     fn close(&mut self, payload: &[u8]) {
@@ -123,16 +126,5 @@ impl Recipient for Incoming<'_> {
                 .to_owned(),
             Err(error) => format!("it sent a {error}"),
         });
-    }
-}
-
-/// The letters of a stamp in the message that delivers it.
-#[inline]
-pub(super) fn prefixed(message: &[u8]) -> Option<&[u8; STAMP_BYTES]> {
-    let (prefix, rest) = message.split_first_chunk()?;
-    if prefix != DELIVERY {
-        None
-    } else {
-        rest.first_chunk()
     }
 }

@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 
 use super::{Driver, TICK};
 use crate::clock::to_ns;
-use crate::connection::{Connection, State};
+use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::latencies::latency_histogram;
 use crate::opening::{OpeningTally, Refusal};
@@ -205,7 +205,7 @@ impl Driver<'_> {
 
     fn try_again(&mut self, now_ns: u64) -> Result<(), Failure> {
         while let Some(member) = self.returns.as_mut().and_then(|it| it.take_overdue(now_ns)) {
-            if !matches!(self.connections[member.index()].state, State::Open(_)) {
+            if !self.connections[member.index()].has_joined {
                 self.retry(member, Refusal::TimedOut, None);
             }
         }
@@ -231,7 +231,7 @@ impl Driver<'_> {
     ) {
         let now_ns = self.clock.now_ns();
         let connection = &mut self.connections[member.index()];
-        let was_open = matches!(connection.state, State::Open(_));
+        let was_open = connection.has_joined;
         let was_served = connection.has_received;
         connection.abort();
         self.opened -= u32::from(was_open);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use proto::CloseFrame;
 
-use super::messages::prefixed;
 use super::{Driver, ReadOutcome};
 use crate::clock::to_ns;
 use crate::connection::State;
@@ -14,6 +13,7 @@ use crate::inbox::Recipient;
 use crate::payload::Stamp;
 use crate::plan::{Home, MemberId, StreamId};
 use crate::sequence::{Faults, SequenceChecker};
+use crate::wire::DeliveryShape;
 
 /// What the kernel may keep for a member that will not read: as much as it begins with for everybody,
 /// and it does not grow. It must be said before connecting: a kernel whose buffer shrinks drops what
@@ -104,7 +104,11 @@ impl Driver<'_> {
     /// Reads what is in the slow members' sockets, and says what became of them.
     pub(crate) fn read_slow(&mut self) -> Vec<SlowFate> {
         let slow = std::mem::take(&mut self.slow);
-        let mut readers: Vec<_> = slow.into_iter().map(SlowReader::new).collect();
+        let reader = |slow: SlowMember| {
+            let shape = self.shapes.of(self.ledger.room_of(slow.member));
+            SlowReader::new(slow, shape.clone())
+        };
+        let mut readers: Vec<_> = slow.into_iter().map(reader).collect();
         let end_ns = self.clock.now_ns() + to_ns(READ_PATIENCE);
         let mut quiet_ns = self.clock.now_ns() + to_ns(QUIET);
         while readers.iter().any(|reader| reader.end.is_none()) {
@@ -136,7 +140,6 @@ impl Driver<'_> {
         match connection.read(&mut self.buffer) {
             ReadOutcome::Bytes(bytes) => {
                 reader.first_stream = room.streams.start;
-                reader.delivery_bytes = self.delivery_bytes;
                 if let State::Open(inbox) = &mut connection.state
                     && inbox.receive(&mut self.buffer[..bytes], reader).is_err()
                 {
@@ -161,7 +164,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 struct SlowReader {
     slow: SlowMember,
     first_stream: u32,
-    delivery_bytes: u64,
+    shape: DeliveryShape,
     checker: SequenceChecker,
     end: Option<SlowEnd>,
     received: u64,
@@ -169,12 +172,12 @@ struct SlowReader {
 }
 
 impl SlowReader {
-    fn new(slow: SlowMember) -> Self {
+    fn new(slow: SlowMember, shape: DeliveryShape) -> Self {
         Self {
             checker: SequenceChecker::expecting(slow.published.clone()),
             slow,
             first_stream: 0,
-            delivery_bytes: 0,
+            shape,
             end: None,
             received: 0,
             truncated: 0,
@@ -194,13 +197,13 @@ impl SlowReader {
 
 impl Recipient for SlowReader {
     fn message(&mut self, start: &[u8], message_bytes: u64) {
-        let Some(stamp) = prefixed(start).and_then(Stamp::read) else {
+        let Some(stamp) = self.shape.letters(start).and_then(Stamp::read) else {
             return;
         };
         let lane = stamp.stream.0.wrapping_sub(self.first_stream) as usize;
         if lane < self.slow.published.len() {
             self.received += 1;
-            self.truncated += u64::from(message_bytes != self.delivery_bytes);
+            self.truncated += u64::from(message_bytes != self.shape.message_bytes);
             self.checker.check(lane, stamp.number);
         }
     }

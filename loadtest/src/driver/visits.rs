@@ -11,7 +11,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use proto::{CloseCode, CloseFrame, OpCode};
 
-use super::messages::{VISITS_FIRST, prefixed};
+use super::messages::VISITS_FIRST;
 use super::{Driver, TICK};
 use crate::clock::to_ns;
 use crate::connection::{Connection, State};
@@ -22,6 +22,7 @@ use crate::opening::{OpeningTally, Refusal};
 use crate::payload::Stamp;
 use crate::plan::{MemberId, RoomId, StreamId};
 use crate::sequence::Faults;
+use crate::wire::{DeliveryShape, Meaning, Wire};
 
 /// No step of a visit, such as the answer to a publication, may take longer: servers take
 /// milliseconds, and Throng itself cuts a closing connection off after this.
@@ -376,19 +377,34 @@ impl Driver<'_> {
         };
         let now_ns = self.clock.now_ns();
         let visit = &mut visits.visits[(member.0 - visits.first) as usize];
+        let visit_room = visit.room;
         let mut received = VisitorReceived {
             visit,
             tally: &mut visits.tally,
             streams: self.plan.streams.len(),
-            delivery_bytes: self.delivery_bytes,
+            wire: &self.target.wire,
+            shape: self.shapes.of(visit_room),
             now_ns,
             has_own: false,
+            replies: Vec::new(),
+            welcomed: false,
             closed: None,
         };
         let decoded = inbox.receive(&mut self.buffer[..bytes], &mut received);
         let VisitorReceived {
-            has_own, closed, ..
+            has_own,
+            replies,
+            welcomed,
+            closed,
+            ..
         } = received;
+        for reply in &replies {
+            self.connections[member.index()].push(OpCode::Text, reply.as_bytes());
+            self.list(member);
+        }
+        if welcomed {
+            self.admit(member);
+        }
         match (decoded, closed) {
             (Err(error), _) => self.end_visit(member, format!("it sent a {error}")),
             (_, Some(_)) if self.is_leaving(member) => self.close_visit(member, true),
@@ -428,6 +444,7 @@ impl Driver<'_> {
         self.leave(member);
         let goodbye = CloseCode::NORMAL.0.to_be_bytes();
         self.connections[member.index()].push(OpCode::Close, &goodbye);
+        self.list(member);
     }
 
     /// A visitor that was leaving is gone.
@@ -454,7 +471,7 @@ impl Driver<'_> {
 
     /// Nothing happened to a visitor for too long.
     fn give_up_visit(&mut self, member: MemberId) {
-        if !matches!(self.connections[member.index()].state, State::Open(_)) {
+        if !self.connections[member.index()].has_joined {
             return self.refuse_visit(member, Refusal::TimedOut);
         }
         if self.is_leaving(member) {
@@ -475,13 +492,31 @@ struct VisitorReceived<'a> {
     tally: &'a mut VisitTally,
     /// How many streams residents have.
     streams: usize,
-    delivery_bytes: u64,
+    wire: &'a Wire,
+    shape: &'a DeliveryShape,
     now_ns: u64,
     has_own: bool,
+    /// What messages that the wire answers want back.
+    replies: Vec<String>,
+    /// Whether the message was there after which members join.
+    welcomed: bool,
     closed: Option<String>,
 }
 
 impl VisitorReceived<'_> {
+    fn message_unusual(&mut self, start: &[u8]) {
+        let greets = |greeting: &str| start.starts_with(greeting.as_bytes());
+        let welcomed = self.wire.join_after().is_some_and(greets);
+        self.welcomed |= welcomed;
+        match self.wire.meaning(start) {
+            Meaning::Answer(text) => self.replies.push(text.to_owned()),
+            Meaning::Other if welcomed => {}
+            Meaning::Complaint | Meaning::Misdelivery | Meaning::Other => {
+                self.tally.complaints += 1;
+            }
+        }
+    }
+
     fn deliver(&mut self, stamp: Stamp) {
         let Visit {
             stream,
@@ -523,12 +558,11 @@ fn check(expected: &mut u32, number: u32, faults: &mut Faults) {
 
 impl Recipient for VisitorReceived<'_> {
     fn message(&mut self, start: &[u8], message_bytes: u64) {
-        let Some(stamp) = prefixed(start).and_then(Stamp::read) else {
-            self.tally.complaints += 1;
-            return;
+        let Some(stamp) = self.shape.letters(start).and_then(Stamp::read) else {
+            return self.message_unusual(start);
         };
         self.tally.deliveries += 1;
-        self.tally.faults.truncated += u64::from(message_bytes != self.delivery_bytes);
+        self.tally.faults.truncated += u64::from(message_bytes != self.shape.message_bytes);
         self.deliver(stamp);
     }
 

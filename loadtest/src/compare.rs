@@ -1,0 +1,325 @@
+//! Servers against each other on this machine: the tables of `docs/benchmarks.md`.
+//!
+//! Servers run one at a time, in an order that rotates from round to round, each on one CPU with
+//! the load generator on another. Every run is a server and a load generator of its own, so that
+//! none inherits what another left. A run that loses, repeats or reorders a delivery has no
+//! figures: what it did wrong stands in the table in their place.
+//!
+//! ```text
+//! peers ──▶ install ──▶ serving + measure, round by round ──▶ results ──▶ table
+//! ```
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a comparison takes minutes, and people want to see how far it is"
+)]
+
+mod figures;
+mod install;
+mod measure;
+mod peers;
+pub(crate) mod pinned;
+mod results;
+mod scenarios;
+mod serving;
+mod table;
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+
+use self::measure::Measurement;
+use self::peers::{Peer, Peers};
+use self::results::{Results, RunResult};
+use self::scenarios::Scenario;
+use self::serving::{Serving, StartError};
+use crate::failure::Failure;
+use crate::limits;
+
+/// Runs servers one at a time under the same load, and prints how they compare
+///
+/// A table for each scenario: medians over the rounds with the least and the most, and ratios to
+/// the baseline. Exit code: 0 if every run was clean, 1 if one was not, 2 if there was nothing to
+/// compare.
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// The list of servers
+    #[arg(value_name = "PEERS", default_value = "benches/peers/peers.toml")]
+    peers: PathBuf,
+
+    /// The scenarios, separated by commas; `loadtest scenarios` lists them [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    scenario: Vec<String>,
+
+    /// The servers, separated by commas [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    servers: Vec<String>,
+
+    /// The server that the ratios are to [default: what the list says]
+    #[arg(long, value_name = "NAME")]
+    baseline: Option<String>,
+
+    /// How often each server runs each scenario [default: 3, and 1 with --check]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+
+    /// How long each run counts deliveries, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    seconds: u32,
+
+    /// Fetch and build what the servers need, where it is missing
+    #[arg(long)]
+    install: bool,
+
+    /// Install the servers, and prove each with a short run in which every delivery is checked; its
+    /// figures say little
+    #[arg(long, conflicts_with_all = ["scenario", "seconds"])]
+    check: bool,
+
+    /// The CPU for the servers [default: the first that this program may use]
+    #[arg(long, value_name = "CPU", requires = "driver_cpu")]
+    server_cpu: Option<usize>,
+
+    /// The CPU for the load generator [default: the second]
+    #[arg(long, value_name = "CPU", requires = "server_cpu")]
+    driver_cpu: Option<usize>,
+
+    /// Print one JSON object, with the report of each run, and not tables
+    #[arg(long)]
+    json: bool,
+
+    /// Write the tables to a file too
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+
+    /// Where the output of the servers goes [default: a directory among the temporary ones, which
+    /// is kept if a run fails]
+    #[arg(long, value_name = "DIRECTORY")]
+    logs: Option<PathBuf>,
+}
+
+/// Where servers and load generator run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cpus {
+    server: usize,
+    driver: usize,
+}
+
+/// Compares, and prints what there is even if Ctrl-C ended it. Returns whether all runs were clean.
+pub(crate) fn run(options: &Options, interrupted: &AtomicBool) -> Result<bool, Failure> {
+    let peers = Peers::read(&options.peers)?;
+    let servers = peers.chosen(&options.servers)?;
+    let scenarios = options.scenarios()?;
+    let baseline = peers.baseline(options.baseline.as_deref(), &servers)?;
+    let cpus = options.cpus()?;
+    let mut comparison = Comparison {
+        options,
+        servers: &servers,
+        cpus,
+        logs: options.logs()?,
+        interrupted,
+        results: Results::new(&scenarios, &servers, baseline),
+    };
+    comparison.install();
+    comparison.run(&scenarios);
+    let Comparison {
+        mut results, logs, ..
+    } = comparison;
+    results.is_interrupted = interrupted.load(Ordering::Relaxed);
+    options.print(&results, cpus)?;
+    if results.is_clean() && options.logs.is_none() {
+        // Nobody will look for them; that they cannot be removed is nobody's problem either.
+        let _ = fs::remove_dir_all(logs);
+    }
+    Ok(results.is_clean())
+}
+
+impl Options {
+    fn scenarios(&self) -> Result<Vec<Scenario>, Failure> {
+        if self.check {
+            Ok(vec![Scenario::check()])
+        } else {
+            scenarios::chosen(&self.scenario, self.seconds)
+        }
+    }
+
+    fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.check { 1 } else { 3 })
+    }
+
+    /// None if there is one CPU: server and load generator then share it.
+    fn cpus(&self) -> Result<Option<Cpus>, Failure> {
+        if let (Some(server), Some(driver)) = (self.server_cpu, self.driver_cpu) {
+            return Ok(Some(Cpus { server, driver }));
+        }
+        let Some((server, driver)) = limits::first_two_cpus()? else {
+            eprintln!("there is one CPU: the load generator takes its time from the servers");
+            return Ok(None);
+        };
+        Ok(Some(Cpus { server, driver }))
+    }
+
+    fn logs(&self) -> Result<PathBuf, Failure> {
+        let unique = format!("loadtest-compare-{}", std::process::id());
+        let logs = self.logs.clone();
+        let logs = logs.unwrap_or_else(|| std::env::temp_dir().join(unique));
+        fs::create_dir_all(&logs).map_err(|error| Failure::File {
+            path: logs.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        Ok(logs)
+    }
+
+    fn print(&self, results: &Results, cpus: Option<Cpus>) -> Result<(), Failure> {
+        let text = table::document(results, self, cpus);
+        if self.json {
+            println!("{}", table::json(results, self, cpus));
+        } else {
+            print!("{text}");
+        }
+        let Some(path) = &self.markdown else {
+            return Ok(());
+        };
+        fs::write(path, text).map_err(|error| Failure::File {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        })
+    }
+}
+
+/// What is under way.
+struct Comparison<'a> {
+    options: &'a Options,
+    servers: &'a [&'a Peer],
+    cpus: Option<Cpus>,
+    logs: PathBuf,
+    interrupted: &'a AtomicBool,
+    results: Results,
+}
+
+impl Comparison<'_> {
+    fn install(&mut self) {
+        if !self.options.install && !self.options.check {
+            return;
+        }
+        for (peer, reason) in install::install(self.servers, self.interrupted) {
+            eprintln!("{peer}: {reason}");
+            self.results.give_up(&peer, &reason);
+        }
+    }
+
+    fn run(&mut self, scenarios: &[Scenario]) {
+        for round in 0..self.options.rounds() {
+            for scenario in scenarios {
+                for server in in_turn(self.servers, round) {
+                    self.run_once(round, scenario, server);
+                }
+            }
+        }
+    }
+
+    fn run_once(&mut self, round: u32, scenario: &Scenario, server: &Peer) {
+        if self.is_interrupted() || self.results.is_given_up(&server.name) {
+            return;
+        }
+        let Some(result) = self.measure(scenario, server) else {
+            return;
+        };
+        let headline = &figures::of(&scenario.mode)[0];
+        let said = match &result {
+            Ok(report) => headline.said(report),
+            Err(reason) => reason.clone(),
+        };
+        let rounds = self.options.rounds();
+        eprintln!(
+            "round {}/{rounds}: {} {}: {said}",
+            round + 1,
+            scenario.name,
+            server.name
+        );
+        self.results.add(&scenario.name, &server.name, result);
+    }
+
+    /// One server, one run. None if Ctrl-C came between, or the server will never start.
+    fn measure(&mut self, scenario: &Scenario, server: &Peer) -> Option<RunResult> {
+        let log = self.logs.join(format!("{}.log", server.name));
+        let cpu = self.cpus.map(|cpus| cpus.server);
+        let mut serving = match Serving::start(server, cpu, &log, self.interrupted) {
+            Ok(serving) => serving,
+            Err(StartError::Interrupted) => return None,
+            Err(error) => {
+                let reason = format!("would not start ({error}): see {}", log.display());
+                eprintln!("{}: {reason}", server.name);
+                self.results.give_up(&server.name, &reason);
+                return None;
+            }
+        };
+        let measurement = Measurement {
+            scenario,
+            server,
+            seconds: self.options.seconds,
+            cpu: self.cpus.map(|cpus| cpus.driver),
+            interrupted: self.interrupted,
+        };
+        let result = measurement.run(&serving);
+        if self.is_interrupted() {
+            return None;
+        }
+        Some(result.map_err(|reason| match serving.end_of_server() {
+            Some(status) => format!(
+                "the server ended during the run ({status}): see {}",
+                log.display()
+            ),
+            None => reason,
+        }))
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}
+
+/// This program, whatever happened to its file since it was started: an installation may have built
+/// another.
+fn this_program() -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("loadtest");
+    command
+}
+
+/// The order of a round: whoever was first in one is last in the next, so that none is always
+/// measured while the machine is busy with what comes first.
+fn in_turn<T: Copy>(all: &[T], round: u32) -> Vec<T> {
+    let mut turned = all.to_vec();
+    if !turned.is_empty() {
+        turned.rotate_left(round as usize % all.len());
+    }
+    turned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_rotates_from_round_to_round() {
+        let orders: Vec<_> = (0..4)
+            .map(|round| in_turn(&["a", "b", "c"], round))
+            .collect();
+        assert_eq!(
+            orders,
+            [
+                ["a", "b", "c"],
+                ["b", "c", "a"],
+                ["c", "a", "b"],
+                ["a", "b", "c"]
+            ]
+        );
+        assert!(in_turn::<u8>(&[], 3).is_empty());
+    }
+}

@@ -1,0 +1,124 @@
+//! Which figures of a report are compared: for each mode the headline, by which the ratio goes, and
+//! what a reader wants to see beside it.
+
+use serde_json::Value;
+
+/// One figure of a report.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Figure {
+    /// Its place in the report's JSON.
+    pointer: &'static str,
+    /// What to call it, with its unit.
+    pub(super) title: &'static str,
+    /// How many of the report's units are one of the title's.
+    units: f64,
+}
+
+impl Figure {
+    const fn new(pointer: &'static str, title: &'static str) -> Self {
+        Self {
+            pointer,
+            title,
+            units: 1.0,
+        }
+    }
+
+    /// The figure in a report, if it is there.
+    pub(super) fn read(&self, report: &Value) -> Option<f64> {
+        let figure = report.pointer(self.pointer)?.as_f64()?;
+        Some(figure / self.units)
+    }
+
+    /// The figure with its name.
+    pub(super) fn said(&self, report: &Value) -> String {
+        let figure = self.read(report).map_or_else(|| "no".to_owned(), short);
+        format!("{figure} {}", self.title)
+    }
+}
+
+/// What is compared in a mode, by its name; the first figure is the headline.
+pub(super) fn of(mode: &str) -> &'static [Figure] {
+    match mode {
+        "idle" => &[CONNECTION_BYTES, CONNECTS, MEMORY],
+        "latency" => &[P99, P99_LAST, SERVER_CPU, MEMORY],
+        "neighbour" => &[P99_FLOODED, P99_ALONE, SERVER_CPU, DELIVERIES, MEMORY],
+        _ => &[SERVER_CPU, DELIVERIES, P99, MEMORY],
+    }
+}
+
+const SERVER_CPU: Figure = Figure::new(
+    "/server_cpu_us_per_delivery",
+    "µs of server CPU per delivery",
+);
+const DELIVERIES: Figure = Figure::new("/deliveries_per_second", "deliveries/s");
+const P99: Figure = Figure::new("/latency_us/p99", "p99, µs");
+const P99_LAST: Figure = Figure::new("/latency_last_us/p99", "p99 to the last member, µs");
+const P99_FLOODED: Figure = Figure::new("/neighbour/flooded/p99", "µs of latency, p99");
+const P99_ALONE: Figure = Figure::new("/neighbour/alone/p99", "p99 without the flood, µs");
+const CONNECTION_BYTES: Figure = Figure::new(
+    "/bytes_per_connection",
+    "bytes of the server (PSS) per connection",
+);
+const CONNECTS: Figure = Figure::new("/connects_per_second", "connects/s");
+const MEMORY: Figure = Figure {
+    units: 1_048_576.0,
+    ..Figure::new("/server_pss_bytes/after", "server PSS, MiB")
+};
+
+/// The digits that matter.
+pub(super) fn short(figure: f64) -> String {
+    match figure.abs() {
+        100.0.. => grouped(figure),
+        1.0.. => format!("{figure:.2}"),
+        _ => format!("{figure:.4}"),
+    }
+}
+
+/// With commas at the thousands, from five digits on.
+fn grouped(figure: f64) -> String {
+    let digits = format!("{:.0}", figure.abs());
+    let sign = if figure < 0.0 { "-" } else { "" };
+    if digits.len() < 5 {
+        return format!("{sign}{digits}");
+    }
+    let places = digits.chars().enumerate();
+    let with_commas = places.flat_map(|(index, digit)| {
+        let comma = index > 0 && (digits.len() - index).is_multiple_of(3);
+        comma.then_some(',').into_iter().chain([digit])
+    });
+    sign.chars().chain(with_commas).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn figures_keep_the_digits_that_matter() {
+        let text = [
+            "0.02153", "2.841", "533.7", "9999.4", "21250", "1234567", "-45678",
+        ];
+        assert_eq!(
+            text.map(|text| short(text.parse().unwrap())),
+            [
+                "0.0215",
+                "2.84",
+                "534",
+                "9999",
+                "21,250",
+                "1,234,567",
+                "-45,678"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_figure_is_read_in_the_unit_of_its_title() {
+        let report = json!({ "server_pss_bytes": { "after": 3_145_728 } });
+        assert_eq!(MEMORY.read(&report), Some(3.0));
+        assert_eq!(MEMORY.said(&report), "3.00 server PSS, MiB");
+        assert_eq!(P99.read(&report), None);
+    }
+}

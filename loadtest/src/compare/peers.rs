@@ -1,0 +1,298 @@
+//! The list of servers: a TOML file that says how each is had, started and spoken to.
+//!
+//! The comments at the top of `benches/peers/peers.toml` explain the keys.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::failure::Failure;
+use crate::wire::Wire;
+
+/// The whole list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Peers {
+    /// To whom the ratios are, unless the command line says otherwise.
+    baseline: Option<String>,
+    #[serde(rename = "server")]
+    servers: Vec<Peer>,
+}
+
+/// One server.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Peer {
+    pub(super) name: String,
+    /// Where its commands run: in the file as seen from the file, here as a path.
+    #[serde(default)]
+    pub(super) directory: PathBuf,
+    #[serde(default)]
+    pub(super) install: Vec<Vec<String>>,
+    #[serde(default)]
+    needs: Vec<String>,
+    command: Vec<String>,
+    #[serde(default)]
+    pub(super) env: BTreeMap<String, String>,
+    /// What stands in the line in which it says where it listens.
+    #[serde(default = "listening")]
+    pub(super) listening: String,
+    #[serde(default = "path")]
+    pub(super) path: String,
+    /// What it speaks, unless its flags say so or it is golem's wire.
+    pub(super) wire: Option<String>,
+    /// More flags for the load generator.
+    #[serde(default)]
+    pub(super) flags: Vec<String>,
+}
+
+fn listening() -> String {
+    "listening".to_owned()
+}
+
+fn path() -> String {
+    "/ws".to_owned()
+}
+
+impl Peers {
+    /// Reads the list.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::File`] if it is not there or not such a list.
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+        let unusable = |reason: String| Failure::File {
+            path: path.display().to_string(),
+            reason,
+        };
+        let text = fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+        let mut peers = Self::parse(&text).map_err(unusable)?;
+        let directory = fs::canonicalize(path).map_err(|error| unusable(error.to_string()))?;
+        for server in &mut peers.servers {
+            server.directory = directory.with_file_name("").join(&server.directory);
+        }
+        Ok(peers)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let peers: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let mut names: Vec<&str> = peers.names().collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("there are two servers named {}", twice[0]));
+        }
+        let commands = |server: &Peer| {
+            let installs = server.install.iter();
+            installs.chain([&server.command]).any(Vec::is_empty)
+        };
+        let wires = peers
+            .servers
+            .iter()
+            .filter_map(|server| server.wire.as_ref());
+        if let Some(unknown) = wires.into_iter().find(|wire| Wire::named(wire).is_none()) {
+            let known = Wire::names().join(", ");
+            return Err(format!("there is no wire {unknown}; there are {known}"));
+        }
+        match peers.servers.iter().find(|server| commands(server)) {
+            Some(server) => Err(format!("a command of {} is empty", server.name)),
+            None if peers.servers.is_empty() => Err("there is no [[server]]".to_owned()),
+            None => Ok(peers),
+        }
+    }
+
+    /// The servers of these names, in the order of the names; all, if there are none.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Unknown`] if one is not on the list.
+    pub(super) fn chosen(&self, names: &[String]) -> Result<Vec<&Peer>, Failure> {
+        if names.is_empty() {
+            return Ok(self.servers.iter().collect());
+        }
+        let find = |name: &String| {
+            let found = self.servers.iter().find(|server| server.name == *name);
+            found.ok_or_else(|| self.unknown(name))
+        };
+        let mut chosen: Vec<&Peer> = names.iter().map(find).collect::<Result<_, _>>()?;
+        // Whoever is named twice still has one row.
+        let mut seen = BTreeSet::new();
+        chosen.retain(|server| seen.insert(&server.name));
+        Ok(chosen)
+    }
+
+    /// To whom the ratios are: the server that was asked for, or else the list's if it takes part,
+    /// or else the first.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Unknown`] if the server that was asked for does not take part.
+    pub(super) fn baseline(
+        &self,
+        asked: Option<&str>,
+        chosen: &[&Peer],
+    ) -> Result<String, Failure> {
+        let takes_part = |name: &&str| chosen.iter().any(|server| server.name == *name);
+        if let Some(name) = asked {
+            let name = Some(name).filter(takes_part);
+            return name.map(str::to_owned).ok_or_else(|| Failure::Unknown {
+                kind: "server in this comparison",
+                name: asked.unwrap_or_default().to_owned(),
+                known: joined(chosen.iter().map(|server| &*server.name)),
+            });
+        }
+        let listed = self.baseline.as_deref().filter(takes_part);
+        let first = || chosen.first().map_or("", |server| &*server.name);
+        Ok(listed.unwrap_or_else(first).to_owned())
+    }
+
+    fn unknown(&self, name: &str) -> Failure {
+        Failure::Unknown {
+            kind: "server",
+            name: name.to_owned(),
+            known: joined(self.names()),
+        }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.servers.iter().map(|server| &*server.name)
+    }
+}
+
+impl Peer {
+    /// The program and its arguments, with the program found from the server's directory.
+    pub(super) fn command(&self) -> Vec<String> {
+        let mut command: Vec<String> = self.command.iter().map(|word| self.filled(word)).collect();
+        // A name alone is looked for on `PATH`.
+        if command[0].contains('/') {
+            let program = self.directory.join(&command[0]);
+            command[0] = program.display().to_string();
+        }
+        command
+    }
+
+    /// The first file that is needed and not there.
+    pub(super) fn missing(&self) -> Option<String> {
+        let mut needs = self.needs.iter().map(|file| self.filled(file));
+        needs.find(|file| !self.directory.join(file).exists())
+    }
+
+    /// With cargo's target directory in its place.
+    fn filled(&self, word: &str) -> String {
+        if !word.contains(TARGET) {
+            return word.to_owned();
+        }
+        let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+        // A relative one counts from where cargo is started, which is the server's directory.
+        let target = self
+            .directory
+            .join(target.unwrap_or_else(|| "target".into()));
+        word.replace(TARGET, &target.display().to_string())
+    }
+}
+
+const TARGET: &str = "{target}";
+
+/// Names as a sentence has them.
+pub(super) fn joined<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = r#"
+        baseline = "b"
+        [[server]]
+        name = "a"
+        command = ["node", "a.js"]
+        [[server]]
+        name = "b"
+        command = ["./b", "--root={target}"]
+        needs = ["{target}/b"]
+    "#;
+
+    #[test]
+    fn servers_are_chosen_by_name_in_the_order_of_the_names() {
+        let peers = Peers::parse(LIST).unwrap();
+        let names = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            let chosen = peers
+                .chosen(&names)
+                .map_err(|failure| failure.to_string())?;
+            Ok::<_, String>(joined(chosen.iter().map(|server| &*server.name)))
+        };
+        assert_eq!(names(&[]).unwrap(), "a, b");
+        assert_eq!(names(&["b", "a", "b"]).unwrap(), "b, a");
+        let sentence = names(&["c"]).unwrap_err();
+        assert_eq!(sentence, "there is no server c; there are a, b");
+    }
+
+    #[test]
+    fn the_baseline_takes_part() {
+        let peers = Peers::parse(LIST).unwrap();
+        let both = peers.chosen(&[]).unwrap();
+        assert_eq!(peers.baseline(None, &both).unwrap(), "b");
+        assert_eq!(peers.baseline(Some("a"), &both).unwrap(), "a");
+        assert_eq!(peers.baseline(None, &both[..1]).unwrap(), "a");
+        assert!(peers.baseline(Some("b"), &both[..1]).is_err());
+    }
+
+    #[test]
+    fn what_is_not_said_has_a_default() {
+        let peers = Peers::parse(LIST).unwrap();
+        let Peer {
+            listening,
+            path,
+            wire,
+            ..
+        } = &peers.servers[0];
+        assert_eq!((&**listening, &**path), ("listening", "/ws"));
+        assert_eq!(*wire, None);
+        assert_eq!(peers.servers[0].command(), ["node", "a.js"]);
+    }
+
+    #[test]
+    fn programs_are_found_from_the_servers_directory() {
+        let mut peers = Peers::parse(LIST).unwrap();
+        let server = &mut peers.servers[1];
+        server.directory = "/srv".into();
+        let command = server.command();
+        assert_eq!(command[0], "/srv/./b");
+        assert!(command[1].starts_with("--root=/"), "{command:?}");
+        let missing = server.missing().unwrap();
+        assert!(
+            missing.starts_with('/') && missing.ends_with("/b"),
+            "{missing}"
+        );
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_used_says_why() {
+        let reason = |text: &str| Peers::parse(text).unwrap_err();
+        assert!(reason("server = []").contains("no [[server]]"));
+        assert!(reason("[[server]]\nname = 'a'\ncommand = []").contains("of a is empty"));
+        let server = "[[server]]\nname = 'a'\ncommand = ['a']\n";
+        assert!(reason(&server.repeat(2)).contains("two servers named a"));
+        assert!(reason(&server.replace("name", "nmae")).contains("nmae"));
+        let morse = format!("{server}wire = 'morse'\n");
+        assert_eq!(
+            reason(&morse),
+            "there is no wire morse; there are golem, socket.io"
+        );
+    }
+
+    #[test]
+    fn the_list_of_the_repository_is_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/peers/peers.toml");
+        let peers = Peers::read(Path::new(path)).unwrap();
+        for server in &peers.servers {
+            assert!(server.directory.is_dir(), "{}", server.directory.display());
+        }
+        let all = peers.chosen(&[]).unwrap();
+        assert_eq!(peers.baseline(None, &all).unwrap(), "bun");
+    }
+}

@@ -1,0 +1,364 @@
+//! What is said on a connection: how to join, publish and leave, and what a delivery looks like.
+//!
+//! A wire is data: a table in `wires.toml`, or the flags that say the same. Nothing else in this
+//! program knows what a server speaks. Texts are put together once for a publication; a delivery is
+//! recognized by its [`DeliveryShape`], which is worked out before the run.
+
+mod flags;
+mod shape;
+mod template;
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
+
+use serde::Deserialize;
+
+pub(crate) use self::flags::WireFlags;
+pub(crate) use self::shape::{DeliveryShape, DeliveryShapes};
+use self::template::Template;
+use crate::failure::Failure;
+use crate::payload::Stamp;
+use crate::plan::Room;
+
+/// What a server speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wire {
+    pub(crate) name: String,
+    /// What to ask for in `Sec-WebSocket-Protocol`; the server must agree.
+    pub(crate) sub_protocol: Option<String>,
+    texts: Texts,
+}
+
+/// A wire's table in `wires.toml`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+struct Texts {
+    /// Messages of the server that want an answer; the first entry that fits gives it.
+    #[serde(default)]
+    answers: Vec<Answer>,
+    /// How the message begins after which a connection may join; without, it joins at once.
+    join_after: Option<String>,
+    join: Template,
+    publish: Template,
+    /// Empty where nobody can leave but by closing the connection.
+    #[serde(default)]
+    leave: Template,
+    /// All that a delivery has in front of the payload.
+    delivery_prefix: Template,
+    /// All that it has behind it.
+    #[serde(default)]
+    delivery_suffix: Template,
+    /// How the server's complaints begin.
+    #[serde(default)]
+    error_prefixes: Vec<String>,
+}
+
+/// What to say to a message.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Answer {
+    /// How the message begins.
+    pub(crate) to: String,
+    /// What to say.
+    pub(crate) text: String,
+}
+
+/// What the flags say of a wire that is not in `wires.toml`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spoken {
+    pub(crate) answers: Vec<Answer>,
+    pub(crate) join_after: Option<String>,
+    pub(crate) join: String,
+    pub(crate) publish: String,
+    pub(crate) leave: String,
+    pub(crate) delivery_prefix: String,
+    pub(crate) delivery_suffix: String,
+    pub(crate) error_prefixes: Vec<String>,
+}
+
+/// What a message that is no delivery means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Meaning<'a> {
+    /// It wants this text back.
+    Answer(&'a str),
+    /// The server complains.
+    Complaint,
+    /// It looks like a delivery, but not of this run or not of this room.
+    Misdelivery,
+    /// The server's own business.
+    Other,
+}
+
+impl Wire {
+    /// The names that [`named`](Self::named) knows.
+    pub(crate) fn names() -> Vec<String> {
+        entries().into_keys().collect()
+    }
+
+    /// The wire of that name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let texts = entries().remove(name)?;
+        Some(Self::new(name, texts))
+    }
+
+    /// A wire that only the command line knows.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Arguments`] if it cannot carry a publication.
+    pub(crate) fn spoken(spoken: Spoken) -> Result<Self, Failure> {
+        let texts = Texts {
+            answers: spoken.answers,
+            join_after: spoken.join_after,
+            join: Template::parse(&spoken.join),
+            publish: Template::parse(&spoken.publish),
+            leave: Template::parse(&spoken.leave),
+            delivery_prefix: Template::parse(&spoken.delivery_prefix),
+            delivery_suffix: Template::parse(&spoken.delivery_suffix),
+            error_prefixes: spoken.error_prefixes,
+        };
+        texts.check().map_err(Failure::Arguments)?;
+        Ok(Self::new("template", texts))
+    }
+
+    /// Whether publications say which room they are for.
+    pub(crate) fn names_rooms(&self) -> bool {
+        self.texts.publish.has_room()
+    }
+
+    /// The message after which a connection may join, if it has to wait for one.
+    pub(crate) fn join_after(&self) -> Option<&str> {
+        self.texts.join_after.as_deref()
+    }
+
+    /// The message that makes a connection a member; none if being connected is enough.
+    pub(crate) fn join(&self, room: &str) -> Option<Vec<u8>> {
+        self.texts.join.message(room)
+    }
+
+    /// The message that ends a membership; none if there is no such thing.
+    pub(crate) fn leave(&self, room: &str) -> Option<Vec<u8>> {
+        self.texts.leave.message(room)
+    }
+
+    /// Writes the message that publishes a payload of so many bytes.
+    pub(crate) fn publish(
+        &self,
+        room: &str,
+        stamp: Stamp,
+        payload_bytes: usize,
+        out: &mut Vec<u8>,
+    ) {
+        let payload = |out: &mut Vec<u8>| stamp.write(payload_bytes, out);
+        self.texts.publish.write(room, payload, out);
+    }
+
+    /// What deliveries look like, for each room where the room's name is in them.
+    pub(crate) fn delivery_shapes(&self, rooms: &[Room], payload_bytes: usize) -> DeliveryShapes {
+        let Texts {
+            delivery_prefix,
+            delivery_suffix,
+            ..
+        } = &self.texts;
+        let shape = |room: &str| {
+            let mut before = delivery_prefix.message(room).unwrap_or_default();
+            let after_bytes = delivery_suffix.message(room).map_or(0, |after| after.len());
+            let message_bytes = before.len() + payload_bytes + after_bytes;
+            // The payload's own quote is as constant as what precedes it.
+            before.push(b'"');
+            DeliveryShape::new(&before, message_bytes as u64)
+        };
+        if delivery_prefix.has_room() || delivery_suffix.has_room() {
+            DeliveryShapes::PerRoom(rooms.iter().map(|room| shape(&room.name)).collect())
+        } else {
+            DeliveryShapes::Shared(shape(""))
+        }
+    }
+
+    /// What a message means that is not a delivery of this run to this room.
+    pub(crate) fn meaning(&self, message: &[u8]) -> Meaning<'_> {
+        let starts = |prefix: &str| message.starts_with(prefix.as_bytes());
+        let delivery = self.texts.delivery_prefix.constant_start();
+        if self
+            .texts
+            .error_prefixes
+            .iter()
+            .any(|prefix| starts(prefix))
+        {
+            Meaning::Complaint
+        } else if let Some(answer) = self.texts.answers.iter().find(|answer| starts(&answer.to)) {
+            Meaning::Answer(&answer.text)
+        } else if !delivery.is_empty() && starts(delivery) {
+            Meaning::Misdelivery
+        } else {
+            Meaning::Other
+        }
+    }
+
+    fn new(name: &str, texts: Texts) -> Self {
+        Self {
+            name: name.to_owned(),
+            sub_protocol: None,
+            texts,
+        }
+    }
+}
+
+impl Texts {
+    fn check(&self) -> Result<(), &'static str> {
+        if !self.publish.has_payload() {
+            return Err("--publish has no {payload}");
+        }
+        if self.join.has_payload() || self.leave.has_payload() {
+            return Err("{payload} belongs into --publish alone");
+        }
+        if self.delivery_prefix.has_payload() || self.delivery_suffix.has_payload() {
+            return Err("a delivery is said by what stands around the payload, without {payload}");
+        }
+        if self.delivery_prefix.bytes_min() > PREFIX_BYTES_MAX {
+            return Err("--delivery-prefix has at most 150 bytes");
+        }
+        Ok(())
+    }
+}
+
+/// A message that a read cut in two is kept up to 256 bytes: prefix, room's name, stamp.
+const PREFIX_BYTES_MAX: usize = 150;
+
+/// So that a person who chose the wrong wire sees what was said.
+impl Display for Wire {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Texts {
+            join,
+            publish,
+            delivery_prefix,
+            delivery_suffix,
+            ..
+        } = &self.texts;
+        write!(f, "{} (join `{join}`, publish `{publish}`, ", self.name)?;
+        write!(f, "delivery `{delivery_prefix}...{delivery_suffix}`)")
+    }
+}
+
+fn entries() -> BTreeMap<String, Texts> {
+    toml::from_str(include_str!("wires.toml")).expect("a test reads the file too")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::STAMP_BYTES;
+    use crate::plan::{Plan, RoomId, StreamId};
+    use crate::scenario::{Group, Pacing};
+
+    const STAMP: Stamp = Stamp {
+        stream: StreamId(7),
+        number: 3,
+        due_ns: 99,
+    };
+
+    fn plan() -> Plan {
+        let group = Group {
+            rooms: 2,
+            members_per_room: 1,
+            publishers: 1,
+            pacing: Pacing::Closed { window: 1 },
+            urgent: false,
+        };
+        Plan::new(&[group], 0)
+    }
+
+    fn text(bytes: Option<Vec<u8>>) -> String {
+        String::from_utf8(bytes.unwrap_or_default()).unwrap()
+    }
+
+    /// Where the server says the room's name before each payload.
+    fn with_rooms() -> Spoken {
+        Spoken {
+            join: "SUB {room}".to_owned(),
+            publish: "PUB {room} {payload}".to_owned(),
+            delivery_prefix: "FROM {room} ".to_owned(),
+            delivery_suffix: " END".to_owned(),
+            ..Spoken::default()
+        }
+    }
+
+    #[test]
+    fn every_entry_can_carry_a_publication() {
+        for (name, texts) in entries() {
+            assert_eq!(texts.check(), Ok(()), "{name}");
+            let wire = Wire::named(&name).unwrap();
+            let mut out = Vec::new();
+            wire.publish("tea", STAMP, 40, &mut out);
+            let published = String::from_utf8(out).unwrap();
+            assert!(
+                wire.names_rooms() && published.contains("tea"),
+                "{published}"
+            );
+        }
+        assert_eq!(Wire::names(), ["golem", "socket.io"]);
+        assert_eq!(Wire::named("morse"), None);
+    }
+
+    #[test]
+    fn golem_is_spoken_as_its_own_client_does() {
+        let golem = Wire::named("golem").unwrap();
+        assert_eq!(text(golem.join("tea")), r#"join {"name":"tea"}"#);
+        assert_eq!(text(golem.leave("tea")), r#"leave {"name":"tea"}"#);
+        let mut out = Vec::new();
+        golem.publish("tea", STAMP, 36, &mut out);
+        assert!(out.starts_with(br#"msg {"to":"tea","msg":"aaaaaaah"#));
+        assert!(out.ends_with(br#"gd.."}"#), "{}", text(Some(out)));
+        assert_eq!(golem.join_after(), None);
+    }
+
+    #[test]
+    fn socket_io_connects_before_it_joins_and_answers_pings() {
+        let wire = Wire::named("socket.io").unwrap();
+        let open = br#"0{"sid":"x","upgrades":[],"pingInterval":25000}"#;
+        assert_eq!(wire.meaning(open), Meaning::Answer("40"));
+        assert_eq!(wire.join_after(), Some("40"));
+        assert_eq!(wire.meaning(b"2"), Meaning::Answer("3"));
+        assert_eq!(text(wire.join("tea")), r#"42["join","tea"]"#);
+        assert_eq!(wire.meaning(br#"44{"message":"no"}"#), Meaning::Complaint);
+        assert_eq!(wire.meaning(br#"42["msg","hello"]"#), Meaning::Misdelivery);
+        assert_eq!(wire.meaning(br#"42["news","hello"]"#), Meaning::Other);
+    }
+
+    #[test]
+    fn what_is_delivered_is_recognized_in_its_own_room_only() {
+        let plan = plan();
+        let wire = Wire::spoken(with_rooms()).unwrap();
+        let shapes = wire.delivery_shapes(&plan.rooms, STAMP_BYTES + 2);
+        let mut delivery = b"FROM load-00000000-1 ".to_vec();
+        STAMP.write(STAMP_BYTES + 2, &mut delivery);
+        delivery.extend_from_slice(b" END");
+        let shape = shapes.of(RoomId(1));
+        assert_eq!(shape.message_bytes, delivery.len() as u64);
+        let letters = shape.letters(&delivery);
+        assert_eq!(letters.and_then(Stamp::read), Some(STAMP));
+        assert_eq!(shapes.of(RoomId(0)).letters(&delivery), None);
+        assert_eq!(wire.meaning(&delivery), Meaning::Misdelivery);
+    }
+
+    #[test]
+    fn a_template_that_carries_no_publication_is_refused() {
+        let refused = |change: fn(&mut Spoken)| {
+            let mut spoken = with_rooms();
+            change(&mut spoken);
+            Wire::spoken(spoken).unwrap_err().to_string()
+        };
+        assert!(refused(|spoken| spoken.publish = "PUB {room}".to_owned()).contains("--publish"));
+        assert!(refused(|spoken| spoken.join = "{payload}".to_owned()).contains("alone"));
+        assert!(refused(|spoken| spoken.delivery_prefix.push_str("{payload}")).contains("around"));
+        assert!(refused(|spoken| spoken.delivery_prefix = "x".repeat(151)).contains("150"));
+    }
+
+    #[test]
+    fn a_wire_without_messages_for_it_neither_joins_nor_leaves() {
+        let mut spoken = with_rooms();
+        spoken.join = String::new();
+        let wire = Wire::spoken(spoken).unwrap();
+        assert_eq!((wire.join("tea"), wire.leave("tea")), (None, None));
+    }
+}

@@ -1,0 +1,182 @@
+//! The flags that choose a wire, or say one that is not in `wires.toml`.
+
+use clap::Args;
+
+use super::{Answer, Spoken, Wire};
+use crate::failure::Failure;
+
+/// What the server speaks.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Wire")]
+pub(crate) struct WireFlags {
+    /// What the server speaks: golem or socket.io
+    #[arg(long, global = true, value_name = "NAME", default_value = "golem", value_parser = parse_wire)]
+    wire: Wire,
+
+    /// For a server of another wire: the message that joins a room, where {room} is its name; empty
+    /// if being connected is enough
+    #[arg(long, global = true, value_name = "TEXT", requires_all = ["publish", "delivery_prefix"], conflicts_with = "wire")]
+    join: Option<String>,
+
+    /// For a server of another wire: the message that publishes, where {payload} is a JSON string
+    /// with its quotes
+    #[arg(long, global = true, value_name = "TEXT", requires_all = ["join", "delivery_prefix"])]
+    publish: Option<String>,
+
+    /// For a server of another wire: what a delivery has in front of the payload; {room} may stand
+    /// in it
+    #[arg(long, global = true, value_name = "TEXT", requires_all = ["join", "publish"])]
+    delivery_prefix: Option<String>,
+
+    /// For a server of another wire: what a delivery has behind the payload
+    #[arg(long, global = true, value_name = "TEXT", requires = "join")]
+    delivery_suffix: Option<String>,
+
+    /// For a server of another wire: the message that leaves a room, if there is one
+    #[arg(long, global = true, value_name = "TEXT", requires = "join")]
+    leave: Option<String>,
+
+    /// For a server of another wire: how the message begins after which a connection may join
+    #[arg(long, global = true, value_name = "TEXT", requires = "join")]
+    join_after: Option<String>,
+
+    /// For a server of another wire: what to answer to messages that begin with a text; may be
+    /// repeated
+    #[arg(long, global = true, num_args = 2, value_names = ["PREFIX", "TEXT"], requires = "join")]
+    answer: Vec<String>,
+
+    /// For a server of another wire: how its complaints begin; may be repeated
+    #[arg(long, global = true, value_name = "TEXT", requires = "join")]
+    error_prefix: Vec<String>,
+
+    /// The Sec-WebSocket-Protocol to ask for
+    #[arg(long, global = true, value_name = "NAME")]
+    sub_protocol: Option<String>,
+}
+
+impl WireFlags {
+    /// The wire that the flags say.
+    pub(crate) fn wire(&self) -> Result<Wire, Failure> {
+        let mut wire = match (&self.join, &self.publish, &self.delivery_prefix) {
+            (Some(join), Some(publish), Some(delivery_prefix)) => Wire::spoken(Spoken {
+                answers: self.answers(),
+                join_after: self.join_after.clone(),
+                join: join.clone(),
+                publish: publish.clone(),
+                leave: self.leave.clone().unwrap_or_default(),
+                delivery_prefix: delivery_prefix.clone(),
+                delivery_suffix: self.delivery_suffix.clone().unwrap_or_default(),
+                error_prefixes: self.error_prefix.clone(),
+            })?,
+            _ => self.wire.clone(),
+        };
+        if self.sub_protocol.is_some() {
+            wire.sub_protocol.clone_from(&self.sub_protocol);
+        }
+        Ok(wire)
+    }
+
+    fn answers(&self) -> Vec<Answer> {
+        let pairs = self.answer.as_chunks().0.iter();
+        pairs
+            .map(|[to, text]: &[String; 2]| Answer {
+                to: to.clone(),
+                text: text.clone(),
+            })
+            .collect()
+    }
+}
+
+fn parse_wire(name: &str) -> Result<Wire, String> {
+    let unknown = || format!("there are {}", Wire::names().join(", "));
+    Wire::named(name).ok_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser};
+
+    use super::super::Meaning;
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        wire: WireFlags,
+    }
+
+    fn wire(flags: &[&str]) -> Result<Wire, clap::Error> {
+        let flags = Flags::try_parse_from([&["loadtest"], flags].concat())?;
+        Ok(flags.wire.wire().unwrap())
+    }
+
+    #[test]
+    fn golem_is_spoken_unless_another_wire_is_named() {
+        assert_eq!(wire(&[]).unwrap().name, "golem");
+        assert_eq!(wire(&["--wire", "socket.io"]).unwrap().name, "socket.io");
+        assert!(wire(&["--wire", "morse"]).is_err());
+    }
+
+    #[test]
+    fn all_of_a_wire_can_be_said_with_flags() {
+        let wire = wire(&[
+            "--join",
+            "SUB {room}",
+            "--publish",
+            "PUB {room} {payload}",
+            "--leave",
+            "UNSUB {room}",
+            "--delivery-prefix",
+            "FROM {room} ",
+            "--join-after",
+            "HELLO",
+            "--answer",
+            "PING",
+            "PONG",
+            "--answer",
+            "WHO",
+            "ME",
+            "--error-prefix",
+            "ERR",
+            "--sub-protocol",
+            "chat.v2",
+        ])
+        .unwrap();
+        assert_eq!(wire.sub_protocol.as_deref(), Some("chat.v2"));
+        assert_eq!(wire.join("tea").unwrap(), b"SUB tea");
+        assert_eq!(wire.leave("tea").unwrap(), b"UNSUB tea");
+        assert_eq!(wire.join_after(), Some("HELLO"));
+        assert_eq!(wire.meaning(b"PING 1"), Meaning::Answer("PONG"));
+        assert_eq!(wire.meaning(b"WHO"), Meaning::Answer("ME"));
+        assert_eq!(wire.meaning(b"ERR no"), Meaning::Complaint);
+        assert_eq!(wire.meaning(b"FROM tea cup"), Meaning::Misdelivery);
+    }
+
+    #[test]
+    fn the_help_names_every_wire() {
+        let help = Flags::command().render_long_help().to_string();
+        assert!(help.contains(&Wire::names().join(" or ")), "{help}");
+    }
+
+    #[test]
+    fn half_a_wire_is_refused() {
+        for flags in [
+            &["--join", "SUB"][..],
+            &["--publish", "{payload}"],
+            &["--leave", "UNSUB"],
+            &["--answer", "PING"],
+            &[
+                "--wire",
+                "golem",
+                "--join",
+                "",
+                "--publish",
+                "{payload}",
+                "--delivery-prefix",
+                "",
+            ],
+        ] {
+            assert!(wire(flags).is_err(), "{flags:?}");
+        }
+    }
+}
