@@ -166,11 +166,12 @@ impl Ledger {
         if lane >= to.stream_count {
             return self.deliver_unreadable();
         }
-        let stream = &mut self.streams[stamp.stream.index()];
+        let published = self.streams[stamp.stream.index()].under_way.published();
         // A number from the future would make the checker wait for everything before it.
-        if stamp.number >= stream.under_way.published() {
-            return self.deliver_ahead(member, stamp, now_ns);
+        if stamp.number >= published && !self.is_published(stamp, now_ns) {
+            return self.deliver_unreadable();
         }
+        let stream = &mut self.streams[stamp.stream.index()];
         let group = &mut self.groups[to.group as usize];
         group.deliveries += 1;
         if self.timed_ns.contains(&stamp.due_ns) {
@@ -214,16 +215,11 @@ impl Ledger {
         self.end(stamp.stream, stamp.number, reached);
     }
 
-    /// Books the arrival of a number that was not published, as far as is known here.
+    /// Whether another thread has published a number that was not heard of here.
     #[cold]
-    fn deliver_ahead(&mut self, member: MemberId, stamp: Stamp, now_ns: u64) {
+    fn is_published(&mut self, stamp: Stamp, now_ns: u64) -> bool {
         self.catch_up(stamp.stream, now_ns);
-        let stream = &self.streams[stamp.stream.index()];
-        if stamp.number < stream.under_way.published() {
-            self.deliver(member, stamp, now_ns);
-        } else {
-            self.deliver_unreadable();
-        }
+        stamp.number < self.streams[stamp.stream.index()].under_way.published()
     }
 
     /// Begins here what another thread has published in the meantime.

@@ -87,14 +87,14 @@ fn answer() -> Result<ExitCode, Failure> {
             show(&setup, &report)?;
             return Ok(ExitCode::from(u8::from(report.is_faulty())));
         }
-        Request::Print(entry) => report::print_scenario(&entry),
+        Request::Print(entry) => report::print_scenario(&entry)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Prints the report, and writes the page of it that was asked for.
 fn show(setup: &Setup, report: &Report) -> Result<(), Failure> {
-    report.print(&setup.output);
+    report.print(&setup.output)?;
     let Some(path) = &setup.output.html else {
         return Ok(());
     };

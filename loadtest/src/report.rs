@@ -3,11 +3,7 @@
 //! A figure that was not measured is `null` in the JSON and absent in the text. The names of fields
 //! are the JSON's, which other programs read: they stay.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "printing is this file's work"
-)]
+#![expect(clippy::print_stderr, reason = "printing is this file's work")]
 
 pub(crate) mod figures;
 pub(crate) mod latency;
@@ -17,6 +13,7 @@ pub(crate) mod verdict;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::io::{self, ErrorKind, Write as _};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -327,11 +324,15 @@ impl Report {
     }
 
     /// Prints it as it was asked for.
-    pub(crate) fn print(&self, output: &Output) {
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::System`] if nobody could read it.
+    pub(crate) fn print(&self, output: &Output) -> Result<(), Failure> {
         if output.json {
-            println!("{}", self.json());
+            print(&format!("{}\n", self.json()))
         } else {
-            print!("{self}");
+            print(&self.to_string())
         }
     }
 
@@ -375,6 +376,16 @@ impl Parameters {
             threads: setup.threads,
             pin: setup.pin.clone(),
         }
+    }
+}
+
+/// Writes to standard output; a reader that wants no more of it, as `head` does, is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes());
+    match written.and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::System(error)),
+        _ => Ok(()),
     }
 }
 
