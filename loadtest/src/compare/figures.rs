@@ -6,7 +6,7 @@ use serde_json::Value;
 /// One figure of a report.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Figure {
-    /// Its place in the report's JSON.
+    /// Its place in the report's JSON. With a `*` in it, it is the largest of a list.
     pointer: &'static str,
     /// What to call it, with its unit.
     pub(super) title: &'static str,
@@ -25,8 +25,15 @@ impl Figure {
 
     /// The figure in a report, if it is there.
     pub(super) fn read(&self, report: &Value) -> Option<f64> {
-        let figure = report.pointer(self.pointer)?.as_f64()?;
-        Some(figure / self.units)
+        let figure = match self.pointer.split_once("/*") {
+            None => report.pointer(self.pointer)?.as_f64(),
+            Some((list, place)) => {
+                let list = report.pointer(list)?.as_array()?;
+                let figures = list.iter().filter_map(|one| one.pointer(place)?.as_f64());
+                figures.max_by(f64::total_cmp)
+            }
+        };
+        Some(figure? / self.units)
     }
 
     /// The figure with its name.
@@ -39,12 +46,47 @@ impl Figure {
 /// What is compared in a mode, by its name; the first figure is the headline.
 pub(super) fn of(mode: &str) -> &'static [Figure] {
     match mode {
+        "churn" => &[VISIT_CPU, P99_HANDSHAKE, P99_JOIN, MEMORY],
         "idle" => &[CONNECTION_BYTES, CONNECTS, MEMORY],
         "latency" => &[P99, P99_LAST, SERVER_CPU, MEMORY],
         "neighbour" => &[P99_FLOODED, P99_ALONE, SERVER_CPU, DELIVERIES, MEMORY],
+        "slow" => &[P99_BESIDE_SLOW, P99_WITHOUT_SLOW, SLOW_PEAK, SERVER_CPU],
+        "storm" => &[ALL_SERVED, STORM_P99_HANDSHAKE, STORM_PEAK],
         _ => &[SERVER_CPU, DELIVERIES, P99, MEMORY],
     }
 }
+
+const VISIT_CPU: Figure = Figure::new(
+    "/churn/server_cpu_us_per_connect",
+    "µs of server CPU per visit",
+);
+const P99_HANDSHAKE: Figure = Figure::new("/churn/handshake_us/p99", "p99 of the handshake, µs");
+const P99_JOIN: Figure = Figure::new("/churn/join_us/p99", "p99 until joined, µs");
+const P99_BESIDE_SLOW: Figure = Figure::new(
+    "/slow/latency_with_us/p99",
+    "µs of latency beside slow members, p99",
+);
+const P99_WITHOUT_SLOW: Figure =
+    Figure::new("/slow/latency_without_us/p99", "p99 without them, µs");
+const SLOW_PEAK: Figure = Figure {
+    units: MIB,
+    ..Figure::new("/slow/server_pss_peak_bytes", "peak server PSS, MiB")
+};
+const ALL_SERVED: Figure = Figure::new(
+    "/storm/storms/*/all_served_seconds",
+    "s until all are served, slowest storm",
+);
+const STORM_P99_HANDSHAKE: Figure = Figure::new(
+    "/storm/storms/*/handshake_us/p99",
+    "p99 of the handshake, µs",
+);
+const STORM_PEAK: Figure = Figure {
+    units: MIB,
+    ..Figure::new(
+        "/storm/storms/*/server_pss_peak_bytes",
+        "peak server PSS, MiB",
+    )
+};
 
 const SERVER_CPU: Figure = Figure::new(
     "/server_cpu_us_per_delivery",
@@ -61,9 +103,11 @@ const CONNECTION_BYTES: Figure = Figure::new(
 );
 const CONNECTS: Figure = Figure::new("/connects_per_second", "connects/s");
 const MEMORY: Figure = Figure {
-    units: 1_048_576.0,
+    units: MIB,
     ..Figure::new("/server_pss_bytes/after", "server PSS, MiB")
 };
+
+const MIB: f64 = 1_048_576.0;
 
 /// The digits that matter.
 pub(super) fn short(figure: f64) -> String {
@@ -120,5 +164,13 @@ mod tests {
         assert_eq!(MEMORY.read(&report), Some(3.0));
         assert_eq!(MEMORY.said(&report), "3.00 server PSS, MiB");
         assert_eq!(P99.read(&report), None);
+        let storms = |list| json!({ "storm": { "storms": list } });
+        let all_served = |seconds| json!({ "all_served_seconds": seconds });
+        let report = storms([all_served(0.5), all_served(2.0), all_served(1.0)]);
+        assert_eq!(ALL_SERVED.read(&report), Some(2.0));
+        assert_eq!(
+            ALL_SERVED.read(&storms([json!({}), json!({}), json!({})])),
+            None
+        );
     }
 }
