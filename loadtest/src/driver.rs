@@ -61,6 +61,9 @@ const URGENT_EVERY: usize = 8;
 /// thousand times what a busy server takes.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// At the end of a run, what was given up is waited for until nothing has come for so long.
+const LATE_MAX: Duration = Duration::from_secs(5);
+
 /// A turn that comes so late means that this program stood still, not that it had much to do.
 const STANDSTILL: Duration = Duration::from_millis(250);
 
@@ -359,8 +362,9 @@ impl<'a> Driver<'a> {
         self.pace.stop();
         let end_ns = self.clock.now_ns() + to_ns(patience);
         let mut drained = false;
+        let mut late = Late::new(self.ledger.deliveries(), self.clock.now_ns());
         while !self.shared.has_failed() {
-            if !drained && self.ledger.under_way() == 0 {
+            if !drained && self.ledger.under_way() == 0 && !self.expects(&mut late) {
                 self.shared.note_drained();
                 drained = true;
             }
@@ -371,6 +375,14 @@ impl<'a> Driver<'a> {
             self.check_alive()?;
         }
         Ok(())
+    }
+
+    /// Whether what was given up may still come: a server that stood still is late and has lost
+    /// nothing.
+    fn expects(&self, late: &mut Late) -> bool {
+        self.ledger.given_up() > 0
+            && late.may_come(self.ledger.deliveries(), self.clock.now_ns())
+            && self.ledger.faults().lost > 0
     }
 
     /// One turn of the loop, waiting no longer than `wait`.
@@ -699,6 +711,30 @@ impl<'a> Driver<'a> {
             members,
             wire: self.target.wire.to_string(),
         })
+    }
+}
+
+/// Deliveries that come after they were given up.
+#[derive(Debug)]
+struct Late {
+    deliveries: u64,
+    moved_ns: u64,
+}
+
+impl Late {
+    const fn new(deliveries: u64, now_ns: u64) -> Self {
+        Self {
+            deliveries,
+            moved_ns: now_ns,
+        }
+    }
+
+    /// Whether the last delivery is so recent that another may follow.
+    fn may_come(&mut self, deliveries: u64, now_ns: u64) -> bool {
+        if deliveries != self.deliveries {
+            *self = Self::new(deliveries, now_ns);
+        }
+        now_ns < self.moved_ns + to_ns(LATE_MAX)
     }
 }
 

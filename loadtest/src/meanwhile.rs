@@ -9,16 +9,20 @@ use std::time::Duration;
 
 use crate::process::ServerProcess;
 
-/// How often: short against a storm, and a small part of a CPU.
-pub(crate) const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often memory is looked at: short against a storm, and a small part of a CPU.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Does `work`, and calls `look` before it, after it, and every [`LOOK_INTERVAL`] in between.
-pub(crate) fn meanwhile<T>(mut look: impl FnMut() + Send, work: impl FnOnce() -> T) -> T {
+/// Does `work`, and calls `look` before it, after it, and once an `interval` in between.
+pub(crate) fn meanwhile<T>(
+    interval: Duration,
+    mut look: impl FnMut() + Send,
+    work: impl FnOnce() -> T,
+) -> T {
     let (done, is_done) = sync_channel::<()>(0);
     thread::scope(|scope| {
         scope.spawn(move || {
             look();
-            while is_done.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+            while is_done.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                 look();
             }
             look();
@@ -38,7 +42,8 @@ pub(crate) fn peak_memory<T>(
         return (work(), None);
     };
     let mut peak = None;
-    let worked = meanwhile(|| peak = peak.max(server.pss_bytes()), work);
+    let look = || peak = peak.max(server.pss_bytes());
+    let worked = meanwhile(MEMORY_INTERVAL, look, work);
     (worked, peak)
 }
 
@@ -49,7 +54,7 @@ mod tests {
     #[test]
     fn it_is_looked_before_and_after() {
         let mut looks = 0;
-        assert_eq!(meanwhile(|| looks += 1, || 7), 7);
+        assert_eq!(meanwhile(MEMORY_INTERVAL, || looks += 1, || 7), 7);
         assert!(looks >= 2, "{looks}");
     }
 

@@ -34,7 +34,7 @@ pub(crate) struct Snapshot {
 
 /// Of its time, the monitor may spend this part in reading how much memory the server has: while it
 /// is read, the server's own requests for memory wait.
-const PSS_TIME_SHARE: u32 = 100;
+const PSS_TIME_SHARE: u32 = 400;
 
 /// What reads the processes.
 #[derive(Debug)]

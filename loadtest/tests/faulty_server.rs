@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -29,6 +30,8 @@ enum Fault {
     None,
     /// Delivered twice.
     Repeat,
+    /// Delivered late: the server stands still before it, for longer than streams are waited for.
+    Stall,
     /// Delivered after the next.
     Swap,
     /// Delivered with the end of its filler cut off.
@@ -187,6 +190,7 @@ impl Member {
                 count(&injected.repeated);
                 self.send(text);
             }
+            Fault::Stall => thread::sleep(Duration::from_secs(3)),
             Fault::Truncate => {
                 count(&injected.truncated);
                 let cut = text.strip_suffix("..\"").unwrap();
@@ -344,6 +348,19 @@ fn what_a_server_truncates_is_reported_exactly_and_is_a_delivery() {
         assert_eq!((report.code, report.number("truncated")), (1, 10));
         assert_eq!(report.faults(), (0, 0, 0));
     }
+}
+
+/// Its last publication is given up and comes after all, when nothing else is under way any more.
+#[test]
+fn a_server_that_stands_still_at_the_end_has_lost_nothing() {
+    let server = Server::start(|member, nth| match (member, nth) {
+        (0, 5) => Fault::Stall,
+        _ => Fault::None,
+    });
+    // The run is over before the server goes on.
+    let report = server.load("--members 4 --window 1 --warmup 0 --seconds 0.5");
+    assert_eq!(report.number("given_up"), 1, "{}", report.json);
+    assert_eq!((report.code, report.number("lost")), (0, 0));
 }
 
 #[test]
