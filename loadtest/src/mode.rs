@@ -38,7 +38,8 @@ pub(crate) enum Mode {
     Fanout(fanout::Options),
     /// Only connects and joins: what a connection costs in memory
     ///
-    /// At the end one publication to each room proves that everybody is there.
+    /// The server is to be fresh: one that has been used keeps memory for those to come. At the end one
+    /// publication to each room proves that everybody is there.
     Idle(idle::Options),
     /// Publishes faster and faster: the last rate at which nothing is late or lost
     ///

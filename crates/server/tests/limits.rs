@@ -20,7 +20,7 @@ use harness::{
 use parking_lot::Mutex;
 use proto::{FrameHeader, OpCode};
 use serde_json::Value;
-use throng::{CloseCode, Config, FlushMode, JoinError};
+use throng::{CloseCode, Config, Connection, FlushMode, JoinError};
 
 /// Longer than any test may take.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -223,25 +223,36 @@ mod outbox {
         });
     }
 
+    /// Somebody who reads, and is sent at once what `burst` sends, through an outbox of 16 KiB.
+    fn burst(mode: FlushMode, burst: fn(&Connection)) -> (TestServer, Client) {
+        let config = limited(mode, |l| l.outbox_bytes_max = 16 * 1024);
+        let server = TestServer::start_with(config, |router, _| _ = router.on("burst", burst));
+        let mut alice = server.connect();
+        alice.send("burst");
+        (server, alice)
+    }
+
+    fn send_a_hundred(conn: &Connection) {
+        for number in 0..100 {
+            conn.send_text(&long(number)).unwrap();
+        }
+    }
+
+    fn expect_a_hundred(client: &mut Client) {
+        for number in 0..100 {
+            client.expect(&long(number));
+        }
+    }
+
+    fn long(number: usize) -> String {
+        format!("{number} {}", "x".repeat(1000))
+    }
+
     #[test]
     fn a_burst_over_the_limit_to_a_member_that_reads_arrives() {
         for_each_flush_mode(|mode| {
-            let server = TestServer::start_with(
-                limited(mode, |l| l.outbox_bytes_max = 16 * 1024),
-                |router, _| {
-                    router.on("burst", |conn: &throng::Connection| {
-                        for number in 0..100 {
-                            conn.send_text(&format!("{number} {}", "x".repeat(1000)))
-                                .unwrap();
-                        }
-                    });
-                },
-            );
-            let mut alice = server.connect();
-            alice.send("burst");
-            for number in 0..100 {
-                alice.expect(&format!("{number} {}", "x".repeat(1000)));
-            }
+            let (_server, mut alice) = burst(mode, send_a_hundred);
+            expect_a_hundred(&mut alice);
             alice.expect_nothing();
         });
     }
@@ -249,23 +260,11 @@ mod outbox {
     #[test]
     fn a_burst_over_the_limit_arrives_before_the_close_behind_it() {
         for_each_flush_mode(|mode| {
-            let server = TestServer::start_with(
-                limited(mode, |l| l.outbox_bytes_max = 16 * 1024),
-                |router, _| {
-                    router.on("burst", |conn: &throng::Connection| {
-                        for number in 0..100 {
-                            conn.send_text(&format!("{number} {}", "x".repeat(1000)))
-                                .unwrap();
-                        }
-                        conn.close(CloseCode(4001), "that was all").unwrap();
-                    });
-                },
-            );
-            let mut alice = server.connect();
-            alice.send("burst");
-            for number in 0..100 {
-                alice.expect(&format!("{number} {}", "x".repeat(1000)));
-            }
+            let (_server, mut alice) = burst(mode, |conn| {
+                send_a_hundred(conn);
+                conn.close(CloseCode(4001), "that was all").unwrap();
+            });
+            expect_a_hundred(&mut alice);
             assert_eq!(alice.expect_close(4001), "that was all");
         });
     }
@@ -273,17 +272,10 @@ mod outbox {
     #[test]
     fn a_message_larger_than_the_outbox_arrives_before_the_close_behind_it() {
         for_each_flush_mode(|mode| {
-            let server = TestServer::start_with(
-                limited(mode, |l| l.outbox_bytes_max = 16 * 1024),
-                |router, _| {
-                    router.on("burst", |conn: &throng::Connection| {
-                        conn.send_text(&"x".repeat(100_000)).unwrap();
-                        conn.close(CloseCode(4001), "that was all").unwrap();
-                    });
-                },
-            );
-            let mut alice = server.connect();
-            alice.send("burst");
+            let (_server, mut alice) = burst(mode, |conn| {
+                conn.send_text(&"x".repeat(100_000)).unwrap();
+                conn.close(CloseCode(4001), "that was all").unwrap();
+            });
             alice.expect(&"x".repeat(100_000));
             assert_eq!(alice.expect_close(4001), "that was all");
         });
@@ -486,7 +478,7 @@ mod mailbox {
                 gate = Some(Gate::add_to(router));
                 router.on_close(move |_, disconnect| noted.lock().push(disconnect.code.0));
                 let rooms = rooms.clone();
-                router.on("publish", move |_: &throng::Connection, number: u64| {
+                router.on("publish", move |_: &Connection, number: u64| {
                     count.fetch_add(1, Ordering::Relaxed);
                     rooms.emit("tea", "msg", &number).map(drop)
                 });
@@ -631,7 +623,7 @@ mod mailbox {
     /// Whatever a thread outside asks of a core that does not come round to it is bounded.
     #[test]
     fn a_thread_outside_is_refused_whatever_it_asks_of_a_full_mailbox() {
-        let handles = Arc::<Mutex<Vec<throng::Connection>>>::default();
+        let handles = Arc::<Mutex<Vec<Connection>>>::default();
         let seen = handles.clone();
         let mut gate = None;
         let config = limited(FlushMode::Auto, |l| l.mailbox_bytes_max = 1024);
