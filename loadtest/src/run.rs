@@ -114,8 +114,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Publishes probes until everybody is known to be in their room.
-    pub(crate) fn prove_members(&mut self) -> Result<(), Failure> {
+    /// The same, and publishes probes until everybody is known to be in their room.
+    pub(crate) fn assemble(&mut self) -> Result<(), Failure> {
+        self.connect()?;
+        self.prove_members()
+    }
+
+    fn prove_members(&mut self) -> Result<(), Failure> {
         self.monitor.phase(Phase::new("joining", Goal::Open));
         self.fleet.probe_members(true)?;
         Ok(())
@@ -257,8 +262,7 @@ impl<'a> Run<'a> {
         self.fleet.close();
         self.shared.begin_anew();
         self.fleet = Fleet::new(self.setup, self.parts, self.shared, self.clock, outlets)?;
-        self.connect()?;
-        self.prove_members()
+        self.assemble()
     }
 
     /// Deliveries that went wrong up to now, if nothing more arrives, and members that are gone.

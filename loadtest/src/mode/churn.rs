@@ -83,8 +83,7 @@ impl Load for Options {
     }
 
     fn run(&self, run: &mut Run<'_>) -> Result<(), Failure> {
-        run.connect()?;
-        run.prove_members()?;
+        run.assemble()?;
         run.start(&[0]);
         let (measured, clock) = (run.setup.scenario.measured, run.clock);
         let (residents, mut outcome) = run.measure_while("visiting", measured, |fleet| {

@@ -105,8 +105,7 @@ impl Load for Options {
     }
 
     fn run(&self, run: &mut Run<'_>) -> Result<(), Failure> {
-        run.connect()?;
-        run.prove_members()?;
+        run.assemble()?;
         let mut search = Search::new(self.rate);
         let mut steps: Vec<Step> = Vec::new();
         let mut best = None;

@@ -31,8 +31,7 @@ impl Load for Options {
     }
 
     fn run(&self, run: &mut Run<'_>) -> Result<(), Failure> {
-        run.connect()?;
-        run.prove_members()?;
+        run.assemble()?;
         run.measure_and_report()
     }
 }

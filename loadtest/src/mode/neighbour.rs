@@ -45,8 +45,7 @@ impl Load for Options {
     }
 
     fn run(&self, run: &mut Run<'_>) -> Result<(), Failure> {
-        run.connect()?;
-        run.prove_members()?;
+        run.assemble()?;
         let alone = run.measure(&[SMALL])?;
         let flooded = run.measure(&[SMALL, FLOODED])?;
         let flood = run.latencies_unwatched(FLOODED);

@@ -67,8 +67,7 @@ impl Load for Options {
     fn run(&self, run: &mut Run<'_>) -> Result<(), Failure> {
         let members = run.setup.scenario.connections();
         choose(&mut run.fleet, self.slow_percent, members)?;
-        run.connect()?;
-        run.prove_members()?;
+        run.assemble()?;
         let without = run.measure(&[0])?;
         let (server, clock) = (run.setup.server.as_ref(), run.clock);
         let mut watched = begin(&mut run.fleet, clock)?;

@@ -74,8 +74,7 @@ impl Load for Options {
     }
 
     fn run(&self, run: &mut Run<'_>) -> Result<(), Failure> {
-        run.connect()?;
-        run.prove_members()?;
+        run.assemble()?;
         run.measure_and_report()?;
         if let Some(course) = run.end_of_course() {
             let soak = Soak::of(&course.slots, &course.points);

@@ -61,8 +61,7 @@ impl Load for Options {
     fn run(&self, run: &mut Run<'_>) -> Result<(), Failure> {
         let rooms = run.setup.scenario.groups.iter().map(|group| group.rooms);
         let rooms = rooms.sum();
-        run.connect()?;
-        run.prove_members()?;
+        run.assemble()?;
         let mut calm = run.measure(&[0])?;
         let mut outcome = Outcome::default();
         for number in 1..=self.storms {
