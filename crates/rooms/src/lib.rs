@@ -16,6 +16,7 @@
 //! Lock order: shard, then mailbox. Nothing else is locked while a shard is, and nobody is woken
 //! before both are released.
 
+mod class;
 mod disconnect;
 mod id;
 mod local;
@@ -27,6 +28,7 @@ mod slots;
 mod sync;
 mod table;
 
+pub use class::{Classes, HistoryLimits, RoomClass, SlowConsumer};
 pub use disconnect::Disconnect;
 pub use id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, SLOT_COUNT_MAX};
 pub use local::{Effect, FlushQueue, LocalLimits, LocalRooms, Overflow};

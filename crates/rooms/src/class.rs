@@ -1,0 +1,195 @@
+//! Classes of rooms: what an operator may set for rooms by their names.
+
+/// What is so of a room, by its name. A setting of the operator's, the same for a room's whole life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomClass {
+    /// How much of what was published is kept, for members that come back.
+    pub history: HistoryLimits,
+    /// What happens to a member that does not take what is published as fast as it comes.
+    pub slow_consumer: SlowConsumer,
+    /// For how long a publication's key is remembered, in milliseconds: a repeat within that time is
+    /// not published again. 0 remembers none.
+    pub key_window_ms: u64,
+    /// How many keys a room remembers. At the limit the oldest is forgotten.
+    pub keys_max: u32,
+    /// The largest payload of a publication, in bytes. A larger one is refused.
+    pub publication_bytes_max: u32,
+}
+
+impl Default for RoomClass {
+    /// The history's defaults, slow members closed, 10,000 keys for 5 minutes, any size that a message
+    /// may have.
+    fn default() -> Self {
+        Self {
+            history: HistoryLimits::default(),
+            slow_consumer: SlowConsumer::default(),
+            key_window_ms: 5 * 60 * 1000,
+            keys_max: 10_000,
+            publication_bytes_max: u32::MAX,
+        }
+    }
+}
+
+/// How much of a room's publications is kept. Each limit alone drops the oldest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryLimits {
+    /// How many publications; 0 keeps no history.
+    pub publications_max: u32,
+    /// How many bytes of them, as they are sent; 0 keeps no history.
+    pub bytes_max: usize,
+    /// For how long, in milliseconds; 0 keeps no history.
+    pub age_max_ms: u64,
+}
+
+impl HistoryLimits {
+    /// No history: a room is forgotten with its last member.
+    pub const NONE: Self = Self {
+        publications_max: 0,
+        bytes_max: 0,
+        age_max_ms: 0,
+    };
+
+    /// Whether anything is kept.
+    pub const fn is_on(&self) -> bool {
+        self.publications_max > 0 && self.bytes_max > 0 && self.age_max_ms > 0
+    }
+}
+
+impl Default for HistoryLimits {
+    /// 1,000 publications, 1 MiB, 10 minutes.
+    fn default() -> Self {
+        Self {
+            publications_max: 1000,
+            bytes_max: 1 << 20,
+            age_max_ms: 10 * 60 * 1000,
+        }
+    }
+}
+
+/// What happens to a member whose outbox is full though its socket was just offered it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowConsumer {
+    /// It is closed with 4102; when it comes back it recovers what it missed.
+    #[default]
+    Disconnect,
+    /// As soon as something waits, only the newest publication waits: for tickers and cursors.
+    Latest,
+    /// The oldest publications that wait are dropped, and it is told which.
+    Skip,
+}
+
+/// The classes of a server: the first whose pattern matches a room's name is the room's.
+///
+/// # Examples
+///
+/// ```
+/// use rooms::{Classes, HistoryLimits, RoomClass};
+///
+/// let quiet = RoomClass { history: HistoryLimits::NONE, ..RoomClass::default() };
+/// let classes = Classes::new(vec![("cursor:*".into(), quiet)], RoomClass::default());
+/// assert!(!classes.of("cursor:7").history.is_on());
+/// assert!(classes.of("lobby").history.is_on());
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Classes {
+    patterns: Vec<(Box<str>, RoomClass)>,
+    other: RoomClass,
+}
+
+impl Classes {
+    /// Classes by pattern, in the order they are tried, and the class of all other rooms.
+    ///
+    /// In a pattern `*` stands for any characters or none, everything else for itself.
+    pub const fn new(patterns: Vec<(Box<str>, RoomClass)>, other: RoomClass) -> Self {
+        Self { patterns, other }
+    }
+
+    /// The class of a room. Costs a comparison for each pattern before the one that matches.
+    pub fn of(&self, name: &str) -> &RoomClass {
+        self.patterns
+            .iter()
+            .find(|(pattern, _)| matches(pattern.as_bytes(), name.as_bytes()))
+            .map_or(&self.other, |(_, class)| class)
+    }
+}
+
+/// Whether the pattern matches the whole name. Goes back to the last `*` only, so that no name takes
+/// more than the product of the lengths.
+fn matches(mut pattern: &[u8], mut name: &[u8]) -> bool {
+    // Behind the last `*`, and what is left of the name if it takes one byte more.
+    let mut retry: Option<(&[u8], &[u8])> = None;
+    loop {
+        match (pattern, name) {
+            ([], []) => return true,
+            ([b'*', rest @ ..], _) => {
+                retry = name.split_first().map(|(_, shorter)| (rest, shorter));
+                pattern = rest;
+            }
+            ([wanted, pattern_rest @ ..], [found, name_rest @ ..]) if wanted == found => {
+                (pattern, name) = (pattern_rest, name_rest);
+            }
+            _ => {
+                let Some((behind_star, shorter)) = retry else {
+                    return false;
+                };
+                (pattern, name) = (behind_star, shorter);
+                retry = shorter.split_first().map(|(_, rest)| (behind_star, rest));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_characters_or_none() {
+        let yes = [
+            ("", ""),
+            ("*", ""),
+            ("*", "lobby"),
+            ("chat:*", "chat:"),
+            ("chat:*", "chat:a:b"),
+            ("*:cursor", "doc:7:cursor"),
+            ("a*b*c", "aXbYbZc"),
+            ("**", "x"),
+            ("é*", "éa"),
+        ];
+        for (pattern, name) in yes {
+            assert!(
+                matches(pattern.as_bytes(), name.as_bytes()),
+                "{pattern} {name}"
+            );
+        }
+        let no = [
+            ("", "x"),
+            ("chat:*", "chat"),
+            ("chat:*", "xchat:1"),
+            ("*:cursor", "doc:cursor:7"),
+            ("a*b*c", "acb"),
+            ("lobby", "lobby2"),
+            ("a*", "b"),
+        ];
+        for (pattern, name) in no {
+            assert!(
+                !matches(pattern.as_bytes(), name.as_bytes()),
+                "{pattern} {name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_pattern_that_matches_decides() {
+        let class = |keys_max| RoomClass {
+            keys_max,
+            ..RoomClass::default()
+        };
+        let classes = Classes::new(
+            vec![("chat:vip*".into(), class(1)), ("chat:*".into(), class(2))],
+            class(3),
+        );
+        let of = |name| classes.of(name).keys_max;
+        assert_eq!([of("chat:vip7"), of("chat:7"), of("lobby")], [1, 2, 3]);
+    }
+}
