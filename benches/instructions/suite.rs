@@ -8,7 +8,7 @@ use gungraun::{library_benchmark, library_benchmark_group, main};
 use mimalloc::MiMalloc;
 use proto::event::EventEncoder;
 use proto::{OpCode, SharedFrame, frame, mask};
-use rooms::{Command, Mailbox, Outbox};
+use rooms::{Command, Mailbox, Outbox, Tag};
 
 use benches::chat::{MASKING_KEY, client_frames, msg_text};
 use benches::{Core, Relay};
@@ -79,7 +79,7 @@ fn assert_encoded((_, frame): (EventEncoder, SharedFrame)) {
 #[library_benchmark(setup = one_room, teardown = assert_in_mailbox)]
 #[bench::one_room()]
 fn table_publish((core, frame): (Core, SharedFrame)) -> Core {
-    black_box(core.table.publish(black_box("tea"), frame));
+    black_box(core.table.emit(black_box("tea"), frame));
     core
 }
 
@@ -88,7 +88,7 @@ fn one_room() -> (Core, SharedFrame) {
     core.open_in("tea");
     // Twice: the mailbox and its owner take turns with two buffers.
     for _ in 0..2 {
-        core.table.publish("tea", frame_of_64());
+        core.table.emit("tea", frame_of_64());
         core.turn();
     }
     (core, frame_of_64())
@@ -139,18 +139,18 @@ fn crowd(publication_count: usize) -> Core {
     for _ in 0..1000 {
         core.open_in("tea");
     }
-    core.table.publish("tea", frame_of_64());
+    core.table.emit("tea", frame_of_64());
     core.turn();
     core.flush();
     for _ in 0..publication_count {
-        core.table.publish("tea", frame_of_64());
+        core.table.emit("tea", frame_of_64());
     }
     core.apply();
     core
 }
 
 fn assert_fanned_out(mut core: Core) {
-    let deliveries = core.local.delivery_count() - 1000;
+    let deliveries = core.local.counts().deliveries - 1000;
     assert!([1000, 16_000].contains(&deliveries));
     assert_eq!(core.flush() as u64, deliveries * frame_of_64().len() as u64);
 }
@@ -169,9 +169,9 @@ fn crowd_behind() -> Core {
     for _ in 0..2 {
         core.turn();
         core.flush();
-        core.table.publish("tea", frame_of_64());
+        core.table.emit("tea", frame_of_64());
         core.turn();
-        core.table.publish("tea", frame_of_64());
+        core.table.emit("tea", frame_of_64());
         core.apply();
     }
     core
@@ -214,7 +214,7 @@ fn frames(count: usize) -> (Outbox, Vec<SharedFrame>) {
 
 fn pass(mut outbox: Outbox, frames: Vec<SharedFrame>) -> (Outbox, Vec<SharedFrame>) {
     for frame in &frames {
-        _ = black_box(outbox.push(frame, 1 << 20));
+        _ = black_box(outbox.push(frame, Tag::Firm, 1 << 20));
     }
     for frame in &frames {
         outbox.advance(black_box(frame.len()));

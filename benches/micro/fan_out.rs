@@ -26,7 +26,7 @@ fn measure(bencher: Bencher<'_, '_>, member_count: usize, publication_count: usi
     let frame = frame::encode(OpCode::Text, &[b'x'; 64]);
     let mut turn = || {
         for _ in 0..publication_count {
-            core.table.publish("tea", frame.clone());
+            core.table.emit("tea", frame.clone());
         }
         core.turn();
         core.flush()

@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use proto::{OpCode, SharedFrame, frame};
-use rooms::{Command, Mailbox, Outbox};
+use rooms::{Command, Mailbox, Outbox, Tag};
 
 /// One buffer in and out: the usual case, since a turn's publications are merged.
 #[divan::bench]
@@ -13,7 +13,7 @@ fn push_and_advance(bencher: Bencher<'_, '_>) {
     let mut outbox = Outbox::default();
     let frame = frame_of_64();
     let mut pass = || {
-        let pushed = outbox.push(black_box(&frame), PENDING_BYTES_MAX);
+        let pushed = outbox.push(black_box(&frame), Tag::Firm, PENDING_BYTES_MAX);
         let len = outbox.single().map_or(0, <[u8]>::len);
         outbox.advance(len);
         (pushed, len)
@@ -29,7 +29,7 @@ fn push_sixteen_and_advance(bencher: Bencher<'_, '_>) {
     let frame = frame_of_64();
     let mut pass = || {
         for _ in 0..16 {
-            _ = outbox.push(black_box(&frame), PENDING_BYTES_MAX);
+            _ = outbox.push(black_box(&frame), Tag::Firm, PENDING_BYTES_MAX);
         }
         let mut slices = [IoSlice::new(&[]); 16];
         let count = outbox.slices(&mut slices);

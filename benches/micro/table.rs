@@ -94,7 +94,7 @@ impl House {
         let thread = thread_index();
         let start = thread * ROOM_COUNT / 2;
         let names = self.names.iter().cycle().skip(start).take(BATCH);
-        let found = |name: &String| self.table.publish(name, frame.clone()).member_count == 1;
+        let found = |name: &String| self.table.emit(name, frame.clone()).member_count == 1;
         let count = names.filter(|name| found(name)).count();
         let mut visited = self.cores[thread].lock();
         visited.core.turn();

@@ -26,6 +26,7 @@ pub fn table(core_count: usize, shard_count: usize) -> Arc<RoomTable> {
         name_len_max: 255,
         mailbox_bytes_max: 16 << 20,
         watch_rooms: false,
+        ..TableConfig::default()
     }))
 }
 
@@ -104,9 +105,8 @@ impl Core {
         let mut flushed_bytes = 0;
         for queue in [FlushQueue::Prompt, FlushQueue::Bulk] {
             while let Some(slot) = self.local.next_to_flush(queue) {
-                let outbox = self.local.outbox_mut(slot);
-                let pending_bytes = outbox.pending_bytes() as usize;
-                outbox.advance(pending_bytes);
+                let pending_bytes = self.local.outbox(slot).pending_bytes() as usize;
+                self.local.advance(slot, pending_bytes);
                 flushed_bytes += pending_bytes;
             }
         }
@@ -125,7 +125,8 @@ mod tests {
             core.open_in("tea");
         }
         core.open_in("coffee");
-        core.table.publish("tea", b"hot".as_slice().into());
+        core.table
+            .emit("tea", proto::SharedFrame::from(&b"hot"[..]));
         assert_eq!((core.turn(), core.flush()), (1, 9));
         assert_eq!((core.turn(), core.flush()), (0, 0));
     }

@@ -30,6 +30,8 @@ impl CloseCode {
     pub const TOO_BIG: Self = Self(1009);
     /// The server ran into something that it did not foresee.
     pub const INTERNAL_ERROR: Self = Self(1011);
+    /// The server stops; the client may come back after the pause that the reason names.
+    pub const DRAIN: Self = Self(4100);
     /// The client did not take its frames as fast as they came; it may come back.
     pub const SLOW_CONSUMER: Self = Self(4102);
 

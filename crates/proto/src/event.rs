@@ -264,17 +264,55 @@ impl EventEncoder {
     where
         T: Serialize + ?Sized,
     {
+        self.begin(event)?;
+        simd_json::to_writer(&mut self.scratch, data)
+            .map_err(|error| EncodeError::Data(describe(&error)))?;
+        Ok(self.finish())
+    }
+
+    /// Encodes one event whose data is these pieces of JSON, one behind the other.
+    ///
+    /// For data that is put together from parts that were written before. Whether they are JSON is the
+    /// caller's business.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::Name`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let mut encoder = proto::event::EventEncoder::default();
+    /// let frame = encoder.encode_pieces("msg", &[b"{\"a\":", b"1", b"}"])?;
+    /// assert_eq!(&frame[2..], br#"msg {"a":1}"#);
+    /// # Ok::<(), proto::event::EncodeError>(())
+    /// ```
+    pub fn encode_pieces(
+        &mut self,
+        event: &str,
+        pieces: &[&[u8]],
+    ) -> Result<SharedFrame, EncodeError> {
+        self.begin(event)?;
+        for piece in pieces {
+            self.scratch.extend_from_slice(piece);
+        }
+        Ok(self.finish())
+    }
+
+    /// The header's length is known only when the payload is there, so the payload starts behind the
+    /// longest header and the header is written right in front of it.
+    fn begin(&mut self, event: &str) -> Result<(), EncodeError> {
         if event.is_empty() || event.len() > EVENT_NAME_LEN_MAX || event.contains(' ') {
             return Err(EncodeError::Name);
         }
-        // The header's length is known only when the payload is there, so the payload starts
-        // behind the longest header and the header is written right in front of it.
         self.scratch.clear();
         self.scratch.extend_from_slice(&[0; HEADER_LEN_MAX]);
         self.scratch.extend_from_slice(event.as_bytes());
         self.scratch.push(b' ');
-        simd_json::to_writer(&mut self.scratch, data)
-            .map_err(|error| EncodeError::Data(describe(&error)))?;
+        Ok(())
+    }
+
+    fn finish(&mut self) -> SharedFrame {
         let payload_len = (self.scratch.len() - HEADER_LEN_MAX) as u64;
         let header = FrameHeader {
             fin: true,
@@ -289,8 +327,44 @@ impl EventEncoder {
         if self.scratch.capacity() > SCRATCH_KEPT_MAX {
             self.scratch = Vec::new();
         }
-        Ok(frame)
+        frame
     }
+}
+
+/// Writes data as JSON, as [`EventEncoder::encode`] does, at the end of `into`.
+///
+/// # Errors
+///
+/// [`EncodeError::Data`]; a part may have been written.
+pub fn write_json<T>(into: &mut Vec<u8>, data: &T) -> Result<(), EncodeError>
+where
+    T: Serialize + ?Sized,
+{
+    simd_json::to_writer(into, data).map_err(|error| EncodeError::Data(describe(&error)))
+}
+
+/// The data of an event in an unmasked text frame, as this file writes them: what is behind the
+/// event's name.
+///
+/// None if the frame is not one of those.
+///
+/// # Examples
+///
+/// ```
+/// let frame = proto::event::EventEncoder::default().encode("msg", "hi")?;
+/// assert_eq!(proto::event::data_of(&frame), Some(&b"\"hi\""[..]));
+/// # Ok::<(), proto::event::EncodeError>(())
+/// ```
+pub fn data_of(frame: &[u8]) -> Option<&[u8]> {
+    let header_len = match frame.get(1)? {
+        0..=125 => 2,
+        126 => 4,
+        127 => 10,
+        _ => return None,
+    };
+    let payload = frame.get(header_len..)?;
+    let space = payload.iter().position(|byte| *byte == b' ')?;
+    payload.get(space + 1..)
 }
 
 #[cfg(test)]

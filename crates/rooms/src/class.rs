@@ -16,6 +16,17 @@ pub struct RoomClass {
     pub publication_bytes_max: u32,
 }
 
+impl RoomClass {
+    /// Nothing is kept: no history, no keys. Slow members are closed.
+    pub const PLAIN: Self = Self {
+        history: HistoryLimits::NONE,
+        slow_consumer: SlowConsumer::Disconnect,
+        key_window_ms: 0,
+        keys_max: 0,
+        publication_bytes_max: u32::MAX,
+    };
+}
+
 impl Default for RoomClass {
     /// The history's defaults, slow members closed, 10,000 keys for 5 minutes, any size that a message
     /// may have.
@@ -90,10 +101,17 @@ pub enum SlowConsumer {
 /// assert!(!classes.of("cursor:7").history.is_on());
 /// assert!(classes.of("lobby").history.is_on());
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Classes {
     patterns: Vec<(Box<str>, RoomClass)>,
     other: RoomClass,
+}
+
+impl Default for Classes {
+    /// Every room is [plain](RoomClass::PLAIN).
+    fn default() -> Self {
+        Self::new(Vec::new(), RoomClass::PLAIN)
+    }
 }
 
 impl Classes {
@@ -106,10 +124,28 @@ impl Classes {
 
     /// The class of a room. Costs a comparison for each pattern before the one that matches.
     pub fn of(&self, name: &str) -> &RoomClass {
-        self.patterns
+        self.at(self.index_of(name))
+    }
+
+    /// Which class a room has, for [`at`](Self::at).
+    pub(crate) fn index_of(&self, name: &str) -> u32 {
+        let found = self
+            .patterns
             .iter()
-            .find(|(pattern, _)| matches(pattern.as_bytes(), name.as_bytes()))
+            .position(|(pattern, _)| matches(pattern.as_bytes(), name.as_bytes()));
+        u32::try_from(found.unwrap_or(self.patterns.len())).unwrap_or(u32::MAX)
+    }
+
+    /// The class that [`index_of`](Self::index_of) named.
+    pub(crate) fn at(&self, index: u32) -> &RoomClass {
+        self.patterns
+            .get(index as usize)
             .map_or(&self.other, |(_, class)| class)
+    }
+
+    /// Whether some rooms keep a history.
+    pub(crate) fn keep_histories(&self) -> bool {
+        self.other.history.is_on() || self.patterns.iter().any(|(_, class)| class.history.is_on())
     }
 }
 

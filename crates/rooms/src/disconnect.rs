@@ -27,6 +27,14 @@ impl Disconnect {
         Self::new(CloseCode::GOING_AWAY, "server is stopping")
     }
 
+    /// The server goes away: come back after so many milliseconds, to it or another one.
+    pub fn drain(after_ms: u64) -> Self {
+        Self {
+            code: CloseCode::DRAIN,
+            reason: format!(r#"{{"reason":"drain","after_ms":{after_ms}}}"#).into(),
+        }
+    }
+
     /// The member did not take its frames as fast as they came.
     ///
     /// The reason carries the pause after which it may come back, in milliseconds.

@@ -11,7 +11,18 @@ impl CoreId {
     }
 }
 
-/// One connection, for as long as it lives: `core` (8 bits), `slot` (24), `generation` (32).
+/// How frames are written for a connection: an index below [`WIRE_COUNT_MAX`] that whoever encodes
+/// gives a meaning to.
+///
+/// A publication is encoded once for each wire that has members in its room, however many those are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Wire(pub u8);
+
+/// How many wires there may be: what four bits of a [`ConnectionId`] can say.
+pub const WIRE_COUNT_MAX: usize = 16;
+
+/// One connection, for as long as it lives: `core` (8 bits), `slot` (24), `wire` (4), `generation`
+/// (28).
 ///
 /// The slot is reused after the connection ends; the generation tells the two apart, so that a
 /// handle that is kept too long reaches nobody instead of somebody else.
@@ -21,11 +32,16 @@ pub struct ConnectionId(u64);
 /// How many connections one core can have.
 pub const SLOT_COUNT_MAX: usize = 1 << 24;
 
+/// How many connections one slot can tell apart.
+const GENERATION_MASK: u32 = (1 << 28) - 1;
+
 impl ConnectionId {
-    /// Puts an id together. Only the low 24 bits of `slot` count.
-    pub(crate) const fn new(core: CoreId, slot: u32, generation: u32) -> Self {
+    /// Puts an id together. Only the low 24 bits of `slot`, 4 of `wire` and 28 of `generation` count.
+    pub(crate) const fn new(core: CoreId, slot: u32, wire: Wire, generation: u32) -> Self {
         let slot = slot as u64 & (SLOT_COUNT_MAX as u64 - 1);
-        Self((core.0 as u64) << 56 | slot << 32 | generation as u64)
+        let wire = wire.0 as u64 & (WIRE_COUNT_MAX as u64 - 1);
+        let generation = (generation & GENERATION_MASK) as u64;
+        Self((core.0 as u64) << 56 | slot << 32 | wire << 28 | generation)
     }
 
     /// The core that owns the connection.
@@ -39,10 +55,16 @@ impl ConnectionId {
         u32::from_be_bytes([0, a, b, c])
     }
 
-    /// How many connections had the slot before.
+    /// How frames are written for the connection.
+    pub const fn wire(self) -> Wire {
+        let [_, _, _, _, first, ..] = self.0.to_be_bytes();
+        Wire(first >> 4)
+    }
+
+    /// How many connections had the slot before, modulo 2^28.
     pub const fn generation(self) -> u32 {
         let [.., a, b, c, d] = self.0.to_be_bytes();
-        u32::from_be_bytes([a, b, c, d])
+        u32::from_be_bytes([a, b, c, d]) & GENERATION_MASK
     }
 
     /// The id as one number, for logs and tables.
@@ -84,11 +106,13 @@ mod tests {
 
     #[test]
     fn the_parts_of_a_connection_id_come_back() {
-        let id = ConnectionId::new(CoreId(200), 0xABCDEF, 0xDEADBEEF);
+        let id = ConnectionId::new(CoreId(200), 0xABCDEF, Wire(9), 0xEADBEEF);
         assert_eq!(
-            (id.core(), id.slot(), id.generation()),
-            (CoreId(200), 0xABCDEF, 0xDEADBEEF)
+            (id.core(), id.slot(), id.wire(), id.generation()),
+            (CoreId(200), 0xABCDEF, Wire(9), 0xEADBEEF)
         );
+        let next = ConnectionId::new(CoreId(200), 0xABCDEF, Wire(9), 0xEADBEEF + (1 << 28));
+        assert_eq!(next, id, "what does not fit is forgotten");
     }
 
     #[test]

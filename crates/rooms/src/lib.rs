@@ -16,23 +16,35 @@
 //! Lock order: shard, then mailbox. Nothing else is locked while a shard is, and nobody is woken
 //! before both are released.
 
+mod batch;
 mod class;
 mod disconnect;
+mod gap;
 mod id;
+mod kept;
 mod local;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod mailbox;
+mod memory;
 mod outbox;
+mod position;
+mod publication;
+mod shard;
 mod slots;
 mod sync;
 mod table;
 
 pub use class::{Classes, HistoryLimits, RoomClass, SlowConsumer};
 pub use disconnect::Disconnect;
-pub use id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, SLOT_COUNT_MAX};
-pub use local::{Effect, FlushQueue, LocalLimits, LocalRooms, Overflow};
-pub use mailbox::{Command, Mailbox, Pushed, RoomHandle};
-pub use outbox::{Outbox, PushError};
+pub use id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, SLOT_COUNT_MAX, WIRE_COUNT_MAX, Wire};
+pub use local::{Effect, FlushQueue, LocalCounts, LocalLimits, LocalRooms, Overflow};
+pub use mailbox::{Command, Delivery, Joined, Mailbox, Pushed, Recovery, RoomHandle};
+pub use outbox::{Outbox, PushError, Span, Tag};
+pub use position::{Epoch, EpochError, StreamPosition};
+pub use publication::{EventKind, KEY_LEN_MAX, Outgoing, Publication, Published};
 pub use slots::Slots;
-pub use table::{Backpressure, JoinError, Overloaded, Published, RoomTable, TableConfig};
+pub use table::{
+    Backpressure, JoinError, JoinRequest, NameError, Overloaded, Past, PastLimits, PublishError,
+    RoomTable, Since, TableConfig, Totals,
+};

@@ -5,21 +5,26 @@
 //! Invariants:
 //! - `rooms[m.room].members[m.index]` names the slot and the place of each membership `m`, and the
 //!   other way round, so that joining and leaving cost the same in a room of ten or ten thousand;
-//! - a local room exists while it has a member here;
+//! - a local room has the members of a room that speak one wire, and exists while it has one here;
 //! - each membership was counted by one [`RoomTable::join`] and ends with one release;
 //! - publications wait in `pending` only inside a turn, and whatever depends on who is a member
-//!   (attach, detach, a frame to one connection) fans them out first.
+//!   (attach, detach, a frame to one connection) fans them out first;
+//! - answers wait for the end of the turn, behind what rooms are sent, and keep their order with
+//!   other frames to the same connection.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 use proto::SharedFrame;
 
+use crate::batch::{self, Batch, MERGED_LEN_MAX, Pending};
+use crate::class::SlowConsumer;
 use crate::disconnect::Disconnect;
-use crate::id::{ConnectionId, CoreId, RoomId, SLOT_COUNT_MAX};
-use crate::mailbox::{Command, RoomHandle};
-use crate::outbox::Outbox;
+use crate::gap;
+use crate::id::{ConnectionId, CoreId, RoomId, SLOT_COUNT_MAX, Wire};
+use crate::mailbox::{Command, Joined, RoomHandle};
+use crate::outbox::{Outbox, Span, Tag};
 use crate::slots::Slots;
 use crate::table::RoomTable;
 
@@ -54,12 +59,26 @@ pub enum Effect {
     },
     /// Close everybody and take no new connections.
     Drain,
+    /// A connection that asked to be told is a member. The answer comes next, then
+    /// [`LocalRooms::replay`].
+    Joined {
+        /// Who joined.
+        connection: ConnectionId,
+        /// What it joined.
+        room: RoomHandle,
+        /// What it is told, and given.
+        joined: Box<Joined>,
+        /// It was a member before: nothing has changed, and nothing is replayed.
+        already: bool,
+    },
     /// The connection is a member of as many rooms as it may be.
     JoinRefused {
         /// Who wanted to join.
         connection: ConnectionId,
         /// What it wanted to join.
         room: RoomHandle,
+        /// The request's mark, if it had one.
+        id: Option<u64>,
     },
     /// A room began to exist.
     RoomCreated {
@@ -80,6 +99,9 @@ pub struct Overflow {
     pub slot: u32,
     /// What did not fit.
     pub frame: SharedFrame,
+    tag: Tag,
+    /// The name of the room that may be skipped.
+    room: Option<Arc<str>>,
 }
 
 /// In which line a connection waits for its outbox to be flushed.
@@ -102,6 +124,8 @@ const PROMPT_MEMBERS_MAX: usize = 64;
 pub struct LocalRooms {
     core: CoreId,
     limits: LocalLimits,
+    /// The time of day, in Unix milliseconds.
+    now_ms: u64,
     members: Slots<Member>,
     free_slots: Vec<u32>,
     connection_count: usize,
@@ -111,6 +135,13 @@ pub struct LocalRooms {
     /// What a place without a room is called.
     no_name: Arc<str>,
     rooms_by_id: HashTable<u32>,
+    /// Frames for one connection that wait for the end of the turn, in the order they came.
+    answers: Vec<(ConnectionId, SharedFrame)>,
+    /// How much more than the limit may wait for a connection that was replayed to, in bytes, until
+    /// its outbox has been empty once.
+    allowances: HashMap<u32, u32, ahash::RandomState>,
+    /// The last replay that was put together: many who lost the server together ask for the same.
+    replayed: Option<Replayed>,
     /// Local rooms that have publications of this turn.
     published: Vec<u32>,
     /// Where a turn's publications are put together.
@@ -119,8 +150,32 @@ pub struct LocalRooms {
     bulk: VecDeque<u32>,
     /// By connection and not by slot: who ends before these are taken must not leave them to
     /// whoever has the slot next.
-    overflow: Vec<(ConnectionId, SharedFrame)>,
-    delivery_count: u64,
+    overflow: Vec<(ConnectionId, Overflow)>,
+    /// Slots whose sockets take no more for now.
+    blocked: HashSet<u32, ahash::RandomState>,
+    counts: LocalCounts,
+}
+
+/// What a core's rooms have counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocalCounts {
+    /// Frames queued for members: publications and events times members.
+    pub deliveries: u64,
+    /// Publications that slow members were not sent, and told so.
+    pub skipped: u64,
+    /// Passing events that members were not sent because much waited for them.
+    pub passed_over: u64,
+    /// Publications that were replayed to members that came back.
+    pub replayed: u64,
+}
+
+/// A replay as one buffer.
+#[derive(Debug)]
+struct Replayed {
+    room: RoomId,
+    first: u64,
+    len: usize,
+    frame: SharedFrame,
 }
 
 /// A connection. 64 bytes: fanning out touches one cache line a member.
@@ -130,6 +185,7 @@ struct Member {
     outbox: Outbox,
     memberships: Vec<Membership>,
     generation: u32,
+    wire: Wire,
     state: MemberState,
 }
 
@@ -150,6 +206,10 @@ impl MemberState {
     const OVERFLOWED: u8 = 1 << 4;
     /// It has been sent its last frame.
     const SHUT: u8 = 1 << 5;
+    /// Answers wait for it.
+    const ANSWERED: u8 = 1 << 6;
+    /// More than the limit may wait for it.
+    const ALLOWED: u8 = 1 << 7;
 
     const fn has(self, flag: u8) -> bool {
         self.0 & flag != 0
@@ -187,9 +247,10 @@ struct MemberRef {
 #[derive(Debug)]
 struct LocalRoom {
     handle: RoomHandle,
+    wire: Wire,
     members: Vec<MemberRef>,
     /// Publications of this turn that are not fanned out yet.
-    pending: Vec<SharedFrame>,
+    pending: Vec<Pending>,
 }
 
 impl LocalRooms {
@@ -198,6 +259,7 @@ impl LocalRooms {
         Self {
             core,
             limits,
+            now_ms: 0,
             members: Slots::new(),
             free_slots: Vec::new(),
             connection_count: 0,
@@ -206,17 +268,32 @@ impl LocalRooms {
             free_rooms: Vec::new(),
             no_name: Arc::from(""),
             rooms_by_id: HashTable::new(),
+            answers: Vec::new(),
+            allowances: HashMap::default(),
+            replayed: None,
             published: Vec::new(),
             merged: Vec::new(),
             prompt: VecDeque::new(),
             bulk: VecDeque::new(),
             overflow: Vec::new(),
-            delivery_count: 0,
+            blocked: HashSet::default(),
+            counts: LocalCounts::default(),
         }
     }
 
-    /// Takes in a connection; none if all slots are taken.
+    /// Says what time it is, in Unix milliseconds: from when on a room without members is not needed any
+    /// more.
+    pub const fn set_now_ms(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// Takes in a connection on wire 0; none if all slots are taken.
     pub fn open(&mut self) -> Option<ConnectionId> {
+        self.open_on(Wire(0))
+    }
+
+    /// Takes in a connection on some wire; none if all slots are taken.
+    pub fn open_on(&mut self, wire: Wire) -> Option<ConnectionId> {
         let slot = match self.free_slots.pop() {
             Some(slot) => slot,
             None if self.members.len() < SLOT_COUNT_MAX => {
@@ -227,8 +304,9 @@ impl LocalRooms {
         };
         let member = &mut self.members[slot as usize];
         member.state = MemberState(MemberState::OPEN);
+        member.wire = wire;
         self.connection_count += 1;
-        Some(ConnectionId::new(self.core, slot, member.generation))
+        Some(self.id_of(slot))
     }
 
     /// Ends a connection: all its memberships, and what was queued for it.
@@ -236,6 +314,8 @@ impl LocalRooms {
     /// Costs in proportion to the rooms of this connection.
     pub fn close(&mut self, slot: u32, table: &RoomTable) {
         self.end_memberships(slot, table);
+        self.forget_allowance(slot);
+        self.blocked.remove(&slot);
         let member = &mut self.members[slot as usize];
         debug_assert!(
             member.state.has(MemberState::OPEN),
@@ -255,19 +335,17 @@ impl LocalRooms {
     /// If there is no room for `last`, what the socket has not begun to take makes way.
     pub fn shut(&mut self, slot: u32, last: &SharedFrame, table: &RoomTable) {
         self.detach_all(slot, table);
+        self.push_answers_of(slot);
+        let bytes_max = self.bytes_max(slot);
         let member = &mut self.members[slot as usize];
         member.state.replace(MemberState::SHUT, true);
         if member.state.has(MemberState::OVERFLOWED) {
             member.outbox.drop_unsent();
         }
-        if member
-            .outbox
-            .push(last, self.limits.outbox_bytes_max)
-            .is_err()
-        {
+        if member.outbox.push(last, Tag::Firm, bytes_max).is_err() {
             member.outbox.drop_unsent();
             // What is left is one buffer, and the outbox is this connection's last: no limit.
-            _ = member.outbox.push(last, u32::MAX);
+            _ = member.outbox.push(last, Tag::Firm, u32::MAX);
         }
         self.enqueue(slot, FlushQueue::Prompt);
     }
@@ -276,36 +354,47 @@ impl LocalRooms {
     pub fn slot_of(&self, connection: ConnectionId) -> Option<u32> {
         let slot = connection.slot();
         let member = self.members.get(slot as usize)?;
-        (member.state.is_addressable() && member.generation == connection.generation())
-            .then_some(slot)
+        (member.state.is_addressable() && self.id_of(slot) == connection).then_some(slot)
     }
 
     /// An id that no connection of this core has.
     pub const fn nobody(&self) -> ConnectionId {
-        ConnectionId::new(self.core, u32::MAX, u32::MAX)
+        ConnectionId::new(self.core, u32::MAX, Wire(0), u32::MAX)
     }
 
     /// The id of the connection in the slot.
     pub fn id_of(&self, slot: u32) -> ConnectionId {
-        ConnectionId::new(self.core, slot, self.members[slot as usize].generation)
+        let member = &self.members[slot as usize];
+        ConnectionId::new(self.core, slot, member.wire, member.generation)
     }
 
     /// Carries out one command; what it asks beyond these tables is returned.
     pub fn apply(&mut self, command: Command, table: &RoomTable) -> Option<Effect> {
         match command {
-            Command::Attach { connection, room } => return self.attach(connection, room, table),
+            Command::Answer { connection, frame } => self.answer(connection, frame),
+            Command::Attach {
+                connection,
+                room,
+                joined,
+            } => return self.attach(connection, room, joined, table),
             Command::Close {
                 connection,
                 disconnect,
             } => {
                 let slot = self.slot_of(connection)?;
                 self.fan_out_rooms_of(slot);
+                self.push_answers_of(slot);
                 return Some(Effect::Close {
                     connection,
                     disconnect,
                 });
             }
-            Command::Deliver { room, frame } => self.deliver(room, frame),
+            Command::Deliver {
+                room,
+                wire,
+                frame,
+                delivery,
+            } => self.deliver((room, wire), Pending { frame, delivery }),
             Command::Detach { connection, room } => {
                 let slot = self.slot_of(connection)?;
                 self.detach(slot, room, table);
@@ -317,6 +406,7 @@ impl LocalRooms {
             Command::Direct { connection, frame } => {
                 let slot = self.slot_of(connection)?;
                 self.fan_out_rooms_of(slot);
+                self.push_answers_of(slot);
                 self.push(slot, &frame, FlushQueue::Prompt);
             }
             Command::Drain => {
@@ -329,8 +419,8 @@ impl LocalRooms {
         None
     }
 
-    /// Sends the publications of this turn to the outboxes of their members: for each room one
-    /// buffer of up to 64 KiB, however many publications it carries.
+    /// Sends the publications of this turn to the outboxes of their members: for each room and wire one
+    /// buffer of up to 64 KiB, however many publications it carries. Then the answers of this turn.
     ///
     /// Merging is worth 4x over queueing each publication with each member (measured: 22 M/s
     /// deliveries against 5.5 M/s).
@@ -340,6 +430,7 @@ impl LocalRooms {
             self.fan_out_room(room);
         }
         self.published = published;
+        self.push_answers();
     }
 
     /// Queues frames for one connection, after what was queued before. A connection that is
@@ -348,41 +439,215 @@ impl LocalRooms {
     /// Returns false if the outbox is full; then the frames wait in the
     /// [overflow](Self::take_overflow).
     pub fn push(&mut self, slot: u32, frame: &SharedFrame, queue: FlushQueue) -> bool {
+        self.push_tagged(slot, (frame, Tag::Firm), None, queue)
+    }
+
+    #[inline]
+    fn push_tagged(
+        &mut self,
+        slot: u32,
+        (frame, tag): (&SharedFrame, Tag),
+        room: Option<&Arc<str>>,
+        queue: FlushQueue,
+    ) -> bool {
+        let bytes_max = self.bytes_max(slot);
         let member = &mut self.members[slot as usize];
         if !member.state.is_addressable() {
             return true;
         }
         if !member.state.has(MemberState::OVERFLOWED) {
-            if member
-                .outbox
-                .push(frame, self.limits.outbox_bytes_max)
-                .is_ok()
-            {
+            if member.outbox.push(frame, tag, bytes_max).is_ok() {
                 self.enqueue(slot, queue);
                 return true;
             }
             member.state.replace(MemberState::OVERFLOWED, true);
         }
-        self.overflow.push((self.id_of(slot), frame.clone()));
+        let overflow = Overflow {
+            slot,
+            frame: frame.clone(),
+            tag,
+            room: room.cloned(),
+        };
+        self.overflow.push((self.id_of(slot), overflow));
         false
+    }
+
+    /// How much may wait for the connection, in bytes.
+    #[inline]
+    fn bytes_max(&self, slot: u32) -> u32 {
+        let bytes_max = self.limits.outbox_bytes_max;
+        if self.members[slot as usize].state.has(MemberState::ALLOWED) {
+            return bytes_max.saturating_add(self.allowances.get(&slot).copied().unwrap_or(0));
+        }
+        bytes_max
     }
 
     /// Takes the frames that found their outbox full, in the order they came.
     ///
     /// An outbox may be full only because its flush has not come round. So the caller flushes the
-    /// connection and queues the frame again with [`push`](Self::push); if it comes back, the
-    /// socket does not take what it is sent: that is a slow consumer. All this comes after
+    /// connection and queues the frame again with [`push_again`](Self::push_again); if that fails too,
+    /// the socket does not take what it is sent: that is a slow consumer. All this comes after
     /// [`fan_out`](Self::fan_out), or what is fanned out meanwhile overtakes what was taken.
     pub fn take_overflow(&mut self) -> Vec<Overflow> {
         let overflow = std::mem::take(&mut self.overflow).into_iter();
-        let of_the_open = overflow.filter_map(|(connection, frame)| {
+        let of_the_open = overflow.filter_map(|(connection, overflow)| {
             let slot = self.slot_of(connection)?;
             self.members[slot as usize]
                 .state
                 .replace(MemberState::OVERFLOWED, false);
-            Some(Overflow { slot, frame })
+            Some(overflow)
         });
         of_the_open.collect()
+    }
+
+    /// Queues a frame that found the outbox full. If it still is, what the member's room says of slow
+    /// ones happens: older publications make way, and it is told which.
+    ///
+    /// Returns false if the frame has no place: then the connection is a slow consumer, to be closed.
+    pub fn push_again(&mut self, overflow: &Overflow) -> bool {
+        let Overflow {
+            slot,
+            ref frame,
+            tag,
+            ref room,
+        } = *overflow;
+        let bytes_max = self.bytes_max(slot);
+        let member = &mut self.members[slot as usize];
+        if !member.state.is_addressable() {
+            return true;
+        }
+        if member.outbox.push(frame, tag, bytes_max).is_err() {
+            let (Tag::Publications(span), Some(name)) = (tag, room) else {
+                return false;
+            };
+            let gap = |span: Span| gap::encode(name, span.first, span.last);
+            let frame_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+            let left_max = bytes_max.saturating_sub(frame_len);
+            let dropped = member
+                .outbox
+                .drop_oldest(span.room, |bytes| bytes > left_max, gap);
+            self.counts.skipped += dropped;
+            if member.outbox.push(frame, tag, bytes_max).is_err() {
+                member.outbox.pass_over(span, gap);
+                self.counts.skipped += span.len();
+            }
+        }
+        self.enqueue(slot, FlushQueue::Prompt);
+        true
+    }
+
+    /// Keeps a frame for one connection until the end of the turn.
+    fn answer(&mut self, connection: ConnectionId, frame: SharedFrame) {
+        if let Some(slot) = self.slot_of(connection) {
+            self.members[slot as usize]
+                .state
+                .replace(MemberState::ANSWERED, true);
+            self.answers.push((connection, frame));
+        }
+    }
+
+    /// Queues the answers of this turn, those to one connection as one buffer.
+    fn push_answers(&mut self) {
+        if self.answers.is_empty() {
+            return;
+        }
+        let mut answers = std::mem::take(&mut self.answers);
+        // Stable: a connection's answers keep their order. Mostly sorted already, by a publisher each.
+        answers.sort_by_key(|(connection, _)| connection.as_u64());
+        for of_one in answers.chunk_by(|(a, _), (b, _)| a == b) {
+            self.push_merged(of_one);
+        }
+        answers.clear();
+        answers.shrink_to(ANSWERS_KEPT_MAX);
+        self.answers = answers;
+    }
+
+    /// Queues the answers to one connection, so that what follows for it comes behind them.
+    fn push_answers_of(&mut self, slot: u32) {
+        if !self.members[slot as usize].state.has(MemberState::ANSWERED) {
+            return;
+        }
+        let connection = self.id_of(slot);
+        let (own, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.answers)
+            .into_iter()
+            .partition(|(to, _)| *to == connection);
+        self.answers = others;
+        self.push_merged(&own);
+    }
+
+    fn push_merged(&mut self, answers: &[(ConnectionId, SharedFrame)]) {
+        let Some(slot) = answers.first().and_then(|(to, _)| self.slot_of(*to)) else {
+            return;
+        };
+        self.members[slot as usize]
+            .state
+            .replace(MemberState::ANSWERED, false);
+        let mut scratch = std::mem::take(&mut self.merged);
+        let mut rest = answers;
+        while let Some((frame, count)) = batch::merge(&mut scratch, rest.iter().map(|(_, f)| f)) {
+            self.push(slot, &frame, FlushQueue::Prompt);
+            rest = &rest[count..];
+        }
+        self.merged = scratch;
+    }
+
+    /// Queues what a member that came back has missed, behind the answer that it has joined.
+    ///
+    /// A replay may be as large as the outbox's limit, so it does not count against that until the
+    /// outbox has been empty once: a member behind a slow link would be closed for it, come back, and
+    /// be closed again. The frames are the history's own; only a small replay is put together, and
+    /// shared with whoever asks for the same next.
+    pub fn replay(&mut self, slot: u32, room: &RoomHandle, joined: &Joined) {
+        let Some(recovery) = joined.recovery.filter(|_| !joined.replay.is_empty()) else {
+            return;
+        };
+        if self.slot_of(self.id_of(slot)).is_none() {
+            return;
+        }
+        self.counts.replayed += joined.replay.len() as u64;
+        let len: usize = joined.replay.iter().map(|frame| frame.len()).sum();
+        self.allow(slot, len);
+        if len > MERGED_LEN_MAX {
+            for frame in &joined.replay {
+                self.push(slot, frame, FlushQueue::Bulk);
+            }
+            return;
+        }
+        let is_same = self.replayed.as_ref().is_some_and(|last| {
+            (last.room, last.first, last.len) == (room.id, recovery.first, joined.replay.len())
+        });
+        if !is_same {
+            let merged = batch::merge(&mut self.merged, joined.replay.iter());
+            self.replayed = merged.map(|(frame, len)| Replayed {
+                room: room.id,
+                first: recovery.first,
+                len,
+                frame,
+            });
+        }
+        if let Some(Replayed { frame, .. }) = &self.replayed {
+            let frame = frame.clone();
+            self.push(slot, &frame, FlushQueue::Bulk);
+        }
+    }
+
+    /// Lets so many bytes more wait for the connection, until nothing does.
+    fn allow(&mut self, slot: u32, bytes: usize) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let member = &mut self.members[slot as usize];
+        if member.outbox.pending_bytes().saturating_add(bytes) <= self.limits.outbox_bytes_max {
+            return;
+        }
+        member.state.replace(MemberState::ALLOWED, true);
+        let allowance = self.allowances.entry(slot).or_insert(0);
+        *allowance = allowance.saturating_add(bytes);
+    }
+
+    fn forget_allowance(&mut self, slot: u32) {
+        let state = &mut self.members[slot as usize].state;
+        if state.replace(MemberState::ALLOWED, false) {
+            self.allowances.remove(&slot);
+        }
     }
 
     /// Whether frames found their outbox full.
@@ -419,19 +684,34 @@ impl LocalRooms {
         &self.members[slot as usize].outbox
     }
 
-    /// The same, to take from it.
-    pub fn outbox_mut(&mut self, slot: u32) -> &mut Outbox {
-        &mut self.members[slot as usize].outbox
+    /// Takes note that the connection's socket took so many bytes.
+    pub fn advance(&mut self, slot: u32, taken: usize) {
+        let member = &mut self.members[slot as usize];
+        member.outbox.advance(taken);
+        if member.outbox.is_empty() && member.state.has(MemberState::ALLOWED) {
+            self.forget_allowance(slot);
+        }
     }
 
     /// Says whether the socket takes no more for now. When it does again, what is queued stands
     /// in the prompt line.
     pub fn set_blocked(&mut self, slot: u32, blocked: bool) {
         let member = &mut self.members[slot as usize];
-        member.state.replace(MemberState::BLOCKED, blocked);
+        let was_blocked = member.state.replace(MemberState::BLOCKED, blocked);
         if !blocked && !member.outbox.is_empty() {
             self.enqueue(slot, FlushQueue::Prompt);
         }
+        match (was_blocked, blocked) {
+            (false, true) => _ = self.blocked.insert(slot),
+            (true, false) => _ = self.blocked.remove(&slot),
+            _ => {}
+        }
+    }
+
+    /// The connections whose sockets take no more for now: of all others nothing waits longer than a
+    /// flush takes to come round.
+    pub fn blocked_slots(&self) -> impl ExactSizeIterator<Item = u32> {
+        self.blocked.iter().copied()
     }
 
     /// Whether the socket takes no more for now.
@@ -462,12 +742,12 @@ impl LocalRooms {
         self.membership_count
     }
 
-    /// How many frames were queued for members: publications times members.
-    pub const fn delivery_count(&self) -> u64 {
-        self.delivery_count
+    /// What was counted since the beginning.
+    pub const fn counts(&self) -> LocalCounts {
+        self.counts
     }
 
-    /// How many rooms have members on this core.
+    /// How many rooms have members on this core; one with members on two wires counts twice.
     pub fn room_count(&self) -> usize {
         self.rooms_by_id.len()
     }
@@ -489,9 +769,10 @@ impl LocalRooms {
             .map(|(slot, _)| slot)
     }
 
-    fn find_room(&self, id: RoomId) -> Option<u32> {
+    fn find_room(&self, (id, wire): (RoomId, Wire)) -> Option<u32> {
         let found = self.rooms_by_id.find(id.spread(), |room| {
-            self.rooms[*room as usize].handle.id == id
+            let room = &self.rooms[*room as usize];
+            room.handle.id == id && room.wire == wire
         });
         found.copied()
     }
@@ -501,29 +782,42 @@ impl LocalRooms {
         &mut self,
         connection: ConnectionId,
         handle: RoomHandle,
+        joined: Option<Box<Joined>>,
         table: &RoomTable,
     ) -> Option<Effect> {
         let Some(slot) = self.slot_of(connection) else {
-            table.release(self.core, &handle);
+            table.release(connection, &handle, self.now_ms);
             return None;
         };
-        let room = self.find_room(handle.id);
-        if room.is_some_and(|room| self.membership_index(slot, room).is_some()) {
-            table.release(self.core, &handle);
-            return None;
-        }
-        if self.members[slot as usize].memberships.len() >= self.limits.rooms_per_connection_max {
+        let room = self.find_room((handle.id, connection.wire()));
+        let already = room.is_some_and(|room| self.membership_index(slot, room).is_some());
+        let memberships = &self.members[slot as usize].memberships;
+        if already {
+            table.release(connection, &handle, self.now_ms);
+        } else if memberships.len() >= self.limits.rooms_per_connection_max {
             self.fan_out_rooms_of(slot);
-            table.release(self.core, &handle);
+            self.push_answers_of(slot);
+            table.release(connection, &handle, self.now_ms);
             return Some(Effect::JoinRefused {
                 connection,
                 room: handle,
+                id: joined.and_then(|joined| joined.id),
             });
+        } else {
+            let room = room.unwrap_or_else(|| self.create_room(handle.clone(), connection.wire()));
+            self.fan_out_room(room);
+            self.begin_membership(slot, room);
         }
-        let room = room.unwrap_or_else(|| self.create_room(handle));
-        self.fan_out_room(room);
-        self.begin_membership(slot, room);
-        None
+        let joined = joined?;
+        // What it was sent before keeps its place before the answer.
+        self.fan_out_rooms_of(slot);
+        self.push_answers_of(slot);
+        Some(Effect::Joined {
+            connection,
+            room: handle,
+            joined,
+            already,
+        })
     }
 
     fn begin_membership(&mut self, slot: u32, room: u32) {
@@ -545,7 +839,8 @@ impl LocalRooms {
     }
 
     fn detach(&mut self, slot: u32, room: RoomId, table: &RoomTable) {
-        let Some(room) = self.find_room(room) else {
+        let wire = self.members[slot as usize].wire;
+        let Some(room) = self.find_room((room, wire)) else {
             return;
         };
         let Some(membership) = self.membership_index(slot, room) else {
@@ -580,16 +875,18 @@ impl LocalRooms {
             self.members[slot].memberships[membership].index = index;
         }
         self.membership_count -= 1;
-        table.release(self.core, &self.rooms[room as usize].handle);
+        let handle = &self.rooms[room as usize].handle;
+        table.release(self.id_of(slot), handle, self.now_ms);
         if self.rooms[room as usize].members.is_empty() {
             self.remove_room(room);
         }
     }
 
-    fn create_room(&mut self, handle: RoomHandle) -> u32 {
+    fn create_room(&mut self, handle: RoomHandle, wire: Wire) -> u32 {
         let id = handle.id;
         let local = LocalRoom {
             handle,
+            wire,
             members: Vec::new(),
             pending: Vec::new(),
         };
@@ -627,15 +924,15 @@ impl LocalRooms {
         self.free_rooms.push(room);
     }
 
-    fn deliver(&mut self, id: RoomId, frame: SharedFrame) {
-        let Some(room) = self.find_room(id) else {
+    fn deliver(&mut self, room: (RoomId, Wire), publication: Pending) {
+        let Some(room) = self.find_room(room) else {
             return;
         };
         let local = &mut self.rooms[room as usize];
         if local.pending.is_empty() {
             self.published.push(room);
         }
-        local.pending.push(frame);
+        local.pending.push(publication);
     }
 
     /// Fans out the rooms that the connection is a member of, so that what follows for it comes
@@ -659,27 +956,93 @@ impl LocalRooms {
         // Moved out and back, so that the outboxes can be borrowed too.
         let mut pending = std::mem::take(&mut local.pending);
         let members = std::mem::take(&mut local.members);
-        self.delivery_count += pending.len() as u64 * members.len() as u64;
+        let (id, slow_consumer) = (local.handle.id, local.handle.slow_consumer);
+        let mut scratch = std::mem::take(&mut self.merged);
+        self.counts.deliveries += pending.len() as u64 * members.len() as u64;
         let mut rest = &pending[..];
-        while let Some((frame, merged_count)) = merge(&mut self.merged, rest) {
-            self.push_to_all(&members, &frame);
-            rest = &rest[merged_count..];
+        while let Some(batch) = Batch::first_of(rest, id, slow_consumer, &mut scratch) {
+            self.push_to_all(room, &members, &batch, &mut scratch);
+            rest = &rest[batch.len()..];
         }
         pending.clear();
         pending.shrink_to(PENDING_KEPT_MIN.max(members.len() / MEMBERS_PER_PENDING_KEPT));
+        self.merged = scratch;
         let local = &mut self.rooms[room as usize];
         local.members = members;
         local.pending = pending;
     }
 
-    fn push_to_all(&mut self, members: &[MemberRef], frame: &SharedFrame) {
+    fn push_to_all(
+        &mut self,
+        room: u32,
+        members: &[MemberRef],
+        batch: &Batch<'_>,
+        scratch: &mut Vec<u8>,
+    ) {
         let queue = match members.len() {
             0..=PROMPT_MEMBERS_MAX => FlushQueue::Prompt,
             _ => FlushQueue::Bulk,
         };
-        for member in members {
-            self.push(member.slot, frame, queue);
+        if batch.tag() != Tag::Firm || batch.has_passing() {
+            let room = self.rooms[room as usize].handle.clone();
+            return self.push_to_each(members, batch, &room, queue, scratch);
         }
+        for member in members {
+            self.push(member.slot, batch.frame(), queue);
+        }
+    }
+
+    /// The same where not every member gets the same: in rooms that may be skipped, and of events that
+    /// are passed over under pressure.
+    fn push_to_each(
+        &mut self,
+        members: &[MemberRef],
+        batch: &Batch<'_>,
+        room: &RoomHandle,
+        queue: FlushQueue,
+        scratch: &mut Vec<u8>,
+    ) {
+        let pressed_bytes = self.limits.outbox_bytes_max / PRESSURE_DIVISOR;
+        let latest = batch
+            .newest()
+            .filter(|_| room.slow_consumer == SlowConsumer::Latest);
+        let mut firm = None;
+        for MemberRef { slot, .. } in members {
+            let member = &self.members[*slot as usize];
+            let waits = member.state.has(MemberState::BLOCKED) || member.outbox.has_rest();
+            if let Some((frame, tag)) = latest.filter(|_| waits) {
+                self.push_latest(*slot, (frame, tag), batch, room, queue);
+            } else if member.outbox.pending_bytes() > pressed_bytes && batch.has_passing() {
+                self.counts.passed_over += batch.passing_count();
+                let firm = firm.get_or_insert_with(|| batch.without_passing(scratch));
+                if let Some(frame) = firm {
+                    self.push_tagged(*slot, (frame, batch.tag()), Some(&room.name), queue);
+                }
+            } else {
+                let frame = (batch.frame(), batch.tag());
+                self.push_tagged(*slot, frame, Some(&room.name), queue);
+            }
+        }
+    }
+
+    /// Queues the newest publication of a batch for a member for whom something waits already, in place
+    /// of all older ones of the room that wait.
+    fn push_latest(
+        &mut self,
+        slot: u32,
+        (frame, tag): (&SharedFrame, Tag),
+        batch: &Batch<'_>,
+        room: &RoomHandle,
+        queue: FlushQueue,
+    ) {
+        let member = &mut self.members[slot as usize];
+        let gap = |span: Span| gap::encode(&room.name, span.first, span.last);
+        self.counts.skipped += member.outbox.drop_oldest(room.id, |_| true, gap);
+        if let Some(older) = batch.older_than_newest() {
+            self.counts.skipped += older.len();
+            member.outbox.pass_over(older, gap);
+        }
+        self.push_tagged(slot, (frame, tag), Some(&room.name), queue);
     }
 
     /// Puts a connection in a line, once.
@@ -699,29 +1062,11 @@ impl LocalRooms {
     }
 }
 
-/// Puts as many of the first frames together as fit in [`MERGED_LEN_MAX`], at least one; returns
-/// the buffer and how many frames are in it.
-fn merge(scratch: &mut Vec<u8>, frames: &[SharedFrame]) -> Option<(SharedFrame, usize)> {
-    let (first, rest) = frames.split_first()?;
-    let mut len = first.len();
-    let more = rest.iter().take_while(|frame| {
-        len += frame.len();
-        len <= MERGED_LEN_MAX
-    });
-    let count = 1 + more.count();
-    if count == 1 {
-        return Some((first.clone(), 1));
-    }
-    scratch.clear();
-    frames[..count]
-        .iter()
-        .for_each(|frame| scratch.extend_from_slice(frame));
-    Some((SharedFrame::from(&scratch[..]), count))
-}
+/// Passing events go to members for whom less waits than this part of what may.
+const PRESSURE_DIVISOR: u32 = 4;
 
-/// The largest buffer that publications are merged into, in bytes. Beyond it a copy costs more
-/// than the entry of a vectored write that it saves.
-const MERGED_LEN_MAX: usize = 64 * 1024;
+/// How many places for answers are kept between turns.
+const ANSWERS_KEPT_MAX: usize = 1024;
 
 /// How many places for the publications of a turn a room keeps between turns, of 16 bytes each.
 const PENDING_KEPT_MIN: usize = 4;
@@ -732,6 +1077,7 @@ const MEMBERS_PER_PENDING_KEPT: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::TableConfig;
 
     #[test]
     fn a_member_is_one_cache_line() {
@@ -740,12 +1086,13 @@ mod tests {
 
     #[test]
     fn rooms_that_are_gone_leave_no_names_and_no_large_table_behind() {
-        let table = RoomTable::new(crate::table::TableConfig {
+        let table = RoomTable::new(TableConfig {
             core_count: 1,
             shard_count: 1,
             name_len_max: 255,
             mailbox_bytes_max: usize::MAX,
             watch_rooms: false,
+            ..TableConfig::default()
         });
         let limits = LocalLimits {
             rooms_per_connection_max: usize::MAX,

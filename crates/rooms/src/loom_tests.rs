@@ -177,8 +177,7 @@ fn loom_a_room_joined_while_its_last_member_goes_exists_once() {
         there.rooms.close(carol.slot(), &table);
         assert_eq!((table.room_count(), table.member_count("tea")), (0, 0));
         here.turn(&table);
-        let (life_count, _) = table.totals();
-        let life_count = usize::try_from(life_count).unwrap();
+        let life_count = usize::try_from(table.totals().rooms_created).unwrap();
         assert_eq!(here.lives, LIFE.repeat(life_count));
     });
 }
@@ -323,12 +322,13 @@ fn table(core_count: usize) -> Arc<RoomTable> {
         name_len_max: 255,
         mailbox_bytes_max: 1 << 20,
         watch_rooms: true,
+        ..TableConfig::default()
     }))
 }
 
 fn publish(table: &RoomTable, room: &str, frames: &[&[u8; 1]]) {
     for frame in frames {
-        table.publish(room, SharedFrame::from(&frame[..]));
+        table.emit(room, SharedFrame::from(&frame[..]));
     }
 }
 

@@ -6,8 +6,11 @@ use std::task::Waker;
 use proto::SharedFrame;
 use smallvec::SmallVec;
 
+use crate::class::SlowConsumer;
 use crate::disconnect::Disconnect;
-use crate::id::{ConnectionId, CoreId, RoomId};
+use crate::id::{ConnectionId, CoreId, RoomId, Wire};
+use crate::position::StreamPosition;
+use crate::publication::EventKind;
 use crate::sync::Mutex;
 use crate::table::Backpressure;
 
@@ -20,17 +23,60 @@ pub struct RoomHandle {
     pub(crate) hash: u64,
     /// The room's name.
     pub name: Arc<str>,
+    /// What happens to members that are too slow.
+    pub(crate) slow_consumer: SlowConsumer,
+}
+
+/// What a `Deliver` brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// An event without a place in the room's stream.
+    Event(EventKind),
+    /// The publication with this offset.
+    Publication(u64),
+}
+
+/// What a connection that joins is told, and given.
+#[derive(Debug)]
+pub struct Joined {
+    /// The request's mark, for the answer.
+    pub id: Option<u64>,
+    /// The room's position as the membership begins: what comes later is delivered.
+    pub position: StreamPosition,
+    /// What it asked to be replayed, if it did.
+    pub recovery: Option<Recovery>,
+    /// The publications from the recovery's first up to the position.
+    pub replay: Vec<SharedFrame>,
+}
+
+/// How far a history reaches back to where somebody left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The offset of the first publication that is replayed; one past the position if none is.
+    pub first: u64,
+    /// Whether nothing is missing before it. None if it was not asked from a position on.
+    pub recovered: Option<bool>,
 }
 
 /// One thing that a core is asked to do.
 #[derive(Debug)]
 pub enum Command {
+    /// Send these frames to one connection, behind the publications of this turn: answers that need not
+    /// come before what other rooms get, such as acknowledgements.
+    Answer {
+        /// To whom.
+        connection: ConnectionId,
+        /// The frames, encoded.
+        frame: SharedFrame,
+    },
     /// Make the connection a member. The table has counted it already.
     Attach {
         /// Who joins.
         connection: ConnectionId,
         /// What it joins.
         room: RoomHandle,
+        /// What it is told, if it asked.
+        joined: Option<Box<Joined>>,
     },
     /// Close the connection after what it was sent before.
     Close {
@@ -39,12 +85,16 @@ pub enum Command {
         /// What to tell it.
         disconnect: Disconnect,
     },
-    /// Send these frames to every member on this core.
+    /// Send these frames to every member on this core that speaks the wire.
     Deliver {
         /// To which room.
         room: RoomId,
-        /// The publication, encoded.
+        /// To which members of it.
+        wire: Wire,
+        /// The publication or event, encoded for the wire.
         frame: SharedFrame,
+        /// What it is.
+        delivery: Delivery,
     },
     /// End the connection's membership, if it is a member.
     Detach {
@@ -83,10 +133,16 @@ impl Command {
     /// What the command counts for against the mailbox's bound, in bytes: what it keeps alive.
     fn cost(&self) -> usize {
         let kept_len = match self {
-            Self::Deliver { frame, .. } | Self::Direct { frame, .. } => frame.len(),
+            Self::Answer { frame, .. }
+            | Self::Deliver { frame, .. }
+            | Self::Direct { frame, .. } => frame.len(),
+            // The frames of a replay are the history's.
+            Self::Attach { joined, .. } => joined.as_ref().map_or(0, |joined| {
+                size_of::<Joined>() + joined.replay.len() * size_of::<SharedFrame>()
+            }),
             Self::Close { disconnect, .. } => disconnect.reason.len(),
             Self::RoomCreated { name } | Self::RoomRemoved { name } => name.len(),
-            Self::Attach { .. } | Self::Detach { .. } | Self::DetachAll { .. } | Self::Drain => 0,
+            Self::Detach { .. } | Self::DetachAll { .. } | Self::Drain => 0,
         };
         size_of::<Self>() + kept_len
     }

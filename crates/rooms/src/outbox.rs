@@ -1,13 +1,16 @@
 //! The frames that one member has been sent and its socket has not yet taken.
 //!
 //! Invariants: `pending_bytes` is the sum of what is queued less what was sent of the first frame;
-//! `rest` is absent when it would be empty; `first` is present whenever `rest` is.
+//! `rest` is absent when it would be empty; `first` is present whenever `rest` is; of each room at
+//! most one gap is queued, before all publications of the room that were queued later.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use proto::SharedFrame;
 use thiserror::Error;
+
+use crate::id::RoomId;
 
 /// Frames waiting for one member's socket, bounded in bytes.
 ///
@@ -22,14 +25,14 @@ use thiserror::Error;
 /// # Examples
 ///
 /// ```
-/// use rooms::{Outbox, PushError};
+/// use rooms::{Outbox, PushError, Tag};
 ///
 /// let mut outbox = Outbox::default();
-/// outbox.push(&b"hello".as_slice().into(), 8)?;
+/// outbox.push(&b"hello".as_slice().into(), Tag::Firm, 8)?;
 /// outbox.advance(2);
 /// assert_eq!(outbox.pending_bytes(), 3);
 ///
-/// let refused = outbox.push(&b"worlds".as_slice().into(), 8);
+/// let refused = outbox.push(&b"worlds".as_slice().into(), Tag::Firm, 8);
 /// assert_eq!(refused, Err(PushError::Full { pending_bytes: 3, pending_bytes_max: 8 }));
 /// # Ok::<(), PushError>(())
 /// ```
@@ -40,10 +43,52 @@ pub struct Outbox {
         clippy::box_collection,
         reason = "8 bytes in every member instead of 32"
     )]
-    rest: Option<Box<VecDeque<SharedFrame>>>,
+    rest: Option<Box<VecDeque<Queued>>>,
     /// How much of `first` the socket has taken, in bytes.
     sent: u32,
     pending_bytes: u32,
+}
+
+/// A buffer in the queue.
+#[derive(Debug)]
+struct Queued {
+    frame: SharedFrame,
+    tag: Tag,
+}
+
+/// Which publications a buffer holds, for who may have to drop it. The first buffer of an outbox is
+/// never dropped: a part of it may be on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tag {
+    /// It is never dropped: answers, control frames, and the publications of most rooms.
+    Firm,
+    /// It tells of publications that were dropped.
+    Gap(Span),
+    /// It may be dropped, if that is told.
+    Publications(Span),
+}
+
+/// Publications of one room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Which room.
+    pub room: RoomId,
+    /// The offset of the first.
+    pub first: u64,
+    /// The offset of the last.
+    pub last: u64,
+}
+
+impl Span {
+    /// How many these are.
+    pub const fn len(&self) -> u64 {
+        self.last + 1 - self.first
+    }
+
+    /// Whether these are none; they never are.
+    pub const fn is_empty(&self) -> bool {
+        self.last < self.first
+    }
 }
 
 /// A frame that the outbox has no room for. The outbox is unchanged.
@@ -69,7 +114,12 @@ impl Outbox {
     ///
     /// [`PushError::Full`] if the frame would take the outbox over `pending_bytes_max`.
     #[inline]
-    pub fn push(&mut self, frame: &SharedFrame, pending_bytes_max: u32) -> Result<(), PushError> {
+    pub fn push(
+        &mut self,
+        frame: &SharedFrame,
+        tag: Tag,
+        pending_bytes_max: u32,
+    ) -> Result<(), PushError> {
         let pending_bytes = self.pending_bytes;
         let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         let Some(total) = pending_bytes.checked_add(len) else {
@@ -88,9 +138,102 @@ impl Outbox {
         if self.first.is_none() {
             self.first = Some(frame.clone());
         } else {
-            self.rest.get_or_insert_default().push_back(frame.clone());
+            self.rest.get_or_insert_default().push_back(Queued {
+                frame: frame.clone(),
+                tag,
+            });
         }
         Ok(())
+    }
+
+    /// Drops queued publications of the room, the oldest first, as long as `wants_more` says so of the
+    /// bytes that are left, and puts what `gap` writes of them in the place of the first; returns how
+    /// many were dropped.
+    ///
+    /// Costs in proportion to the queue at worst; its beginning is where the oldest are.
+    pub fn drop_oldest(
+        &mut self,
+        room: RoomId,
+        wants_more: impl Fn(u32) -> bool,
+        gap: impl FnOnce(Span) -> SharedFrame,
+    ) -> u64 {
+        let Some(rest) = &mut self.rest else { return 0 };
+        let mut place: Option<(usize, Span)> = None;
+        let mut dropped_count = 0;
+        let mut index = 0;
+        while index < rest.len() && wants_more(self.pending_bytes) {
+            match rest[index].tag {
+                Tag::Gap(span) if span.room == room => match &mut place {
+                    // All of the room between the two was dropped just now.
+                    Some((_, told)) => {
+                        told.last = span.last;
+                        self.pending_bytes -= len_of(&rest[index].frame);
+                        rest.remove(index);
+                    }
+                    None => {
+                        place = Some((index, span));
+                        index += 1;
+                    }
+                },
+                Tag::Publications(span) if span.room == room => {
+                    self.pending_bytes -= len_of(&rest[index].frame);
+                    dropped_count += span.len();
+                    if let Some((_, told)) = &mut place {
+                        told.last = span.last;
+                        rest.remove(index);
+                    } else {
+                        place = Some((index, span));
+                        rest[index].frame = SharedFrame::default();
+                        index += 1;
+                    }
+                }
+                _ => index += 1,
+            }
+        }
+        if let Some((index, span)) = place.filter(|_| dropped_count > 0) {
+            self.pending_bytes -= len_of(&rest[index].frame);
+            rest[index] = Queued {
+                frame: gap(span),
+                tag: Tag::Gap(span),
+            };
+            self.pending_bytes += len_of(&rest[index].frame);
+        }
+        dropped_count
+    }
+
+    /// Does not queue these publications, and tells of that: in the gap that ends right before them if
+    /// nothing of the room is queued behind it, else in one of their own at the end. A gap is queued
+    /// over the bound too; there is at most one more of them than rooms.
+    pub fn pass_over(&mut self, span: Span, gap: impl FnOnce(Span) -> SharedFrame) {
+        let of_the_room = self.rest.iter_mut().flat_map(|rest| rest.iter_mut().rev());
+        let last = of_the_room
+            .filter(|queued| match queued.tag {
+                Tag::Firm => false,
+                Tag::Gap(queued) | Tag::Publications(queued) => queued.room == span.room,
+            })
+            .next();
+        match last {
+            Some(queued) if let Tag::Gap(told) = queued.tag => {
+                let told = Span {
+                    last: span.last,
+                    ..told
+                };
+                let frame = gap(told);
+                self.pending_bytes -= len_of(&queued.frame);
+                self.pending_bytes += len_of(&frame);
+                *queued = Queued {
+                    frame,
+                    tag: Tag::Gap(told),
+                };
+            }
+            _ => _ = self.push(&gap(span), Tag::Gap(span), u32::MAX),
+        }
+    }
+
+    /// Whether more is queued than one buffer.
+    #[inline]
+    pub const fn has_rest(&self) -> bool {
+        self.rest.is_some()
     }
 
     /// How many bytes the socket has not taken.
@@ -119,7 +262,7 @@ impl Outbox {
             .rest
             .iter()
             .flat_map(|rest| rest.iter())
-            .map(|frame| &frame[..]);
+            .map(|queued| &queued.frame[..]);
         let mut count = 0;
         for (slot, bytes) in into.iter_mut().zip(first.chain(rest)) {
             *slot = IoSlice::new(bytes);
@@ -142,7 +285,8 @@ impl Outbox {
             }
             taken -= left;
             self.sent = 0;
-            self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
+            let next = self.rest.as_mut().and_then(|rest| rest.pop_front());
+            self.first = next.map(|queued| queued.frame);
             if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
                 self.rest = None;
             }
@@ -166,6 +310,11 @@ impl Outbox {
     }
 }
 
+/// The length of a frame that was counted when it was queued.
+fn len_of(frame: &SharedFrame) -> u32 {
+    u32::try_from(frame.len()).unwrap_or(u32::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,7 +322,7 @@ mod tests {
     fn outbox_with(frames: &[&[u8]]) -> Outbox {
         let mut outbox = Outbox::default();
         for frame in frames {
-            outbox.push(&(*frame).into(), 1000).unwrap();
+            outbox.push(&(*frame).into(), Tag::Firm, 1000).unwrap();
         }
         outbox
     }
@@ -211,10 +360,11 @@ mod tests {
     #[test]
     fn an_empty_outbox_takes_a_frame_over_the_limit_and_then_nothing() {
         let mut outbox = Outbox::default();
-        assert_eq!(outbox.push(&b"12345".as_slice().into(), 4), Ok(()));
-        assert!(outbox.push(&b"6".as_slice().into(), 4).is_err());
+        let push = |outbox: &mut Outbox, text: &[u8]| outbox.push(&text.into(), Tag::Firm, 4);
+        assert_eq!(push(&mut outbox, b"12345"), Ok(()));
+        assert!(push(&mut outbox, b"6").is_err());
         outbox.advance(5);
-        assert_eq!(outbox.push(&b"6".as_slice().into(), 4), Ok(()));
+        assert_eq!(push(&mut outbox, b"6"), Ok(()));
     }
 
     #[test]
@@ -231,5 +381,91 @@ mod tests {
         outbox.drop_unsent();
         assert!(outbox.is_empty());
         assert_eq!(outbox.pending_bytes(), 0);
+    }
+
+    const TEA: RoomId = RoomId::new(1, 0);
+    const ART: RoomId = RoomId::new(2, 0);
+
+    /// An outbox with `x` under way and publications queued, four bytes each, of one letter a room.
+    fn queued(publications: &[(RoomId, u64)]) -> Outbox {
+        let mut outbox = outbox_with(&[b"x"]);
+        for (room, offset) in publications {
+            let span = Span {
+                room: *room,
+                first: *offset,
+                last: *offset,
+            };
+            let letter = if *room == TEA { 't' } else { 'a' };
+            let frame = format!("{letter}{offset:02} ").into_bytes().into();
+            outbox.push(&frame, Tag::Publications(span), 1000).unwrap();
+        }
+        outbox
+    }
+
+    fn gap(span: Span) -> SharedFrame {
+        format!("[{}-{}] ", span.first, span.last)
+            .into_bytes()
+            .into()
+    }
+
+    fn text(outbox: &Outbox) -> String {
+        let text = String::from_utf8(contents(outbox)).unwrap();
+        assert_eq!(text.len(), outbox.pending_bytes() as usize);
+        text
+    }
+
+    #[test]
+    fn the_oldest_of_a_room_make_way_and_one_gap_says_so_in_their_place() {
+        let mut outbox = queued(&[(TEA, 1), (ART, 7), (TEA, 2), (TEA, 3), (ART, 8)]);
+        assert_eq!(outbox.drop_oldest(TEA, |bytes| bytes > 14, gap), 2);
+        assert_eq!(text(&outbox), "x[1-2] a07 t03 a08 ");
+        assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 1);
+        assert_eq!(text(&outbox), "x[1-3] a07 a08 ");
+        assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 0);
+        assert_eq!(outbox.drop_oldest(ART, |_| true, gap), 2);
+        assert_eq!(text(&outbox), "x[1-3] [7-8] ");
+    }
+
+    #[test]
+    fn what_does_not_fit_even_then_is_told_in_the_same_gap() {
+        let span = |first, last| Span {
+            room: TEA,
+            first,
+            last,
+        };
+        let mut outbox = queued(&[(TEA, 1), (ART, 7)]);
+        outbox.drop_oldest(TEA, |_| true, gap);
+        outbox.pass_over(span(2, 5), gap);
+        assert_eq!(text(&outbox), "x[1-5] a07 ");
+
+        let mut outbox = queued(&[(TEA, 1), (ART, 7)]);
+        outbox.pass_over(span(2, 2), gap);
+        outbox.pass_over(span(3, 4), gap);
+        assert_eq!(text(&outbox), "xt01 a07 [2-4] ");
+        assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 1);
+        assert_eq!(text(&outbox), "x[1-4] a07 ");
+    }
+
+    #[test]
+    fn the_first_buffer_is_never_dropped() {
+        let mut outbox = Outbox::default();
+        let span = Span {
+            room: TEA,
+            first: 1,
+            last: 1,
+        };
+        outbox
+            .push(&b"t01".as_slice().into(), Tag::Publications(span), 10)
+            .unwrap();
+        assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 0);
+        outbox.pass_over(
+            Span {
+                first: 2,
+                last: 2,
+                ..span
+            },
+            gap,
+        );
+        assert_eq!(text(&outbox), "t01[2-2] ");
     }
 }

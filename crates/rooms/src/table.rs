@@ -1,29 +1,30 @@
 //! The rooms of the process: N tables, each behind a lock, picked by the hash of the room's name.
 //!
-//! Invariants, under each shard's lock:
-//! - a room is in its shard while some core counts a member of it, and only then;
-//! - the count of a core is the number of its members plus the `Attach` commands on their way to
-//!   it; each `Attach` that a core does not accept, and each member that ends, is released once;
-//! - whatever orders a room is pushed to the mailboxes before the lock is released.
+//! Invariant: whatever orders a room is pushed to the mailboxes before its shard's lock is released.
+//! What holds of the rooms under it is in `shard.rs`.
 
-use std::sync::Arc;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ahash::RandomState;
 use crossbeam_utils::CachePadded;
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use proto::SharedFrame;
 use smallvec::SmallVec;
 use thiserror::Error;
 
+use crate::class::{Classes, RoomClass};
 use crate::disconnect::Disconnect;
-use crate::id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX};
-use crate::mailbox::{Command, Mailbox, Pushed, RoomHandle};
+use crate::id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, Wire};
+use crate::kept;
+use crate::mailbox::{Command, Delivery, Joined, Mailbox, Pushed, Recovery, RoomHandle};
+use crate::memory::Pool;
+use crate::position::{Epoch, StreamPosition};
+use crate::publication::{EventKind, KEY_LEN_MAX, Outgoing, Publication, Published};
+use crate::shard::{NewRoom, Room, Shard};
 use crate::sync::Mutex;
 
 /// How a [`RoomTable`] is built.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct TableConfig {
     /// How many cores there are, 1 to 256.
     pub core_count: usize,
@@ -35,25 +36,81 @@ pub struct TableConfig {
     pub mailbox_bytes_max: usize,
     /// Whether [`Command::RoomCreated`] and [`Command::RoomRemoved`] are sent from the start.
     pub watch_rooms: bool,
+    /// What is so of rooms, by their names.
+    pub classes: Classes,
+    /// As which wire's frames publications are kept.
+    pub history_wire: Wire,
+    /// The memory for what all rooms keep, in bytes. At the limit the oldest makes way.
+    pub history_bytes_max: usize,
+}
+
+impl Default for TableConfig {
+    /// One core and four shards, names of 255 bytes, mailboxes of 16 MiB; every room plain; 256 MiB for
+    /// histories, kept for wire 0.
+    fn default() -> Self {
+        Self {
+            core_count: 1,
+            shard_count: 4,
+            name_len_max: 255,
+            mailbox_bytes_max: 16 << 20,
+            watch_rooms: false,
+            classes: Classes::default(),
+            history_wire: Wire(0),
+            history_bytes_max: 256 << 20,
+        }
+    }
 }
 
 /// A join that was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum JoinError {
+    /// A name that no room can have.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A core has more to do than it may keep; only for callers that cannot be held back.
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
+}
+
+/// A name that no room can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum NameError {
     /// The empty name.
     #[error("a room's name must not be empty")]
-    NameEmpty,
+    Empty,
     /// A name over the limit.
     #[error("a room's name has at most {name_len_max} bytes, not {name_len}")]
-    NameTooLong {
+    TooLong {
         /// The length of the name, in bytes.
         name_len: usize,
         /// The limit, in bytes.
         name_len_max: usize,
     },
+}
+
+/// A publication that was not accepted: nobody got it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum PublishError {
+    /// The key is empty or over [`KEY_LEN_MAX`] bytes.
+    #[error("a key has 1 to {KEY_LEN_MAX} bytes, not {key_len}")]
+    Key {
+        /// The length of the key, in bytes.
+        key_len: usize,
+    },
+    /// A name that no room can have.
+    #[error(transparent)]
+    Name(#[from] NameError),
     /// A core has more to do than it may keep; only for callers that cannot be held back.
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
+    /// The payload is larger than the room's class allows.
+    #[error("a publication to this room has at most {payload_len_max} bytes, not {payload_len}")]
+    TooLarge {
+        /// The length of the payload, in bytes.
+        payload_len: usize,
+        /// The limit, in bytes.
+        payload_len_max: u32,
+    },
 }
 
 /// A core has more to do than it may keep, and the caller cannot be held back otherwise: nothing
@@ -70,13 +127,64 @@ pub struct Overloaded {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backpressure(pub Option<CoreId>);
 
-/// What came of a publication.
+/// From where on somebody wants a room's publications.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Published {
-    /// How many members the room has, on all cores.
-    pub member_count: u32,
-    /// Whether to hold the publisher back.
-    pub backpressure: Backpressure,
+pub enum Since {
+    /// The last so many.
+    Last(u32),
+    /// None from before.
+    #[default]
+    Now,
+    /// Those after this position.
+    Position(StreamPosition),
+}
+
+/// What somebody wants to be told on joining.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct JoinRequest {
+    /// Its mark, for the answer.
+    pub id: Option<u64>,
+    /// What is to be replayed.
+    pub since: Since,
+}
+
+/// How much of a history is given at once.
+#[derive(Clone, Copy, Debug)]
+pub struct PastLimits {
+    /// How many publications.
+    pub publications_max: usize,
+    /// How many bytes of frames; but one frame is given however large it is.
+    pub bytes_max: usize,
+}
+
+/// A part of a room's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// Of the last publication that is given; the room's position if none is.
+    pub position: StreamPosition,
+    /// From where on it is given.
+    pub recovery: Option<Recovery>,
+    /// The frames, in order.
+    pub frames: Vec<SharedFrame>,
+    /// Whether later publications are held.
+    pub more: bool,
+}
+
+/// What a table has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Rooms that were ever created.
+    pub rooms_created: u64,
+    /// Publications and events that were accepted.
+    pub publications: u64,
+    /// Publications and keys that made way because the memory for them was full.
+    pub evictions: u64,
+    /// Rooms that have members.
+    pub rooms: usize,
+    /// Rooms that have none, of which something is remembered.
+    pub rooms_without_members: usize,
+    /// What all rooms keep, in bytes.
+    pub history_bytes: usize,
 }
 
 /// All rooms, shared by all cores.
@@ -84,20 +192,15 @@ pub struct Published {
 /// # Examples
 ///
 /// ```
-/// use rooms::{Command, CoreId, LocalLimits, LocalRooms, RoomTable, TableConfig};
+/// use proto::SharedFrame;
+/// use rooms::{CoreId, LocalLimits, LocalRooms, RoomTable, TableConfig};
 ///
-/// let table = RoomTable::new(TableConfig {
-///     core_count: 1,
-///     shard_count: 4,
-///     name_len_max: 255,
-///     mailbox_bytes_max: 1 << 20,
-///     watch_rooms: false,
-/// });
+/// let table = RoomTable::new(TableConfig::default());
 /// let mut core = LocalRooms::new(CoreId(0), LocalLimits::default());
 /// let alice = core.open().expect("there is room for 16 million");
 ///
 /// table.join(alice, "tea")?;
-/// table.publish("tea", b"hot".as_slice().into());
+/// table.emit("tea", SharedFrame::from(&b"hot"[..]));
 ///
 /// let mut commands = Vec::new();
 /// table.mailbox(CoreId(0)).drain(&mut commands);
@@ -115,26 +218,13 @@ pub struct RoomTable {
     mailboxes: Box<[CachePadded<Mailbox>]>,
     hasher: RandomState,
     name_len_max: usize,
+    classes: Classes,
+    keeps_histories: bool,
+    history_wire: Wire,
+    pool: CachePadded<Pool>,
     /// Only ever set, and read under a shard's lock: a room whose birth was not told may have its
     /// death told, never the other way round.
     watch_rooms: AtomicBool,
-}
-
-#[derive(Debug)]
-struct Shard {
-    index: usize,
-    rooms: HashTable<Room>,
-    /// How many rooms this shard has ever had.
-    created_count: u64,
-    /// How many publications went to rooms of this shard.
-    publication_count: u64,
-}
-
-#[derive(Debug)]
-struct Room {
-    handle: RoomHandle,
-    /// How many members each core has; only cores that have some.
-    member_counts: SmallVec<[(CoreId, u32); 2]>,
 }
 
 impl RoomTable {
@@ -155,6 +245,10 @@ impl RoomTable {
                 .collect(),
             hasher: RandomState::new(),
             name_len_max: config.name_len_max,
+            keeps_histories: config.classes.keep_histories(),
+            classes: config.classes,
+            history_wire: config.history_wire,
+            pool: CachePadded::new(Pool::new(config.history_bytes_max, shard_count)),
             watch_rooms: AtomicBool::new(config.watch_rooms),
         }
     }
@@ -168,6 +262,11 @@ impl RoomTable {
         &self.mailboxes[core.index()]
     }
 
+    /// What is so of a room with this name.
+    pub fn class_of(&self, name: &str) -> &RoomClass {
+        self.classes.of(name)
+    }
+
     /// Makes the connection a member of the room, and the room if it does not exist.
     ///
     /// Publications after this call reach the connection. Whether it is a member already, is at
@@ -179,10 +278,29 @@ impl RoomTable {
     /// [`JoinError`]; nothing has changed.
     pub fn join(&self, connection: ConnectionId, name: &str) -> Result<Backpressure, JoinError> {
         self.check_name(name)?;
-        Ok(self.join_hashed(connection, name, self.hasher.hash_one(name)))
+        Ok(self.join_hashed(connection, name, self.hasher.hash_one(name), None))
     }
 
-    /// The same for a caller that cannot be held back.
+    /// The same for a connection that is told the room's position, and given what was published since
+    /// it left, as far as that is held: its core gets an [`Effect::Joined`](crate::Effect::Joined).
+    ///
+    /// What is replayed is what was published before this call, what it gets later is what was
+    /// published after: no gap, no repeat. Costs a reference count a publication that is replayed.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`]; nothing has changed.
+    pub fn join_since(
+        &self,
+        connection: ConnectionId,
+        name: &str,
+        request: JoinRequest,
+    ) -> Result<Backpressure, JoinError> {
+        self.check_name(name)?;
+        Ok(self.join_hashed(connection, name, self.hasher.hash_one(name), Some(request)))
+    }
+
+    /// [`join`](Self::join) for a caller that cannot be held back.
     ///
     /// # Errors
     ///
@@ -198,16 +316,16 @@ impl RoomTable {
         if self.watches_rooms() {
             self.check_pressure(self.watcher(hash))?;
         }
-        Ok(self.join_hashed(connection, name, hash))
+        Ok(self.join_hashed(connection, name, hash, None))
     }
 
-    fn check_name(&self, name: &str) -> Result<(), JoinError> {
+    fn check_name(&self, name: &str) -> Result<(), NameError> {
         if name.is_empty() {
-            return Err(JoinError::NameEmpty);
+            return Err(NameError::Empty);
         }
         let (name_len, name_len_max) = (name.len(), self.name_len_max);
         if name_len > name_len_max {
-            return Err(JoinError::NameTooLong {
+            return Err(NameError::TooLong {
                 name_len,
                 name_len_max,
             });
@@ -215,30 +333,47 @@ impl RoomTable {
         Ok(())
     }
 
-    fn join_hashed(&self, connection: ConnectionId, name: &str, hash: u64) -> Backpressure {
-        let core = connection.core();
+    fn join_hashed(
+        &self,
+        connection: ConnectionId,
+        name: &str,
+        hash: u64,
+        request: Option<JoinRequest>,
+    ) -> Backpressure {
+        let (core, wire) = (connection.core(), connection.wire());
         let (watcher, pushed) = {
             let mut shard = self.shard(hash).lock();
-            let (room, created) = shard.find_or_create(hash, name);
-            room.count_in(core);
+            let draw = |id| Ok::<_, Infallible>(self.draw(id, name));
+            let Ok((room, _)) = shard.find_or_create(hash, name, draw);
+            let is_first = room.count_in(core, wire);
+            let joined = request.map(|request| Box::new(joined(room, request)));
             let room = room.handle.clone();
-            let watcher = (created && self.watches_rooms()).then(|| {
-                self.tell_watcher(
-                    Command::RoomCreated {
-                        name: room.name.clone(),
-                    },
-                    hash,
-                )
+            shard.peopled_count += usize::from(is_first);
+            let watcher = (is_first && self.watches_rooms()).then(|| {
+                let name = room.name.clone();
+                self.tell_watcher(Command::RoomCreated { name }, hash)
             });
-            (
-                watcher,
-                self.mailbox(core)
-                    .push(Command::Attach { connection, room }),
-            )
+            let attach = Command::Attach {
+                connection,
+                room,
+                joined,
+            };
+            (watcher, self.mailbox(core).push(attach))
         };
         // The watcher counts too: who joins ever new rooms fills its mailbox.
         let watching = watcher.and_then(|watcher| watcher.wake(self.watcher(hash)).0);
         Backpressure(pushed.wake(core).0.or(watching))
+    }
+
+    /// What a new room is to be.
+    fn draw(&self, id: RoomId, name: &str) -> NewRoom {
+        let class = self.classes.index_of(name);
+        NewRoom {
+            // The key is this process's own, so no other's epoch is hit but by chance.
+            epoch: Epoch(self.hasher.hash_one(id).max(1)),
+            class,
+            slow_consumer: self.classes.at(class).slow_consumer,
+        }
     }
 
     /// Whether a caller that cannot be held back may ask something of a core.
@@ -279,49 +414,243 @@ impl RoomTable {
         self.send(connection, Command::DetachAll { connection })
     }
 
-    /// Publishes to a room: one command to each core that has members of it.
+    /// Publishes to a room: gives the publication the room's next offset, keeps it if the room's class
+    /// keeps a history, and sends one command to each core for each wire that has members there.
+    ///
+    /// A publication with a key that was published there before is not published again.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`]; nobody got it.
+    pub fn publish(&self, name: &str, outgoing: Outgoing<'_>) -> Result<Published, PublishError> {
+        self.publish_unless(name, outgoing, |_| Ok(()))
+    }
+
+    /// The same for publishers that cannot be held back otherwise: not if a core with members of the
+    /// room has a full mailbox.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`], also [`PublishError::Overloaded`]; nobody got it.
+    pub fn try_publish(
+        &self,
+        name: &str,
+        outgoing: Outgoing<'_>,
+    ) -> Result<Published, PublishError> {
+        self.publish_unless(name, outgoing, |room| self.check_members(room))
+    }
+
+    fn publish_unless(
+        &self,
+        name: &str,
+        outgoing: Outgoing<'_>,
+        check: impl FnOnce(&Room) -> Result<(), Overloaded>,
+    ) -> Result<Published, PublishError> {
+        self.check_name(name)?;
+        let key = self.check_key(outgoing.key)?;
+        let hash = self.hasher.hash_one(name);
+        let placed = {
+            let mut shard = self.shard(hash).lock();
+            self.place(&mut shard, (hash, name), outgoing, key, check)
+        };
+        match placed {
+            Ok((published, wakes)) => {
+                wakes.into_iter().for_each(Pushed::wake_quietly);
+                Ok(published)
+            }
+            Err(NoRoom::Nobody) => Ok(Published::default()),
+            Err(NoRoom::Refused(error)) => Err(error),
+        }
+    }
+
+    /// Everything about a publication that the shard's lock is held for.
+    fn place(
+        &self,
+        shard: &mut Shard,
+        (hash, name): (u64, &str),
+        outgoing: Outgoing<'_>,
+        key: Option<(u64, &str)>,
+        check: impl FnOnce(&Room) -> Result<(), Overloaded>,
+    ) -> Result<(Published, Wakes), NoRoom> {
+        let memory = self.memory_for(shard, &outgoing, name.len());
+        shard.publication_count += 1;
+        let (room, retention) = shard.find_or_create(hash, name, |id| {
+            let new = self.draw(id, name);
+            let class = self.classes.at(new.class);
+            check_size(&outgoing, class).map_err(NoRoom::Refused)?;
+            is_kept(class, key.is_some())
+                .then_some(new)
+                .ok_or(NoRoom::Nobody)
+        })?;
+        let class = self.classes.at(room.class);
+        check_size(&outgoing, class).map_err(NoRoom::Refused)?;
+        if let Some(offset) = find_key(room, key) {
+            return Ok((duplicate(room, offset), Wakes::new()));
+        }
+        check(room).map_err(|error| NoRoom::Refused(error.into()))?;
+        room.offset += 1;
+        let mut encoder = Encoder::new(outgoing.publication, Some(room.offset));
+        let delivery = Delivery::Publication(room.offset);
+        let (mut published, wakes) = self.deliver(room, delivery, &mut encoder);
+        published.position = Some(room.position());
+        if is_kept(class, key.is_some()) {
+            let frame = class
+                .history
+                .is_on()
+                .then(|| encoder.frame(self.history_wire));
+            let fits = memory.is_some_and(|bytes| retention.has_memory(bytes));
+            if fits || room.kept.is_some() {
+                let (at_ms, offset) = (outgoing.at_ms, room.offset);
+                retention.keep(room, class, at_ms, |kept| match (fits, frame, key) {
+                    // No memory even at the expense of all others: no history rather than one with a
+                    // hole.
+                    (false, ..) => kept.clear_publications(),
+                    (true, frame, key) => {
+                        if let Some(frame) = frame {
+                            kept.push(frame, at_ms, class);
+                        }
+                        if let Some(key) = key.filter(|_| class.key_window_ms > 0) {
+                            kept.push_key(key, offset, at_ms, class);
+                        }
+                    }
+                });
+            }
+        }
+        Ok((published, wakes))
+    }
+
+    /// Sees to it that there is memory to keep a publication, as far as possible; returns how much it
+    /// may take.
+    fn memory_for(
+        &self,
+        shard: &mut Shard,
+        outgoing: &Outgoing<'_>,
+        name_len: usize,
+    ) -> Option<usize> {
+        if !self.keeps_histories && outgoing.key.is_none() {
+            return None;
+        }
+        let key_len = outgoing.key.map_or(0, str::len);
+        let bytes = kept::cost_at_most(outgoing.payload_len, name_len, key_len);
+        if !shard.retention.has_memory(bytes) {
+            shard.make_memory(bytes, outgoing.at_ms, &self.pool, &self.classes);
+        }
+        Some(bytes)
+    }
+
+    fn check_key<'a>(&self, key: Option<&'a str>) -> Result<Option<(u64, &'a str)>, PublishError> {
+        match key.map(str::len) {
+            Some(key_len) if key_len == 0 || key_len > KEY_LEN_MAX => {
+                Err(PublishError::Key { key_len })
+            }
+            _ => Ok(key.map(|key| (self.hasher.hash_one(key), key))),
+        }
+    }
+
+    /// Sends an event to the members of a room; it has no offset and is not kept.
     ///
     /// A room that does not exist has no members, so nobody misses anything.
-    pub fn publish(&self, name: &str, frame: SharedFrame) -> Published {
+    pub fn emit(&self, name: &str, publication: impl Publication) -> Published {
+        self.emit_as(EventKind::Lasting, name, publication)
+    }
+
+    /// The same, of some kind.
+    pub fn emit_as(
+        &self,
+        kind: EventKind,
+        name: &str,
+        mut publication: impl Publication,
+    ) -> Published {
         let hash = self.hasher.hash_one(name);
-        let mut shard = self.shard(hash).lock();
-        shard.publication_count += 1;
-        let Some(room) = shard.find(hash, name) else {
-            return Published::default();
+        let (published, wakes) = {
+            let mut shard = self.shard(hash).lock();
+            shard.publication_count += 1;
+            let Some(room) = shard.find(hash, name) else {
+                return Published::default();
+            };
+            let mut encoder = Encoder::new(&mut publication, None);
+            self.deliver(room, Delivery::Event(kind), &mut encoder)
         };
-        let (published, wakes) = self.deliver(room, frame);
-        drop(shard);
         wakes.into_iter().for_each(Pushed::wake_quietly);
         published
     }
 
-    /// Publishes to a room unless a core with members of it has a full mailbox: for publishers
-    /// that cannot be held back otherwise.
+    /// The same, unless a core with members of the room has a full mailbox: for publishers that cannot
+    /// be held back otherwise.
     ///
     /// # Errors
     ///
     /// [`Overloaded`] if a core with members of the room has more to do than it may keep; nobody
-    /// got the publication.
-    pub fn try_publish(&self, name: &str, frame: SharedFrame) -> Result<Published, Overloaded> {
+    /// got the event.
+    pub fn try_emit_as(
+        &self,
+        kind: EventKind,
+        name: &str,
+        mut publication: impl Publication,
+    ) -> Result<Published, Overloaded> {
         let hash = self.hasher.hash_one(name);
-        let mut shard = self.shard(hash).lock();
-        let Some(room) = shard.find(hash, name) else {
+        let (published, wakes) = {
+            let mut shard = self.shard(hash).lock();
+            let (published, wakes) = match shard.find(hash, name) {
+                None => (Published::default(), Wakes::new()),
+                Some(room) => {
+                    self.check_members(room)?;
+                    let mut encoder = Encoder::new(&mut publication, None);
+                    self.deliver(room, Delivery::Event(kind), &mut encoder)
+                }
+            };
             shard.publication_count += 1;
-            return Ok(Published::default());
+            (published, wakes)
         };
-        for (core, _) in &room.member_counts {
-            self.check_pressure(*core)?;
-        }
-        let (published, wakes) = self.deliver(room, frame);
-        shard.publication_count += 1;
-        drop(shard);
         wakes.into_iter().for_each(Pushed::wake_quietly);
         Ok(published)
+    }
+
+    fn check_members(&self, room: &Room) -> Result<(), Overloaded> {
+        let mut members = room.members.iter();
+        members.try_for_each(|members| self.check_pressure(members.core))
+    }
+
+    /// A part of a room's history, in the frames of the history's wire; none if the room does not
+    /// exist. Costs a reference count a publication.
+    pub fn past(&self, name: &str, since: Since, limits: PastLimits) -> Option<Past> {
+        let hash = self.hasher.hash_one(name);
+        let shard = self.shard(hash).lock();
+        let room = shard.find(hash, name)?;
+        let recovery = room.recover(since);
+        let first = recovery.map_or(room.offset + 1, |recovery| recovery.first);
+        let mut bytes = 0;
+        let frames: Vec<SharedFrame> = room
+            .publications_from(first)
+            .take(limits.publications_max)
+            .take_while(|frame| {
+                let is_first = bytes == 0;
+                bytes += frame.len();
+                is_first || bytes <= limits.bytes_max
+            })
+            .cloned()
+            .collect();
+        let next = first + frames.len() as u64;
+        Some(Past {
+            position: StreamPosition {
+                offset: next - 1,
+                ..room.position()
+            },
+            recovery,
+            frames,
+            more: next <= room.offset,
+        })
     }
 
     /// Sends frames to one connection, after what it was sent before.
     pub fn direct(&self, connection: ConnectionId, frame: SharedFrame) -> Backpressure {
         self.send(connection, Command::Direct { connection, frame })
+    }
+
+    /// Sends frames to one connection, behind what rooms are published to in the same turn of its core:
+    /// cheaper than [`direct`](Self::direct), which has to part the turn there.
+    pub fn answer(&self, connection: ConnectionId, frame: SharedFrame) -> Backpressure {
+        self.send(connection, Command::Answer { connection, frame })
     }
 
     /// Closes one connection, after what it was sent before.
@@ -347,37 +676,47 @@ impl RoomTable {
         self.mailbox(core).push(command).wake(core)
     }
 
-    /// Counts one member less on `core`, and forgets the room with its last one.
+    /// Counts one member less, and forgets the room with its last one unless it keeps something.
     ///
     /// Called once for each membership that ends and each `Attach` that is not accepted.
-    pub(crate) fn release(&self, core: CoreId, handle: &RoomHandle) {
+    pub(crate) fn release(&self, connection: ConnectionId, handle: &RoomHandle, now_ms: u64) {
+        let of = (connection.core(), connection.wire());
         let pushed = {
             let mut shard = self.shard(handle.hash).lock();
-            let shard = &mut *shard;
-            let entry = shard
-                .rooms
-                .find_entry(handle.hash, |room| room.handle.id == handle.id);
-            let Ok(mut entry) = entry else {
-                debug_assert!(false, "a room that is counted exists");
-                return;
-            };
-            entry.get_mut().count_out(core);
-            if !entry.get().member_counts.is_empty() {
+            let was_last = shard.count_out(handle, of, now_ms, &self.pool, &self.classes);
+            if !was_last || !self.watches_rooms() {
                 return;
             }
-            let (room, _) = entry.remove();
-            shard.shrink();
-            if !self.watches_rooms() {
-                return;
-            }
-            self.tell_watcher(
-                Command::RoomRemoved {
-                    name: room.handle.name,
-                },
-                handle.hash,
-            )
+            let name = handle.name.clone();
+            self.tell_watcher(Command::RoomRemoved { name }, handle.hash)
         };
         pushed.wake_quietly();
+    }
+
+    /// Drops what has expired of what rooms keep, in a core's share of the shards. Each core calls this
+    /// about once a second while the table [keeps](Self::keeps_something) something.
+    ///
+    /// If a shard found the memory full lately, shards that use more than an equal share of it are
+    /// brought down to that: a shard that came late gets its own.
+    pub fn sweep(&self, core: CoreId, now_ms: u64) {
+        let bytes_max = if self.pool.is_wanting(now_ms) {
+            self.pool.bytes_max() / self.shards.len()
+        } else {
+            usize::MAX
+        };
+        let own = self.shards.iter().skip(core.index());
+        for shard in own.step_by(self.mailboxes.len()) {
+            // A look at an empty shard is all that most of them cost.
+            while !shard
+                .lock()
+                .sweep(now_ms, bytes_max, &self.pool, &self.classes)
+            {}
+        }
+    }
+
+    /// Whether there is something to [sweep](Self::sweep).
+    pub fn keeps_something(&self) -> bool {
+        self.pool.held_bytes() > 0
     }
 
     /// Sends [`Command::RoomCreated`] and [`Command::RoomRemoved`] from now on.
@@ -389,25 +728,24 @@ impl RoomTable {
         self.watch_rooms.load(Ordering::Relaxed)
     }
 
-    /// How many rooms exist. Locks the shards one after the other: for metrics and tests.
+    /// How many rooms have members. Locks the shards one after the other: for metrics and tests.
     pub fn room_count(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.lock().rooms.len())
-            .sum()
+        self.totals().rooms
     }
 
-    /// How many rooms were ever created, and how many publications accepted.
-    pub fn totals(&self) -> (u64, u64) {
-        self.shards
-            .iter()
-            .fold((0, 0), |(created, published), shard| {
-                let shard = shard.lock();
-                (
-                    created + shard.created_count,
-                    published + shard.publication_count,
-                )
-            })
+    /// What was counted. Locks the shards one after the other: for metrics and tests.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            totals.rooms_created += shard.created_count;
+            totals.publications += shard.publication_count;
+            totals.evictions += shard.evicted_count;
+            totals.rooms += shard.peopled_count;
+            totals.rooms_without_members += shard.rooms.len() - shard.peopled_count;
+            totals.history_bytes += shard.retention.used_bytes();
+        }
+        totals
     }
 
     /// How many members the room has, counting those whose `Attach` is on its way.
@@ -417,6 +755,12 @@ impl RoomTable {
             .lock()
             .find(hash, name)
             .map_or(0, Room::member_count)
+    }
+
+    /// Where the room's stream is; none if the room does not exist.
+    pub fn position(&self, name: &str) -> Option<StreamPosition> {
+        let hash = self.hasher.hash_one(name);
+        self.shard(hash).lock().find(hash, name).map(Room::position)
     }
 
     /// What the fullest mailbox holds, in bytes.
@@ -450,21 +794,27 @@ impl RoomTable {
         &self.shards[self.shard_index(hash)]
     }
 
-    /// Pushes one copy to each core with members. The shard is locked.
-    fn deliver(&self, room: &Room, frame: SharedFrame) -> (Published, SmallVec<[Pushed; 2]>) {
-        let id = room.handle.id;
+    /// Pushes one copy to each core for each wire that has members. The shard is locked.
+    fn deliver(
+        &self,
+        room: &Room,
+        delivery: Delivery,
+        encoder: &mut Encoder<'_>,
+    ) -> (Published, Wakes) {
         let mut published = Published {
             member_count: room.member_count(),
             ..Published::default()
         };
-        let mut wakes = SmallVec::new();
-        for (core, _) in &room.member_counts {
-            let frame = frame.clone();
-            let pushed = self
-                .mailbox(*core)
-                .push(Command::Deliver { room: id, frame });
+        let mut wakes = Wakes::new();
+        for members in &room.members {
+            let pushed = self.mailbox(members.core).push(Command::Deliver {
+                room: room.handle.id,
+                wire: members.wire,
+                frame: encoder.frame(members.wire),
+                delivery,
+            });
             if pushed.full {
-                published.backpressure = Backpressure(Some(*core));
+                published.backpressure = Backpressure(Some(members.core));
             }
             wakes.push(pushed);
         }
@@ -483,91 +833,88 @@ impl RoomTable {
     }
 }
 
-impl Shard {
-    const fn new(index: usize) -> Self {
+/// Whom to wake when no lock is held.
+type Wakes = SmallVec<[Pushed; 2]>;
+
+/// A publication's frames, each encoded when it is first needed.
+struct Encoder<'a> {
+    publication: &'a mut dyn Publication,
+    offset: Option<u64>,
+    frames: SmallVec<[(Wire, SharedFrame); 2]>,
+}
+
+impl<'a> Encoder<'a> {
+    fn new(publication: &'a mut dyn Publication, offset: Option<u64>) -> Self {
         Self {
-            index,
-            rooms: HashTable::new(),
-            created_count: 0,
-            publication_count: 0,
+            publication,
+            offset,
+            frames: SmallVec::new(),
         }
     }
 
-    /// Gives back most of a table that was much larger once. What it moves is at most a seventh of
-    /// what was removed since, so that each removal pays for a part of one move.
-    fn shrink(&mut self) {
-        let (len, capacity) = (self.rooms.len(), self.rooms.capacity());
-        if capacity > SHARD_CAPACITY_KEPT && len < capacity / 8 {
-            self.rooms.shrink_to(len * 2, |room| room.handle.hash);
+    fn frame(&mut self, wire: Wire) -> SharedFrame {
+        if let Some((_, frame)) = self.frames.iter().find(|(encoded, _)| *encoded == wire) {
+            return frame.clone();
         }
-    }
-
-    fn find(&self, hash: u64, name: &str) -> Option<&Room> {
-        self.rooms.find(hash, |room| room.has_name(hash, name))
-    }
-
-    /// The room, and whether it is new.
-    fn find_or_create(&mut self, hash: u64, name: &str) -> (&mut Room, bool) {
-        let entry = self.rooms.entry(
-            hash,
-            |room| room.has_name(hash, name),
-            |room| room.handle.hash,
-        );
-        match entry {
-            Entry::Occupied(entry) => (entry.into_mut(), false),
-            Entry::Vacant(entry) => {
-                self.created_count += 1;
-                let id = RoomId::new(self.created_count, self.index);
-                let handle = RoomHandle {
-                    id,
-                    hash,
-                    name: Arc::from(name),
-                };
-                let room = Room {
-                    handle,
-                    member_counts: SmallVec::new(),
-                };
-                (entry.insert(room).into_mut(), true)
-            }
-        }
+        let frame = self.publication.encode(wire, self.offset);
+        self.frames.push((wire, frame.clone()));
+        frame
     }
 }
 
-impl Room {
-    fn has_name(&self, hash: u64, name: &str) -> bool {
-        self.handle.hash == hash && *self.handle.name == *name
-    }
+/// Why a publication creates no room.
+enum NoRoom {
+    /// Nobody is there, and nothing of it would be kept.
+    Nobody,
+    Refused(PublishError),
+}
 
-    fn member_count(&self) -> u32 {
-        self.member_counts.iter().map(|(_, count)| count).sum()
+fn check_size(outgoing: &Outgoing<'_>, class: &RoomClass) -> Result<(), PublishError> {
+    let payload_len_max = class.publication_bytes_max;
+    let payload_len = outgoing.payload_len;
+    if payload_len > payload_len_max as usize {
+        return Err(PublishError::TooLarge {
+            payload_len,
+            payload_len_max,
+        });
     }
+    Ok(())
+}
 
-    fn count_in(&mut self, core: CoreId) {
-        match self
-            .member_counts
-            .iter_mut()
-            .find(|(counted, _)| *counted == core)
-        {
-            Some((_, count)) => *count += 1,
-            None => self.member_counts.push((core, 1)),
-        }
-    }
+/// Whether anything of a publication would be kept in a room of this class.
+const fn is_kept(class: &RoomClass, has_key: bool) -> bool {
+    class.history.is_on() || has_key && class.key_window_ms > 0
+}
 
-    fn count_out(&mut self, core: CoreId) {
-        let found = self
-            .member_counts
-            .iter()
-            .position(|(counted, _)| *counted == core);
-        let Some(index) = found else {
-            debug_assert!(false, "a member that is released was counted");
-            return;
-        };
-        self.member_counts[index].1 -= 1;
-        if self.member_counts[index].1 == 0 {
-            self.member_counts.swap_remove(index);
-        }
+/// What the publisher of a repeat is told.
+fn duplicate(room: &Room, offset: u64) -> Published {
+    let position = StreamPosition {
+        offset,
+        ..room.position()
+    };
+    Published {
+        member_count: room.member_count(),
+        position: Some(position),
+        duplicate: true,
+        ..Published::default()
     }
 }
 
-/// How many places for rooms a shard keeps though they are empty.
-const SHARD_CAPACITY_KEPT: usize = 1024;
+fn find_key(room: &Room, key: Option<(u64, &str)>) -> Option<u64> {
+    let (hash, text) = key?;
+    room.kept.as_ref()?.find_key(hash, text)
+}
+
+/// What who joins is told, and given.
+fn joined(room: &Room, request: JoinRequest) -> Joined {
+    let recovery = room.recover(request.since);
+    let replay = recovery.map_or_else(Vec::new, |recovery| {
+        room.publications_from(recovery.first).cloned().collect()
+    });
+    Joined {
+        id: request.id,
+        position: room.position(),
+        recovery,
+        replay,
+    }
+}

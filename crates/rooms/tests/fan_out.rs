@@ -20,7 +20,7 @@ fn a_turns_publications_to_a_room_are_one_buffer_for_all_its_members() {
     assert_eq!(shared, b"hot and sweet");
     let other = core.rooms.outbox(bob.slot()).single().unwrap();
     assert!(std::ptr::eq(shared, other), "it was not copied");
-    assert_eq!(core.rooms.delivery_count(), 4);
+    assert_eq!(core.rooms.counts().deliveries, 4);
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn a_publication_that_is_alone_in_its_turn_is_not_copied() {
     let mut core = Core::new(LocalLimits::default());
     let alice = core.open_in("tea");
     let frame = SharedFrame::from(&b"hot"[..]);
-    core.table.publish("tea", frame.clone());
+    core.table.emit("tea", frame.clone());
     core.turn();
 
     let queued = core.rooms.outbox(alice.slot()).single().unwrap();
@@ -202,7 +202,7 @@ fn the_last_frame_takes_the_place_of_what_the_socket_has_not_begun() {
         core.publish("tea", word);
         core.turn();
     }
-    core.rooms.outbox_mut(alice.slot()).advance(2);
+    core.rooms.advance(alice.slot(), 2);
     core.shut(alice, b"good-bye");
 
     assert_eq!(core.received(alice), b"gungood-bye");
@@ -235,6 +235,7 @@ impl Core {
             name_len_max: 255,
             mailbox_bytes_max: 1 << 20,
             watch_rooms: false,
+            ..TableConfig::default()
         });
         Self {
             table,
@@ -251,7 +252,7 @@ impl Core {
     }
 
     fn publish(&self, room: &str, payload: &[u8]) {
-        self.table.publish(room, payload.into());
+        self.table.emit(room, SharedFrame::from(payload));
     }
 
     fn shut(&mut self, connection: ConnectionId, last: &[u8]) {
@@ -276,7 +277,7 @@ impl Core {
     fn flush(&mut self, queue: FlushQueue) -> Vec<u32> {
         let mut flushed = Vec::new();
         while let Some(slot) = self.rooms.next_to_flush(queue) {
-            self.rooms.outbox_mut(slot).advance(usize::MAX);
+            self.rooms.advance(slot, usize::MAX);
             flushed.push(slot);
         }
         flushed

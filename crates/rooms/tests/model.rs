@@ -11,8 +11,8 @@ use std::ops::Range;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use rooms::{
-    Backpressure, Command, ConnectionId, CoreId, Disconnect, Effect, FlushQueue, LocalLimits,
-    LocalRooms, Overloaded, RoomTable, TableConfig,
+    Backpressure, Command, ConnectionId, CoreId, Disconnect, Effect, EventKind, FlushQueue,
+    LocalLimits, LocalRooms, Overloaded, RoomTable, TableConfig,
 };
 
 #[path = "model/received.rs"]
@@ -120,6 +120,7 @@ impl World {
                 name_len_max: 255,
                 mailbox_bytes_max: config.mailbox_bytes_max,
                 watch_rooms: true,
+                ..TableConfig::default()
             }),
             outbox_bytes_max: config.outbox_bytes_max,
             rooms_per_connection_max: config.rooms_per_connection_max,
@@ -273,7 +274,7 @@ impl World {
         let item = self.item(Some(room), padding_len);
         let member_count = self.member_count(room);
         let cores = self.deliver(room, item);
-        let published = self.table.publish(&name(room), item.encode());
+        let published = self.table.emit(&name(room), item.encode());
         assert_eq!(published.member_count, member_count);
         self.check_backpressure(published.backpressure, &cores);
     }
@@ -283,7 +284,10 @@ impl World {
         let full = |core: &usize| self.table.mailbox(core_id(*core)).is_full();
         let overloaded = self.listening(room).iter().any(full);
         let member_count = self.member_count(room);
-        match self.table.try_publish(&name(room), item.encode()) {
+        match self
+            .table
+            .try_emit_as(EventKind::Lasting, &name(room), item.encode())
+        {
             Ok(published) => {
                 assert!(!overloaded);
                 assert_eq!(published.member_count, member_count);
@@ -393,6 +397,7 @@ impl World {
                     let Some(Effect::JoinRefused {
                         connection: id,
                         room,
+                        id: None,
                     }) = effect
                     else {
                         panic!("{entry:?} is one too many, not {effect:?}");
@@ -463,23 +468,23 @@ impl World {
     /// Flushes what did not fit and queues it again; shuts those whose socket does not take it.
     fn handle_overflow(&mut self, core: usize) {
         for overflow in self.cores[core].local.take_overflow() {
-            let flushed = self.connection_in(core, overflow.slot);
-            self.flush(flushed);
-            self.cores[core]
-                .local
-                .push(overflow.slot, &overflow.frame, FlushQueue::Prompt);
-        }
-        for overflow in self.cores[core].local.take_overflow() {
-            let slow = self.connection_in(core, overflow.slot);
-            // Its first frame to come back has shut it.
-            if !self.connections[slow].is_addressable() {
+            let member = self.connection_in(core, overflow.slot);
+            // Its first frame that did not fit again has shut it.
+            if !self.connections[member].is_addressable() {
                 continue;
             }
-            assert_eq!(self.connections[slow].window, 0, "its socket takes no more");
+            self.flush(member);
+            if self.cores[core].local.push_again(&overflow) {
+                continue;
+            }
+            assert_eq!(
+                self.connections[member].window, 0,
+                "its socket takes no more"
+            );
             let pending_bytes = self.cores[core].local.outbox(overflow.slot).pending_bytes();
             let would_be = pending_bytes as usize + overflow.frame.len();
             assert!(pending_bytes > 0 && would_be > self.outbox_bytes_max as usize);
-            self.shut(slow);
+            self.shut(member);
         }
         assert!(!self.cores[core].local.has_overflow());
     }
@@ -510,7 +515,7 @@ impl World {
             let taken = shown.len().min(flushed.window);
             flushed.window -= taken;
             flushed.received.extend(&shown[..taken]);
-            local.outbox_mut(slot).advance(taken);
+            local.advance(slot, taken);
             if taken < shown.len() {
                 local.set_blocked(slot, true);
                 return;
@@ -601,8 +606,9 @@ impl World {
         let room_count = member_counts.iter().filter(|count| **count > 0).count();
         assert_eq!(self.table.room_count(), room_count);
         let life_count: u32 = self.life_counts.values().sum();
+        let totals = self.table.totals();
         assert_eq!(
-            self.table.totals(),
+            (totals.rooms_created, totals.publications),
             (life_count.into(), self.publication_count)
         );
         for core in 0..self.cores.len() {

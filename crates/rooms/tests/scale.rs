@@ -62,7 +62,7 @@ fn who_goes_is_missed_in_its_own_rooms_only() {
 
         // Whoever stayed is still found by every room.
         for name in &names {
-            core.table.publish(name, b"x".as_slice().into());
+            core.table.emit(name, proto::SharedFrame::from(&b"x"[..]));
         }
         core.turn();
         for resident in residents {
@@ -78,10 +78,10 @@ fn a_room_among_many_of_its_shard_costs_what_it_costs_alone() {
         let names: Vec<String> = (0..ROOMS).map(|number| number.to_string()).collect();
         let members: Vec<ConnectionId> = names.iter().map(|name| core.open_in([name])).collect();
         for name in &names {
-            core.table.publish(name, b"x".as_slice().into());
+            core.table.emit(name, proto::SharedFrame::from(&b"x"[..]));
         }
         core.turn();
-        assert_eq!(core.rooms.delivery_count(), ROOMS as u64);
+        assert_eq!(core.rooms.counts().deliveries, ROOMS as u64);
         for member in members {
             core.rooms.close(member.slot(), &core.table);
         }
@@ -109,6 +109,7 @@ impl Core {
             name_len_max: 255,
             mailbox_bytes_max: 1 << 20,
             watch_rooms: false,
+            ..TableConfig::default()
         });
         let limits = LocalLimits {
             rooms_per_connection_max: 1_024,

@@ -1,8 +1,8 @@
 //! What the table answers whoever asks: names, refusals, backpressure, totals.
 
 use rooms::{
-    Backpressure, Command, ConnectionId, CoreId, JoinError, LocalLimits, LocalRooms, Mailbox,
-    Overloaded, Published, RoomTable, TableConfig,
+    Backpressure, Command, ConnectionId, CoreId, EventKind, LocalLimits, LocalRooms, Mailbox,
+    NameError, Overloaded, Published, RoomTable, TableConfig,
 };
 
 const HERE: CoreId = CoreId(0);
@@ -14,13 +14,13 @@ fn a_name_that_no_room_can_have_is_refused_and_changes_nothing() {
     let alice = open(HERE);
     let refused = |name: &str| table.join(alice, name).unwrap_err();
 
-    assert_eq!(refused(""), JoinError::NameEmpty);
+    assert_eq!(refused(""), NameError::Empty.into());
     let name_len_max = config().name_len_max;
-    let too_long = JoinError::NameTooLong {
+    let too_long = NameError::TooLong {
         name_len: name_len_max + 1,
         name_len_max,
     };
-    assert_eq!(refused(&"x".repeat(name_len_max + 1)), too_long);
+    assert_eq!(refused(&"x".repeat(name_len_max + 1)), too_long.into());
     assert_eq!(table.room_count(), 0);
     assert_eq!(table.mailbox(HERE).pending_bytes(), 0);
     assert!(table.join(alice, &"x".repeat(name_len_max)).is_ok());
@@ -29,12 +29,15 @@ fn a_name_that_no_room_can_have_is_refused_and_changes_nothing() {
 #[test]
 fn a_room_that_does_not_exist_costs_no_core_anything() {
     let table = RoomTable::new(config());
-    assert_eq!(table.publish("tea", frame(9)), Published::default());
-    assert_eq!(table.try_publish("tea", frame(9)), Ok(Published::default()));
+    assert_eq!(table.emit("tea", frame(9)), Published::default());
+    assert_eq!(
+        table.try_emit_as(EventKind::Lasting, "tea", frame(9)),
+        Ok(Published::default())
+    );
     assert_eq!(table.leave(open(HERE), "tea"), Backpressure(None));
 
     assert_eq!(table.mailbox(HERE).pending_bytes(), 0);
-    assert_eq!(table.totals(), (0, 2));
+    assert_eq!(counted(&table), (0, 2));
 }
 
 #[test]
@@ -47,13 +50,15 @@ fn a_publication_is_refused_before_any_core_has_it() {
     let filling = table.direct(open(THERE), frame(config().mailbox_bytes_max));
     assert_eq!(filling, Backpressure(Some(THERE)));
 
-    let refused = table.try_publish("tea", frame(1));
+    let refused = table.try_emit_as(EventKind::Lasting, "tea", frame(1));
     assert_eq!(refused, Err(Overloaded { core: THERE }));
     assert_eq!(take(table.mailbox(HERE)), 0);
-    assert_eq!(table.totals(), (1, 0));
+    assert_eq!(counted(&table), (1, 0));
 
     take(table.mailbox(THERE));
-    let published = table.try_publish("tea", frame(1)).unwrap();
+    let published = table
+        .try_emit_as(EventKind::Lasting, "tea", frame(1))
+        .unwrap();
     assert_eq!(published.member_count, 2);
     assert_eq!([HERE, THERE].map(|core| take(table.mailbox(core))), [1, 1]);
 }
@@ -65,7 +70,7 @@ fn a_publication_that_cannot_be_refused_says_which_core_has_too_much_to_do() {
         table.join(open(core), "tea").unwrap();
     }
     table.direct(open(THERE), frame(config().mailbox_bytes_max));
-    let published = table.publish("tea", frame(1));
+    let published = table.emit("tea", frame(1));
     assert_eq!(published.backpressure, Backpressure(Some(THERE)));
     assert_eq!(take(table.mailbox(THERE)), 3, "it was taken all the same");
 }
@@ -104,6 +109,7 @@ fn config() -> TableConfig {
         name_len_max: 20,
         mailbox_bytes_max: 10_000,
         watch_rooms: false,
+        ..TableConfig::default()
     }
 }
 
@@ -115,6 +121,12 @@ fn open(core: CoreId) -> ConnectionId {
 
 fn frame(len: usize) -> proto::SharedFrame {
     vec![0; len].into()
+}
+
+/// Rooms that were created, and publications.
+fn counted(table: &RoomTable) -> (u64, u64) {
+    let totals = table.totals();
+    (totals.rooms_created, totals.publications)
 }
 
 /// Empties a mailbox and counts what was in it.

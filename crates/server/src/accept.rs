@@ -160,6 +160,7 @@ impl Acceptor {
         upgraded: Upgraded,
         place: Place,
         request: Option<Box<http::request::Parts>>,
+        wire: rooms::Wire,
     ) {
         let Ok(parts) = upgraded.downcast::<TokioIo<S>>() else {
             return;
@@ -172,6 +173,7 @@ impl Acceptor {
             leftover: parts.read_buf,
             place,
             request,
+            wire,
         };
         // Fails only when the core has ended; then the socket closes, as it should.
         _ = self.new_sockets.send(new).await;

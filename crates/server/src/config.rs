@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, net::SocketAddr, str::FromStr};
 
+use rooms::Classes;
 use thiserror::Error;
 
 /// Everything that can be set about a server.
@@ -33,6 +34,12 @@ pub struct Config {
     pub limits: Limits,
     /// How long things may take.
     pub timeouts: Timeouts,
+    /// What is so of rooms, by their names. By default no room keeps anything.
+    pub classes: Classes,
+    /// What the histories of all rooms share.
+    pub history: History,
+    /// How the server stops.
+    pub drain: Drain,
 }
 
 impl Default for Config {
@@ -47,6 +54,47 @@ impl Default for Config {
             flush: FlushMode::Auto,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            classes: Classes::default(),
+            history: History::default(),
+            drain: Drain::default(),
+        }
+    }
+}
+
+/// What the histories of all rooms share.
+#[derive(Clone, Copy, Debug)]
+pub struct History {
+    /// The memory for what all rooms keep, in bytes: publications, keys, and rooms that are only
+    /// remembered. At the limit what would expire first makes way.
+    pub memory_bytes_max: usize,
+}
+
+impl Default for History {
+    /// 256 MiB.
+    fn default() -> Self {
+        Self {
+            memory_bytes_max: 256 << 20,
+        }
+    }
+}
+
+/// How the server stops.
+#[derive(Clone, Copy, Debug)]
+pub struct Drain {
+    /// Over how long clients are told to come back, each after a pause of its own: those of throng.v1
+    /// are told by a `drain` event, and again when they are closed.
+    pub spread: Duration,
+    /// How many connections are closed in a second, on all cores together; 0 closes all at once. More
+    /// are if they would not be closed before the drain timeout otherwise.
+    pub rate: u32,
+}
+
+impl Default for Drain {
+    /// 5 seconds; 5,000 a second.
+    fn default() -> Self {
+        Self {
+            spread: Duration::from_secs(5),
+            rate: 5000,
         }
     }
 }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use proto::event::JsonParser;
-use rooms::{Command, ConnectionId, CoreId, LocalLimits, LocalRooms, Slots};
+use rooms::{Command, ConnectionId, CoreId, LocalLimits, LocalRooms, Slots, Wire};
 use std::os::fd::AsRawFd;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -37,16 +37,21 @@ use crate::engine::{self, Engine};
 use crate::flush::{Flusher, Results};
 use crate::metrics::CoreMetrics;
 use crate::panics;
+use crate::protocol;
 use crate::router::Router;
+use crate::wire::THRONG;
 
 mod apply;
+mod drain;
 mod idle;
 mod keepalive;
 mod read;
 mod send;
 mod socket;
+mod sweep;
 mod wheel;
 
+use drain::Draining;
 use idle::Idle;
 pub(crate) use idle::IdleHook;
 use socket::{Socket, Stamp};
@@ -61,6 +66,8 @@ pub(crate) struct NewSocket {
     pub(crate) place: Place,
     /// The request, if the router wants it.
     pub(crate) request: Option<Box<http::request::Parts>>,
+    /// What the peer speaks.
+    pub(crate) wire: Wire,
 }
 
 /// What a core is made with.
@@ -112,8 +119,10 @@ pub(crate) struct Core {
     due: Vec<u32>,
     /// When connections that were sent a close frame are ended, in that order.
     closing: VecDeque<(Instant, ConnectionId)>,
-    /// When a drain ends, once it has begun.
-    drained_at: Option<Instant>,
+    /// How far a drain is, once it has begun.
+    draining: Option<Draining>,
+    /// When the rooms are looked at for what has expired.
+    sweep_at: Option<Instant>,
     idle: Idle,
     tick: Pin<Box<Sleep>>,
 }
@@ -199,7 +208,8 @@ impl Core {
             results: Results::new(),
             due: Vec::new(),
             closing: VecDeque::new(),
-            drained_at: None,
+            draining: None,
+            sweep_at: None,
             idle: Idle::new(idle_hook),
             tick: Box::pin(tokio::time::sleep(Duration::ZERO)),
         })
@@ -227,6 +237,7 @@ impl Core {
     /// One turn of the loop.
     fn turn(&mut self) -> io::Result<()> {
         let now = clock::now();
+        self.note_time_of_day();
         self.adopt(now);
         self.poll_readiness()?;
         self.read_ready(now);
@@ -235,6 +246,8 @@ impl Core {
         self.resolve_overflow(now);
         self.flush();
         self.keep_alive(now);
+        self.drain_some(now);
+        self.sweep(now);
         self.idle.look(now);
         self.publish_metrics();
         Ok(())
@@ -251,8 +264,9 @@ impl Core {
     /// Whether a drain has ended: everybody is gone, or time is up.
     fn is_drained(&self) -> bool {
         let nobody = self.local.connection_count() == 0 && self.handshakes_ended;
-        self.drained_at
-            .is_some_and(|deadline| nobody || clock::now() >= deadline)
+        self.draining
+            .as_ref()
+            .is_some_and(|draining| nobody || clock::now() >= draining.deadline)
     }
 
     /// Waits until there is something to do.
@@ -295,12 +309,13 @@ impl Core {
         }
     }
 
-    /// Sets the timer to the next deadline: a keepalive, the end of a close or of a drain, a look
-    /// whether the core is idle.
+    /// Sets the timer to the next deadline: a keepalive, the end of a close, the next step of a drain, a
+    /// look whether the core is idle or something has expired.
     fn set_tick(&mut self) {
         let closing = self.closing.front().map(|(deadline, _)| *deadline);
         let look = self.idle.next_look(clock::now);
-        let next = [self.wheel.next_due(), closing, self.drained_at, look]
+        let drain = self.draining.as_ref().map(Draining::next_step);
+        let next = [self.wheel.next_due(), closing, drain, look, self.sweep_at]
             .into_iter()
             .flatten()
             .min();
@@ -326,8 +341,11 @@ impl Core {
             leftover,
             place,
             request,
+            wire,
         } = new;
-        let Some(id) = self.local.open() else { return };
+        let Some(id) = self.local.open_on(wire) else {
+            return;
+        };
         let slot = id.slot();
         let token = Token(slot as usize);
         let source = stream.as_raw_fd();
@@ -346,6 +364,10 @@ impl Core {
         self.sockets[slot as usize] = Some(Socket::new(stream, place, stamp));
         self.metrics.connections_opened.add(1);
         self.schedule_keepalive(slot, now);
+        if wire == THRONG {
+            self.handle.id = id;
+            protocol::greet(&self.handle, &self.config);
+        }
         let greeted = request.map_or(Ok(()), |request| {
             self.handle.id = id;
             let call = || self.router.connected(&self.handle, &request);
@@ -354,9 +376,8 @@ impl Core {
         if greeted.is_err() {
             self.metrics.closed.panicked.add(1);
             self.begin_close(slot, read::panicked_disconnect(), now);
-        } else if self.drained_at.is_some() {
-            self.metrics.closed.drained.add(1);
-            self.begin_close(slot, rooms::Disconnect::going_away(), now);
+        } else if self.draining.is_some() {
+            self.drain_one(id, now);
         } else if let Some(full) = engine::take_full() {
             // The hook has filled a mailbox: this connection is who caused it.
             self.hold_back(slot, full, &leftover);
@@ -398,7 +419,11 @@ impl Core {
         metrics
             .memberships
             .set(self.local.membership_count() as u64);
-        metrics.deliveries.set(self.local.delivery_count());
+        let counts = self.local.counts();
+        metrics.deliveries.set(counts.deliveries);
+        metrics.skipped.set(counts.skipped);
+        metrics.passed_over.set(counts.passed_over);
+        metrics.replayed.set(counts.replayed);
     }
 
     fn mailbox(&self) -> &rooms::Mailbox {

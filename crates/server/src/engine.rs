@@ -5,18 +5,26 @@ use std::fmt;
 
 use parking_lot::RwLock;
 use proto::SharedFrame;
-use proto::event::{EncodeError, EventEncoder};
-use rooms::{Backpressure, ConnectionId, CoreId, Disconnect, JoinError, Overloaded, RoomTable};
+use proto::event::{EVENT_NAME_LEN_MAX, EncodeError, EventEncoder};
+use rooms::{
+    Backpressure, ConnectionId, CoreId, Disconnect, EventKind, JoinError, JoinRequest, Outgoing,
+    Overloaded, Published, RoomTable,
+};
 use serde::Serialize;
 use std::sync::Arc;
 
+use crate::clock;
+use crate::manager::{EmitError, PublishError};
+use crate::name::{ConnectionName, Naming};
 use crate::panics;
+use crate::wire::{Draft, PUBLICATION};
 
 /// Shared by the cores and by every [`Connection`](crate::Connection) and
 /// [`RoomManager`](crate::RoomManager).
 pub(crate) struct Engine {
     pub(crate) table: Arc<RoomTable>,
     pub(crate) room_hooks: RwLock<RoomHooks>,
+    naming: Naming,
 }
 
 /// Who wants to hear of rooms. Read once a room's birth or death, never for a message.
@@ -40,7 +48,13 @@ impl Engine {
         Self {
             table,
             room_hooks: RwLock::new(RoomHooks::default()),
+            naming: Naming::new(),
         }
+    }
+
+    /// What a connection is called on the wire.
+    pub(crate) fn name_of(&self, connection: ConnectionId) -> ConnectionName {
+        self.naming.name(connection)
     }
 
     /// Whether this thread is one of this engine's cores: what it publishes too fast is held back
@@ -68,6 +82,17 @@ impl Engine {
         Ok(())
     }
 
+    /// Joins and is told. Only a core's thread calls this.
+    pub(crate) fn join_since(
+        &self,
+        connection: ConnectionId,
+        room: &str,
+        request: JoinRequest,
+    ) -> Result<(), JoinError> {
+        note(self.table.join_since(connection, room, request)?);
+        Ok(())
+    }
+
     pub(crate) fn leave(&self, connection: ConnectionId, room: &str) -> Result<(), Overloaded> {
         self.ask(connection, |table| table.leave(connection, room))
     }
@@ -92,13 +117,73 @@ impl Engine {
         self.ask(connection, |table| table.close(connection, disconnect))
     }
 
-    /// Publishes to a room; returns how many members it has.
-    pub(crate) fn publish(&self, room: &str, frame: SharedFrame) -> Result<u32, Overloaded> {
-        if !self.is_on_core() {
-            return Ok(self.table.try_publish(room, frame)?.member_count);
+    pub(crate) fn answer(
+        &self,
+        connection: ConnectionId,
+        frame: SharedFrame,
+    ) -> Result<(), Overloaded> {
+        self.ask(connection, |table| table.answer(connection, frame))
+    }
+
+    /// Publishes to a room, in a connection's name or the application's.
+    pub(crate) fn publish<T: Serialize + ?Sized>(
+        &self,
+        room: &str,
+        from: Option<ConnectionId>,
+        data: &T,
+        key: Option<&str>,
+    ) -> Result<Published, PublishError> {
+        let name = from.map(|id| self.name_of(id));
+        let published = with_draft(|draft| {
+            draft.write(room, now_ms(), data)?;
+            let (payload_len, at_ms) = (draft.data_len(), draft.at_ms());
+            let name = name.as_ref().map(ConnectionName::as_str);
+            let mut message = draft.as_event(PUBLICATION, name);
+            let outgoing = Outgoing {
+                publication: &mut message,
+                payload_len,
+                key,
+                at_ms,
+            };
+            let published = if self.is_on_core() {
+                self.table.publish(room, outgoing)?
+            } else {
+                self.table.try_publish(room, outgoing)?
+            };
+            Ok::<_, PublishError>(published)
+        })?;
+        if self.is_on_core() {
+            note(published.backpressure);
         }
-        let published = self.table.publish(room, frame);
-        note(published.backpressure);
+        Ok(published)
+    }
+
+    /// Sends an event to a room; returns how many members it has.
+    pub(crate) fn emit<T: Serialize + ?Sized>(
+        &self,
+        kind: EventKind,
+        room: &str,
+        event: &str,
+        from: Option<ConnectionId>,
+        data: &T,
+    ) -> Result<u32, EmitError> {
+        if event.is_empty() || event.len() > EVENT_NAME_LEN_MAX || event.contains(' ') {
+            return Err(EncodeError::Name.into());
+        }
+        let name = from.map(|id| self.name_of(id));
+        let published = with_draft(|draft| {
+            // An event has no time.
+            draft.write(room, 0, data)?;
+            let message = draft.as_event(event, name.as_ref().map(ConnectionName::as_str));
+            if self.is_on_core() {
+                Ok(self.table.emit_as(kind, room, message))
+            } else {
+                Ok::<_, EmitError>(self.table.try_emit_as(kind, room, message)?)
+            }
+        })?;
+        if self.is_on_core() {
+            note(published.backpressure);
+        }
         Ok(published.member_count)
     }
 
@@ -141,7 +226,23 @@ thread_local! {
     static ON_CORE_OF: Cell<usize> = const { Cell::new(0) };
     /// The full mailbox that the handler under way ran into, if it did.
     static FULL: Cell<Option<CoreId>> = const { Cell::new(None) };
+    /// The time of day as of this turn of a core; 0 on other threads.
+    static TURN_MS: Cell<u64> = const { Cell::new(0) };
     static ENCODER: RefCell<EventEncoder> = RefCell::default();
+    static DRAFT: RefCell<Draft> = RefCell::default();
+}
+
+/// Says what time it is in this turn of a core.
+pub(crate) fn set_turn_ms(unix_ms: u64) {
+    TURN_MS.set(unix_ms);
+}
+
+/// The time of day, in Unix milliseconds; on a core as of the turn's beginning.
+fn now_ms() -> u64 {
+    match TURN_MS.get() {
+        0 => clock::unix_ms(),
+        turn_ms => turn_ms,
+    }
 }
 
 /// Remembers that a mailbox is full, for the core to look at after the handler.
@@ -165,5 +266,24 @@ pub(crate) fn encode<T: Serialize + ?Sized>(
     ENCODER.with(|encoder| match encoder.try_borrow_mut() {
         Ok(mut encoder) => encoder.encode(event, data),
         Err(_) => EventEncoder::default().encode(event, data),
+    })
+}
+
+/// Encodes an event whose data `write` puts together as JSON.
+pub(crate) fn encode_written(
+    event: &str,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+) -> Result<SharedFrame, EncodeError> {
+    // Rare and large: its memory is its own.
+    let mut json = Vec::new();
+    write(&mut json)?;
+    EventEncoder::default().encode_pieces(event, &[&json])
+}
+
+/// Writes something with this thread's draft, or with a new one inside a `Serialize` that publishes.
+fn with_draft<R>(write: impl FnOnce(&mut Draft) -> R) -> R {
+    DRAFT.with(|draft| match draft.try_borrow_mut() {
+        Ok(mut draft) => write(&mut draft),
+        Err(_) => write(&mut Draft::default()),
     })
 }

@@ -13,6 +13,8 @@ use proto::handshake::{self, Opening, OpeningError};
 use crate::accept::{Acceptor, Stream};
 use crate::admission::{Place, Refused};
 use crate::metrics;
+use crate::wire::{GOLEM, THRONG, THRONG_PROTOCOL};
+use rooms::Wire;
 
 /// An answer with its whole body.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -98,7 +100,10 @@ fn upgrade<S: Stream>(
             return overloaded(refused);
         }
     };
-    hand_over::<S>(acceptor.clone(), &mut request, place);
+    let speaks_throng = acceptor.router.serves_throng()
+        && handshake::offered_protocols(request.headers()).any(|name| name == THRONG_PROTOCOL);
+    let wire = if speaks_throng { THRONG } else { GOLEM };
+    hand_over::<S>(acceptor.clone(), &mut request, place, wire);
     let mut answer = Response::new(Full::default());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = answer.headers_mut();
@@ -107,11 +112,20 @@ fn upgrade<S: Stream>(
     if let Ok(accept) = accept.try_into() {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
+    if speaks_throng {
+        let protocol = HeaderValue::from_static(THRONG_PROTOCOL);
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
     answer
 }
 
 /// Waits for the answer to be sent, beside it, and gives the socket to the core.
-fn hand_over<S: Stream>(acceptor: Arc<Acceptor>, request: &mut Request<Incoming>, place: Place) {
+fn hand_over<S: Stream>(
+    acceptor: Arc<Acceptor>,
+    request: &mut Request<Incoming>,
+    place: Place,
+    wire: Wire,
+) {
     let upgrade = hyper::upgrade::on(&mut *request);
     let parts = acceptor
         .router
@@ -120,7 +134,7 @@ fn hand_over<S: Stream>(acceptor: Arc<Acceptor>, request: &mut Request<Incoming>
     tokio::spawn(async move {
         // A peer that is gone before the answer was sent is nobody's loss; its place is free again.
         let Ok(upgraded) = upgrade.await else { return };
-        acceptor.hand_over::<S>(upgraded, place, parts).await;
+        acceptor.hand_over::<S>(upgraded, place, parts, wire).await;
     });
 }
 

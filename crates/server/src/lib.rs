@@ -61,19 +61,26 @@ mod http;
 mod listen;
 mod manager;
 mod metrics;
+mod name;
 mod panics;
+mod protocol;
 mod router;
 mod server;
+mod wire;
 
 pub use config::{
-    Config, FlushMode, FlushModeError, Limits, ListenAddress, ListenAddressError, Timeouts,
+    Config, Drain, FlushMode, FlushModeError, History, Limits, ListenAddress, ListenAddressError,
+    Timeouts,
 };
 pub use connection::Connection;
 pub use http::Page;
 pub use listen::ListenError;
-pub use manager::{EmitError, RoomManager};
+pub use manager::{EmitError, PublishError, PublishOptions, Receipt, RoomManager};
 pub use proto::event::{EncodeError, ParseError};
 pub use proto::{CloseCode, Json};
-pub use rooms::{ConnectionId, Disconnect, JoinError, Overloaded};
+pub use rooms::{
+    Classes, ConnectionId, Disconnect, Epoch, HistoryLimits, JoinError, NameError, Overloaded,
+    RoomClass, SlowConsumer, StreamPosition,
+};
 pub use router::{Data, Handler, Incoming, Outcome, Refusal, Router, Unread};
 pub use server::{BindError, ServeError, Server, Stop};

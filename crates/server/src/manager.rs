@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use proto::event::EncodeError;
-use rooms::{JoinError, Overloaded};
+use rooms::{EventKind, JoinError, Overloaded, StreamPosition};
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::connection::Connection;
-use crate::engine::{self, Engine};
+use crate::engine::Engine;
 
 /// The rooms of a server: cheap to clone, usable from any thread.
 ///
@@ -44,6 +44,38 @@ pub enum EmitError {
     /// the engine's own; a connection whose handler publishes too fast is not read from instead.
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
+}
+
+/// A publication that did not go out. Nobody got it.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// The data cannot be put on the wire.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The room does not take it.
+    #[error(transparent)]
+    Refused(#[from] rooms::PublishError),
+}
+
+/// What came of a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// How many members the room has.
+    pub member_count: u32,
+    /// Its place in the room's stream; none if nobody was there and the room keeps no history.
+    pub position: Option<StreamPosition>,
+    /// It was published before with the same key, and was not published again: the position is the
+    /// first one's.
+    pub duplicate: bool,
+}
+
+/// A publication before it goes out: see [`RoomManager::publish`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PublishOptions<'a> {
+    /// In whose name; none is the application's own.
+    pub from: Option<&'a Connection>,
+    /// What a repeat of it is recognised by, 1 to 64 bytes, for as long as the room's class says.
+    pub key: Option<&'a str>,
 }
 
 impl RoomManager {
@@ -99,7 +131,9 @@ impl RoomManager {
 
     /// Sends an event to all members of a room; returns how many there are. Does not wait.
     ///
-    /// Costs one encoding and one message to each core with members, however many they are.
+    /// It has no place in the room's history: who is not there does not get it. For what should not be
+    /// missed there is [`publish`](Self::publish). Costs one encoding for each wire and one message to each
+    /// core with members, however many they are.
     ///
     /// # Errors
     ///
@@ -108,8 +142,38 @@ impl RoomManager {
     where
         T: Serialize + ?Sized,
     {
-        let frame = engine::encode(event, data)?;
-        Ok(self.engine.publish(room, frame)?)
+        self.engine
+            .emit(EventKind::Lasting, room, event, None, data)
+    }
+
+    /// Publishes to a room: the publication gets the room's next offset and is kept as long as the room's
+    /// [class](crate::RoomClass) says, so that members who lost their connection get it when they are back.
+    /// Members on golem's wire get it as an event `msg`. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`]; nobody got it.
+    pub fn publish<T>(
+        &self,
+        room: &str,
+        data: &T,
+        options: PublishOptions<'_>,
+    ) -> Result<Receipt, PublishError>
+    where
+        T: Serialize + ?Sized,
+    {
+        let from = options.from.map(|connection| connection.id);
+        let published = self.engine.publish(room, from, data, options.key)?;
+        Ok(Receipt {
+            member_count: published.member_count,
+            position: published.position,
+            duplicate: published.duplicate,
+        })
+    }
+
+    /// Where a room's stream is: behind its last publication. None if the room does not exist.
+    pub fn position(&self, room: &str) -> Option<StreamPosition> {
+        self.engine.table.position(room)
     }
 
     /// How many members the room has.

@@ -48,6 +48,9 @@ pub(crate) struct CoreMetrics {
     pub(crate) connections_opened: Count,
     pub(crate) memberships: Count,
     pub(crate) deliveries: Count,
+    pub(crate) skipped: Count,
+    pub(crate) passed_over: Count,
+    pub(crate) replayed: Count,
     pub(crate) messages_in: Count,
     pub(crate) bytes_in: Count,
     pub(crate) bytes_out: Count,
@@ -106,12 +109,16 @@ labelled! {
     /// `error` events sent, by their code.
     ErrorCounts {
         bad_data,
+        bad_event,
+        bad_key,
         bad_message,
         bad_room,
         binary,
         not_encodable,
         overloaded,
         refused,
+        reserved_event,
+        too_large,
         too_many_rooms,
         unknown_event,
     }
@@ -122,11 +129,15 @@ impl ErrorCounts {
     pub(crate) fn of(&self, code: &str) -> &Count {
         match code {
             "bad_data" => &self.bad_data,
+            "bad_event" => &self.bad_event,
+            "bad_key" => &self.bad_key,
             "bad_message" => &self.bad_message,
             "bad_room" => &self.bad_room,
             "binary" => &self.binary,
             "not_encodable" => &self.not_encodable,
             "overloaded" => &self.overloaded,
+            "reserved_event" => &self.reserved_event,
+            "too_large" => &self.too_large,
             "too_many_rooms" => &self.too_many_rooms,
             "unknown_event" => &self.unknown_event,
             _ => &self.refused,
@@ -177,7 +188,7 @@ pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (rooms_created, publications) = self.table.totals();
+        let totals = self.table.totals();
         let gauge = |encoder: &mut DescriptorEncoder<'_>, name, help, value: u64| {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
@@ -192,7 +203,19 @@ impl Collector for Exposition {
             &mut encoder,
             "rooms",
             "Rooms with members",
-            self.table.room_count() as u64,
+            totals.rooms as u64,
+        )?;
+        gauge(
+            &mut encoder,
+            "rooms_without_members",
+            "Rooms without members that are remembered",
+            totals.rooms_without_members as u64,
+        )?;
+        gauge(
+            &mut encoder,
+            "history_bytes",
+            "Memory of what rooms keep",
+            totals.history_bytes as u64,
         )?;
         gauge(
             &mut encoder,
@@ -224,8 +247,12 @@ impl Collector for Exposition {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
         };
-        counter("rooms_created", "Rooms that began to exist", rooms_created)?;
+        let created = totals.rooms_created;
+        counter("rooms_created", "Rooms that began to exist", created)?;
+        let publications = totals.publications;
         counter("publications", "Publications to rooms", publications)?;
+        let evictions = "Publications and keys that made way because the memory was full";
+        counter("history_evictions", evictions, totals.evictions)?;
         let opened = self.sum(|c| &c.connections_opened);
         counter(
             "connections_opened",
@@ -234,6 +261,12 @@ impl Collector for Exposition {
         )?;
         let deliveries = self.sum(|c| &c.deliveries);
         counter("deliveries", "Frames queued for members", deliveries)?;
+        let skipped = "Publications that slow members were not sent, and told so";
+        counter("skipped", skipped, self.sum(|c| &c.skipped))?;
+        let passed_over = "Passing events that members were not sent under pressure";
+        counter("passed_over", passed_over, self.sum(|c| &c.passed_over))?;
+        let replayed = "Publications replayed to members that came back";
+        counter("replayed", replayed, self.sum(|c| &c.replayed))?;
         counter(
             "messages_in",
             "Messages received",

@@ -5,12 +5,12 @@ use std::fmt;
 
 use proto::CloseFrame;
 use proto::event::{JsonParser, ParseError};
-use rooms::{Disconnect, JoinError, Overloaded};
+use rooms::{Disconnect, JoinError, NameError, Overloaded};
 use serde::de::{Deserialize, DeserializeOwned};
 use serde::{Serialize, Serializer};
 
 use crate::connection::Connection;
-use crate::manager::EmitError;
+use crate::manager::{EmitError, PublishError};
 
 /// Which function handles which event.
 ///
@@ -56,6 +56,7 @@ pub struct Router {
     connect: Option<Box<ConnectHook>>,
     close: Option<Box<CloseHook>>,
     message: Option<Box<MessageHook>>,
+    serves_throng: bool,
 }
 
 type ConnectHook = dyn Fn(&Connection, &http::request::Parts) + Send + Sync;
@@ -84,6 +85,20 @@ impl Router {
             Box::new(move |conn, data| handler.call(conn, data)),
         );
         self
+    }
+
+    /// Speaks the subprotocol `throng.v1` with clients that ask for it: joining and leaving, publishing
+    /// with acknowledgements, positions, recovery and histories, as its page says. Its own events do not
+    /// come to handlers then; all others do.
+    ///
+    /// Whoever asks may join any room and publish to any. Without this, nobody is answered the subprotocol.
+    pub const fn serve_throng_v1(&mut self) -> &mut Self {
+        self.serves_throng = true;
+        self
+    }
+
+    pub(crate) const fn serves_throng(&self) -> bool {
+        self.serves_throng
     }
 
     /// Calls `hook` for each connection, before its first message, with the request that opened it.
@@ -268,6 +283,7 @@ where
 pub struct Refusal {
     code: &'static str,
     message: String,
+    retry_after_ms: Option<u32>,
 }
 
 impl Refusal {
@@ -276,7 +292,15 @@ impl Refusal {
         Self {
             code,
             message: message.into(),
+            retry_after_ms: None,
         }
+    }
+
+    /// The same, for what may succeed if it is tried again after so many milliseconds.
+    #[must_use]
+    pub const fn retry_after_ms(mut self, retry_after_ms: u32) -> Self {
+        self.retry_after_ms = Some(retry_after_ms);
+        self
     }
 
     /// The code.
@@ -295,16 +319,36 @@ impl From<JoinError> for Refusal {
     fn from(error: JoinError) -> Self {
         match error {
             JoinError::Overloaded(error) => error.into(),
-            JoinError::NameEmpty | JoinError::NameTooLong { .. } => {
-                Self::new("bad_room", error.to_string())
-            }
+            JoinError::Name(error) => error.into(),
+        }
+    }
+}
+
+impl From<NameError> for Refusal {
+    fn from(error: NameError) -> Self {
+        Self::new("bad_room", error.to_string())
+    }
+}
+
+impl From<PublishError> for Refusal {
+    fn from(error: PublishError) -> Self {
+        use rooms::PublishError as Refused;
+        let error = match error {
+            PublishError::Encode(error) => return error.into(),
+            PublishError::Refused(error) => error,
+        };
+        match error {
+            Refused::Key { .. } => Self::new("bad_key", error.to_string()),
+            Refused::Name(error) => error.into(),
+            Refused::Overloaded(error) => error.into(),
+            Refused::TooLarge { .. } => Self::new("too_large", error.to_string()),
         }
     }
 }
 
 impl From<Overloaded> for Refusal {
     fn from(error: Overloaded) -> Self {
-        Self::new("overloaded", error.to_string())
+        Self::new("overloaded", error.to_string()).retry_after_ms(OVERLOADED_RETRY_MS)
     }
 }
 
@@ -323,9 +367,13 @@ impl From<proto::event::EncodeError> for Refusal {
     }
 }
 
+/// After how long a mailbox that was full is worth another attempt: it is drained every turn.
+const OVERLOADED_RETRY_MS: u32 = 500;
+
 /// The data of an `error` event.
 #[derive(Debug)]
 pub(crate) struct ErrorEvent<'a> {
+    pub(crate) id: Option<u64>,
     pub(crate) event: Option<&'a str>,
     pub(crate) room: Option<&'a str>,
     pub(crate) refusal: &'a Refusal,
@@ -335,6 +383,9 @@ impl Serialize for ErrorEvent<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap as _;
         let mut map = serializer.serialize_map(None)?;
+        if let Some(id) = self.id {
+            map.serialize_entry("id", &id)?;
+        }
         if let Some(event) = self.event {
             map.serialize_entry("event", event)?;
         }
@@ -343,6 +394,9 @@ impl Serialize for ErrorEvent<'_> {
         }
         map.serialize_entry("code", self.refusal.code)?;
         map.serialize_entry("message", &self.refusal.message)?;
+        if let Some(retry_after_ms) = self.refusal.retry_after_ms {
+            map.serialize_entry("retry_after_ms", &retry_after_ms)?;
+        }
         map.end()
     }
 }

@@ -22,6 +22,7 @@ use crate::listen::{Bound, ListenError, Listener};
 use crate::manager::RoomManager;
 use crate::metrics::{CoreMetrics, Exposition};
 use crate::router::Router;
+use crate::wire;
 
 /// A server that is bound to its addresses and not yet serving.
 ///
@@ -86,8 +87,9 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Stops accepting, sends what is queued, closes every connection with 1001, and lets
-    /// [`Server::serve`] return: when all are closed, or after the drain timeout. Does not wait.
+    /// Stops accepting, sends what is queued, closes every connection as [`Drain`](crate::Drain) says, with
+    /// 1001 or on throng.v1 with 4100, and lets [`Server::serve`] return: when all are closed, or after the
+    /// drain timeout. Does not wait.
     pub fn drain(&self) {
         self.draining.send_replace(true);
         self.table.drain();
@@ -119,6 +121,9 @@ impl Server {
             // Full at 0 bytes would be full for ever.
             mailbox_bytes_max: config.limits.mailbox_bytes_max.max(1),
             watch_rooms: false,
+            classes: config.classes.clone(),
+            history_wire: wire::THRONG,
+            history_bytes_max: config.history.memory_bytes_max,
         }));
         let (draining, _) = watch::channel(false);
         Ok(Self {

@@ -3,6 +3,7 @@
 //! What a measurement needs beside what it measures (names, connections, the mailbox's buffers) is
 //! there before it begins.
 
+use proto::SharedFrame;
 use rooms::ConnectionId;
 
 use benches::{Core, cores};
@@ -68,7 +69,7 @@ fn rooms_published_to(sizes: &Sizes) -> (Line, f64) {
 }
 
 fn publish(core: &mut Core, room: &str) {
-    core.table.publish(room, b"\x81\x00".as_slice().into());
+    core.table.emit(room, SharedFrame::from(&b"\x81\x00"[..]));
     core.turn();
     assert_eq!(core.flush(), 2);
 }

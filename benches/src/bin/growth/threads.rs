@@ -100,7 +100,7 @@ fn repeat(
 fn publish(core: &mut Core, _: ConnectionId, names: &[String]) -> usize {
     let frame = frame_of_64();
     for name in names {
-        assert_eq!(core.table.publish(name, frame.clone()).member_count, 1);
+        assert_eq!(core.table.emit(name, frame.clone()).member_count, 1);
     }
     core.turn();
     core.flush();

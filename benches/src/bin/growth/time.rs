@@ -177,7 +177,7 @@ fn publish(core: &mut Core, rooms: &[&str]) -> Cost {
     let frame = frame_of_64();
     let cost = Cost::of(rooms.len(), || {
         for room in rooms {
-            core.table.publish(room, frame.clone());
+            core.table.emit(room, frame.clone());
         }
         core.turn();
     });
@@ -190,7 +190,7 @@ fn fan_out(core: &mut Core, member_count: usize) -> Cost {
     let frame = frame_of_64();
     let mut flushed_bytes = 0;
     let cost = Cost::of(member_count, || {
-        core.table.publish("tea", frame.clone());
+        core.table.emit("tea", frame.clone());
         core.turn();
         flushed_bytes = core.flush();
     });

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use mio::unix::SourceFd;
 use proto::CloseCode;
-use rooms::{ConnectionId, Disconnect, Effect, RoomHandle};
+use rooms::{ConnectionId, Disconnect, Effect, FlushQueue, Joined, RoomHandle};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 
@@ -13,6 +13,7 @@ use super::read::lost_disconnect;
 use super::socket::Phase;
 use crate::engine;
 use crate::panics;
+use crate::protocol;
 use crate::router::{ErrorEvent, Refusal};
 
 impl Core {
@@ -50,19 +51,48 @@ impl Core {
                 self.begin_close(connection.slot(), disconnect, now);
             }
             Effect::Drain => self.begin_drain(now),
-            Effect::JoinRefused { connection, room } => self.refuse_join(connection, &room),
+            Effect::Joined {
+                connection,
+                room,
+                joined,
+                already,
+            } => self.welcome(connection, &room, &joined, already),
+            Effect::JoinRefused {
+                connection,
+                room,
+                id,
+            } => self.refuse_join(connection, &room, id),
             Effect::RoomCreated { name } => self.engine.room_created(&name),
             Effect::RoomRemoved { name } => self.engine.room_removed(&name),
         }
         forget_full();
     }
 
-    fn refuse_join(&mut self, connection: ConnectionId, room: &RoomHandle) {
+    /// Answers a join, and queues what is replayed behind the answer.
+    fn welcome(
+        &mut self,
+        connection: ConnectionId,
+        room: &RoomHandle,
+        joined: &Joined,
+        already: bool,
+    ) {
+        let Some(frame) = protocol::joined_frame(&room.name, joined, already) else {
+            return;
+        };
+        let slot = connection.slot();
+        self.local.push(slot, &frame, FlushQueue::Prompt);
+        if !already {
+            self.local.replay(slot, room, joined);
+        }
+    }
+
+    fn refuse_join(&mut self, connection: ConnectionId, room: &RoomHandle, id: Option<u64>) {
         let max = self.config.limits.rooms_per_connection_max;
         let text = format!("a connection may be in {max} rooms");
         let refusal = Refusal::new("too_many_rooms", text);
         self.metrics.errors.of(refusal.code()).add(1);
         let data = ErrorEvent {
+            id,
             event: Some("join"),
             room: Some(&room.name),
             refusal: &refusal,
@@ -92,22 +122,6 @@ impl Core {
         self.closing
             .push_back((now + self.config.timeouts.close, connection));
         self.tell_closed(connection, &disconnect);
-    }
-
-    /// Closes everybody, and whoever comes from now on.
-    fn begin_drain(&mut self, now: Instant) {
-        self.drained_at
-            .get_or_insert(now + self.config.timeouts.drain);
-        let slots: Vec<u32> = self.local.slots().collect();
-        for slot in slots {
-            if self
-                .socket(slot)
-                .is_some_and(|socket| socket.phase == Phase::Open)
-            {
-                self.metrics.closed.drained.add(1);
-            }
-            self.begin_close(slot, Disconnect::going_away(), now);
-        }
     }
 
     /// The close frame has left: ends our side, so that the peer ends its own.

@@ -10,7 +10,9 @@ use super::socket::Phase;
 use super::{Core, Ready};
 use crate::engine;
 use crate::panics::{self, Panicked};
+use crate::protocol::{Refused, Request};
 use crate::router::{ErrorEvent, Incoming, Refusal, closed_by_peer};
+use crate::wire::THRONG;
 
 /// What is to be done after a message.
 enum Next {
@@ -220,7 +222,11 @@ impl Dispatcher<'_> {
         if self.router.takes_messages() {
             return self.message(Incoming::Binary(payload));
         }
-        self.refuse(None, &Refusal::new("binary", "events are text messages"));
+        self.refuse(
+            None,
+            None,
+            &Refusal::new("binary", "events are text messages"),
+        );
         Next::Read
     }
 
@@ -233,7 +239,7 @@ impl Dispatcher<'_> {
         match proto::event::split(text) {
             Ok((event, json)) => self.event(event, json),
             Err(error) => {
-                self.refuse(None, &Refusal::new("bad_message", error.to_string()));
+                self.refuse(None, None, &Refusal::new("bad_message", error.to_string()));
                 Next::Read
             }
         }
@@ -252,11 +258,19 @@ impl Dispatcher<'_> {
     fn event(self, event: &str, json: &mut [u8]) -> Next {
         let Self { router, handle, .. } = self;
         let parser = &mut *self.parser;
+        if handle.id.wire() == THRONG
+            && let Some(request) = Request::named(event)
+        {
+            if let Err(Refused { id, refusal }) = request.handle(handle, json, parser) {
+                self.refuse(id, Some(event), &refusal);
+            }
+            return Next::Read;
+        }
         let call = || router.dispatch(handle, event, json, parser);
         match panics::catch(event, Some(handle.id), call) {
             Ok(Ok(())) => Next::Read,
             Ok(Err(refusal)) => {
-                self.refuse(Some(event), &refusal);
+                self.refuse(None, Some(event), &refusal);
                 Next::Read
             }
             Err(Panicked) => self.end_panicked(),
@@ -269,9 +283,10 @@ impl Dispatcher<'_> {
     }
 
     /// Tells the peer what was wrong, and counts it.
-    fn refuse(&self, event: Option<&str>, refusal: &Refusal) {
+    fn refuse(&self, id: Option<u64>, event: Option<&str>, refusal: &Refusal) {
         self.metrics.errors.of(refusal.code()).add(1);
         let data = ErrorEvent {
+            id,
             event,
             room: None,
             refusal,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
-use rooms::{FlushQueue, LocalRooms, Overflow, Slots};
+use rooms::{FlushQueue, LocalRooms, Slots};
 
 use super::Core;
 use super::socket::{Phase, Socket};
@@ -80,7 +80,7 @@ impl Core {
         match result {
             Ok(taken) => {
                 self.metrics.bytes_out.add(taken as u64);
-                self.local.outbox_mut(slot).advance(taken);
+                self.local.advance(slot, taken);
                 if self.local.outbox(slot).is_empty() {
                     if self
                         .socket(slot)
@@ -134,7 +134,8 @@ impl Core {
     /// again what did not fit. Comes after the fan-out, so that nothing overtakes what did not fit.
     pub(super) fn resolve_overflow(&mut self, now: Instant) {
         while self.local.has_overflow() {
-            for Overflow { slot, frame } in self.local.take_overflow() {
+            for overflow in self.local.take_overflow() {
+                let slot = overflow.slot;
                 if self
                     .socket(slot)
                     .is_none_or(|s| matches!(s.phase, Phase::Closing | Phase::Shut))
@@ -146,7 +147,7 @@ impl Core {
                     continue;
                 }
                 // What does not fit now is forgotten with the connection.
-                if !self.local.push(slot, &frame, FlushQueue::Prompt) {
+                if !self.local.push_again(&overflow) {
                     self.close_slow_consumer(slot, now);
                 }
             }

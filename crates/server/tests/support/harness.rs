@@ -5,6 +5,7 @@
 //!
 //! - [`TestServer`] is a server on a port of its own, with the chat of the crate's first page.
 //! - [`Client`] speaks WebSocket by tokio-tungstenite, which nobody here wrote.
+//! - [`Throng`] is a client that speaks throng.v1.
 //! - [`Raw`] is a bare TCP connection, for what no decent peer sends.
 //! - [`Binary`] is the binary `throng` in a process of its own.
 
@@ -22,6 +23,7 @@ mod http;
 mod raw;
 mod seed;
 mod server;
+mod throng_client;
 mod time;
 
 pub(crate) use binary::Binary;
@@ -31,4 +33,5 @@ pub(crate) use http::{Reply, exchange, get};
 pub(crate) use raw::{Raw, close, opcode, text};
 pub(crate) use seed::seed;
 pub(crate) use server::{MODES, TestServer, config, for_each_flush_mode};
+pub(crate) use throng_client::Throng;
 pub(crate) use time::{TIMEOUT, now, until};

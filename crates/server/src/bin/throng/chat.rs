@@ -1,7 +1,7 @@
-//! The chat itself: golem's three events.
+//! The chat itself: golem's three events, and throng.v1 for those who ask for it.
 
 use serde::Deserialize;
-use throng::{Connection, Data, Json, Refusal, RoomManager, Router};
+use throng::{Connection, Data, Json, PublishOptions, Refusal, RoomManager, Router};
 
 #[derive(Deserialize)]
 struct RoomRequest {
@@ -15,8 +15,9 @@ struct Msg<'a> {
     msg: Json<'a>,
 }
 
-/// Handles `join`, `leave` and `msg`.
+/// Handles `join`, `leave` and `msg`, and the requests of throng.v1.
 pub(crate) fn add_to(router: &mut Router, rooms: &RoomManager) {
+    router.serve_throng_v1();
     let joined = rooms.clone();
     router.on("join", move |conn: &Connection, request: RoomRequest| {
         joined.join(conn, &request.name)
@@ -28,9 +29,13 @@ pub(crate) fn add_to(router: &mut Router, rooms: &RoomManager) {
     let rooms = rooms.clone();
     router.on(
         "msg",
-        move |_: &Connection, data: Data<'_>| -> Result<(), Refusal> {
+        move |conn: &Connection, data: Data<'_>| -> Result<(), Refusal> {
             let Msg { to, msg } = data.parse()?;
-            rooms.emit(to, "msg", &msg)?;
+            let options = PublishOptions {
+                from: Some(conn),
+                ..PublishOptions::default()
+            };
+            rooms.publish(to, &msg, options)?;
             Ok(())
         },
     );

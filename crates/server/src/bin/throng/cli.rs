@@ -9,7 +9,9 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser};
 use tracing_subscriber::EnvFilter;
 
-use throng::{BindError, Config, FlushMode, Limits, ListenAddress, ListenError, Timeouts};
+use throng::{
+    BindError, Classes, Config, FlushMode, Limits, ListenAddress, ListenError, RoomClass, Timeouts,
+};
 
 /// Throng: one message in, the same bytes out to every member of a room.
 ///
@@ -146,6 +148,8 @@ impl Cli {
                 close: self.close_timeout_s,
                 drain: self.drain_timeout_s,
             },
+            classes: Classes::new(Vec::new(), RoomClass::default()),
+            ..Config::default()
         }
     }
 }

@@ -1,0 +1,31 @@
+//! The event that tells a member what it was not sent.
+
+use proto::event::EventEncoder;
+use proto::{Json, SharedFrame};
+
+/// `gap {"room":"lobby","from":58,"to":77}`: the publications from the first to the last offset, both
+/// included.
+///
+/// Rare, so it is encoded with memory of its own.
+pub(crate) fn encode(room: &str, first: u64, last: u64) -> SharedFrame {
+    let data = Json::Object(vec![
+        ("room".into(), Json::String(room.into())),
+        ("from".into(), Json::Unsigned(first)),
+        ("to".into(), Json::Unsigned(last)),
+    ]);
+    EventEncoder::default()
+        .encode("gap", &data)
+        .expect("the name is one, and strings and numbers are always JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_gap_names_its_room_and_both_ends() {
+        let frame = super::encode("tea \"room\"", 58, 77);
+        assert_eq!(
+            &frame[2..],
+            br#"gap {"room":"tea \"room\"","from":58,"to":77}"#
+        );
+    }
+}

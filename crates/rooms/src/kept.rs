@@ -1,0 +1,353 @@
+//! What a room keeps beside its members: its last publications, and the keys of recent ones.
+//!
+//! Invariants: the publications are the last ones of the room's stream, without holes; `cost_bytes`
+//! is the sum of what each entry counts for; keys are in the order they were published in.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashTable;
+use proto::SharedFrame;
+
+use crate::class::RoomClass;
+
+/// The history and the keys of one room.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    publications: VecDeque<Stored>,
+    frame_bytes: usize,
+    keys: VecDeque<Key>,
+    /// Serial numbers of keys, by the hash of their text.
+    by_key: HashTable<u64>,
+    /// The serial number of the oldest key.
+    first_serial: u64,
+    cost_bytes: usize,
+    /// Until when a room without members is remembered though nothing is kept of it, in Unix
+    /// milliseconds: its last member may have lost its connection for a moment only.
+    lingers_until_ms: Option<u64>,
+}
+
+/// One publication of a history.
+#[derive(Debug)]
+struct Stored {
+    frame: SharedFrame,
+    at_ms: u64,
+}
+
+/// A key and the publication it came with.
+#[derive(Debug)]
+struct Key {
+    text: Box<str>,
+    hash: u64,
+    offset: u64,
+    at_ms: u64,
+}
+
+/// What a publication takes beside its bytes: its entry, the frame's counts and the allocator's share.
+const STORED_COST: usize = size_of::<Stored>() + 40;
+
+/// What a key takes beside its text, its place in the table included.
+const KEY_COST: usize = size_of::<Key>() + 40;
+
+/// What a room that keeps something takes beside its name: itself, this, and its place in tables.
+const ROOM_COST: usize = size_of::<Kept>() + 320;
+
+/// What a publication with this payload counts for at most: its envelope has the room's name, numbers
+/// and punctuation.
+pub(crate) const fn cost_at_most(payload_len: usize, name_len: usize, key_len: usize) -> usize {
+    payload_len + 3 * name_len + key_len + ROOM_COST + STORED_COST + KEY_COST + 256
+}
+
+impl Kept {
+    /// Nothing yet, for a room whose name is so long.
+    pub(crate) const fn new(name_len: usize) -> Self {
+        Self {
+            publications: VecDeque::new(),
+            frame_bytes: 0,
+            keys: VecDeque::new(),
+            by_key: HashTable::new(),
+            first_serial: 0,
+            cost_bytes: ROOM_COST + name_len,
+            lingers_until_ms: None,
+        }
+    }
+
+    /// Remembers the room for as long as its history lasts.
+    pub(crate) fn linger(&mut self, now_ms: u64, class: &RoomClass) {
+        self.lingers_until_ms = Some(now_ms.saturating_add(class.history.age_max_ms));
+    }
+
+    /// What all of it counts for, in bytes.
+    pub(crate) const fn cost_bytes(&self) -> usize {
+        self.cost_bytes
+    }
+
+    /// How many publications are kept.
+    #[cfg(test)]
+    pub(crate) fn publication_count(&self) -> usize {
+        self.publications.len()
+    }
+
+    /// Keeps a publication, and drops the oldest ones that are over the class's limits.
+    pub(crate) fn push(&mut self, frame: SharedFrame, at_ms: u64, class: &RoomClass) {
+        let limits = &class.history;
+        self.frame_bytes += frame.len();
+        self.cost_bytes += frame.len() + STORED_COST;
+        self.publications.push_back(Stored { frame, at_ms });
+        while self.publications.len() > limits.publications_max as usize
+            || self.frame_bytes > limits.bytes_max
+        {
+            self.drop_publication();
+        }
+    }
+
+    /// Forgets all publications: the next one cannot be kept, and there are no holes.
+    pub(crate) fn clear_publications(&mut self) {
+        while !self.publications.is_empty() {
+            self.drop_publication();
+        }
+    }
+
+    fn drop_publication(&mut self) {
+        let Some(dropped) = self.publications.pop_front() else {
+            return;
+        };
+        self.frame_bytes -= dropped.frame.len();
+        self.cost_bytes -= dropped.frame.len() + STORED_COST;
+        if self.publications.capacity() > PLACES_KEPT
+            && self.publications.len() < self.publications.capacity() / 4
+        {
+            self.publications.shrink_to(self.publications.len() * 2);
+        }
+    }
+
+    /// The offset of the oldest publication that is held, when the last one has `last_offset`; one
+    /// more than that if none is.
+    pub(crate) fn first_offset(&self, last_offset: u64) -> u64 {
+        last_offset + 1 - self.publications.len() as u64
+    }
+
+    /// The publications from `offset` on, which must not be before the first that is held.
+    pub(crate) fn from_offset(
+        &self,
+        offset: u64,
+        last_offset: u64,
+    ) -> impl Iterator<Item = &SharedFrame> {
+        let skipped = offset - self.first_offset(last_offset);
+        let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+        self.publications
+            .range(skipped.min(self.publications.len())..)
+            .map(|stored| &stored.frame)
+    }
+
+    /// The offset of the publication that came with this key.
+    pub(crate) fn find_key(&self, hash: u64, text: &str) -> Option<u64> {
+        let found = self.by_key.find(hash, |serial| {
+            self.key(*serial).is_some_and(|key| *key.text == *text)
+        });
+        found
+            .and_then(|serial| self.key(*serial))
+            .map(|key| key.offset)
+    }
+
+    /// Remembers a key that is not known, and forgets the oldest over the class's limit.
+    pub(crate) fn push_key(
+        &mut self,
+        (hash, text): (u64, &str),
+        offset: u64,
+        at_ms: u64,
+        class: &RoomClass,
+    ) {
+        let serial = self.first_serial + self.keys.len() as u64;
+        self.cost_bytes += text.len() + KEY_COST;
+        self.keys.push_back(Key {
+            text: text.into(),
+            hash,
+            offset,
+            at_ms,
+        });
+        let (keys, first_serial) = (&self.keys, self.first_serial);
+        self.by_key
+            .insert_unique(hash, serial, |serial| hash_of(keys, first_serial, *serial));
+        while self.keys.len() > class.keys_max as usize {
+            self.drop_key();
+        }
+    }
+
+    fn drop_key(&mut self) {
+        let Some(dropped) = self.keys.pop_front() else {
+            return;
+        };
+        let serial = self.first_serial;
+        self.first_serial += 1;
+        self.cost_bytes -= dropped.text.len() + KEY_COST;
+        if let Ok(entry) = self
+            .by_key
+            .find_entry(dropped.hash, |found| *found == serial)
+        {
+            entry.remove();
+        }
+        if self.keys.capacity() > PLACES_KEPT && self.keys.len() < self.keys.capacity() / 4 {
+            self.keys.shrink_to(self.keys.len() * 2);
+            let (keys, first_serial) = (&self.keys, self.first_serial);
+            self.by_key.shrink_to(keys.len() * 2, |serial| {
+                hash_of(keys, first_serial, *serial)
+            });
+        }
+    }
+
+    fn key(&self, serial: u64) -> Option<&Key> {
+        let index = usize::try_from(serial - self.first_serial).ok()?;
+        self.keys.get(index)
+    }
+
+    /// When the next entry expires, in Unix milliseconds; none if there is none.
+    pub(crate) fn next_expiry(&self, class: &RoomClass) -> Option<u64> {
+        let publication = self.publication_expiry(class);
+        let key = self.key_expiry(class);
+        let all = [publication, key, self.lingers_until_ms];
+        all.into_iter().flatten().min()
+    }
+
+    fn publication_expiry(&self, class: &RoomClass) -> Option<u64> {
+        let oldest = self.publications.front()?;
+        Some(oldest.at_ms.saturating_add(class.history.age_max_ms))
+    }
+
+    fn key_expiry(&self, class: &RoomClass) -> Option<u64> {
+        let oldest = self.keys.front()?;
+        Some(oldest.at_ms.saturating_add(class.key_window_ms))
+    }
+
+    /// Drops what has expired by `now_ms`.
+    pub(crate) fn expire(&mut self, now_ms: u64, class: &RoomClass) {
+        while self
+            .publication_expiry(class)
+            .is_some_and(|at| at <= now_ms)
+        {
+            self.drop_publication();
+        }
+        while self.key_expiry(class).is_some_and(|at| at <= now_ms) {
+            self.drop_key();
+        }
+        self.lingers_until_ms = self.lingers_until_ms.filter(|until| *until > now_ms);
+    }
+
+    /// Drops the one entry that would expire first.
+    pub(crate) fn evict(&mut self, class: &RoomClass) {
+        let first = self.next_expiry(class);
+        if self.publication_expiry(class) == first {
+            self.drop_publication();
+        } else if self.key_expiry(class) == first {
+            self.drop_key();
+        } else {
+            self.lingers_until_ms = None;
+        }
+    }
+}
+
+fn hash_of(keys: &VecDeque<Key>, first_serial: u64, serial: u64) -> u64 {
+    let index = usize::try_from(serial - first_serial).unwrap_or(usize::MAX);
+    keys.get(index).map_or(0, |key| key.hash)
+}
+
+/// How many places for entries are kept though they are empty.
+const PLACES_KEPT: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::class::HistoryLimits;
+
+    fn class(publications_max: u32, bytes_max: usize, keys_max: u32) -> RoomClass {
+        RoomClass {
+            history: HistoryLimits {
+                publications_max,
+                bytes_max,
+                age_max_ms: 1000,
+            },
+            key_window_ms: 500,
+            keys_max,
+            ..RoomClass::default()
+        }
+    }
+
+    fn frame(len: usize) -> SharedFrame {
+        vec![0; len].into()
+    }
+
+    #[test]
+    fn each_limit_alone_drops_the_oldest() {
+        let mut by_count = Kept::new(3);
+        let mut by_bytes = Kept::new(3);
+        for offset in 1..=100 {
+            by_count.push(frame(10), offset, &class(7, 1 << 20, 0));
+            by_bytes.push(frame(10), offset, &class(1000, 55, 0));
+        }
+        assert_eq!(by_count.first_offset(100), 94);
+        assert_eq!(by_bytes.first_offset(100), 96);
+        assert_eq!(by_bytes.from_offset(98, 100).count(), 3);
+        assert_eq!(by_bytes.from_offset(101, 100).count(), 0);
+
+        let mut nothing_fits = Kept::new(3);
+        nothing_fits.push(frame(56), 1, &class(1000, 55, 0));
+        assert_eq!(nothing_fits.publication_count(), 0);
+    }
+
+    #[test]
+    fn keys_are_found_until_they_are_too_many_or_too_old() {
+        let class = class(0, 0, 3);
+        let mut kept = Kept::new(0);
+        for (offset, text) in (1..).zip(["a", "b", "c", "d"]) {
+            kept.push_key((7, text), offset, offset * 100, &class);
+        }
+        assert_eq!(kept.find_key(7, "a"), None);
+        assert_eq!(kept.find_key(7, "b"), Some(2));
+        assert_eq!(kept.next_expiry(&class), Some(700));
+        kept.expire(800, &class);
+        assert_eq!(
+            (kept.find_key(7, "c"), kept.find_key(7, "d")),
+            (None, Some(4))
+        );
+        kept.expire(900, &class);
+        assert_eq!(kept.next_expiry(&class), None);
+        assert_eq!(kept.cost_bytes(), ROOM_COST);
+    }
+
+    #[test]
+    fn what_expires_first_is_evicted_first_and_nothing_is_counted_twice() {
+        let class = class(100, 1 << 20, 100);
+        let mut kept = Kept::new(5);
+        kept.push(frame(10), 0, &class);
+        kept.push_key((1, "k"), 1, 0, &class);
+        kept.push(frame(10), 100, &class);
+        kept.evict(&class);
+        assert_eq!(kept.find_key(1, "k"), None, "it would go at 500");
+        kept.evict(&class);
+        assert_eq!((kept.first_offset(2), kept.publication_count()), (2, 1));
+        kept.linger(50, &class);
+        kept.evict(&class);
+        assert_eq!(
+            kept.next_expiry(&class),
+            Some(1100),
+            "the lingering would have ended at 1050"
+        );
+        kept.evict(&class);
+        assert_eq!(kept.next_expiry(&class), None);
+        assert_eq!(kept.cost_bytes(), ROOM_COST + 5);
+    }
+
+    #[test]
+    fn much_that_is_gone_leaves_little_memory_behind() {
+        let class = class(100_000, 1 << 30, 100_000);
+        let mut kept = Kept::new(0);
+        for offset in 0..50_000 {
+            kept.push(frame(1), 0, &class);
+            kept.push_key((offset, &offset.to_string()), offset, 0, &class);
+        }
+        kept.expire(10_000, &class);
+        assert_eq!(kept.next_expiry(&class), None);
+        assert!(kept.publications.capacity() <= 2 * PLACES_KEPT);
+        assert!(kept.keys.capacity() <= 2 * PLACES_KEPT);
+        assert!(kept.by_key.capacity() <= 4 * PLACES_KEPT);
+    }
+}

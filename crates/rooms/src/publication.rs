@@ -1,0 +1,67 @@
+//! What is sent to a room, on its way into it.
+
+use proto::SharedFrame;
+
+use crate::id::Wire;
+use crate::position::StreamPosition;
+use crate::table::Backpressure;
+
+/// Something that can be written as a frame for any wire.
+///
+/// For a frame that says the same on every wire, [`SharedFrame`] implements it.
+pub trait Publication {
+    /// The frame for members on `wire`. `offset` is the publication's place in the room's stream;
+    /// none for what has no place in it.
+    ///
+    /// Called under the lock of the room's shard, at most once for each wire, and only for wires that
+    /// somebody needs: it must be quick, and must not call the table.
+    fn encode(&mut self, wire: Wire, offset: Option<u64>) -> SharedFrame;
+}
+
+impl Publication for SharedFrame {
+    fn encode(&mut self, _: Wire, _: Option<u64>) -> SharedFrame {
+        self.clone()
+    }
+}
+
+/// A publication that is given the next offset of its room, and kept if the room keeps any.
+#[expect(
+    missing_debug_implementations,
+    reason = "what is published need not have one"
+)]
+pub struct Outgoing<'a> {
+    /// What is published.
+    pub publication: &'a mut dyn Publication,
+    /// How large its payload is, in bytes, as the room's class limits it.
+    pub payload_len: usize,
+    /// What a repeat of it is recognised by, at most [`KEY_LEN_MAX`] bytes.
+    pub key: Option<&'a str>,
+    /// The time, in Unix milliseconds.
+    pub at_ms: u64,
+}
+
+/// The longest key of a publication, in bytes: a UUID takes 36.
+pub const KEY_LEN_MAX: usize = 64;
+
+/// How an event that has no offset is treated under pressure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// As a publication is: a member that cannot take it is a slow consumer.
+    Lasting,
+    /// It is not sent to members for whom much waits already, and nobody is told: for what is
+    /// outdated in a moment, such as that somebody types.
+    Passing,
+}
+
+/// What came of a publication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// How many members the room has, on all cores.
+    pub member_count: u32,
+    /// Its place in the room's stream; none if it has none, or if there was nobody and nothing is kept.
+    pub position: Option<StreamPosition>,
+    /// It was published before with the same key, and was not published again.
+    pub duplicate: bool,
+    /// Whether to hold the publisher back.
+    pub backpressure: Backpressure,
+}

@@ -1,0 +1,441 @@
+//! One shard of the table: the rooms whose names hash there, and when what they keep expires.
+//!
+//! Invariants, under the shard's lock:
+//! - a room is in its shard while some core counts a member of it or something is kept of it;
+//! - the count of a core and a wire is the number of its members plus the `Attach` commands on their
+//!   way to it; each `Attach` that a core does not accept, and each member that ends, is counted out
+//!   once;
+//! - a room of which something is kept has exactly one entry in the line of what expires, at the time
+//!   of what expires first or before it; other rooms have none;
+//! - what all rooms keep adds up to what is used of the shard's memory.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use proto::SharedFrame;
+use smallvec::SmallVec;
+
+use crate::class::{Classes, RoomClass, SlowConsumer};
+use crate::id::{CoreId, RoomId, Wire};
+use crate::kept::{self, Kept};
+use crate::mailbox::{Recovery, RoomHandle};
+use crate::memory::{Allotment, Pool};
+use crate::position::{Epoch, StreamPosition};
+use crate::table::Since;
+
+/// The rooms of one shard.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    index: usize,
+    pub(crate) rooms: HashTable<Room>,
+    /// How many rooms have members.
+    pub(crate) peopled_count: usize,
+    /// How many rooms this shard has ever had.
+    pub(crate) created_count: u64,
+    /// How many publications went to rooms of this shard.
+    pub(crate) publication_count: u64,
+    /// How many publications or keys made way for later ones because the memory was full.
+    pub(crate) evicted_count: u64,
+    pub(crate) retention: Retention,
+}
+
+/// What the rooms of a shard keep: how much memory it takes, and when it expires.
+#[derive(Debug, Default)]
+pub(crate) struct Retention {
+    memory: Allotment,
+    line: BinaryHeap<Reverse<Due>>,
+}
+
+/// When something of a room expires, at the earliest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    at_ms: u64,
+    room: RoomId,
+    hash: u64,
+}
+
+/// One room.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) handle: RoomHandle,
+    pub(crate) epoch: Epoch,
+    /// The offset of the last publication.
+    pub(crate) offset: u64,
+    pub(crate) class: u32,
+    /// How many members there are; only of cores and wires that have some.
+    pub(crate) members: SmallVec<[MemberCount; 2]>,
+    pub(crate) kept: Option<Box<Kept>>,
+}
+
+/// The members of a room on one core that speak one wire.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MemberCount {
+    pub(crate) core: CoreId,
+    pub(crate) wire: Wire,
+    pub(crate) count: u32,
+}
+
+/// What is drawn for a new room.
+pub(crate) struct NewRoom {
+    pub(crate) epoch: Epoch,
+    pub(crate) class: u32,
+    pub(crate) slow_consumer: SlowConsumer,
+}
+
+impl Shard {
+    pub(crate) fn new(index: usize) -> Self {
+        Self {
+            index,
+            rooms: HashTable::new(),
+            peopled_count: 0,
+            created_count: 0,
+            publication_count: 0,
+            evicted_count: 0,
+            retention: Retention::default(),
+        }
+    }
+
+    pub(crate) fn find(&self, hash: u64, name: &str) -> Option<&Room> {
+        self.rooms.find(hash, |room| room.has_name(hash, name))
+    }
+
+    /// The room, made if it is not there and `new` does not refuse, and what the shard keeps beside it.
+    pub(crate) fn find_or_create<E>(
+        &mut self,
+        hash: u64,
+        name: &str,
+        new: impl FnOnce(RoomId) -> Result<NewRoom, E>,
+    ) -> Result<(&mut Room, &mut Retention), E> {
+        let entry = self.rooms.entry(
+            hash,
+            |room| room.has_name(hash, name),
+            |room| room.handle.hash,
+        );
+        let room = match entry {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let id = RoomId::new(self.created_count + 1, self.index);
+                let new = new(id)?;
+                self.created_count += 1;
+                entry.insert(Room::new(id, hash, name, new)).into_mut()
+            }
+        };
+        Ok((room, &mut self.retention))
+    }
+
+    /// Tries to have so much memory for something new, at the expense of what expires first.
+    #[cold]
+    pub(crate) fn make_memory(
+        &mut self,
+        bytes: usize,
+        now_ms: u64,
+        pool: &Pool,
+        classes: &Classes,
+    ) {
+        while !self.retention.memory.reserve(bytes, pool, now_ms) {
+            if !self.evict_first(now_ms, classes) {
+                return;
+            }
+        }
+    }
+
+    /// Drops what has expired, and beyond that what expires first until no more than `bytes_max` is
+    /// used: [`SWEEP_STEPS_MAX`] steps of it, so that nobody waits long for the lock. Returns whether
+    /// that was all.
+    pub(crate) fn sweep(
+        &mut self,
+        now_ms: u64,
+        bytes_max: usize,
+        pool: &Pool,
+        classes: &Classes,
+    ) -> bool {
+        for _ in 0..SWEEP_STEPS_MAX {
+            let is_due = self
+                .retention
+                .next_due_ms()
+                .is_some_and(|at_ms| at_ms <= now_ms);
+            if is_due {
+                self.look_at_first(classes, |kept, class, _| kept.expire(now_ms, class));
+            } else if self.retention.memory.used() <= bytes_max
+                || !self.evict_first(now_ms, classes)
+            {
+                self.retention.memory.give_back(pool);
+                self.shrink();
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Drops the entry that expires first in all the shard; false if nothing is kept.
+    fn evict_first(&mut self, now_ms: u64, classes: &Classes) -> bool {
+        let mut evicted = false;
+        while !evicted {
+            let found = self.look_at_first(classes, |kept, class, due_ms| {
+                kept.expire(now_ms, class);
+                // An entry that was too early is put back at its time, and the next one looked at.
+                evicted = kept.next_expiry(class).is_some_and(|at_ms| at_ms <= due_ms);
+                if evicted {
+                    kept.evict(class);
+                }
+            });
+            if !found {
+                return false;
+            }
+        }
+        self.evicted_count += 1;
+        true
+    }
+
+    /// Takes the first entry out of the line and changes what its room keeps; puts it back, or forgets
+    /// what is kept, and the room too if it has no members. False if the line is empty.
+    fn look_at_first(
+        &mut self,
+        classes: &Classes,
+        change: impl FnOnce(&mut Kept, &RoomClass, u64),
+    ) -> bool {
+        let Some(Reverse(due)) = self.retention.line.pop() else {
+            return false;
+        };
+        let entry = self
+            .rooms
+            .find_entry(due.hash, |room| room.handle.id == due.room);
+        let Ok(mut entry) = entry else {
+            debug_assert!(false, "a room in the line exists");
+            return true;
+        };
+        let room = entry.get_mut();
+        let class = classes.at(room.class);
+        let Some(kept) = &mut room.kept else {
+            debug_assert!(false, "of a room in the line something is kept");
+            return true;
+        };
+        let before = kept.cost_bytes();
+        change(kept, class, due.at_ms);
+        let mut freed_bytes = before - kept.cost_bytes();
+        match kept.next_expiry(class) {
+            Some(at_ms) => self.retention.line.push(Reverse(Due { at_ms, ..due })),
+            None => {
+                freed_bytes += kept.cost_bytes();
+                room.kept = None;
+                if room.members.is_empty() {
+                    entry.remove();
+                }
+            }
+        }
+        self.retention.memory.free_bytes(freed_bytes);
+        true
+    }
+
+    /// Counts a member out. With the last one the room is forgotten, unless it keeps something or is
+    /// of a class that does: then it lingers as long as a history does. Returns whether it was the last.
+    pub(crate) fn count_out(
+        &mut self,
+        handle: &RoomHandle,
+        (core, wire): (CoreId, Wire),
+        now_ms: u64,
+        pool: &Pool,
+        classes: &Classes,
+    ) -> bool {
+        let entry = self
+            .rooms
+            .find_entry(handle.hash, |room| room.handle.id == handle.id);
+        let Ok(mut entry) = entry else {
+            debug_assert!(false, "a room that is counted exists");
+            return false;
+        };
+        let room = entry.get_mut();
+        room.count_out(core, wire);
+        if !room.members.is_empty() {
+            return false;
+        }
+        self.peopled_count -= 1;
+        let class = classes.at(room.class);
+        let cost = kept::cost_at_most(0, handle.name.len(), 0);
+        if class.history.is_on() && self.retention.memory.reserve(cost, pool, now_ms) {
+            self.retention
+                .keep(room, class, now_ms, |kept| kept.linger(now_ms, class));
+        } else if room.kept.is_none() {
+            entry.remove();
+            self.shrink();
+        }
+        true
+    }
+
+    /// Gives back most of a table that was much larger once. What it moves is at most a seventh of
+    /// what was removed since, so that each removal pays for a part of one move.
+    fn shrink(&mut self) {
+        let (len, capacity) = (self.rooms.len(), self.rooms.capacity());
+        if capacity > SHARD_CAPACITY_KEPT && len < capacity / 8 {
+            self.rooms.shrink_to(len * 2, |room| room.handle.hash);
+        }
+    }
+}
+
+impl Retention {
+    /// Whether so much more can be kept at once.
+    #[inline]
+    pub(crate) const fn has_memory(&self, bytes: usize) -> bool {
+        self.memory.has(bytes)
+    }
+
+    /// How much is kept, in bytes.
+    pub(crate) const fn used_bytes(&self) -> usize {
+        self.memory.used()
+    }
+
+    /// When something may expire next, in Unix milliseconds.
+    pub(crate) fn next_due_ms(&self) -> Option<u64> {
+        self.line.peek().map(|Reverse(due)| due.at_ms)
+    }
+
+    /// Changes what is kept of a room, for which there is [memory](Self::has_memory); begins to keep
+    /// if need be.
+    pub(crate) fn keep(
+        &mut self,
+        room: &mut Room,
+        class: &RoomClass,
+        now_ms: u64,
+        change: impl FnOnce(&mut Kept),
+    ) {
+        let (id, hash) = (room.handle.id, room.handle.hash);
+        let name_len = room.handle.name.len();
+        let is_new = room.kept.is_none();
+        let kept = room
+            .kept
+            .get_or_insert_with(|| Box::new(Kept::new(name_len)));
+        let before = if is_new { 0 } else { kept.cost_bytes() };
+        change(kept);
+        match kept.cost_bytes().checked_sub(before) {
+            Some(more) => self.memory.use_bytes(more),
+            None => self.memory.free_bytes(before - kept.cost_bytes()),
+        }
+        if is_new {
+            // With nothing to expire the next look at the line forgets it.
+            let at_ms = kept.next_expiry(class).unwrap_or(now_ms);
+            self.line.push(Reverse(Due {
+                at_ms,
+                room: id,
+                hash,
+            }));
+        }
+    }
+}
+
+impl Room {
+    fn new(id: RoomId, hash: u64, name: &str, new: NewRoom) -> Self {
+        let NewRoom {
+            epoch,
+            class,
+            slow_consumer,
+        } = new;
+        let handle = RoomHandle {
+            id,
+            hash,
+            name: Arc::from(name),
+            slow_consumer,
+        };
+        Self {
+            handle,
+            epoch,
+            offset: 0,
+            class,
+            members: SmallVec::new(),
+            kept: None,
+        }
+    }
+
+    pub(crate) fn has_name(&self, hash: u64, name: &str) -> bool {
+        self.handle.hash == hash && *self.handle.name == *name
+    }
+
+    /// Behind the last publication.
+    pub(crate) const fn position(&self) -> StreamPosition {
+        StreamPosition {
+            epoch: self.epoch,
+            offset: self.offset,
+        }
+    }
+
+    pub(crate) fn member_count(&self) -> u32 {
+        self.members.iter().map(|members| members.count).sum()
+    }
+
+    /// Counts a member in; returns whether it is the first.
+    pub(crate) fn count_in(&mut self, core: CoreId, wire: Wire) -> bool {
+        let is_first = self.members.is_empty();
+        match self.members.iter_mut().find(|m| m.is_of(core, wire)) {
+            Some(members) => members.count += 1,
+            None => self.members.push(MemberCount {
+                core,
+                wire,
+                count: 1,
+            }),
+        }
+        is_first
+    }
+
+    fn count_out(&mut self, core: CoreId, wire: Wire) {
+        let Some(index) = self.members.iter().position(|m| m.is_of(core, wire)) else {
+            debug_assert!(false, "a member that is released was counted");
+            return;
+        };
+        self.members[index].count -= 1;
+        if self.members[index].count == 0 {
+            self.members.swap_remove(index);
+        }
+    }
+
+    /// The offset of the oldest publication that is held; one past the last if none is.
+    pub(crate) fn first_offset(&self) -> u64 {
+        match &self.kept {
+            Some(kept) => kept.first_offset(self.offset),
+            None => self.offset + 1,
+        }
+    }
+
+    /// The publications from this offset on, of those that are held.
+    pub(crate) fn publications_from(&self, offset: u64) -> impl Iterator<Item = &SharedFrame> {
+        let kept = self.kept.iter();
+        kept.flat_map(move |kept| kept.from_offset(offset, self.offset))
+    }
+
+    /// How far back the history reaches to where somebody left.
+    pub(crate) fn recover(&self, since: Since) -> Option<Recovery> {
+        let held = self.first_offset();
+        match since {
+            Since::Now => None,
+            Since::Last(count) => Some(Recovery {
+                first: held.max((self.offset + 1).saturating_sub(count.into())),
+                recovered: None,
+            }),
+            Since::Position(left) if left.epoch == self.epoch && left.offset <= self.offset => {
+                let first = held.max(left.offset + 1);
+                Some(Recovery {
+                    first,
+                    recovered: Some(first == left.offset + 1),
+                })
+            }
+            // Nobody can say how much it missed: it gets all there is.
+            Since::Position(_) => Some(Recovery {
+                first: held,
+                recovered: Some(false),
+            }),
+        }
+    }
+}
+
+impl MemberCount {
+    fn is_of(&self, core: CoreId, wire: Wire) -> bool {
+        self.core == core && self.wire == wire
+    }
+}
+
+/// How many places for rooms a shard keeps though they are empty.
+const SHARD_CAPACITY_KEPT: usize = 1024;
+
+/// How many entries of the line one sweep looks at: about a millisecond's worth.
+const SWEEP_STEPS_MAX: usize = 4096;
