@@ -47,7 +47,8 @@
 //! connection's core, and must not block: it would hold up every connection there. What it sends
 //! goes out in the same turn. One that panics closes its connection with 1011 and harms nobody else.
 //!
-//! What is bounded, and what happens at each bound, is in [`Limits`] and [`Timeouts`].
+//! What is bounded, and what happens at each bound, is in [`Limits`], [`Timeouts`], [`RoomClass`] and
+//! [`History`].
 
 mod accept;
 mod admission;
@@ -66,7 +67,8 @@ mod router;
 mod server;
 
 pub use config::{
-    Config, FlushMode, FlushModeError, Limits, ListenAddress, ListenAddressError, Timeouts,
+    Config, Drain, FlushMode, FlushModeError, History, Limits, ListenAddress, ListenAddressError,
+    Timeouts,
 };
 pub use connection::Connection;
 pub use http::Page;
@@ -74,6 +76,7 @@ pub use listen::ListenError;
 pub use manager::{EmitError, RoomManager};
 pub use proto::event::{EncodeError, ParseError};
 pub use proto::{CloseCode, Json};
+pub use rooms::{Classes, HistoryLimits, RoomClass, SlowConsumer, SlowConsumerError};
 pub use rooms::{ConnectionId, Disconnect, JoinError, Overloaded};
 pub use router::{Data, Handler, Incoming, Outcome, Refusal, Router, Unread};
 pub use server::{BindError, ServeError, Server, Stop};
