@@ -1,5 +1,10 @@
 //! Classes of rooms: what an operator may set for rooms by their names.
 
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
 /// What is so of a room, by its name. A setting of the operator's, the same for a room's whole life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomClass {
@@ -89,6 +94,34 @@ pub enum SlowConsumer {
     Skip,
 }
 
+/// Text that names no way to treat slow consumers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("write disconnect, skip or latest")]
+pub struct SlowConsumerError;
+
+impl FromStr for SlowConsumer {
+    type Err = SlowConsumerError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "disconnect" => Ok(Self::Disconnect),
+            "latest" => Ok(Self::Latest),
+            "skip" => Ok(Self::Skip),
+            _ => Err(SlowConsumerError),
+        }
+    }
+}
+
+impl fmt::Display for SlowConsumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Disconnect => "disconnect",
+            Self::Latest => "latest",
+            Self::Skip => "skip",
+        })
+    }
+}
+
 /// The classes of a server: the first whose pattern matches a room's name is the room's.
 ///
 /// # Examples
@@ -146,6 +179,18 @@ impl Classes {
     /// Whether some rooms keep a history.
     pub(crate) fn keep_histories(&self) -> bool {
         self.other.history.is_on() || self.patterns.iter().any(|(_, class)| class.history.is_on())
+    }
+
+    /// Every pattern with its class, in the order they are tried.
+    pub fn patterns(&self) -> impl Iterator<Item = (&str, &RoomClass)> {
+        self.patterns
+            .iter()
+            .map(|(pattern, class)| (&**pattern, class))
+    }
+
+    /// The class of the rooms that no pattern matches.
+    pub const fn other(&self) -> &RoomClass {
+        &self.other
     }
 }
 
@@ -227,5 +272,22 @@ mod tests {
         );
         let of = |name| classes.of(name).keys_max;
         assert_eq!([of("chat:vip7"), of("chat:7"), of("lobby")], [1, 2, 3]);
+        let patterns = classes
+            .patterns()
+            .map(|(pattern, class)| (pattern, class.keys_max));
+        assert!(patterns.eq([("chat:vip*", 1), ("chat:*", 2)]));
+        assert_eq!(classes.other().keys_max, 3);
+    }
+
+    #[test]
+    fn a_way_to_treat_slow_consumers_is_read_as_it_is_written() {
+        for way in [
+            SlowConsumer::Disconnect,
+            SlowConsumer::Latest,
+            SlowConsumer::Skip,
+        ] {
+            assert_eq!(way.to_string().parse(), Ok(way));
+        }
+        assert_eq!("Skip".parse::<SlowConsumer>(), Err(SlowConsumerError));
     }
 }

@@ -35,7 +35,7 @@ mod slots;
 mod sync;
 mod table;
 
-pub use class::{Classes, HistoryLimits, RoomClass, SlowConsumer};
+pub use class::{Classes, HistoryLimits, RoomClass, SlowConsumer, SlowConsumerError};
 pub use disconnect::Disconnect;
 pub use id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, SLOT_COUNT_MAX, WIRE_COUNT_MAX, Wire};
 pub use local::{Effect, FlushQueue, LocalCounts, LocalLimits, LocalRooms, Overflow};

@@ -15,6 +15,18 @@ use thiserror::Error;
 /// let config = throng::Config { cores: 1, ..throng::Config::default() };
 /// assert_eq!(config.limits.message_bytes_max, 64 * 1024);
 /// ```
+///
+/// Rooms keep no history unless the application says so:
+///
+/// ```
+/// use throng::{Classes, Config, RoomClass, SlowConsumer};
+///
+/// let ticker = RoomClass { slow_consumer: SlowConsumer::Latest, ..RoomClass::default() };
+/// let classes = Classes::new(vec![("ticker:*".into(), ticker)], RoomClass::default());
+/// let config = Config { classes, ..Config::default() };
+/// assert!(config.classes.of("lobby").history.is_on());
+/// assert!(!Config::default().classes.of("lobby").history.is_on());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where to listen; all of them.
@@ -34,16 +46,17 @@ pub struct Config {
     pub limits: Limits,
     /// How long things may take.
     pub timeouts: Timeouts,
-    /// What is so of rooms, by their names. By default no room keeps anything.
+    /// What is so of a room by its name: how much of it is kept, and what happens to members that are
+    /// slow. [`RoomClass`] says what happens at each of its limits.
     pub classes: Classes,
-    /// What the histories of all rooms share.
+    /// What the histories of all rooms may take together.
     pub history: History,
-    /// How the server stops.
+    /// How clients leave when the server stops.
     pub drain: Drain,
 }
 
 impl Default for Config {
-    /// `127.0.0.1:8080`, `/ws`, all CPUs, io_uring where the kernel allows it.
+    /// `127.0.0.1:8080`, `/ws`, all CPUs, io_uring where the kernel allows it; rooms keep no history.
     fn default() -> Self {
         Self {
             listen: vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))],
@@ -57,44 +70,6 @@ impl Default for Config {
             classes: Classes::default(),
             history: History::default(),
             drain: Drain::default(),
-        }
-    }
-}
-
-/// What the histories of all rooms share.
-#[derive(Clone, Copy, Debug)]
-pub struct History {
-    /// The memory for what all rooms keep, in bytes: publications, keys, and rooms that are only
-    /// remembered. At the limit what would expire first makes way.
-    pub memory_bytes_max: usize,
-}
-
-impl Default for History {
-    /// 256 MiB.
-    fn default() -> Self {
-        Self {
-            memory_bytes_max: 256 << 20,
-        }
-    }
-}
-
-/// How the server stops.
-#[derive(Clone, Copy, Debug)]
-pub struct Drain {
-    /// Over how long clients are told to come back, each after a pause of its own: those of throng.v1
-    /// are told by a `drain` event, and again when they are closed.
-    pub spread: Duration,
-    /// How many connections are closed in a second, on all cores together; 0 closes all at once. More
-    /// are if they would not be closed before the drain timeout otherwise.
-    pub rate: u32,
-}
-
-impl Default for Drain {
-    /// 5 seconds; 5,000 a second.
-    fn default() -> Self {
-        Self {
-            spread: Duration::from_secs(5),
-            rate: 5000,
         }
     }
 }
@@ -191,7 +166,8 @@ pub struct Limits {
     pub rooms_per_connection_max: usize,
     /// The longest room name, in bytes. Longer: an `error` event.
     pub room_name_bytes_max: usize,
-    /// The most bytes that wait for one connection's socket. More: closed with 4102.
+    /// The most bytes that wait for one connection's socket. More: what the room's class says of
+    /// [slow consumers](crate::SlowConsumer); without a word of it, closed with 4102.
     pub outbox_bytes_max: u32,
     /// The bytes of undone work from which on a core holds publishers back: they are not read from
     /// until it has caught up.
@@ -249,6 +225,44 @@ impl Default for Timeouts {
             header_read: Duration::from_secs(10),
             close: Duration::from_secs(5),
             drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What the histories of all rooms may take together. What one room keeps is its class's to say.
+#[derive(Clone, Copy, Debug)]
+pub struct History {
+    /// How many bytes all histories take in memory; 0 keeps none. More: the oldest publications that
+    /// are held are dropped, though the limits of their rooms would keep them. Who asks for them is
+    /// told that they are missing.
+    pub memory_bytes_max: usize,
+}
+
+impl Default for History {
+    /// 256 MiB.
+    fn default() -> Self {
+        Self {
+            memory_bytes_max: 256 << 20,
+        }
+    }
+}
+
+/// How clients leave when the server stops. [`Timeouts::drain`] bounds how long all of it takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Drain {
+    /// The time over which clients are told to come back, each at a moment of its own, so that they
+    /// do not come all at once; zero tells all of them to come at once.
+    pub spread: Duration,
+    /// How many connections are closed in a second; 0 closes all at once.
+    pub rate: u32,
+}
+
+impl Default for Drain {
+    /// 5 seconds; 5,000 connections a second.
+    fn default() -> Self {
+        Self {
+            spread: Duration::from_secs(5),
+            rate: 5000,
         }
     }
 }

@@ -47,7 +47,8 @@
 //! connection's core, and must not block: it would hold up every connection there. What it sends
 //! goes out in the same turn. One that panics closes its connection with 1011 and harms nobody else.
 //!
-//! What is bounded, and what happens at each bound, is in [`Limits`] and [`Timeouts`].
+//! What is bounded, and what happens at each bound, is in [`Limits`], [`Timeouts`], [`RoomClass`] and
+//! [`History`].
 
 mod accept;
 mod admission;
@@ -80,7 +81,7 @@ pub use proto::event::{EncodeError, ParseError};
 pub use proto::{CloseCode, Json};
 pub use rooms::{
     Classes, ConnectionId, Disconnect, Epoch, HistoryLimits, JoinError, NameError, Overloaded,
-    RoomClass, SlowConsumer, StreamPosition,
+    RoomClass, SlowConsumer, SlowConsumerError, StreamPosition,
 };
 pub use router::{Data, Handler, Incoming, Outcome, Refusal, Router, Unread};
 pub use server::{BindError, ServeError, Server, Stop};

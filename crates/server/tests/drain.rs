@@ -257,6 +257,9 @@ mod binary {
             ("THRONG_PONG_TIMEOUT_S", "0"),
             ("THRONG_DRAIN_TIMEOUT_S", "soon"),
             ("THRONG_PIN", "perhaps"),
+            ("THRONG_SLOW_CONSUMER", "wait"),
+            ("THRONG_HISTORY_BYTES", "-1"),
+            ("THRONG_ROOMS", "cursor:*"),
         ] {
             let output = Binary::command().env(variable, value).output().unwrap();
             let stderr = String::from_utf8(output.stderr).unwrap();

@@ -1,25 +1,54 @@
-//! Flags and environment variables: each setting has both.
+//! Flags and environment variables: each setting has both, and a key of the configuration file.
 
-use std::io::{self, Write as _};
-use std::path::Path;
-use std::process::ExitCode;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::{ContextKind, ContextValue};
-use clap::{CommandFactory, Parser};
-use tracing_subscriber::EnvFilter;
+use clap::{Args, Parser, Subcommand};
+use throng::{Config, Drain, FlushMode, History, Limits, ListenAddress, Timeouts};
 
-use throng::{
-    BindError, Classes, Config, FlushMode, Limits, ListenAddress, ListenError, RoomClass, Timeouts,
-};
+use crate::classes::{ClassSettings, ROOMS, RoomTable, RoomTables};
+use crate::keys::Keys;
+use crate::values::{log_filter, path, positive_seconds, positive_usize, seconds};
 
 /// Throng: one message in, the same bytes out to every member of a room.
 ///
-/// Serves a chat page at /, its WebSocket at /ws, /healthz and /metrics.
-/// SIGTERM or SIGINT closes every connection with 1001 and stops; a second one stops at once.
+/// Serves a chat page at /, its WebSocket at /ws, /healthz and /metrics. SIGTERM or SIGINT tells
+/// every client to come back, closes its connection and stops; a second one stops at once.
 #[derive(Debug, Parser)]
-#[command(name = "throng", version, max_term_width = 100)]
+#[command(
+    name = "throng",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
 pub(crate) struct Cli {
+    /// A file of settings in TOML, each under its flag's name with underscores; flags and variables
+    /// go before it
+    #[arg(long, env = "THRONG_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+
+    /// Classes of rooms, instead of the file's; the first that matches: [{match = "cursor:*",
+    /// slow_consumer = "latest"}]
+    #[arg(long, env = "THRONG_ROOMS", value_name = "TOML")]
+    pub(crate) rooms: Option<RoomTables>,
+
+    #[command(subcommand)]
+    pub(crate) task: Option<Task>,
+}
+
+/// What to do but serve.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Prints every setting as a configuration file would say it, with where it came from, and ends
+    CheckConfig,
+}
+
+/// What may also stand in the configuration file, under the field's name.
+#[derive(Debug, Args)]
+pub(crate) struct Settings {
     /// Where to listen, separated by commas: 127.0.0.1:8080, [::1]:8080, unix:/run/throng.sock
     #[arg(
         long,
@@ -65,7 +94,7 @@ pub(crate) struct Cli {
     #[arg(long, env = "THRONG_MAX_ROOM_NAME_BYTES", default_value_t = 255, value_parser = positive_usize)]
     max_room_name_bytes: usize,
 
-    /// The most bytes that wait for one connection; a slower one is closed with 4102
+    /// The most bytes that wait for one connection; --slow-consumer says what happens to a slower one
     #[arg(long, env = "THRONG_MAX_OUTBOX_BYTES", default_value_t = 1_048_576, value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
     max_outbox_bytes: u32,
 
@@ -113,17 +142,41 @@ pub(crate) struct Cli {
     #[arg(long, env = "THRONG_DRAIN_TIMEOUT_S", default_value = "10", value_parser = positive_seconds)]
     drain_timeout_s: Duration,
 
+    /// The seconds over which clients are told to come back when the server stops
+    #[arg(long, env = "THRONG_DRAIN_SPREAD_S", default_value = "5", value_parser = seconds)]
+    drain_spread_s: Duration,
+
+    /// How many connections are closed in a second while the server stops; 0 for all at once
+    #[arg(long, env = "THRONG_DRAIN_RATE", default_value_t = 5000)]
+    drain_rate: u32,
+
+    #[command(flatten)]
+    class: ClassSettings,
+
+    /// The bytes that the histories of all rooms take; more drop the oldest; 0 for no history
+    #[arg(
+        long,
+        env = "THRONG_HISTORY_MEMORY_BYTES",
+        default_value_t = 268_435_456
+    )]
+    history_memory_bytes: usize,
+
     /// What to log: error, warn, info, debug, or a filter of the tracing-subscriber crate
     #[arg(long, env = "THRONG_LOG", default_value = "info", value_parser = log_filter)]
     pub(crate) log: String,
 }
 
-impl Cli {
+impl Settings {
+    /// Their keys in the file.
+    pub(crate) fn keys() -> Keys {
+        Keys::new::<Self>(ROOMS, "the server")
+    }
+
     /// The library's configuration.
-    pub(crate) fn into_config(self) -> Config {
+    pub(crate) fn config(&self, rooms: &[RoomTable]) -> Config {
         Config {
-            listen: self.listen,
-            path: Some(self.path),
+            listen: self.listen.clone(),
+            path: Some(self.path.clone()),
             cores: self.cores.into(),
             pin: self.pin,
             shards: self.shards as usize,
@@ -148,125 +201,14 @@ impl Cli {
                 close: self.close_timeout_s,
                 drain: self.drain_timeout_s,
             },
-            classes: Classes::new(Vec::new(), RoomClass::default()),
-            ..Config::default()
+            classes: self.class.classes(rooms, self.max_message_bytes),
+            history: History {
+                memory_bytes_max: self.history_memory_bytes,
+            },
+            drain: Drain {
+                spread: self.drain_spread_s,
+                rate: self.drain_rate,
+            },
         }
     }
-}
-
-fn log_filter(text: &str) -> Result<String, String> {
-    match EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-fn path(text: &str) -> Result<String, String> {
-    if !text.starts_with('/') {
-        return Err("a path begins with /".to_owned());
-    }
-    let of_a_path = |c: char| c.is_ascii_alphanumeric() || "/-._~!$'()*+,;=:@%".contains(c);
-    match text.chars().find(|c| !of_a_path(*c)) {
-        None => Ok(text.to_owned()),
-        Some(other) => Err(format!("a path has no {other:?}")),
-    }
-}
-
-fn positive_usize(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("must be at least 1".to_owned()),
-        Ok(number) => Ok(number),
-        Err(error) => Err(format!("{error}")),
-    }
-}
-
-/// Seconds, with a fraction if need be.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text
-        .parse()
-        .map_err(|_| "must be a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(number)
-        .ok()
-        .filter(|time| *time <= DURATION_MAX)
-        .ok_or_else(|| format!("must be 0 to {} seconds", DURATION_MAX.as_secs()))
-}
-
-fn positive_seconds(text: &str) -> Result<Duration, String> {
-    match seconds(text)? {
-        Duration::ZERO => Err("must be over 0 seconds".to_owned()),
-        time => Ok(time),
-    }
-}
-
-/// The longest time that can be set: 30 days.
-const DURATION_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// Prints what is wrong with the command line, or the help; names the variable if it is one.
-///
-/// clap knows only its flags, and says "--cores" of a bad `THRONG_CORES`.
-pub(crate) fn explain_usage(error: clap::Error) -> ExitCode {
-    let text = variable_of(&error).map(|(variable, value)| {
-        let why = std::error::Error::source(&error).map(|why| format!(": {why}"));
-        format!(
-            "error: {variable}={value} is no valid setting{}\n",
-            why.unwrap_or_default()
-        )
-    });
-    match text {
-        // Nothing to be done if standard error is closed.
-        Some(text) => _ = io::stderr().write_all(text.as_bytes()),
-        None => _ = error.print(),
-    }
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(crate::USAGE))
-}
-
-/// The environment variable, and its value, that a bad value came from.
-fn variable_of(error: &clap::Error) -> Option<(String, String)> {
-    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
-        return None;
-    };
-    let flag = flag.split(' ').next()?.trim_start_matches("--");
-    if std::env::args().any(|arg| arg.trim_start_matches("--").split('=').next() == Some(flag)) {
-        return None;
-    }
-    let command = Cli::command();
-    let arg = command
-        .get_arguments()
-        .find(|arg| arg.get_long() == Some(flag))?;
-    let variable = arg.get_env()?.to_str()?.to_owned();
-    let value = std::env::var_os(&variable)?.to_string_lossy().into_owned();
-    Some((variable, value))
-}
-
-/// A sentence that names the variable to change.
-pub(crate) fn explain(error: &BindError) -> String {
-    let ListenError { address, source } = match error {
-        BindError::Flush(source) => {
-            return format!(
-                "THRONG_FLUSH=uring, but the kernel refuses io_uring ({source}): \
-                 allow it, or set THRONG_FLUSH=auto"
-            );
-        }
-        BindError::Listen(error) => error,
-    };
-    let what = match source.kind() {
-        io::ErrorKind::AddrInUse => "it is in use by another server: stop that, or set another",
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address: set another",
-        io::ErrorKind::PermissionDenied => {
-            "permission denied (ports below 1024 need a privilege): set another"
-        }
-        io::ErrorKind::AlreadyExists => {
-            "there is a file that is no socket: remove it or set another"
-        }
-        io::ErrorKind::NotFound => "the directory does not exist: make it or set another",
-        _ => return format!("THRONG_LISTEN={address}: {source}"),
-    };
-    format!("THRONG_LISTEN={address}: {what}")
-}
-
-/// Raises the limit of open files to what the system allows; returns it where it can be read.
-pub(crate) fn raise_file_limit() -> Option<u64> {
-    rlimit::increase_nofile_limit(u64::MAX)
-        .ok()
-        .filter(|_| Path::new("/proc").exists())
 }

@@ -1,32 +1,47 @@
 //! The `throng` server: a chat on golem's wire, its page, health and metrics.
 
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
 use throng::{Config, Router, Server};
 use tracing_subscriber::EnvFilter;
 
+use crate::cli::Task;
+use crate::setup::Setup;
+
 mod chat;
+mod check;
+mod classes;
 mod cli;
+mod config_file;
+mod explain;
+mod keys;
 mod memory;
 mod pages;
+mod setup;
 mod signals;
+mod values;
 
 /// The exit code for what the person who starts the server can mend; clap's too.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = match cli::Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return cli::explain_usage(error),
+    let setup = match Setup::load() {
+        Ok(setup) => setup,
+        Err(error) => return explain::refused(&error),
     };
-    log_to_stderr(&cli.log);
-    match serve(cli.into_config()) {
+    match setup.task() {
+        Some(Task::CheckConfig) => {
+            check::print(&setup);
+            return ExitCode::SUCCESS;
+        }
+        None => log_to_stderr(setup.log()),
+    }
+    match serve(&setup) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { text, code }) => {
-            // Not through the log, which may be set to say nothing.
-            _ = writeln!(io::stderr(), "error: {text}");
+            explain::complain(&text);
             ExitCode::from(code)
         }
     }
@@ -38,10 +53,11 @@ struct Failure {
     code: u8,
 }
 
-fn serve(config: Config) -> Result<(), Failure> {
-    let raised = cli::raise_file_limit();
+fn serve(setup: &Setup) -> Result<(), Failure> {
+    let config = setup.config();
+    let raised = raise_file_limit();
     let mut server = Server::bind(config.clone()).map_err(|error| Failure {
-        text: cli::explain(&error),
+        text: explain::bind_error(&error, setup),
         code: USAGE,
     })?;
     let path = config.path.as_deref().unwrap_or("/");
@@ -53,6 +69,9 @@ fn serve(config: Config) -> Result<(), Failure> {
         text: format!("no signal handler: {error}"),
         code: 1,
     })?;
+    if let Some(file) = setup.file() {
+        tracing::info!(file = %file.display(), "configuration read");
+    }
     announce(&config, &server, raised);
     server.serve(router).map_err(|error| Failure {
         text: describe(&error),
@@ -96,6 +115,14 @@ fn announce(config: &Config, server: &Server, open_files_max: Option<u64>) {
         open_files_max,
         "limits, 0 is none"
     );
+    let throng::History { memory_bytes_max } = config.history;
+    tracing::info!(
+        memory_bytes_max,
+        "histories of all rooms together, 0 is none"
+    );
+    classes::announce(&config.classes);
+    let throng::Drain { spread, rate } = config.drain;
+    tracing::info!(?spread, rate, "how clients will leave, 0 is all at once");
     for address in server.addresses() {
         match address {
             throng::ListenAddress::Tcp(address) => tracing::info!("listening on http://{address}/"),
@@ -116,6 +143,13 @@ fn describe(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Raises the limit of open files to what the system allows; returns it where it can be read.
+fn raise_file_limit() -> Option<u64> {
+    rlimit::increase_nofile_limit(u64::MAX)
+        .ok()
+        .filter(|_| Path::new("/proc").exists())
 }
 
 fn log_to_stderr(filter: &str) {

@@ -1,0 +1,254 @@
+//! What was set, and where: flags before environment variables before the file before defaults.
+
+use std::fmt;
+use std::path::Path;
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+use thiserror::Error;
+use throng::Config;
+
+use crate::classes::{ROOMS, RoomTable};
+use crate::cli::{Cli, Task};
+use crate::config_file::{ConfigFile, ConfigFileError};
+use crate::keys::{Kind, Setting};
+
+/// All that was set.
+pub(crate) struct Setup {
+    /// Each setting as it goes.
+    cli: Cli,
+    /// What flags, variables and defaults say.
+    given: ArgMatches,
+    /// The file, without the settings that flags and variables say otherwise.
+    file: Option<ConfigFile>,
+}
+
+/// Why nothing can be done.
+#[derive(Debug, Error)]
+pub(crate) enum SetupError {
+    /// A bad flag or variable; also that help was asked for.
+    #[error(transparent)]
+    Arguments(#[from] clap::Error),
+    #[error(transparent)]
+    File(#[from] ConfigFileError),
+}
+
+/// The command line, every flag of which may also stand behind the task.
+pub(crate) fn command() -> Command {
+    Cli::command().mut_args(|arg| arg.global(true))
+}
+
+impl Setup {
+    /// Reads this process's flags, its environment, and the file if one of them names it.
+    pub(crate) fn load() -> Result<Self, SetupError> {
+        let given = command().try_get_matches()?;
+        let cli = Cli::from_arg_matches(&given)?;
+        let file = cli.config.as_deref().map(ConfigFile::read).transpose()?;
+        Ok(Self::new(cli, given, file))
+    }
+
+    fn new(mut cli: Cli, given: ArgMatches, mut file: Option<ConfigFile>) -> Self {
+        if let Some(file) = &mut file {
+            file.settings
+                .retain(|setting| said(&given, &setting.key).is_none());
+            for setting in &file.settings {
+                setting.apply(&mut cli.settings);
+            }
+        }
+        Self { cli, given, file }
+    }
+
+    /// What to do but serve.
+    pub(crate) const fn task(&self) -> Option<Task> {
+        self.cli.task
+    }
+
+    /// What to log.
+    pub(crate) fn log(&self) -> &str {
+        &self.cli.settings.log
+    }
+
+    /// The file that was read.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| &*file.path)
+    }
+
+    /// The classes of rooms that are not the default one.
+    pub(crate) fn rooms(&self) -> &[RoomTable] {
+        let of_file = self.file.as_ref().and_then(|file| file.rooms.as_ref());
+        let rooms = self.cli.rooms.as_ref().or(of_file);
+        rooms.map_or(&[], |rooms| &rooms.0)
+    }
+
+    /// The library's configuration.
+    pub(crate) fn config(&self) -> Config {
+        self.cli.settings.config(self.rooms())
+    }
+
+    /// The value of this setting, as a file would say it.
+    pub(crate) fn written(&self, arg: &Arg) -> Option<String> {
+        let key = arg.get_id().as_str();
+        self.of_file(key)
+            .map_or_else(|| Kind::of(arg).written(key, &self.given), Setting::written)
+    }
+
+    /// Where the value of this key is from.
+    pub(crate) fn source(&self, key: &str) -> Source {
+        let in_file = || match &self.file {
+            Some(file) if key == ROOMS => file.rooms.is_some(),
+            _ => self.of_file(key).is_some(),
+        };
+        match said(&self.given, key) {
+            Some(source) => source,
+            None if in_file() => Source::File,
+            None => Source::Default,
+        }
+    }
+
+    /// What to change to change this key: the flag, the place in the file, or else the variable.
+    pub(crate) fn name(&self, key: &str) -> String {
+        match (self.source(key), self.file()) {
+            (Source::Flag, _) => format!("--{}", key.replace('_', "-")),
+            (Source::File, Some(path)) => format!("{}: {key}", path.display()),
+            _ => format!("THRONG_{}", key.to_uppercase()),
+        }
+    }
+
+    fn of_file(&self, key: &str) -> Option<&Setting> {
+        let mut settings = self.file.iter().flat_map(|file| &file.settings);
+        settings.find(|setting| setting.key == key)
+    }
+}
+
+/// Where a value is from, if a flag or a variable says it.
+fn said(given: &ArgMatches, key: &str) -> Option<Source> {
+    match given.value_source(key)? {
+        ValueSource::CommandLine => Some(Source::Flag),
+        ValueSource::EnvVariable => Some(Source::Environment),
+        _ => None,
+    }
+}
+
+/// Where a value is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Default,
+    Environment,
+    File,
+    Flag,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "default",
+            Self::Environment => "environment",
+            Self::File => "file",
+            Self::Flag => "flag",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// What these flags and this file say, whatever the environment of the tests does.
+    fn setup(flags: &[&str], file: &str) -> Setup {
+        let command = command().mut_args(|arg| arg.env(None));
+        let arguments = [&["throng"], flags].concat();
+        let given = command.try_get_matches_from(arguments).unwrap();
+        let cli = Cli::from_arg_matches(&given).unwrap();
+        let file = ConfigFile::parse(Path::new("t.toml"), file).unwrap();
+        Setup::new(cli, given, Some(file))
+    }
+
+    #[test]
+    fn a_flag_goes_before_the_file_and_the_file_before_the_default() {
+        let setup = setup(
+            &["--cores=3", "--listen=127.0.0.1:3"],
+            "cores = 2\nshards = 2\nlisten = [\"127.0.0.1:2\", \"127.0.0.2:2\"]\n",
+        );
+        let config = setup.config();
+
+        assert_eq!((config.cores, setup.source("cores")), (3, Source::Flag));
+        assert_eq!((config.shards, setup.source("shards")), (2, Source::File));
+        assert_eq!(config.listen, ["127.0.0.1:3".parse().unwrap()]);
+        assert_eq!(config.limits.fragments_max, 128);
+        assert_eq!(setup.source("max_fragments"), Source::Default);
+        assert_eq!(setup.name("cores"), "--cores");
+        assert_eq!(setup.name("shards"), "t.toml: shards");
+        assert_eq!(setup.name("max_fragments"), "THRONG_MAX_FRAGMENTS");
+    }
+
+    #[test]
+    fn flags_may_stand_before_the_task_and_behind_it() {
+        for flags in [
+            ["--cores=3", "check-config", "--shards=2"],
+            ["--shards=2", "check-config", "--cores=3"],
+        ] {
+            let setup = setup(&flags, "cores = 4\nshards = 4\n");
+            let config = setup.config();
+
+            assert!(matches!(setup.task(), Some(Task::CheckConfig)));
+            assert_eq!((config.cores, config.shards), (3, 2));
+        }
+    }
+
+    #[test]
+    fn the_file_sets_what_the_library_is_given() {
+        let config = setup(
+            &[],
+            "pin = true\nflush = \"write\"\nlisten = [\"127.0.0.1:2\", \"unix:/run/t\"]\n\
+             max_connections = 18_446_744_073_709_551_615\nclose_timeout_s = 0.5\n\
+             history_memory_bytes = 0x100\ndrain_spread_s = 2\ndrain_rate = 0\n",
+        )
+        .config();
+
+        assert!(config.pin);
+        assert_eq!(config.flush, throng::FlushMode::Write);
+        let addresses = ["127.0.0.1:2", "unix:/run/t"].map(|address| address.parse().unwrap());
+        assert_eq!(config.listen, addresses);
+        assert_eq!(config.limits.connections_max, usize::MAX);
+        assert_eq!(config.timeouts.close, Duration::from_millis(500));
+        assert_eq!(config.history.memory_bytes_max, 256);
+        assert_eq!(config.drain.spread, Duration::from_secs(2));
+        assert_eq!(config.drain.rate, 0);
+    }
+
+    #[test]
+    fn the_classes_of_the_flag_replace_those_of_the_file() {
+        let file = "[[rooms]]\nmatch = \"a\"\n[[rooms]]\nmatch = \"b\"\n";
+        let patterns = |flags: &[&str]| {
+            let setup = setup(flags, file);
+            let patterns = setup.rooms().iter().map(|table| table.pattern.clone());
+            (patterns.collect::<Vec<_>>().join(" "), setup.source(ROOMS))
+        };
+
+        assert_eq!(patterns(&[]), ("a b".to_owned(), Source::File));
+        assert_eq!(
+            patterns(&["--rooms", "[{match = \"c\"}]"]),
+            ("c".to_owned(), Source::Flag)
+        );
+        assert_eq!(patterns(&["--rooms=[]"]), (String::new(), Source::Flag));
+    }
+
+    #[test]
+    fn without_anything_the_program_keeps_history_and_has_the_librarys_defaults() {
+        let config = setup(&[], "").config();
+        let defaults = Config::default();
+
+        let wanted = throng::RoomClass {
+            publication_bytes_max: 65_536,
+            ..throng::RoomClass::default()
+        };
+        assert_eq!(*config.classes.of("lobby"), wanted);
+        let others = |config: Config| {
+            let classes = throng::Classes::default();
+            format!("{:?}", Config { classes, ..config })
+        };
+        assert_eq!(others(config), others(defaults));
+    }
+}

@@ -1,0 +1,317 @@
+//! The configuration of the binary: flags, environment variables and the file, which of them goes
+//! before which, and what is said of a file that cannot be used.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails as the test does"
+)]
+
+#[path = "support/harness.rs"]
+mod harness;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use harness::Binary;
+
+/// A configuration file, removed when dropped.
+struct ConfigFile(PathBuf);
+
+impl ConfigFile {
+    fn new(name: &str, text: &str) -> Self {
+        let name = format!("{name}-{}.toml", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&path, text).unwrap();
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for ConfigFile {
+    fn drop(&mut self) {
+        // Nothing to be done if somebody was faster.
+        _ = fs::remove_file(&self.0);
+    }
+}
+
+/// What `check-config` prints for this command.
+fn checked(command: &mut Command) -> String {
+    let output = command.arg("check-config").output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), &*stderr), (Some(0), ""));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The same, with the file alone.
+fn checked_file(path: &str) -> String {
+    checked(Binary::command().args(["--config", path]))
+}
+
+/// The settings in what `check-config` prints: key, value and where it came from.
+fn settings(printed: &str) -> Vec<(&str, &str, &str)> {
+    let lines = printed.lines().filter(|line| line.contains(" = "));
+    lines
+        .map(|line| {
+            let (setting, source) = line.rsplit_once("  # ").unwrap();
+            let (key, value) = setting.split_once(" = ").unwrap();
+            (key, value, source)
+        })
+        .collect()
+}
+
+/// The settings without where they came from.
+fn values(printed: &str) -> Vec<(&str, &str)> {
+    let settings = settings(printed).into_iter();
+    settings.map(|(key, value, _)| (key, value)).collect()
+}
+
+fn assert_all_from(source: &str, printed: &str) {
+    let others: Vec<_> = settings(printed)
+        .into_iter()
+        .filter(|(_, _, other)| *other != source)
+        .collect();
+    assert_eq!(others, []);
+}
+
+#[test]
+fn every_setting_is_a_key_a_variable_and_a_flag_each_before_the_last() {
+    let defaults = checked(&mut Binary::command());
+    assert_all_from("default", &defaults);
+    assert!(settings(&defaults).len() > 30, "{defaults}");
+
+    let file = ConfigFile::new("every", &defaults);
+    let in_file = checked_file(file.path());
+    assert_all_from("file", &in_file);
+    assert_eq!(values(&in_file), values(&defaults));
+
+    let mut command = Binary::command();
+    command.env("THRONG_CONFIG", file.path());
+    for (key, value) in values(&defaults) {
+        command.env(format!("THRONG_{}", key.to_uppercase()), typed(value));
+    }
+    let in_environment = checked(&mut command);
+    assert_all_from("environment", &in_environment);
+    assert_eq!(values(&in_environment), values(&defaults));
+
+    for (key, value) in values(&defaults) {
+        command.arg(format!("--{}={}", key.replace('_', "-"), typed(value)));
+    }
+    // Behind the task, which the command has been given.
+    let output = command.output().unwrap();
+    let as_flags = String::from_utf8(output.stdout).unwrap();
+    assert_all_from("flag", &as_flags);
+    assert_eq!(values(&as_flags), values(&defaults));
+}
+
+/// A value as one would type it.
+fn typed(value: &str) -> String {
+    match value.trim_matches(['[', ']']) {
+        "" => value.to_owned(),
+        text => text.replace('"', ""),
+    }
+}
+
+#[test]
+fn a_flag_goes_before_a_variable_before_the_file() {
+    let file = ConfigFile::new("order", "cores = 1\npath = \"/1\"\ndrain_rate = 1\n");
+    let mut command = Binary::command();
+    command
+        .args(["--config", file.path()])
+        .env("THRONG_CONFIG", "/no/such/file")
+        .envs([("THRONG_PATH", "/2"), ("THRONG_DRAIN_RATE", "2")])
+        .arg("--drain-rate=3");
+    let printed = checked(&mut command);
+    for line in [
+        "cores = 1  # file\n",
+        "path = \"/2\"  # environment\n",
+        "drain_rate = 3  # flag\n",
+        "max_keys = 10000  # default\n",
+    ] {
+        assert!(printed.contains(line), "{line}: {printed}");
+    }
+}
+
+#[test]
+fn what_is_printed_can_be_used_as_the_file() {
+    let mut command = Binary::command();
+    command
+        .args(["--listen", r"127.0.0.1:0,unix:/run/back\slash.sock"])
+        .args(["--log", "info,throng=debug", "--pin=true"])
+        .envs([("THRONG_CORES", "007"), ("THRONG_PING_INTERVAL_S", ".5")])
+        .env("THRONG_KEY_WINDOW_S", "1e3")
+        .env(
+            "THRONG_ROOMS",
+            r#"[{match = 'a"b*', history_age_s = 0.25, slow_consumer = "skip"}, {match = "c"}]"#,
+        );
+    let printed = checked(&mut command);
+    for line in [
+        "listen = [\"127.0.0.1:0\", 'unix:/run/back\\slash.sock']  # flag\n",
+        "pin = true  # flag\n",
+        "cores = 7  # environment\n",
+        "ping_interval_s = 0.5  # environment\n",
+        "key_window_s = 1000  # environment\n",
+        "\n[[rooms]]\nmatch = 'a\"b*'  # environment\nhistory_age_s = 0.25  # environment\n\
+         slow_consumer = \"skip\"  # environment\n",
+        "\n[[rooms]]\nmatch = \"c\"  # environment\n",
+    ] {
+        assert!(printed.contains(line), "{line}: {printed}");
+    }
+    let file = ConfigFile::new("printed", &printed);
+    let again = checked_file(file.path());
+    assert_eq!(values(&again), values(&printed));
+    assert_all_from("file", &again);
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_refused_by_line_and_key_and_by_the_server_too() {
+    for (case, (text, wanted)) in [
+        (
+            "cores = 1\n\nmax_keyz = 5\n",
+            "3: max_keyz: is no setting of the server; did you mean max_keys?",
+        ),
+        ("cores = 257\n", "1: cores: 257 is not in 0..=256"),
+        ("path = 5\n", "1: path: must be a string, not an integer"),
+        (
+            "cores = 1\n[[rooms]]\nmatch = \"a\"\nmax_keys = -1\n",
+            "4: max_keys of \"a\": must not be negative",
+        ),
+        ("cores = 1\ncores = 2\n", "2: cores: duplicate key"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let file = ConfigFile::new(&format!("refused-{case}"), text);
+        for task in [&["check-config"][..], &[]] {
+            let mut command = Binary::command();
+            command.args(["--config", file.path()]).args(task);
+            let output = command.output().unwrap();
+            assert_eq!(output.status.code(), Some(2), "{text}");
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(stderr, format!("error: {}:{wanted}\n", file.path()));
+            assert!(output.stdout.is_empty(), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    for path in ["/no/such/file.toml", env!("CARGO_TARGET_TMPDIR")] {
+        let mut command = Binary::command();
+        let output = command.env("THRONG_CONFIG", path).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        let wanted = format!("error: {path} cannot be read: ");
+        assert!(stderr.starts_with(&wanted), "{stderr}");
+    }
+}
+
+#[test]
+fn the_classes_of_the_variable_replace_those_of_the_file() {
+    let file = ConfigFile::new("classes", "[[rooms]]\nmatch = \"of-the-file\"\n");
+    let mut command = Binary::command();
+    command.args(["--config", file.path()]);
+    assert!(checked(&mut command).contains("match = \"of-the-file\"  # file\n"));
+    for (classes, wanted) in [
+        (
+            r#"[{match = "cursor:*", slow_consumer = "latest"}]"#,
+            "match = \"cursor:*\"  # environment\nslow_consumer = \"latest\"  # environment\n",
+        ),
+        ("[]", "\nrooms = []  # environment\n"),
+    ] {
+        let mut command = Binary::command();
+        command.args(["--config", file.path()]);
+        let printed = checked(command.env("THRONG_ROOMS", classes));
+        assert!(printed.contains(wanted), "{printed}");
+        assert!(!printed.contains("of-the-file"), "{printed}");
+    }
+}
+
+#[test]
+fn classes_in_a_variable_that_cannot_be_used_are_refused_on_one_line() {
+    for (classes, wanted) in [
+        ("5", "rooms: must be tables [[rooms]], or an array"),
+        ("[5]", "rooms: must be tables [[rooms]], or an array"),
+        ("[", "unclosed array"),
+        ("[{max_keys = 1}]", "match: is missing"),
+        (
+            r#"[{match = "a", history_byte = 1}]"#,
+            r#"history_byte of "a": is no setting of a class of rooms; did you mean history_bytes?"#,
+        ),
+    ] {
+        let mut command = Binary::command();
+        let output = command.env("THRONG_ROOMS", classes).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        let wanted = format!("error: THRONG_ROOMS={classes} is no valid setting: {wanted}");
+        assert!(stderr.starts_with(&wanted), "{stderr}");
+    }
+}
+
+#[test]
+fn the_log_says_which_file_was_read_and_what_is_so_of_which_rooms() {
+    let file = ConfigFile::new(
+        "log",
+        "listen = [\"127.0.0.1:0\"]\nmax_keys = 5\n\
+         [[rooms]]\nmatch = \"ticker:*\"\nslow_consumer = \"latest\"\n",
+    );
+    let binary = Binary::start(&[("THRONG_CONFIG", file.path())]);
+    binary.wait_for_line(file.path());
+    let ticker = binary.wait_for_line("rooms=\"ticker:*\"");
+    let other = binary.wait_for_line("rooms=\"*\"");
+    assert!(ticker.contains("slow_consumer=latest"), "{ticker}");
+    assert!(other.contains("slow_consumer=disconnect"), "{other}");
+    for class in [&ticker, &other] {
+        assert!(class.contains("keys_max=5"), "{class}");
+    }
+    binary.wait_for_line("listening on http://127.0.0.1:");
+}
+
+#[test]
+fn an_address_of_the_file_that_cannot_be_had_is_said_to_be_the_files() {
+    let file = ConfigFile::new("address", "listen = [\"192.0.2.1:80\"]\n");
+    let mut command = Binary::command();
+    let output = command.args(["--config", file.path()]).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    let wanted = format!("error: {}: listen=192.0.2.1:80: ", file.path());
+    assert!(stderr.starts_with(&wanted), "{stderr}");
+}
+
+#[test]
+fn the_example_file_has_every_setting_with_its_default() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/throng.toml");
+    let printed = checked_file(example.to_str().unwrap());
+    let classes = values(&printed);
+    let classes = classes.iter().filter(|(key, _)| *key == "match");
+    assert!(classes.count() > 1, "{printed}");
+
+    let text = fs::read_to_string(&example).unwrap();
+    let is_setting =
+        |line: &&str| line.starts_with('#') && line[1..].starts_with(char::is_lowercase);
+    let lines = text.lines().filter(is_setting);
+    let every: String = lines.map(|line| format!("{}\n", &line[1..])).collect();
+    let file = ConfigFile::new("example", &(every + "rooms = []\n"));
+    let in_file = checked_file(file.path());
+    assert_all_from("file", &in_file);
+    assert_eq!(values(&in_file), values(&checked(&mut Binary::command())));
+}
+
+#[test]
+fn the_examples_of_the_manual_can_be_used() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/operations.md");
+    let text = fs::read_to_string(page).unwrap();
+    let examples = text.split("```toml\n").skip(1);
+    let mut count = 0;
+    for example in examples.map(|rest| rest.split("```").next().unwrap()) {
+        let file = ConfigFile::new(&format!("manual-{count}"), example);
+        let printed = checked_file(file.path());
+        assert!(printed.contains("  # file\n"), "{printed}");
+        count += 1;
+    }
+    assert_eq!(count, 2);
+}
