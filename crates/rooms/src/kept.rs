@@ -7,8 +7,12 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 use proto::SharedFrame;
+use smallvec::SmallVec;
 
 use crate::class::RoomClass;
+use crate::id::Wire;
+use crate::journal::{Ancestor, Waiting};
+use crate::mailbox::Delivery;
 
 /// The history and the keys of one room.
 #[derive(Debug)]
@@ -24,6 +28,21 @@ pub(crate) struct Kept {
     /// Until when a room without members is remembered though nothing is kept of it, in Unix
     /// milliseconds: its last member may have lost its connection for a moment only.
     lingers_until_ms: Option<u64>,
+    /// The epochs that the room had in earlier processes, as far as positions of them mean something.
+    lineage: Vec<Ancestor>,
+    /// Publications that are not written down yet, which nobody has seen, and the events behind them.
+    staged: VecDeque<Staged>,
+    staged_publication_count: u64,
+}
+
+/// Something that waits to be written down.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) delivery: Delivery,
+    /// Its frames on every wire: who is a member when it is written down is not known yet.
+    pub(crate) frames: SmallVec<[(Wire, SharedFrame); 2]>,
+    pub(crate) at_ms: u64,
+    pub(crate) waiting: SmallVec<[Waiting; 1]>,
 }
 
 /// One publication of a history.
@@ -68,7 +87,86 @@ impl Kept {
             first_serial: 0,
             cost_bytes: ROOM_COST + name_len,
             lingers_until_ms: None,
+            lineage: Vec::new(),
+            staged: VecDeque::new(),
+            staged_publication_count: 0,
         }
+    }
+
+    /// Stages something behind what is staged already.
+    pub(crate) fn stage(&mut self, staged: Staged) {
+        self.cost_bytes += staged.cost_bytes();
+        self.staged_publication_count += u64::from(staged.is_publication());
+        self.staged.push_back(staged);
+    }
+
+    /// How many publications are staged.
+    pub(crate) const fn staged_publication_count(&self) -> u64 {
+        self.staged_publication_count
+    }
+
+    /// Whether something is staged.
+    pub(crate) fn has_staged(&self) -> bool {
+        !self.staged.is_empty()
+    }
+
+    /// The staged publication with this offset.
+    pub(crate) fn staged_mut(&mut self, offset: u64) -> Option<&mut Staged> {
+        self.staged
+            .iter_mut()
+            .find(|staged| staged.delivery == Delivery::Publication(offset))
+    }
+
+    /// Takes what is staged first, if it is no publication behind `offset`.
+    pub(crate) fn take_staged(&mut self, offset: u64) -> Option<Staged> {
+        let first = self.staged.front()?;
+        if matches!(first.delivery, Delivery::Publication(found) if found > offset) {
+            return None;
+        }
+        let first = self.staged.pop_front()?;
+        self.cost_bytes -= first.cost_bytes();
+        self.staged_publication_count -= u64::from(first.is_publication());
+        Some(first)
+    }
+
+    /// Forgets the keys of publications behind `offset`: they were not written down.
+    pub(crate) fn forget_keys_behind(&mut self, offset: u64) {
+        while self.keys.back().is_some_and(|key| key.offset > offset) {
+            let serial = self.first_serial + self.keys.len() as u64 - 1;
+            if let Some(key) = self.keys.pop_back() {
+                self.remove_key(&key, serial);
+            }
+        }
+    }
+
+    /// What the room had in earlier processes.
+    pub(crate) fn set_lineage(&mut self, lineage: Vec<Ancestor>) {
+        self.cost_bytes += size_of_val(&lineage[..]);
+        self.lineage = lineage;
+    }
+
+    /// The epochs that the room had in earlier processes.
+    pub(crate) fn lineage(&self) -> &[Ancestor] {
+        &self.lineage
+    }
+
+    /// The offset of the oldest publication whose key is remembered; one past the last if there is none.
+    pub(crate) fn first_key_offset(&self, last_offset: u64) -> u64 {
+        self.keys.front().map_or(last_offset + 1, |key| key.offset)
+    }
+
+    /// The time and the frame of each publication that is held.
+    pub(crate) fn publications(&self) -> impl Iterator<Item = (u64, &SharedFrame)> {
+        self.publications
+            .iter()
+            .map(|stored| (stored.at_ms, &stored.frame))
+    }
+
+    /// Each key with the offset and the time of its publication.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        self.keys
+            .iter()
+            .map(|key| (&*key.text, key.offset, key.at_ms))
     }
 
     /// Remembers the room for as long as its history lasts.
@@ -179,19 +277,20 @@ impl Kept {
         };
         let serial = self.first_serial;
         self.first_serial += 1;
-        self.cost_bytes -= dropped.text.len() + KEY_COST;
-        if let Ok(entry) = self
-            .by_key
-            .find_entry(dropped.hash, |found| *found == serial)
-        {
-            entry.remove();
-        }
+        self.remove_key(&dropped, serial);
         if self.keys.capacity() > PLACES_KEPT && self.keys.len() < self.keys.capacity() / 4 {
             self.keys.shrink_to(self.keys.len() * 2);
             let (keys, first_serial) = (&self.keys, self.first_serial);
             self.by_key.shrink_to(keys.len() * 2, |serial| {
                 hash_of(keys, first_serial, *serial)
             });
+        }
+    }
+
+    fn remove_key(&mut self, key: &Key, serial: u64) {
+        self.cost_bytes -= key.text.len() + KEY_COST;
+        if let Ok(entry) = self.by_key.find_entry(key.hash, |found| *found == serial) {
+            entry.remove();
         }
     }
 
@@ -248,6 +347,17 @@ impl Kept {
 fn hash_of(keys: &VecDeque<Key>, first_serial: u64, serial: u64) -> u64 {
     let index = usize::try_from(serial - first_serial).unwrap_or(usize::MAX);
     keys.get(index).map_or(0, |key| key.hash)
+}
+
+impl Staged {
+    pub(crate) fn is_publication(&self) -> bool {
+        matches!(self.delivery, Delivery::Publication(_))
+    }
+
+    pub(crate) fn cost_bytes(&self) -> usize {
+        let frames: usize = self.frames.iter().map(|(_, frame)| frame.len() + 40).sum();
+        size_of::<Self>() + frames
+    }
 }
 
 /// How many places for entries are kept though they are empty.

@@ -21,6 +21,7 @@ mod class;
 mod disconnect;
 mod gap;
 mod id;
+mod journal;
 mod kept;
 mod local;
 #[cfg(all(test, loom))]
@@ -30,6 +31,7 @@ mod memory;
 mod outbox;
 mod position;
 mod publication;
+mod queue;
 mod shard;
 mod slots;
 mod sync;
@@ -38,13 +40,15 @@ mod table;
 pub use class::{Classes, HistoryLimits, RoomClass, SlowConsumer, SlowConsumerError};
 pub use disconnect::Disconnect;
 pub use id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, SLOT_COUNT_MAX, WIRE_COUNT_MAX, Wire};
+pub use journal::{Acknowledge, Ancestor, Change, Entry, Journal, RoomImage, WriteOrder};
 pub use local::{Effect, FlushQueue, LocalCounts, LocalLimits, LocalRooms, Overflow};
-pub use mailbox::{Command, Delivery, Joined, Mailbox, Pushed, Recovery, RoomHandle};
+pub use mailbox::{Command, Delivery, Joined, Mailbox, Recovery, RoomHandle};
 pub use outbox::{Outbox, PushError, Span, Tag};
 pub use position::{Epoch, EpochError, StreamPosition};
 pub use publication::{EventKind, KEY_LEN_MAX, Outgoing, Publication, Published};
+pub use queue::{Pushed, Queue, Weigh};
 pub use slots::Slots;
 pub use table::{
-    Backpressure, JoinError, JoinRequest, NameError, Overloaded, Past, PastLimits, PublishError,
-    RoomTable, Since, TableConfig, Totals,
+    Backpressure, Full, JoinError, JoinRequest, NameError, Overloaded, Past, PastLimits,
+    PublishError, RoomTable, Since, TableConfig, Totals,
 };

@@ -1,18 +1,15 @@
 //! What is asked of a core, in order, by other threads and by itself.
 
 use std::sync::Arc;
-use std::task::Waker;
 
 use proto::SharedFrame;
-use smallvec::SmallVec;
 
 use crate::class::SlowConsumer;
 use crate::disconnect::Disconnect;
-use crate::id::{ConnectionId, CoreId, RoomId, Wire};
+use crate::id::{ConnectionId, RoomId, Wire};
 use crate::position::StreamPosition;
 use crate::publication::EventKind;
-use crate::sync::Mutex;
-use crate::table::Backpressure;
+use crate::queue::{Queue, Weigh};
 
 /// A room as its members' cores know it: enough to find it in the table again.
 #[derive(Clone, Debug)]
@@ -129,8 +126,23 @@ pub enum Command {
     },
 }
 
-impl Command {
-    /// What the command counts for against the mailbox's bound, in bytes: what it keeps alive.
+/// The commands that one core has not yet taken.
+///
+/// # Examples
+///
+/// ```
+/// use rooms::{Command, Mailbox};
+///
+/// let mailbox = Mailbox::new(1 << 20);
+/// mailbox.push(Command::Drain).wake_quietly();
+///
+/// let mut commands = Vec::new();
+/// mailbox.drain(&mut commands);
+/// assert!(matches!(commands[..], [Command::Drain]));
+/// ```
+pub type Mailbox = Queue<Command>;
+
+impl Weigh for Command {
     fn cost(&self) -> usize {
         let kept_len = match self {
             Self::Answer { frame, .. }
@@ -145,138 +157,5 @@ impl Command {
             Self::Detach { .. } | Self::DetachAll { .. } | Self::Drain => 0,
         };
         size_of::<Self>() + kept_len
-    }
-}
-
-/// The commands that one core has not yet taken, in the order they were pushed.
-///
-/// Bounded in bytes by *backpressure*, not by refusal: [`push`](Self::push) always takes the
-/// command and says whether the mailbox is now over its bound. A connection that got this answer
-/// is not read from until the mailbox has been drained, so what lies above the bound is at most
-/// one message a connection. Callers that have no socket to stop reading from ask first
-/// ([`RoomTable::check_pressure`](crate::RoomTable::check_pressure)) and are refused.
-///
-/// # Examples
-///
-/// ```
-/// use rooms::{Command, Mailbox};
-///
-/// let mailbox = Mailbox::new(1 << 20);
-/// mailbox.push(Command::Drain).wake_quietly();
-///
-/// let mut commands = Vec::new();
-/// mailbox.drain(&mut commands);
-/// assert!(matches!(commands[..], [Command::Drain]));
-/// ```
-#[derive(Debug)]
-pub struct Mailbox {
-    inner: Mutex<Inner>,
-    pending_bytes_max: usize,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    commands: Vec<Command>,
-    pending_bytes: usize,
-    /// The owner, while it waits for a command.
-    owner: Option<Waker>,
-    /// Those who wait for the mailbox to be drained.
-    stalled: SmallVec<[Waker; 2]>,
-}
-
-/// What came of a push. Wake when no lock is held.
-#[derive(Debug)]
-#[must_use = "the owner sleeps until it is woken"]
-pub struct Pushed {
-    owner: Option<Waker>,
-    /// The mailbox is over its bound: stop reading from whoever caused this.
-    pub full: bool,
-}
-
-impl Pushed {
-    /// Wakes the owner, if it waits, and says whether `core`, the owner, has too much to do.
-    pub fn wake(self, core: CoreId) -> Backpressure {
-        let full = self.full;
-        self.wake_quietly();
-        Backpressure(full.then_some(core))
-    }
-
-    /// Wakes the owner, if it waits.
-    pub fn wake_quietly(self) {
-        if let Some(owner) = self.owner {
-            owner.wake();
-        }
-    }
-}
-
-impl Mailbox {
-    /// An empty mailbox that is full from `pending_bytes_max` bytes on.
-    pub fn new(pending_bytes_max: usize) -> Self {
-        Self {
-            inner: Mutex::new(Inner::default()),
-            pending_bytes_max,
-        }
-    }
-
-    /// Appends a command.
-    pub fn push(&self, command: Command) -> Pushed {
-        let mut inner = self.inner.lock();
-        inner.pending_bytes += command.cost();
-        inner.commands.push(command);
-        Pushed {
-            owner: inner.owner.take(),
-            full: inner.pending_bytes >= self.pending_bytes_max,
-        }
-    }
-
-    /// Moves all commands into `into`, which must be empty and whose memory is used for the next
-    /// ones. Only the owner calls this.
-    pub fn drain(&self, into: &mut Vec<Command>) {
-        debug_assert!(into.is_empty());
-        let stalled = {
-            let mut inner = self.inner.lock();
-            std::mem::swap(&mut inner.commands, into);
-            inner.pending_bytes = 0;
-            std::mem::take(&mut inner.stalled)
-        };
-        for waker in stalled {
-            waker.wake();
-        }
-    }
-
-    /// Whether a command is there; if not, `owner` is woken by the next push.
-    pub fn poll_ready(&self, owner: &Waker) -> bool {
-        let mut inner = self.inner.lock();
-        if !inner.commands.is_empty() {
-            return true;
-        }
-        inner.owner = Some(owner.clone());
-        false
-    }
-
-    /// Forgets the waker of [`poll_ready`](Self::poll_ready): the owner is up and will drain the
-    /// mailbox anyway, so waking it for what it asks of itself would be a turn for nothing.
-    pub fn awake(&self) {
-        self.inner.lock().owner = None;
-    }
-
-    /// Whether the mailbox is over its bound.
-    pub fn is_full(&self) -> bool {
-        self.inner.lock().pending_bytes >= self.pending_bytes_max
-    }
-
-    /// Whether the mailbox is over its bound; if so, `stalled` is woken when it has been drained.
-    pub fn poll_full(&self, stalled: &Waker) -> bool {
-        let mut inner = self.inner.lock();
-        let full = inner.pending_bytes >= self.pending_bytes_max;
-        if full && !inner.stalled.iter().any(|waker| waker.will_wake(stalled)) {
-            inner.stalled.push(stalled.clone());
-        }
-        full
-    }
-
-    /// What the commands that were not taken count for, in bytes.
-    pub fn pending_bytes(&self) -> usize {
-        self.inner.lock().pending_bytes
     }
 }

@@ -2,7 +2,8 @@
 
 use proto::SharedFrame;
 
-use crate::id::Wire;
+use crate::id::{ConnectionId, Wire};
+use crate::journal::Acknowledge;
 use crate::position::StreamPosition;
 use crate::table::Backpressure;
 
@@ -38,6 +39,9 @@ pub struct Outgoing<'a> {
     pub key: Option<&'a str>,
     /// The time, in Unix milliseconds.
     pub at_ms: u64,
+    /// Whom to tell what became of it, and how: its [answer](crate::Command::Answer) comes behind the
+    /// publication itself, and not before it is written down if it is to be.
+    pub answer: Option<(ConnectionId, &'a mut dyn Acknowledge)>,
 }
 
 /// The longest key of a publication, in bytes: a UUID takes 36.
@@ -59,6 +63,7 @@ pub struct Published {
     /// How many members the room has, on all cores.
     pub member_count: u32,
     /// Its place in the room's stream; none if it has none, or if there was nobody and nothing is kept.
+    /// With a journal that is written ahead, nobody has seen it before it is written down.
     pub position: Option<StreamPosition>,
     /// It was published before with the same key, and was not published again.
     pub duplicate: bool,

@@ -20,6 +20,7 @@ use smallvec::SmallVec;
 
 use crate::class::{Classes, RoomClass, SlowConsumer};
 use crate::id::{CoreId, RoomId, Wire};
+use crate::journal::{Change, Entry as Written, Journal, RoomImage};
 use crate::kept::{self, Kept};
 use crate::mailbox::{Recovery, RoomHandle};
 use crate::memory::{Allotment, Pool};
@@ -39,6 +40,8 @@ pub(crate) struct Shard {
     pub(crate) publication_count: u64,
     /// How many publications or keys made way for later ones because the memory was full.
     pub(crate) evicted_count: u64,
+    /// Whether what its rooms keep is written down.
+    pub(crate) is_journaled: bool,
     pub(crate) retention: Retention,
 }
 
@@ -47,6 +50,31 @@ pub(crate) struct Shard {
 pub(crate) struct Retention {
     memory: Allotment,
     line: BinaryHeap<Reverse<Due>>,
+}
+
+/// What all shards have in common.
+pub(crate) struct House<'a> {
+    pub(crate) classes: &'a Classes,
+    pub(crate) pool: &'a Pool,
+    pub(crate) journal: Option<&'a Journal>,
+}
+
+impl House<'_> {
+    /// Writes down a change of a room whose shard is locked. Returns what to wake, if the journal is
+    /// over its bound it is full.
+    pub(crate) fn write(&self, room: &RoomHandle, change: Change) -> bool {
+        let Some(journal) = self.journal else {
+            return false;
+        };
+        let pushed = journal.queue.push(Written {
+            room: room.clone(),
+            change,
+        });
+        let full = pushed.full;
+        // The writer's waker takes no lock that is held here.
+        pushed.wake_quietly();
+        full
+    }
 }
 
 /// When something of a room expires, at the earliest.
@@ -86,7 +114,7 @@ pub(crate) struct NewRoom {
 }
 
 impl Shard {
-    pub(crate) fn new(index: usize) -> Self {
+    pub(crate) fn new(index: usize, is_journaled: bool) -> Self {
         Self {
             index,
             rooms: HashTable::new(),
@@ -94,6 +122,7 @@ impl Shard {
             created_count: 0,
             publication_count: 0,
             evicted_count: 0,
+            is_journaled,
             retention: Retention::default(),
         }
     }
@@ -128,15 +157,9 @@ impl Shard {
 
     /// Tries to have so much memory for something new, at the expense of what expires first.
     #[cold]
-    pub(crate) fn make_memory(
-        &mut self,
-        bytes: usize,
-        now_ms: u64,
-        pool: &Pool,
-        classes: &Classes,
-    ) {
-        while !self.retention.memory.reserve(bytes, pool, now_ms) {
-            if !self.evict_first(now_ms, classes) {
+    pub(crate) fn make_memory(&mut self, bytes: usize, now_ms: u64, house: &House<'_>) {
+        while !self.retention.memory.reserve(bytes, house.pool, now_ms) {
+            if !self.evict_first(now_ms, house) {
                 return;
             }
         }
@@ -145,24 +168,17 @@ impl Shard {
     /// Drops what has expired, and beyond that what expires first until no more than `bytes_max` is
     /// used: [`SWEEP_STEPS_MAX`] steps of it, so that nobody waits long for the lock. Returns whether
     /// that was all.
-    pub(crate) fn sweep(
-        &mut self,
-        now_ms: u64,
-        bytes_max: usize,
-        pool: &Pool,
-        classes: &Classes,
-    ) -> bool {
+    pub(crate) fn sweep(&mut self, now_ms: u64, bytes_max: usize, house: &House<'_>) -> bool {
         for _ in 0..SWEEP_STEPS_MAX {
             let is_due = self
                 .retention
                 .next_due_ms()
                 .is_some_and(|at_ms| at_ms <= now_ms);
             if is_due {
-                self.look_at_first(classes, |kept, class, _| kept.expire(now_ms, class));
-            } else if self.retention.memory.used() <= bytes_max
-                || !self.evict_first(now_ms, classes)
+                self.look_at_first(now_ms, house, |kept, class, _| kept.expire(now_ms, class));
+            } else if self.retention.memory.used() <= bytes_max || !self.evict_first(now_ms, house)
             {
-                self.retention.memory.give_back(pool);
+                self.retention.memory.give_back(house.pool);
                 self.shrink();
                 return true;
             }
@@ -170,11 +186,12 @@ impl Shard {
         false
     }
 
-    /// Drops the entry that expires first in all the shard; false if nothing is kept.
-    fn evict_first(&mut self, now_ms: u64, classes: &Classes) -> bool {
-        let mut evicted = false;
-        while !evicted {
-            let found = self.look_at_first(classes, |kept, class, due_ms| {
+    /// Drops the entry that expires first in all the shard; false if there is none that can be dropped.
+    fn evict_first(&mut self, now_ms: u64, house: &House<'_>) -> bool {
+        // Rooms of which something waits to be written down go to the end of the line, once each.
+        for _ in 0..=self.retention.line.len() {
+            let mut evicted = false;
+            let found = self.look_at_first(now_ms, house, |kept, class, due_ms| {
                 kept.expire(now_ms, class);
                 // An entry that was too early is put back at its time, and the next one looked at.
                 evicted = kept.next_expiry(class).is_some_and(|at_ms| at_ms <= due_ms);
@@ -182,19 +199,23 @@ impl Shard {
                     kept.evict(class);
                 }
             });
+            if evicted {
+                self.evicted_count += 1;
+                return true;
+            }
             if !found {
                 return false;
             }
         }
-        self.evicted_count += 1;
-        true
+        false
     }
 
     /// Takes the first entry out of the line and changes what its room keeps; puts it back, or forgets
     /// what is kept, and the room too if it has no members. False if the line is empty.
     fn look_at_first(
         &mut self,
-        classes: &Classes,
+        now_ms: u64,
+        house: &House<'_>,
         change: impl FnOnce(&mut Kept, &RoomClass, u64),
     ) -> bool {
         let Some(Reverse(due)) = self.retention.line.pop() else {
@@ -208,22 +229,38 @@ impl Shard {
             return true;
         };
         let room = entry.get_mut();
-        let class = classes.at(room.class);
+        let class = house.classes.at(room.class);
         let Some(kept) = &mut room.kept else {
             debug_assert!(false, "of a room in the line something is kept");
             return true;
         };
         let before = kept.cost_bytes();
+        let held = (
+            kept.first_offset(room.offset),
+            kept.first_key_offset(room.offset),
+        );
         change(kept, class, due.at_ms);
         let mut freed_bytes = before - kept.cost_bytes();
+        let is_journaled = self.is_journaled && class.history.is_on();
         match kept.next_expiry(class) {
-            Some(at_ms) => self.retention.line.push(Reverse(Due { at_ms, ..due })),
-            None => {
+            None if !kept.has_staged() => {
                 freed_bytes += kept.cost_bytes();
                 room.kept = None;
                 if room.members.is_empty() {
+                    if is_journaled {
+                        house.write(&room.handle, Change::Forget);
+                    }
                     entry.remove();
+                } else if is_journaled {
+                    room.write_what_is_gone(held, house);
                 }
+            }
+            next_ms => {
+                if is_journaled {
+                    room.write_what_is_gone(held, house);
+                }
+                let at_ms = next_ms.unwrap_or(now_ms.max(due.at_ms) + STAGED_LOOK_MS);
+                self.retention.line.push(Reverse(Due { at_ms, ..due }));
             }
         }
         self.retention.memory.free_bytes(freed_bytes);
@@ -237,8 +274,7 @@ impl Shard {
         handle: &RoomHandle,
         (core, wire): (CoreId, Wire),
         now_ms: u64,
-        pool: &Pool,
-        classes: &Classes,
+        house: &House<'_>,
     ) -> bool {
         let entry = self
             .rooms
@@ -253,12 +289,15 @@ impl Shard {
             return false;
         }
         self.peopled_count -= 1;
-        let class = classes.at(room.class);
+        let class = house.classes.at(room.class);
         let cost = kept::cost_at_most(0, handle.name.len(), 0);
-        if class.history.is_on() && self.retention.memory.reserve(cost, pool, now_ms) {
+        if class.history.is_on() && self.retention.memory.reserve(cost, house.pool, now_ms) {
             self.retention
                 .keep(room, class, now_ms, |kept| kept.linger(now_ms, class));
         } else if room.kept.is_none() {
+            if self.is_journaled && class.history.is_on() {
+                house.write(handle, Change::Forget);
+            }
             entry.remove();
             self.shrink();
         }
@@ -389,6 +428,50 @@ impl Room {
         }
     }
 
+    /// Writes down what is not held any more, compared with the first offsets of publications and keys
+    /// that were.
+    fn write_what_is_gone(&self, (first, first_key): (u64, u64), house: &House<'_>) {
+        let now_first = self.first_offset();
+        if now_first > first {
+            house.write(&self.handle, Change::Trim { first: now_first });
+        }
+        let kept = self.kept.as_ref();
+        let now_first_key = kept.map_or(self.offset + 1, |k| k.first_key_offset(self.offset));
+        if now_first_key > first_key {
+            let first = now_first_key;
+            house.write(&self.handle, Change::ExpireKeys { first });
+        }
+    }
+
+    /// The room as it is to be written down.
+    pub(crate) fn image(&self) -> RoomImage {
+        let kept = self.kept.as_ref();
+        let publications = kept.iter().flat_map(|kept| kept.publications());
+        let keys = kept.iter().flat_map(|kept| kept.keys());
+        RoomImage {
+            name: self.handle.name.clone(),
+            epoch: self.epoch,
+            lineage: kept.map_or_else(Vec::new, |kept| kept.lineage().to_vec()),
+            offset: self.offset,
+            publications: publications
+                .map(|(at_ms, frame)| (at_ms, frame.clone()))
+                .collect(),
+            keys: keys
+                .filter(|(_, offset, _)| *offset <= self.offset)
+                .map(|(text, offset, at_ms)| (text.into(), offset, at_ms))
+                .collect(),
+        }
+    }
+
+    /// The last offset that was given away, written down or not.
+    pub(crate) fn staged_offset(&self) -> u64 {
+        let staged = self
+            .kept
+            .as_ref()
+            .map_or(0, |kept| kept.staged_publication_count());
+        self.offset + staged
+    }
+
     /// The offset of the oldest publication that is held; one past the last if none is.
     pub(crate) fn first_offset(&self) -> u64 {
         match &self.kept {
@@ -419,11 +502,19 @@ impl Room {
                     recovered: Some(first == left.offset + 1),
                 })
             }
-            // Nobody can say how much it missed: it gets all there is.
-            Since::Position(_) => Some(Recovery {
-                first: held,
-                recovered: Some(false),
-            }),
+            Since::Position(left) => {
+                let lineage = self.kept.as_ref().map_or(&[][..], |kept| kept.lineage());
+                let ancestor = lineage.iter().find(|a| a.epoch == left.epoch);
+                // Nobody can say how much it missed: it gets all there is, or all that was written down
+                // of what is new to it.
+                let known = ancestor.map_or(0, |a| a.last_offset.min(left.offset));
+                let first = held.max(known + 1);
+                let complete = ancestor.is_some_and(|a| a.complete);
+                Some(Recovery {
+                    first,
+                    recovered: Some(complete && first == known + 1),
+                })
+            }
         }
     }
 }
@@ -436,6 +527,9 @@ impl MemberCount {
 
 /// How many places for rooms a shard keeps though they are empty.
 const SHARD_CAPACITY_KEPT: usize = 1024;
+
+/// When a room of which something waits to be written down is looked at again, in milliseconds.
+const STAGED_LOOK_MS: u64 = 1000;
 
 /// How many entries of the line one sweep looks at: about a millisecond's worth.
 const SWEEP_STEPS_MAX: usize = 4096;

@@ -4,7 +4,9 @@
 //! What holds of the rooms under it is in `shard.rs`.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
 
 use ahash::RandomState;
 use crossbeam_utils::CachePadded;
@@ -15,13 +17,17 @@ use thiserror::Error;
 use crate::class::{Classes, RoomClass};
 use crate::disconnect::Disconnect;
 use crate::id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, Wire};
-use crate::kept;
-use crate::mailbox::{Command, Delivery, Joined, Mailbox, Pushed, Recovery, RoomHandle};
+use crate::journal::{Change, Journal, Waiting};
+use crate::kept::{self, Staged};
+use crate::mailbox::{Command, Delivery, Joined, Mailbox, Recovery, RoomHandle};
 use crate::memory::Pool;
 use crate::position::{Epoch, StreamPosition};
 use crate::publication::{EventKind, KEY_LEN_MAX, Outgoing, Publication, Published};
-use crate::shard::{NewRoom, Room, Shard};
+use crate::queue::Pushed;
+use crate::shard::{House, NewRoom, Retention, Room, Shard};
 use crate::sync::Mutex;
+
+mod written;
 
 /// How a [`RoomTable`] is built.
 #[derive(Clone, Debug)]
@@ -42,6 +48,10 @@ pub struct TableConfig {
     pub history_wire: Wire,
     /// The memory for what all rooms keep, in bytes. At the limit the oldest makes way.
     pub history_bytes_max: usize,
+    /// The wires that connections may speak.
+    pub wires: Vec<Wire>,
+    /// Where what rooms with a history keep is written down, if it is.
+    pub journal: Option<Arc<Journal>>,
 }
 
 impl Default for TableConfig {
@@ -57,6 +67,8 @@ impl Default for TableConfig {
             classes: Classes::default(),
             history_wire: Wire(0),
             history_bytes_max: 256 << 20,
+            wires: vec![Wire(0)],
+            journal: None,
         }
     }
 }
@@ -103,6 +115,12 @@ pub enum PublishError {
     /// A core has more to do than it may keep; only for callers that cannot be held back.
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
+    /// It cannot be written down at present, and is not accepted before it can.
+    #[error("the disk does not take it at present")]
+    Storage,
+    /// The memory for histories is full of what waits to be written down.
+    #[error("the memory for histories is full at present")]
+    NoMemory,
     /// The payload is larger than the room's class allows.
     #[error("a publication to this room has at most {payload_len_max} bytes, not {payload_len}")]
     TooLarge {
@@ -122,10 +140,19 @@ pub struct Overloaded {
     pub core: CoreId,
 }
 
-/// A core whose mailbox is over its bound, if what was just done found one: whoever caused it
-/// should not be read from until that mailbox has been drained.
+/// A queue that is over its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// The mailbox of a core.
+    Core(CoreId),
+    /// What is to be written to disk.
+    Journal,
+}
+
+/// A queue that is over its bound, if what was just done found one: whoever caused it should not be
+/// read from until that queue has been drained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backpressure(pub Option<CoreId>);
+pub struct Backpressure(pub Option<Full>);
 
 /// From where on somebody wants a room's publications.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -222,6 +249,8 @@ pub struct RoomTable {
     keeps_histories: bool,
     history_wire: Wire,
     pool: CachePadded<Pool>,
+    wires: Vec<Wire>,
+    journal: Option<Arc<Journal>>,
     /// Only ever set, and read under a shard's lock: a room whose birth was not told may have its
     /// death told, never the other way round.
     watch_rooms: AtomicBool,
@@ -236,9 +265,10 @@ impl RoomTable {
             .clamp(1, SHARD_COUNT_MAX)
             .next_power_of_two();
         let mailbox = || CachePadded::new(Mailbox::new(config.mailbox_bytes_max));
+        let is_journaled = config.journal.is_some();
         Self {
             shards: (0..shard_count)
-                .map(|index| CachePadded::new(Mutex::new(Shard::new(index))))
+                .map(|index| CachePadded::new(Mutex::new(Shard::new(index, is_journaled))))
                 .collect(),
             mailboxes: (0..config.core_count.clamp(1, 256))
                 .map(|_| mailbox())
@@ -249,6 +279,8 @@ impl RoomTable {
             classes: config.classes,
             history_wire: config.history_wire,
             pool: CachePadded::new(Pool::new(config.history_bytes_max, shard_count)),
+            wires: config.wires,
+            journal: config.journal,
             watch_rooms: AtomicBool::new(config.watch_rooms),
         }
     }
@@ -343,8 +375,15 @@ impl RoomTable {
         let (core, wire) = (connection.core(), connection.wire());
         let (watcher, pushed) = {
             let mut shard = self.shard(hash).lock();
-            let draw = |id| Ok::<_, Infallible>(self.draw(id, name));
-            let Ok((room, _)) = shard.find_or_create(hash, name, draw);
+            let is_journaled = shard.is_journaled;
+            let mut is_new = false;
+            let Ok((room, _)) = shard.find_or_create(hash, name, |id| {
+                is_new = true;
+                Ok::<_, Infallible>(self.draw(id, name))
+            });
+            if is_new && is_journaled && self.classes.at(room.class).history.is_on() {
+                self.write_epoch(room);
+            }
             let is_first = room.count_in(core, wire);
             let joined = request.map(|request| Box::new(joined(room, request)));
             let room = room.handle.clone();
@@ -363,6 +402,14 @@ impl RoomTable {
         // The watcher counts too: who joins ever new rooms fills its mailbox.
         let watching = watcher.and_then(|watcher| watcher.wake(self.watcher(hash)).0);
         Backpressure(pushed.wake(core).0.or(watching))
+    }
+
+    fn house(&self) -> House<'_> {
+        House {
+            classes: &self.classes,
+            pool: &self.pool,
+            journal: self.journal.as_deref(),
+        }
     }
 
     /// What a new room is to be.
@@ -443,7 +490,7 @@ impl RoomTable {
     fn publish_unless(
         &self,
         name: &str,
-        outgoing: Outgoing<'_>,
+        mut outgoing: Outgoing<'_>,
         check: impl FnOnce(&Room) -> Result<(), Overloaded>,
     ) -> Result<Published, PublishError> {
         self.check_name(name)?;
@@ -451,43 +498,87 @@ impl RoomTable {
         let hash = self.hasher.hash_one(name);
         let placed = {
             let mut shard = self.shard(hash).lock();
-            self.place(&mut shard, (hash, name), outgoing, key, check)
+            self.place(&mut shard, (hash, name), &mut outgoing, key, check)
         };
-        match placed {
+        let answer = outgoing.answer;
+        let mut published = match placed {
             Ok((published, wakes)) => {
                 wakes.into_iter().for_each(Pushed::wake_quietly);
-                Ok(published)
+                published
             }
-            Err(NoRoom::Nobody) => Ok(Published::default()),
-            Err(NoRoom::Refused(error)) => Err(error),
+            Err(NoRoom::Nobody) => Published::default(),
+            Err(NoRoom::Refused(error)) => return Err(error),
+        };
+        // Not taken: it need not wait for anything.
+        if let Some((connection, acknowledge)) = answer {
+            let Published {
+                position,
+                duplicate,
+                ..
+            } = published;
+            let frame = acknowledge.acknowledge(position, duplicate);
+            let full = self.answer(connection, frame).0;
+            published.backpressure.0 = published.backpressure.0.or(full);
         }
+        Ok(published)
     }
 
-    /// Everything about a publication that the shard's lock is held for.
+    /// Everything about a publication that the shard's lock is held for. Takes the answer out of
+    /// `outgoing` if it must wait.
     fn place(
         &self,
         shard: &mut Shard,
         (hash, name): (u64, &str),
-        outgoing: Outgoing<'_>,
+        outgoing: &mut Outgoing<'_>,
         key: Option<(u64, &str)>,
         check: impl FnOnce(&Room) -> Result<(), Overloaded>,
     ) -> Result<(Published, Wakes), NoRoom> {
-        let memory = self.memory_for(shard, &outgoing, name.len());
+        let memory = self.memory_for(shard, outgoing, name.len());
         shard.publication_count += 1;
+        let is_journaled = shard.is_journaled;
+        let mut is_new = false;
         let (room, retention) = shard.find_or_create(hash, name, |id| {
             let new = self.draw(id, name);
             let class = self.classes.at(new.class);
-            check_size(&outgoing, class).map_err(NoRoom::Refused)?;
+            check_size(outgoing, class).map_err(NoRoom::Refused)?;
+            is_new = true;
             is_kept(class, key.is_some())
                 .then_some(new)
                 .ok_or(NoRoom::Nobody)
         })?;
         let class = self.classes.at(room.class);
-        check_size(&outgoing, class).map_err(NoRoom::Refused)?;
+        check_size(outgoing, class).map_err(NoRoom::Refused)?;
+        let journal = self
+            .journal
+            .as_deref()
+            .filter(|_| is_journaled && class.history.is_on());
         if let Some(offset) = find_key(room, key) {
+            wait_for(room, offset, outgoing, true);
             return Ok((duplicate(room, offset), Wakes::new()));
         }
         check(room).map_err(|error| NoRoom::Refused(error.into()))?;
+        let fits = memory.is_some_and(|bytes| retention.has_memory(bytes));
+        if let Some(journal) = journal {
+            let refused = match (journal.refuses(), journal.is_ahead() && !fits) {
+                (true, _) => Some(PublishError::Storage),
+                (false, true) => Some(PublishError::NoMemory),
+                (false, false) => None,
+            };
+            if let Some(refused) = refused {
+                if is_new {
+                    // The next look at the line forgets it.
+                    retention.keep(room, class, outgoing.at_ms, |_| {});
+                }
+                return Err(NoRoom::Refused(refused));
+            }
+            if is_new {
+                self.write_epoch(room);
+            }
+            if journal.is_ahead() {
+                let published = self.stage(room, retention, class, outgoing, key);
+                return Ok((published, Wakes::new()));
+            }
+        }
         room.offset += 1;
         let mut encoder = Encoder::new(outgoing.publication, Some(room.offset));
         let delivery = Delivery::Publication(room.offset);
@@ -498,25 +589,126 @@ impl RoomTable {
                 .history
                 .is_on()
                 .then(|| encoder.frame(self.history_wire));
-            let fits = memory.is_some_and(|bytes| retention.has_memory(bytes));
-            if fits || room.kept.is_some() {
-                let (at_ms, offset) = (outgoing.at_ms, room.offset);
-                retention.keep(room, class, at_ms, |kept| match (fits, frame, key) {
-                    // No memory even at the expense of all others: no history rather than one with a
-                    // hole.
-                    (false, ..) => kept.clear_publications(),
-                    (true, frame, key) => {
-                        if let Some(frame) = frame {
-                            kept.push(frame, at_ms, class);
-                        }
-                        if let Some(key) = key.filter(|_| class.key_window_ms > 0) {
-                            kept.push_key(key, offset, at_ms, class);
-                        }
-                    }
-                });
+            if let (Some(_), Some(frame)) = (journal, &frame) {
+                let key = key.map(|(_, text)| Arc::from(text));
+                if self.write_publication(room, outgoing.at_ms, frame.clone(), key) {
+                    published.backpressure = Backpressure(Some(Full::Journal));
+                }
             }
+            let trims = journal.is_some();
+            self.keep(
+                room,
+                retention,
+                class,
+                (outgoing.at_ms, frame, key),
+                (fits, trims),
+            );
         }
         Ok((published, wakes))
+    }
+
+    /// Keeps a publication, and its key, as the room's class says.
+    fn keep(
+        &self,
+        room: &mut Room,
+        retention: &mut Retention,
+        class: &RoomClass,
+        (at_ms, frame, key): (u64, Option<SharedFrame>, Option<(u64, &str)>),
+        (fits, is_journaled): (bool, bool),
+    ) {
+        if !fits && room.kept.is_none() {
+            return;
+        }
+        let offset = room.offset;
+        let first_before = room.first_offset();
+        retention.keep(room, class, at_ms, |kept| {
+            if !fits {
+                // No memory even at the expense of all others: no history rather than one with a hole.
+                return kept.clear_publications();
+            }
+            if let Some(frame) = frame {
+                kept.push(frame, at_ms, class);
+            }
+            if let Some(key) = key.filter(|_| class.key_window_ms > 0) {
+                kept.push_key(key, offset, at_ms, class);
+            }
+        });
+        // Each publication makes one older one go: what is written down may hold some more than that.
+        let first = room.first_offset();
+        if is_journaled && (first / TRIM_EVERY > first_before / TRIM_EVERY || !fits) {
+            self.house().write(&room.handle, Change::Trim { first });
+        }
+    }
+
+    /// Gives a publication its offset and lets it wait until it is written down.
+    fn stage(
+        &self,
+        room: &mut Room,
+        retention: &mut Retention,
+        class: &RoomClass,
+        outgoing: &mut Outgoing<'_>,
+        key: Option<(u64, &str)>,
+    ) -> Published {
+        let (offset, at_ms) = (room.staged_offset() + 1, outgoing.at_ms);
+        let mut encoder = Encoder::new(outgoing.publication, Some(offset));
+        let frame = encoder.frame(self.history_wire);
+        let frames = self.wires.iter().map(|wire| (*wire, encoder.frame(*wire)));
+        let staged = Staged {
+            delivery: Delivery::Publication(offset),
+            frames: frames.collect(),
+            at_ms,
+            waiting: SmallVec::new(),
+        };
+        retention.keep(room, class, at_ms, |kept| {
+            kept.stage(staged);
+            if let Some(key) = key.filter(|_| class.key_window_ms > 0) {
+                kept.push_key(key, offset, at_ms, class);
+            }
+        });
+        wait_for(room, offset, outgoing, false);
+        let key = key.map(|(_, text)| Arc::from(text));
+        let change = Change::Publication {
+            epoch: room.epoch,
+            offset,
+            at_ms,
+            frame,
+            key,
+        };
+        let full = self.house().write(&room.handle, change);
+        Published {
+            member_count: room.member_count(),
+            position: Some(StreamPosition {
+                offset,
+                ..room.position()
+            }),
+            duplicate: false,
+            backpressure: Backpressure(full.then_some(Full::Journal)),
+        }
+    }
+
+    fn write_epoch(&self, room: &Room) {
+        let change = Change::Epoch {
+            epoch: room.epoch,
+            lineage: Vec::new(),
+        };
+        self.house().write(&room.handle, change);
+    }
+
+    fn write_publication(
+        &self,
+        room: &Room,
+        at_ms: u64,
+        frame: SharedFrame,
+        key: Option<Arc<str>>,
+    ) -> bool {
+        let change = Change::Publication {
+            epoch: room.epoch,
+            offset: room.offset,
+            at_ms,
+            frame,
+            key,
+        };
+        self.house().write(&room.handle, change)
     }
 
     /// Sees to it that there is memory to keep a publication, as far as possible; returns how much it
@@ -533,7 +725,7 @@ impl RoomTable {
         let key_len = outgoing.key.map_or(0, str::len);
         let bytes = kept::cost_at_most(outgoing.payload_len, name_len, key_len);
         if !shard.retention.has_memory(bytes) {
-            shard.make_memory(bytes, outgoing.at_ms, &self.pool, &self.classes);
+            shard.make_memory(bytes, outgoing.at_ms, &self.house());
         }
         Some(bytes)
     }
@@ -565,11 +757,7 @@ impl RoomTable {
         let (published, wakes) = {
             let mut shard = self.shard(hash).lock();
             shard.publication_count += 1;
-            let Some(room) = shard.find(hash, name) else {
-                return Published::default();
-            };
-            let mut encoder = Encoder::new(&mut publication, None);
-            self.deliver(room, Delivery::Event(kind), &mut encoder)
+            self.place_event(&mut shard, (hash, name), kind, &mut publication)
         };
         wakes.into_iter().for_each(Pushed::wake_quietly);
         published
@@ -591,19 +779,52 @@ impl RoomTable {
         let hash = self.hasher.hash_one(name);
         let (published, wakes) = {
             let mut shard = self.shard(hash).lock();
-            let (published, wakes) = match shard.find(hash, name) {
-                None => (Published::default(), Wakes::new()),
-                Some(room) => {
-                    self.check_members(room)?;
-                    let mut encoder = Encoder::new(&mut publication, None);
-                    self.deliver(room, Delivery::Event(kind), &mut encoder)
-                }
-            };
+            if let Some(room) = shard.find(hash, name) {
+                self.check_members(room)?;
+            }
             shard.publication_count += 1;
-            (published, wakes)
+            self.place_event(&mut shard, (hash, name), kind, &mut publication)
         };
         wakes.into_iter().for_each(Pushed::wake_quietly);
         Ok(published)
+    }
+
+    /// Everything about an event that the shard's lock is held for: behind what waits to be written down
+    /// it waits too, so that nothing overtakes what was published before it.
+    fn place_event(
+        &self,
+        shard: &mut Shard,
+        (hash, name): (u64, &str),
+        kind: EventKind,
+        publication: &mut dyn Publication,
+    ) -> (Published, Wakes) {
+        let (rooms, retention) = (&mut shard.rooms, &mut shard.retention);
+        let Some(room) = rooms.find_mut(hash, |room| room.has_name(hash, name)) else {
+            return (Published::default(), Wakes::new());
+        };
+        let mut encoder = Encoder::new(publication, None);
+        let delivery = Delivery::Event(kind);
+        let waits = room.kept.as_ref().is_some_and(|kept| kept.has_staged());
+        if !waits || !retention.has_memory(EVENT_COST_MAX) {
+            return self.deliver(room, delivery, &mut encoder);
+        }
+        let frames = self.wires.iter().map(|wire| (*wire, encoder.frame(*wire)));
+        let staged = Staged {
+            delivery,
+            frames: frames.collect(),
+            at_ms: 0,
+            waiting: SmallVec::new(),
+        };
+        let class = self.classes.at(room.class);
+        if staged.cost_bytes() > EVENT_COST_MAX {
+            return self.deliver(room, delivery, &mut encoder);
+        }
+        retention.keep(room, class, 0, |kept| kept.stage(staged));
+        let published = Published {
+            member_count: room.member_count(),
+            ..Published::default()
+        };
+        (published, Wakes::new())
     }
 
     fn check_members(&self, room: &Room) -> Result<(), Overloaded> {
@@ -683,7 +904,7 @@ impl RoomTable {
         let of = (connection.core(), connection.wire());
         let pushed = {
             let mut shard = self.shard(handle.hash).lock();
-            let was_last = shard.count_out(handle, of, now_ms, &self.pool, &self.classes);
+            let was_last = shard.count_out(handle, of, now_ms, &self.house());
             if !was_last || !self.watches_rooms() {
                 return;
             }
@@ -707,10 +928,26 @@ impl RoomTable {
         let own = self.shards.iter().skip(core.index());
         for shard in own.step_by(self.mailboxes.len()) {
             // A look at an empty shard is all that most of them cost.
-            while !shard
-                .lock()
-                .sweep(now_ms, bytes_max, &self.pool, &self.classes)
-            {}
+            while !shard.lock().sweep(now_ms, bytes_max, &self.house()) {}
+        }
+    }
+
+    /// Whether a queue is over its bound.
+    pub fn is_full(&self, full: Full) -> bool {
+        match full {
+            Full::Core(core) => self.mailbox(core).is_full(),
+            Full::Journal => self.journal.as_ref().is_some_and(|j| j.queue.is_full()),
+        }
+    }
+
+    /// Whether a queue is over its bound; if so, `stalled` is woken when it has been drained.
+    pub fn poll_full(&self, full: Full, stalled: &Waker) -> bool {
+        match full {
+            Full::Core(core) => self.mailbox(core).poll_full(stalled),
+            Full::Journal => {
+                let journal = self.journal.as_ref();
+                journal.is_some_and(|journal| journal.queue.poll_full(stalled))
+            }
         }
     }
 
@@ -814,7 +1051,7 @@ impl RoomTable {
                 delivery,
             });
             if pushed.full {
-                published.backpressure = Backpressure(Some(members.core));
+                published.backpressure = Backpressure(Some(Full::Core(members.core)));
             }
             wakes.push(pushed);
         }
@@ -861,6 +1098,31 @@ impl<'a> Encoder<'a> {
         frame
     }
 }
+
+/// Lets the publisher of a staged publication, or of a repeat of it, wait until it is written down.
+fn wait_for(room: &mut Room, offset: u64, outgoing: &mut Outgoing<'_>, duplicate: bool) {
+    let position = StreamPosition {
+        offset,
+        ..room.position()
+    };
+    let staged = room.kept.as_mut().and_then(|kept| kept.staged_mut(offset));
+    if let Some(staged) = staged
+        && let Some((connection, answer)) = outgoing.answer.take()
+    {
+        staged.waiting.push(Waiting {
+            connection,
+            acknowledgement: answer.acknowledge(Some(position), duplicate),
+            refusal: answer.refuse(),
+        });
+    }
+}
+
+/// How many publications may be written down still though they are not held any more.
+const TRIM_EVERY: u64 = 64;
+
+/// The most memory that an event takes while it waits behind publications; a larger one does not wait,
+/// and nor does one for which there is no memory.
+const EVENT_COST_MAX: usize = 16 * 1024;
 
 /// Why a publication creates no room.
 enum NoRoom {

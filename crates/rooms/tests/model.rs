@@ -592,7 +592,7 @@ impl World {
     fn check_backpressure(&self, backpressure: Backpressure, asked: &[usize]) {
         let full = |core: &usize| self.table.mailbox(core_id(*core)).is_full();
         match backpressure.0 {
-            Some(core) => assert!(self.table.mailbox(core).is_full()),
+            Some(full) => assert!(self.table.is_full(full)),
             None => assert!(!asked.iter().any(full)),
         }
     }

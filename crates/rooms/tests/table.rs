@@ -1,7 +1,7 @@
 //! What the table answers whoever asks: names, refusals, backpressure, totals.
 
 use rooms::{
-    Backpressure, Command, ConnectionId, CoreId, EventKind, LocalLimits, LocalRooms, Mailbox,
+    Backpressure, Command, ConnectionId, CoreId, EventKind, Full, LocalLimits, LocalRooms, Mailbox,
     NameError, Overloaded, Published, RoomTable, TableConfig,
 };
 
@@ -48,7 +48,7 @@ fn a_publication_is_refused_before_any_core_has_it() {
     }
     take(table.mailbox(HERE));
     let filling = table.direct(open(THERE), frame(config().mailbox_bytes_max));
-    assert_eq!(filling, Backpressure(Some(THERE)));
+    assert_eq!(filling, Backpressure(Some(Full::Core(THERE))));
 
     let refused = table.try_emit_as(EventKind::Lasting, "tea", frame(1));
     assert_eq!(refused, Err(Overloaded { core: THERE }));
@@ -71,7 +71,10 @@ fn a_publication_that_cannot_be_refused_says_which_core_has_too_much_to_do() {
     }
     table.direct(open(THERE), frame(config().mailbox_bytes_max));
     let published = table.emit("tea", frame(1));
-    assert_eq!(published.backpressure, Backpressure(Some(THERE)));
+    assert_eq!(
+        published.backpressure,
+        Backpressure(Some(Full::Core(THERE)))
+    );
     assert_eq!(take(table.mailbox(THERE)), 3, "it was taken all the same");
 }
 
@@ -86,7 +89,7 @@ fn who_makes_ever_new_rooms_is_held_back_by_the_core_that_hears_of_them() {
     let held_back = (0..10_000).any(|number| {
         let backpressure = table.join(alice, &number.to_string()).unwrap();
         take(table.mailbox(THERE));
-        backpressure == Backpressure(Some(HERE))
+        backpressure == Backpressure(Some(Full::Core(HERE)))
     });
     assert!(held_back);
 }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use proto::event::JsonParser;
-use rooms::{Command, ConnectionId, CoreId, LocalLimits, LocalRooms, Slots, Wire};
+use rooms::{Command, ConnectionId, CoreId, Full, LocalLimits, LocalRooms, Slots, Wire};
 use std::os::fd::AsRawFd;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -100,8 +100,8 @@ pub(crate) struct Core {
     ready: Vec<Ready>,
     /// Connections whose sockets may have more to read.
     readable: VecDeque<u32>,
-    /// Connections that are held back, with the core whose mailbox was full.
-    stalled: Vec<(u32, CoreId)>,
+    /// Connections that are held back, with the queue that was full.
+    stalled: Vec<(u32, Full)>,
     /// The one buffer that all connections are read into.
     buffer: Box<[u8]>,
     parser: JsonParser,
@@ -297,7 +297,7 @@ impl Core {
         ready |= self
             .stalled
             .iter()
-            .any(|(_, core)| !table.mailbox(*core).poll_full(cx.waker()));
+            .any(|(_, full)| !table.poll_full(*full, cx.waker()));
         if ready {
             self.idle.note_work();
         }

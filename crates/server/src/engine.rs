@@ -7,8 +7,8 @@ use parking_lot::RwLock;
 use proto::SharedFrame;
 use proto::event::{EVENT_NAME_LEN_MAX, EncodeError, EventEncoder};
 use rooms::{
-    Backpressure, ConnectionId, CoreId, Disconnect, EventKind, JoinError, JoinRequest, Outgoing,
-    Overloaded, Published, RoomTable,
+    Acknowledge, Backpressure, ConnectionId, Disconnect, EventKind, Full, JoinError, JoinRequest,
+    Outgoing, Overloaded, Published, RoomTable,
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -125,13 +125,15 @@ impl Engine {
         self.ask(connection, |table| table.answer(connection, frame))
     }
 
-    /// Publishes to a room, in a connection's name or the application's.
+    /// Publishes to a room, in a connection's name or the application's. Who publishes is answered, if
+    /// there is an answer.
     pub(crate) fn publish<T: Serialize + ?Sized>(
         &self,
         room: &str,
         from: Option<ConnectionId>,
         data: &T,
         key: Option<&str>,
+        answer: Option<&mut dyn Acknowledge>,
     ) -> Result<Published, PublishError> {
         let name = from.map(|id| self.name_of(id));
         let published = with_draft(|draft| {
@@ -144,6 +146,10 @@ impl Engine {
                 payload_len,
                 key,
                 at_ms,
+                answer: match (from, answer) {
+                    (Some(from), Some(answer)) => Some((from, answer as &mut dyn Acknowledge)),
+                    _ => None,
+                },
             };
             let published = if self.is_on_core() {
                 self.table.publish(room, outgoing)?
@@ -224,8 +230,8 @@ fn tell(hooks: &[RoomHook], name: &str) {
 thread_local! {
     /// The engine that this thread is a core of; 0 is none.
     static ON_CORE_OF: Cell<usize> = const { Cell::new(0) };
-    /// The full mailbox that the handler under way ran into, if it did.
-    static FULL: Cell<Option<CoreId>> = const { Cell::new(None) };
+    /// The full queue that the handler under way ran into, if it did.
+    static FULL: Cell<Option<Full>> = const { Cell::new(None) };
     /// The time of day as of this turn of a core; 0 on other threads.
     static TURN_MS: Cell<u64> = const { Cell::new(0) };
     static ENCODER: RefCell<EventEncoder> = RefCell::default();
@@ -245,16 +251,16 @@ fn now_ms() -> u64 {
     }
 }
 
-/// Remembers that a mailbox is full, for the core to look at after the handler.
+/// Remembers that a queue is full, for the core to look at after the handler.
 fn note(Backpressure(full): Backpressure) {
     if full.is_some() {
         FULL.set(full);
     }
 }
 
-/// The full mailbox that was noted since the last call.
+/// The full queue that was noted since the last call.
 #[inline]
-pub(crate) fn take_full() -> Option<CoreId> {
+pub(crate) fn take_full() -> Option<Full> {
     FULL.take()
 }
 

@@ -163,7 +163,7 @@ impl RoomManager {
         T: Serialize + ?Sized,
     {
         let from = options.from.map(|connection| connection.id);
-        let published = self.engine.publish(room, from, data, options.key)?;
+        let published = self.engine.publish(room, from, data, options.key, None)?;
         Ok(Receipt {
             member_count: published.member_count,
             position: published.position,

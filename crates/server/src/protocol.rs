@@ -3,15 +3,18 @@
 //! Spoken with connections that asked for the subprotocol, if the router serves it. Every request may
 //! carry an `id`, and its answer carries the same.
 
-use proto::Json;
 use proto::event::{EVENT_NAME_LEN_MAX, JsonParser};
-use rooms::{EventKind, Joined, KEY_LEN_MAX, Past, PastLimits, Recovery, Since, StreamPosition};
+use proto::{Json, SharedFrame};
+use rooms::{
+    Acknowledge, EventKind, Joined, KEY_LEN_MAX, Past, PastLimits, Recovery, Since, StreamPosition,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::engine;
-use crate::router::Refusal;
+use crate::manager::PublishError;
+use crate::router::{ErrorEvent, Refusal};
 
 /// How many publications one answer to `history` has if the client does not say.
 const HISTORY_LIMIT: u32 = 100;
@@ -115,11 +118,7 @@ pub(crate) fn greet(connection: &Connection, config: &Config) {
 }
 
 /// The answer to a join that was carried out.
-pub(crate) fn joined_frame(
-    room: &str,
-    joined: &Joined,
-    already: bool,
-) -> Option<proto::SharedFrame> {
+pub(crate) fn joined_frame(room: &str, joined: &Joined, already: bool) -> Option<SharedFrame> {
     let answer = JoinedAnswer {
         id: joined.id,
         room,
@@ -149,18 +148,40 @@ fn msg(connection: &Connection, id: Option<u64>, fields: &Fields<'_>) -> Result<
         return Err(missing("msg"));
     };
     let key = optional_text(fields.key.as_ref(), "key")?;
+    let mut answer = id.map(|id| PublishAnswer { id, room });
+    let answer = answer.as_mut().map(|answer| answer as &mut dyn Acknowledge);
     let engine = &connection.engine;
-    let published = engine.publish(room, Some(connection.id), msg, key)?;
-    if id.is_none() {
-        return Ok(());
+    engine.publish(room, Some(connection.id), msg, key, answer)?;
+    Ok(())
+}
+
+/// How the publisher of a `msg` with an id is told what became of it.
+struct PublishAnswer<'a> {
+    id: u64,
+    room: &'a str,
+}
+
+impl Acknowledge for PublishAnswer<'_> {
+    fn acknowledge(&mut self, position: Option<StreamPosition>, duplicate: bool) -> SharedFrame {
+        let ack = Ack {
+            id: Some(self.id),
+            room: self.room,
+            position: position.map(Position::from),
+            duplicate: duplicate.then_some(true),
+        };
+        engine::encode("ack", &ack).expect("numbers and strings are always JSON")
     }
-    let ack = Ack {
-        id,
-        room,
-        position: published.position.map(Position::from),
-        duplicate: published.duplicate.then_some(true),
-    };
-    acknowledge(connection, &ack)
+
+    fn refuse(&mut self) -> SharedFrame {
+        let refusal = Refusal::from(PublishError::from(rooms::PublishError::Storage));
+        let data = ErrorEvent {
+            id: Some(self.id),
+            event: Some("msg"),
+            room: Some(self.room),
+            refusal: &refusal,
+        };
+        engine::encode("error", &data).expect("numbers and strings are always JSON")
+    }
 }
 
 fn emit(connection: &Connection, id: Option<u64>, fields: &Fields<'_>) -> Result<(), Refusal> {

@@ -341,6 +341,12 @@ impl From<PublishError> for Refusal {
             Refused::Key { .. } => Self::new("bad_key", error.to_string()),
             Refused::Name(error) => error.into(),
             Refused::Overloaded(error) => error.into(),
+            Refused::NoMemory => {
+                Self::new("overloaded", error.to_string()).retry_after_ms(OVERLOADED_RETRY_MS)
+            }
+            Refused::Storage => {
+                Self::new("storage", error.to_string()).retry_after_ms(STORAGE_RETRY_MS)
+            }
             Refused::TooLarge { .. } => Self::new("too_large", error.to_string()),
         }
     }
@@ -369,6 +375,9 @@ impl From<proto::event::EncodeError> for Refusal {
 
 /// After how long a mailbox that was full is worth another attempt: it is drained every turn.
 const OVERLOADED_RETRY_MS: u32 = 500;
+
+/// After how long a disk that refused is worth another attempt: somewhat longer than the server's own.
+const STORAGE_RETRY_MS: u32 = 2000;
 
 /// The data of an `error` event.
 #[derive(Debug)]

@@ -124,6 +124,8 @@ impl Server {
             classes: config.classes.clone(),
             history_wire: wire::THRONG,
             history_bytes_max: config.history.memory_bytes_max,
+            wires: wire::ALL.to_vec(),
+            journal: None,
         }));
         let (draining, _) = watch::channel(false);
         Ok(Self {

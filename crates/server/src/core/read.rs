@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use proto::{CloseCode, Input, Limits, Message, OpCode, ReadError, frame};
-use rooms::{CoreId, Disconnect, FlushQueue};
+use rooms::{Disconnect, FlushQueue, Full};
 
 use super::socket::Phase;
 use super::{Core, Ready};
@@ -150,8 +150,8 @@ impl Core {
         }
     }
 
-    /// Reads nothing more from a connection until `full`'s mailbox has been drained.
-    pub(super) fn hold_back(&mut self, slot: u32, full: CoreId, rest: &[u8]) {
+    /// Reads nothing more from a connection until the full queue has been drained.
+    pub(super) fn hold_back(&mut self, slot: u32, full: Full, rest: &[u8]) {
         if let Some(socket) = self.socket(slot) {
             socket.stash = Some(rest.into());
             self.stalled.push((slot, full));
@@ -159,14 +159,14 @@ impl Core {
         }
     }
 
-    /// Goes on with connections that were held back, where the mailbox has been drained.
+    /// Goes on with connections that were held back, where the queue has been drained.
     fn resume_stalled(&mut self, now: Instant) {
         if self.stalled.is_empty() {
             return;
         }
-        for (slot, core) in std::mem::take(&mut self.stalled) {
-            if self.engine.table.mailbox(core).is_full() {
-                self.stalled.push((slot, core));
+        for (slot, full) in std::mem::take(&mut self.stalled) {
+            if self.engine.table.is_full(full) {
+                self.stalled.push((slot, full));
                 continue;
             }
             let Some(mut stash) = self.socket(slot).and_then(|socket| socket.stash.take()) else {
