@@ -215,6 +215,11 @@ impl MemberState {
         self.0 & flag != 0
     }
 
+    /// Whether frames may be queued for it as for most: it is open, and nothing special is so.
+    const fn is_plain(self) -> bool {
+        self.0 & (Self::OPEN | Self::OVERFLOWED | Self::SHUT | Self::ALLOWED) == Self::OPEN
+    }
+
     /// Whether frames may be queued for it.
     const fn is_addressable(self) -> bool {
         self.0 & (Self::OPEN | Self::SHUT) == Self::OPEN
@@ -438,11 +443,22 @@ impl LocalRooms {
     ///
     /// Returns false if the outbox is full; then the frames wait in the
     /// [overflow](Self::take_overflow).
+    #[inline]
     pub fn push(&mut self, slot: u32, frame: &SharedFrame, queue: FlushQueue) -> bool {
+        let member = &mut self.members[slot as usize];
+        if member.state.is_plain()
+            && member
+                .outbox
+                .push(frame, Tag::Firm, self.limits.outbox_bytes_max)
+                .is_ok()
+        {
+            self.enqueue(slot, queue);
+            return true;
+        }
         self.push_tagged(slot, (frame, Tag::Firm), None, queue)
     }
 
-    #[inline]
+    #[inline(never)]
     fn push_tagged(
         &mut self,
         slot: u32,
@@ -685,10 +701,11 @@ impl LocalRooms {
     }
 
     /// Takes note that the connection's socket took so many bytes.
+    #[inline]
     pub fn advance(&mut self, slot: u32, taken: usize) {
         let member = &mut self.members[slot as usize];
         member.outbox.advance(taken);
-        if member.outbox.is_empty() && member.state.has(MemberState::ALLOWED) {
+        if member.state.has(MemberState::ALLOWED) && member.outbox.is_empty() {
             self.forget_allowance(slot);
         }
     }

@@ -39,21 +39,52 @@ use crate::id::RoomId;
 #[derive(Debug, Default)]
 pub struct Outbox {
     first: Option<SharedFrame>,
-    #[expect(
-        clippy::box_collection,
-        reason = "8 bytes in every member instead of 32"
-    )]
-    rest: Option<Box<VecDeque<Queued>>>,
+    rest: Option<Box<Rest>>,
     /// How much of `first` the socket has taken, in bytes.
     sent: u32,
     pending_bytes: u32,
 }
 
-/// A buffer in the queue.
-#[derive(Debug)]
-struct Queued {
-    frame: SharedFrame,
-    tag: Tag,
+/// The buffers behind the first. In a box: 8 bytes in every member.
+#[derive(Debug, Default)]
+struct Rest {
+    frames: VecDeque<SharedFrame>,
+    /// One for each buffer if one of them is not firm; else none, which is what most rooms' members have.
+    tags: VecDeque<Tag>,
+}
+
+impl Rest {
+    #[inline]
+    fn push_back(&mut self, frame: SharedFrame, tag: Tag) {
+        if tag != Tag::Firm || !self.tags.is_empty() {
+            self.push_tag(tag);
+        }
+        self.frames.push_back(frame);
+    }
+
+    #[cold]
+    fn push_tag(&mut self, tag: Tag) {
+        self.tags.resize(self.frames.len(), Tag::Firm);
+        self.tags.push_back(tag);
+    }
+
+    #[inline]
+    fn pop_front(&mut self) -> Option<SharedFrame> {
+        if !self.tags.is_empty() {
+            self.tags.pop_front();
+        }
+        self.frames.pop_front()
+    }
+
+    fn remove(&mut self, index: usize) {
+        self.tags.remove(index);
+        self.frames.remove(index);
+    }
+
+    fn replace(&mut self, index: usize, frame: SharedFrame, tag: Tag) {
+        self.frames[index] = frame;
+        self.tags[index] = tag;
+    }
 }
 
 /// Which publications a buffer holds, for who may have to drop it. The first buffer of an outbox is
@@ -138,10 +169,8 @@ impl Outbox {
         if self.first.is_none() {
             self.first = Some(frame.clone());
         } else {
-            self.rest.get_or_insert_default().push_back(Queued {
-                frame: frame.clone(),
-                tag,
-            });
+            let rest = self.rest.get_or_insert_default();
+            rest.push_back(frame.clone(), tag);
         }
         Ok(())
     }
@@ -161,13 +190,14 @@ impl Outbox {
         let mut place: Option<(usize, Span)> = None;
         let mut dropped_count = 0;
         let mut index = 0;
-        while index < rest.len() && wants_more(self.pending_bytes) {
-            match rest[index].tag {
+        while index < rest.tags.len() && wants_more(self.pending_bytes) {
+            let len = len_of(&rest.frames[index]);
+            match rest.tags[index] {
                 Tag::Gap(span) if span.room == room => match &mut place {
                     // All of the room between the two was dropped just now.
                     Some((_, told)) => {
                         told.last = span.last;
-                        self.pending_bytes -= len_of(&rest[index].frame);
+                        self.pending_bytes -= len;
                         rest.remove(index);
                     }
                     None => {
@@ -176,14 +206,14 @@ impl Outbox {
                     }
                 },
                 Tag::Publications(span) if span.room == room => {
-                    self.pending_bytes -= len_of(&rest[index].frame);
+                    self.pending_bytes -= len;
                     dropped_count += span.len();
                     if let Some((_, told)) = &mut place {
                         told.last = span.last;
                         rest.remove(index);
                     } else {
                         place = Some((index, span));
-                        rest[index].frame = SharedFrame::default();
+                        rest.replace(index, SharedFrame::default(), Tag::Firm);
                         index += 1;
                     }
                 }
@@ -191,12 +221,10 @@ impl Outbox {
             }
         }
         if let Some((index, span)) = place.filter(|_| dropped_count > 0) {
-            self.pending_bytes -= len_of(&rest[index].frame);
-            rest[index] = Queued {
-                frame: gap(span),
-                tag: Tag::Gap(span),
-            };
-            self.pending_bytes += len_of(&rest[index].frame);
+            self.pending_bytes -= len_of(&rest.frames[index]);
+            let frame = gap(span);
+            self.pending_bytes += len_of(&frame);
+            rest.replace(index, frame, Tag::Gap(span));
         }
         dropped_count
     }
@@ -205,29 +233,29 @@ impl Outbox {
     /// nothing of the room is queued behind it, else in one of their own at the end. A gap is queued
     /// over the bound too; there is at most one more of them than rooms.
     pub fn pass_over(&mut self, span: Span, gap: impl FnOnce(Span) -> SharedFrame) {
-        let of_the_room = self.rest.iter_mut().flat_map(|rest| rest.iter_mut().rev());
-        let last = of_the_room
-            .filter(|queued| match queued.tag {
+        let last = self.rest.as_mut().and_then(|rest| {
+            let of_the_room = |tag: &Tag| match tag {
                 Tag::Firm => false,
                 Tag::Gap(queued) | Tag::Publications(queued) => queued.room == span.room,
-            })
-            .next();
-        match last {
-            Some(queued) if let Tag::Gap(told) = queued.tag => {
-                let told = Span {
-                    last: span.last,
-                    ..told
-                };
-                let frame = gap(told);
-                self.pending_bytes -= len_of(&queued.frame);
-                self.pending_bytes += len_of(&frame);
-                *queued = Queued {
-                    frame,
-                    tag: Tag::Gap(told),
-                };
+            };
+            let index = rest.tags.iter().rposition(of_the_room)?;
+            match rest.tags[index] {
+                Tag::Gap(told) => Some((index, told, rest)),
+                _ => None,
             }
-            _ => _ = self.push(&gap(span), Tag::Gap(span), u32::MAX),
-        }
+        });
+        let Some((index, told, rest)) = last else {
+            _ = self.push(&gap(span), Tag::Gap(span), u32::MAX);
+            return;
+        };
+        let told = Span {
+            last: span.last,
+            ..told
+        };
+        self.pending_bytes -= len_of(&rest.frames[index]);
+        let frame = gap(told);
+        self.pending_bytes += len_of(&frame);
+        rest.replace(index, frame, Tag::Gap(told));
     }
 
     /// Whether more is queued than one buffer.
@@ -261,8 +289,8 @@ impl Outbox {
         let rest = self
             .rest
             .iter()
-            .flat_map(|rest| rest.iter())
-            .map(|queued| &queued.frame[..]);
+            .flat_map(|rest| rest.frames.iter())
+            .map(|frame| &frame[..]);
         let mut count = 0;
         for (slot, bytes) in into.iter_mut().zip(first.chain(rest)) {
             *slot = IoSlice::new(bytes);
@@ -285,9 +313,12 @@ impl Outbox {
             }
             taken -= left;
             self.sent = 0;
-            let next = self.rest.as_mut().and_then(|rest| rest.pop_front());
-            self.first = next.map(|queued| queued.frame);
-            if self.rest.as_ref().is_some_and(|rest| rest.is_empty()) {
+            self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
+            if self
+                .rest
+                .as_ref()
+                .is_some_and(|rest| rest.frames.is_empty())
+            {
                 self.rest = None;
             }
         }

@@ -548,29 +548,22 @@ impl RoomTable {
         })?;
         let class = self.classes.at(room.class);
         check_size(outgoing, class).map_err(NoRoom::Refused)?;
-        let journal = self
-            .journal
-            .as_deref()
-            .filter(|_| is_journaled && class.history.is_on());
         if let Some(offset) = find_key(room, key) {
             wait_for(room, offset, outgoing, true);
             return Ok((duplicate(room, offset), Wakes::new()));
         }
         check(room).map_err(|error| NoRoom::Refused(error.into()))?;
         let fits = memory.is_some_and(|bytes| retention.has_memory(bytes));
-        if let Some(journal) = journal {
-            let refused = match (journal.refuses(), journal.is_ahead() && !fits) {
-                (true, _) => Some(PublishError::Storage),
-                (false, true) => Some(PublishError::NoMemory),
-                (false, false) => None,
-            };
-            if let Some(refused) = refused {
-                if is_new {
-                    // The next look at the line forgets it.
-                    retention.keep(room, class, outgoing.at_ms, |_| {});
-                }
-                return Err(NoRoom::Refused(refused));
+        let journal = self.journal.as_deref().filter(|_| class.history.is_on());
+        if let Some(refused) = journal.and_then(|journal| refusal(journal, fits)) {
+            if is_new {
+                // The next look at the line forgets it.
+                retention.keep(room, class, outgoing.at_ms, |_| {});
             }
+            return Err(NoRoom::Refused(refused));
+        }
+        let journal = journal.filter(|_| is_journaled);
+        if let Some(journal) = journal {
             if is_new {
                 self.write_epoch(room);
             }
@@ -1160,6 +1153,14 @@ fn duplicate(room: &Room, offset: u64) -> Published {
         duplicate: true,
         ..Published::default()
     }
+}
+
+/// Why a publication that is to be written down cannot be, if it cannot.
+fn refusal(journal: &Journal, fits: bool) -> Option<PublishError> {
+    if journal.refuses() {
+        return Some(PublishError::Storage);
+    }
+    (journal.is_ahead() && !fits).then_some(PublishError::NoMemory)
 }
 
 fn find_key(room: &Room, key: Option<(u64, &str)>) -> Option<u64> {

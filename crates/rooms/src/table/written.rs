@@ -89,13 +89,13 @@ impl RoomTable {
         self.settle_all(true);
     }
 
-    fn settle_all(&self, is_abandoned: bool) {
+    fn settle_all(&self, is_accepted: bool) {
         for shard in &self.shards {
             let mut wakes = Wakes::new();
             let mut shard = shard.lock();
-            shard.is_journaled &= !is_abandoned;
+            shard.is_journaled = false;
             for handle in with_staged(&shard) {
-                let all = (u64::MAX, is_abandoned);
+                let all = (u64::MAX, is_accepted);
                 self.settle_locked(&mut shard, &handle, all, &mut wakes);
             }
             drop(shard);
@@ -103,9 +103,9 @@ impl RoomTable {
         }
     }
 
-    /// Refuses what waits to be written down, in all rooms. The journal must
+    /// The same, but what waits to be written down is refused. The journal must
     /// [refuse](crate::Journal::set_refuses) new publications by now.
-    pub fn roll_back_all(&self) {
+    pub fn roll_back_journal(&self) {
         self.settle_all(false);
     }
 
