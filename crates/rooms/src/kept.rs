@@ -25,6 +25,8 @@ pub(crate) struct Kept {
     /// The serial number of the oldest key.
     first_serial: u64,
     cost_bytes: usize,
+    /// When the room's entry in its shard's line is due; an entry at another time is of no use any more.
+    pub(crate) due_ms: u64,
     /// Until when a room without members is remembered though nothing is kept of it, in Unix
     /// milliseconds: its last member may have lost its connection for a moment only.
     lingers_until_ms: Option<u64>,
@@ -86,6 +88,7 @@ impl Kept {
             by_key: HashTable::new(),
             first_serial: 0,
             cost_bytes: ROOM_COST + name_len,
+            due_ms: u64::MAX,
             lingers_until_ms: None,
             lineage: Vec::new(),
             staged: VecDeque::new(),

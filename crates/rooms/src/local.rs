@@ -90,6 +90,8 @@ pub enum Effect {
         /// The room's name.
         name: Arc<str>,
     },
+    /// Say what waits for the connections.
+    Survey,
 }
 
 /// Frames that found their member's outbox full. See [`LocalRooms::take_overflow`].
@@ -100,8 +102,8 @@ pub struct Overflow {
     /// What did not fit.
     pub frame: SharedFrame,
     tag: Tag,
-    /// The name of the room that may be skipped.
-    room: Option<Arc<str>>,
+    /// The room that may be skipped.
+    room: Option<RoomHandle>,
 }
 
 /// In which line a connection waits for its outbox to be flushed.
@@ -420,6 +422,7 @@ impl LocalRooms {
             }
             Command::RoomCreated { name } => return Some(Effect::RoomCreated { name }),
             Command::RoomRemoved { name } => return Some(Effect::RoomRemoved { name }),
+            Command::Survey => return Some(Effect::Survey),
         }
         None
     }
@@ -463,7 +466,7 @@ impl LocalRooms {
         &mut self,
         slot: u32,
         (frame, tag): (&SharedFrame, Tag),
-        room: Option<&Arc<str>>,
+        room: Option<&RoomHandle>,
         queue: FlushQueue,
     ) -> bool {
         let bytes_max = self.bytes_max(slot);
@@ -533,17 +536,20 @@ impl LocalRooms {
             return true;
         }
         if member.outbox.push(frame, tag, bytes_max).is_err() {
-            let (Tag::Publications(span), Some(name)) = (tag, room) else {
+            let (Tag::Publications(span), Some(room)) = (tag, room) else {
                 return false;
             };
-            let gap = |span: Span| gap::encode(name, span.first, span.last);
+            let gap = |span: Span| gap::encode(&room.name, span.first, span.last);
             let frame_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
             let left_max = bytes_max.saturating_sub(frame_len);
             let dropped = member
                 .outbox
                 .drop_oldest(span.room, |bytes| bytes > left_max, gap);
             self.counts.skipped += dropped;
-            if member.outbox.push(frame, tag, bytes_max).is_err() {
+            if room.slow_consumer == SlowConsumer::Latest {
+                // The newest of a room is always sent: it is over the bound by one for each room at most.
+                _ = member.outbox.push(frame, tag, u32::MAX);
+            } else if member.outbox.push(frame, tag, bytes_max).is_err() {
                 member.outbox.pass_over(span, gap);
                 self.counts.skipped += span.len();
             }
@@ -1033,11 +1039,11 @@ impl LocalRooms {
                 self.counts.passed_over += batch.passing_count();
                 let firm = firm.get_or_insert_with(|| batch.without_passing(scratch));
                 if let Some(frame) = firm {
-                    self.push_tagged(*slot, (frame, batch.tag()), Some(&room.name), queue);
+                    self.push_tagged(*slot, (frame, batch.tag()), Some(room), queue);
                 }
             } else {
                 let frame = (batch.frame(), batch.tag());
-                self.push_tagged(*slot, frame, Some(&room.name), queue);
+                self.push_tagged(*slot, frame, Some(room), queue);
             }
         }
     }
@@ -1059,7 +1065,7 @@ impl LocalRooms {
             self.counts.skipped += older.len();
             member.outbox.pass_over(older, gap);
         }
-        self.push_tagged(slot, (frame, tag), Some(&room.name), queue);
+        self.push_tagged(slot, (frame, tag), Some(room), queue);
     }
 
     /// Puts a connection in a line, once.

@@ -124,6 +124,8 @@ pub enum Command {
         /// The room's name.
         name: Arc<str>,
     },
+    /// Say what waits for the connections.
+    Survey,
 }
 
 /// The commands that one core has not yet taken.
@@ -154,7 +156,7 @@ impl Weigh for Command {
             }),
             Self::Close { disconnect, .. } => disconnect.reason.len(),
             Self::RoomCreated { name } | Self::RoomRemoved { name } => name.len(),
-            Self::Detach { .. } | Self::DetachAll { .. } | Self::Drain => 0,
+            Self::Detach { .. } | Self::DetachAll { .. } | Self::Drain | Self::Survey => 0,
         };
         size_of::<Self>() + kept_len
     }

@@ -5,8 +5,8 @@
 //! - the count of a core and a wire is the number of its members plus the `Attach` commands on their
 //!   way to it; each `Attach` that a core does not accept, and each member that ends, is counted out
 //!   once;
-//! - a room of which something is kept has exactly one entry in the line of what expires, at the time
-//!   of what expires first or before it; other rooms have none;
+//! - a room of which something is kept has one entry in the line of what expires that is of use, at the
+//!   time of what expires first or before it; entries of no use are at most about as many as those;
 //! - what all rooms keep adds up to what is used of the shard's memory.
 
 use std::cmp::Reverse;
@@ -50,6 +50,8 @@ pub(crate) struct Shard {
 pub(crate) struct Retention {
     memory: Allotment,
     line: BinaryHeap<Reverse<Due>>,
+    /// How many rooms keep something.
+    keeping_count: usize,
 }
 
 /// What all shards have in common.
@@ -179,11 +181,33 @@ impl Shard {
             } else if self.retention.memory.used() <= bytes_max || !self.evict_first(now_ms, house)
             {
                 self.retention.memory.give_back(house.pool);
+                self.tidy_line();
                 self.shrink();
                 return true;
             }
         }
         false
+    }
+
+    /// Makes the line anew if more of it is of no use than of use.
+    fn tidy_line(&mut self) {
+        let Retention {
+            line,
+            keeping_count,
+            ..
+        } = &mut self.retention;
+        if line.len() <= 2 * *keeping_count + LINE_SLACK {
+            return;
+        }
+        let keeping = self.rooms.iter().filter_map(|room| {
+            let kept = room.kept.as_ref()?;
+            Some(Reverse(Due {
+                at_ms: kept.due_ms,
+                room: room.handle.id,
+                hash: room.handle.hash,
+            }))
+        });
+        *line = keeping.collect();
     }
 
     /// Drops the entry that expires first in all the shard; false if there is none that can be dropped.
@@ -221,17 +245,19 @@ impl Shard {
         let Some(Reverse(due)) = self.retention.line.pop() else {
             return false;
         };
-        let entry = self
-            .rooms
-            .find_entry(due.hash, |room| room.handle.id == due.room);
+        let is_of_use = |room: &Room| {
+            let kept = room.kept.as_ref();
+            kept.is_some_and(|kept| kept.due_ms == due.at_ms)
+        };
+        let entry = self.rooms.find_entry(due.hash, |room| {
+            room.handle.id == due.room && is_of_use(room)
+        });
         let Ok(mut entry) = entry else {
-            debug_assert!(false, "a room in the line exists");
             return true;
         };
         let room = entry.get_mut();
         let class = house.classes.at(room.class);
         let Some(kept) = &mut room.kept else {
-            debug_assert!(false, "of a room in the line something is kept");
             return true;
         };
         let before = kept.cost_bytes();
@@ -246,6 +272,7 @@ impl Shard {
             None if !kept.has_staged() => {
                 freed_bytes += kept.cost_bytes();
                 room.kept = None;
+                self.retention.keeping_count -= 1;
                 if room.members.is_empty() {
                     if is_journaled {
                         house.write(&room.handle, Change::Forget);
@@ -260,6 +287,9 @@ impl Shard {
                     room.write_what_is_gone(held, house);
                 }
                 let at_ms = next_ms.unwrap_or(now_ms.max(due.at_ms) + STAGED_LOOK_MS);
+                if let Some(kept) = &mut room.kept {
+                    kept.due_ms = at_ms;
+                }
                 self.retention.line.push(Reverse(Due { at_ms, ..due }));
             }
         }
@@ -326,6 +356,11 @@ impl Retention {
         self.memory.used()
     }
 
+    /// How many entries the line has, of use or not.
+    pub(crate) fn line_len(&self) -> usize {
+        self.line.len()
+    }
+
     /// When something may expire next, in Unix milliseconds.
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
         self.line.peek().map(|Reverse(due)| due.at_ms)
@@ -352,9 +387,14 @@ impl Retention {
             Some(more) => self.memory.use_bytes(more),
             None => self.memory.free_bytes(before - kept.cost_bytes()),
         }
-        if is_new {
-            // With nothing to expire the next look at the line forgets it.
-            let at_ms = kept.next_expiry(class).unwrap_or(now_ms);
+        self.keeping_count += usize::from(is_new);
+        // With nothing to expire the next look at the line forgets it.
+        let at_ms = match kept.next_expiry(class) {
+            None if is_new => now_ms,
+            next_ms => next_ms.unwrap_or(u64::MAX),
+        };
+        if at_ms < kept.due_ms {
+            kept.due_ms = at_ms;
             self.line.push(Reverse(Due {
                 at_ms,
                 room: id,
@@ -527,6 +567,9 @@ impl MemberCount {
 
 /// How many places for rooms a shard keeps though they are empty.
 const SHARD_CAPACITY_KEPT: usize = 1024;
+
+/// How many entries of no use a line may have beside as many as those of use.
+const LINE_SLACK: usize = 64;
 
 /// When a room of which something waits to be written down is looked at again, in milliseconds.
 const STAGED_LOOK_MS: u64 = 1000;

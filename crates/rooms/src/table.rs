@@ -498,7 +498,14 @@ impl RoomTable {
         let hash = self.hasher.hash_one(name);
         let placed = {
             let mut shard = self.shard(hash).lock();
-            self.place(&mut shard, (hash, name), &mut outgoing, key, check)
+            let placed = self.place(&mut shard, (hash, name), &mut outgoing, key, check);
+            let is_counted = match &placed {
+                Ok((published, _)) => !published.duplicate,
+                Err(NoRoom::Nobody) => true,
+                Err(NoRoom::Refused(_)) => false,
+            };
+            shard.publication_count += u64::from(is_counted);
+            placed
         };
         let answer = outgoing.answer;
         let mut published = match placed {
@@ -534,7 +541,7 @@ impl RoomTable {
         check: impl FnOnce(&Room) -> Result<(), Overloaded>,
     ) -> Result<(Published, Wakes), NoRoom> {
         let memory = self.memory_for(shard, outgoing, name.len());
-        shard.publication_count += 1;
+        let fits = memory.is_some_and(|bytes| shard.retention.has_memory(bytes));
         let is_journaled = shard.is_journaled;
         let mut is_new = false;
         let (room, retention) = shard.find_or_create(hash, name, |id| {
@@ -542,7 +549,8 @@ impl RoomTable {
             let class = self.classes.at(new.class);
             check_size(outgoing, class).map_err(NoRoom::Refused)?;
             is_new = true;
-            is_kept(class, key.is_some())
+            // Without memory it could not even be remembered that the room is not needed any more.
+            (fits && is_kept(class, key.is_some()))
                 .then_some(new)
                 .ok_or(NoRoom::Nobody)
         })?;
@@ -553,7 +561,6 @@ impl RoomTable {
             return Ok((duplicate(room, offset), Wakes::new()));
         }
         check(room).map_err(|error| NoRoom::Refused(error.into()))?;
-        let fits = memory.is_some_and(|bytes| retention.has_memory(bytes));
         let journal = self.journal.as_deref().filter(|_| class.history.is_on());
         if let Some(refused) = journal.and_then(|journal| refusal(journal, fits)) {
             if is_new {
@@ -925,6 +932,13 @@ impl RoomTable {
         }
     }
 
+    /// How many entries say when something expires, for tests.
+    #[doc(hidden)]
+    pub fn expiry_entry_count(&self) -> usize {
+        let count = |shard: &CachePadded<Mutex<Shard>>| shard.lock().retention.line_len();
+        self.shards.iter().map(count).sum()
+    }
+
     /// Whether a queue is over its bound.
     pub fn is_full(&self, full: Full) -> bool {
         match full {
@@ -1000,6 +1014,12 @@ impl RoomTable {
             .map(|mailbox| mailbox.pending_bytes() as u64)
             .max()
             .unwrap_or(0)
+    }
+
+    /// What waits to be written down, in bytes.
+    pub fn journal_pending_bytes(&self) -> u64 {
+        let journal = self.journal.as_ref();
+        journal.map_or(0, |journal| journal.queue.pending_bytes() as u64)
     }
 
     /// For how many rooms there is memory.

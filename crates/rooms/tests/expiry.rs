@@ -1,0 +1,128 @@
+//! What rooms keep goes when its time is up, whatever was there before it, and what cannot be kept
+//! leaves nothing behind.
+
+use proto::SharedFrame;
+use rooms::{
+    Classes, CoreId, HistoryLimits, Outgoing, Published, RoomClass, RoomTable, TableConfig,
+};
+
+const HERE: CoreId = CoreId(0);
+
+fn table(class: RoomClass, history_bytes_max: usize) -> RoomTable {
+    RoomTable::new(TableConfig {
+        classes: Classes::new(Vec::new(), class),
+        history_bytes_max,
+        ..TableConfig::default()
+    })
+}
+
+fn publish(table: &RoomTable, room: &str, key: Option<&str>, at_ms: u64) -> Published {
+    let mut frame = SharedFrame::from(&b"hot"[..]);
+    let outgoing = Outgoing {
+        payload_len: frame.len(),
+        publication: &mut frame,
+        key,
+        at_ms,
+        answer: None,
+    };
+    table.publish(room, outgoing).unwrap()
+}
+
+fn class(age_max_ms: u64, key_window_ms: u64) -> RoomClass {
+    RoomClass {
+        history: HistoryLimits {
+            age_max_ms,
+            ..HistoryLimits::default()
+        },
+        key_window_ms,
+        ..RoomClass::default()
+    }
+}
+
+#[test]
+fn a_key_goes_after_its_window_though_an_older_publication_stays() {
+    let table = table(class(15_000, 1_000), 1 << 20);
+    publish(&table, "tea", None, 10_000);
+    publish(&table, "tea", Some("k"), 10_100);
+    assert!(publish(&table, "tea", Some("k"), 10_200).duplicate);
+    table.sweep(HERE, 11_200);
+    assert!(!publish(&table, "tea", Some("k"), 11_300).duplicate);
+}
+
+#[test]
+fn a_publication_goes_after_its_age_though_an_older_key_stays() {
+    let table = table(class(1_000, 15_000), 1 << 20);
+    publish(&table, "tea", Some("k"), 10_000);
+    table.sweep(HERE, 11_100);
+    publish(&table, "tea", None, 11_100);
+    let held = |table: &RoomTable| {
+        let limits = rooms::PastLimits {
+            publications_max: 10,
+            bytes_max: 1 << 20,
+        };
+        table
+            .past("tea", rooms::Since::Last(10), limits)
+            .unwrap()
+            .frames
+            .len()
+    };
+    assert_eq!(held(&table), 1);
+    table.sweep(HERE, 12_200);
+    assert_eq!(held(&table), 0);
+    assert!(publish(&table, "tea", Some("k"), 12_300).duplicate);
+    table.sweep(HERE, 30_000);
+    table.sweep(HERE, 30_000);
+    let totals = table.totals();
+    assert_eq!((totals.rooms_without_members, totals.history_bytes), (0, 0));
+}
+
+#[test]
+fn entries_that_come_and_go_leave_no_growing_line_behind() {
+    // Each second a key comes that expires before the publications: its entry overtakes theirs.
+    let table = table(class(1_000_000, 500), 1 << 20);
+    publish(&table, "tea", None, 0);
+    for second in 1..1000 {
+        publish(&table, "tea", Some("k"), second * 1000);
+        table.sweep(HERE, second * 1000 + 600);
+    }
+    assert!(
+        table.expiry_entry_count() < 200,
+        "{}",
+        table.expiry_entry_count()
+    );
+}
+
+#[test]
+fn rooms_for_which_there_is_no_memory_are_not_made() {
+    let table = table(RoomClass::default(), 0);
+    for number in 0..1000 {
+        let published = publish(&table, &format!("room {number}"), Some("k"), 1);
+        assert_eq!(published, Published::default());
+    }
+    let totals = table.totals();
+    assert_eq!(
+        (totals.rooms_without_members, totals.publications),
+        (0, 1000)
+    );
+}
+
+#[test]
+fn repeats_and_refusals_are_not_counted_as_publications() {
+    let class = RoomClass {
+        publication_bytes_max: 3,
+        ..RoomClass::default()
+    };
+    let table = table(class, 1 << 20);
+    publish(&table, "tea", Some("k"), 1);
+    publish(&table, "tea", Some("k"), 2);
+    let mut frame = SharedFrame::from(&b"too large"[..]);
+    let outgoing = Outgoing {
+        payload_len: frame.len(),
+        publication: &mut frame,
+        key: None,
+        at_ms: 3,
+        answer: None,
+    };
+    assert!(table.publish("tea", outgoing).is_err());
+    assert_eq!(table.totals().publications, 1);
+}
