@@ -56,15 +56,17 @@ impl House {
     /// A connection on the wire of histories, at home in the only core, that is a member of a room.
     pub(crate) fn open_in(&mut self, room: &str) -> ConnectionId {
         let connection = self.open(0, KEPT);
-        self.table.join(connection, room).unwrap();
+        let joined = self.table.join(connection, room);
+        joined.expect("the name is a good one");
         self.turn();
         connection
     }
 
     /// Joins, and is told.
-    pub(crate) fn join(&mut self, connection: ConnectionId, room: &str, since: Since) {
+    pub(crate) fn join(&self, connection: ConnectionId, room: &str, since: Since) {
         let request = JoinRequest { id: None, since };
-        self.table.join_since(connection, room, request).unwrap();
+        let joined = self.table.join_since(connection, room, request);
+        joined.expect("the name is a good one");
     }
 
     /// The connection is gone without a word.
@@ -75,11 +77,13 @@ impl House {
     }
 
     pub(crate) fn publish(&self, room: &str, body: &str) -> Published {
-        self.try_publish(room, body, None).unwrap()
+        self.try_publish(room, body, None)
+            .expect("it is not refused")
     }
 
     pub(crate) fn publish_keyed(&self, room: &str, body: &str, key: &str) -> Published {
-        self.try_publish(room, body, Some(key)).unwrap()
+        self.try_publish(room, body, Some(key))
+            .expect("it is not refused")
     }
 
     pub(crate) fn try_publish(
@@ -93,6 +97,7 @@ impl House {
             payload_len: body.len(),
             key,
             at_ms: self.now_ms,
+            answer: None,
         };
         self.table.publish(room, outgoing)
     }
@@ -106,15 +111,16 @@ impl House {
         self.table.position(room).expect("the room exists")
     }
 
-    /// The offsets that are held of a room.
-    pub(crate) fn held(&self, room: &str) -> std::ops::RangeInclusive<u64> {
+    /// The first and the last offset that are held of a room; if none is, the last comes first.
+    pub(crate) fn held(&self, room: &str) -> (u64, u64) {
         let limits = rooms::PastLimits {
             publications_max: usize::MAX,
             bytes_max: usize::MAX,
         };
         let past = self.table.past(room, Since::Last(u32::MAX), limits);
         let past = past.expect("the room exists");
-        past.recovery.expect("it was asked for").first..=past.position.offset
+        let recovery = past.recovery.expect("it was asked for");
+        (recovery.first, past.position.offset)
     }
 
     /// Every core carries out what it was asked and fans out.
