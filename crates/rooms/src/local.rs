@@ -536,20 +536,50 @@ impl LocalRooms {
             let (Tag::Publications(span), Some(name)) = (tag, room) else {
                 return false;
             };
-            let gap = |span: Span| gap::encode(name, span.first, span.last);
-            let frame_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-            let left_max = bytes_max.saturating_sub(frame_len);
-            let dropped = member
-                .outbox
-                .drop_oldest(span.room, |bytes| bytes > left_max, gap);
-            self.counts.skipped += dropped;
-            if member.outbox.push(frame, tag, bytes_max).is_err() {
-                member.outbox.pass_over(span, gap);
-                self.counts.skipped += span.len();
+            if !self.push_skipping(slot, (frame, span), name) {
+                return false;
             }
         }
         self.enqueue(slot, FlushQueue::Prompt);
         true
+    }
+
+    /// Queues publications for which there is no place in that of older ones of the room; if there is
+    /// none even then, they are only told of. False if there is no place for that either.
+    fn push_skipping(
+        &mut self,
+        slot: u32,
+        (frame, span): (&SharedFrame, Span),
+        name: &str,
+    ) -> bool {
+        let bytes_max = self.bytes_max(slot);
+        let gaps_bytes_max = self.gaps_bytes_max(bytes_max, name);
+        let frame_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        let left_max = bytes_max.saturating_sub(frame_len);
+        let gap = |span: Span| gap::encode(name, span.first, span.last);
+        let outbox = &mut self.members[slot as usize].outbox;
+        loop {
+            let dropped = outbox.drop_oldest(span.room, |bytes| bytes > left_max, gap);
+            self.counts.skipped += dropped;
+            let pushed = outbox.push(frame, Tag::Publications(span), bytes_max);
+            if pushed.is_ok() {
+                return true;
+            }
+            // A gap is written where the first was and grows a little with the last: more may have to go.
+            if dropped == 0 {
+                break;
+            }
+        }
+        self.counts.skipped += span.len();
+        outbox.pass_over(span, gap, gaps_bytes_max).is_ok()
+    }
+
+    /// Up to where gaps are queued over the bound of an outbox: one for each room it may be in. Who
+    /// joins again and again has more of them.
+    fn gaps_bytes_max(&self, bytes_max: u32, name: &str) -> u32 {
+        let rooms_max = self.limits.rooms_per_connection_max;
+        let gaps = rooms_max.saturating_mul(gap::len_max(name));
+        bytes_max.saturating_add(u32::try_from(gaps).unwrap_or(u32::MAX))
     }
 
     /// Keeps a frame for one connection until the end of the turn.
@@ -824,6 +854,9 @@ impl LocalRooms {
             let room = room.unwrap_or_else(|| self.create_room(handle.clone(), connection.wire()));
             self.fan_out_room(room);
             self.begin_membership(slot, room);
+            if handle.slow_consumer != SlowConsumer::Disconnect {
+                self.seal(slot, handle.id);
+            }
         }
         let joined = joined?;
         // What it was sent before keeps its place before the answer.
@@ -853,6 +886,18 @@ impl LocalRooms {
         memberships.push(Membership { room, index });
         members.push(MemberRef { slot, membership });
         self.membership_count += 1;
+    }
+
+    /// Keeps apart what waits of an earlier membership of the room: who joined again is not told before
+    /// that what it was not sent after it.
+    fn seal(&mut self, slot: u32, room: RoomId) {
+        self.members[slot as usize].outbox.seal(room);
+        let waiting = self.overflow.iter_mut().map(|(_, overflow)| overflow);
+        for overflow in waiting.filter(|overflow| overflow.slot == slot) {
+            if matches!(overflow.tag, Tag::Publications(span) if span.room == room) {
+                overflow.tag = Tag::Firm;
+            }
+        }
     }
 
     fn detach(&mut self, slot: u32, room: RoomId, table: &RoomTable) {
@@ -1052,12 +1097,17 @@ impl LocalRooms {
         room: &RoomHandle,
         queue: FlushQueue,
     ) {
-        let member = &mut self.members[slot as usize];
+        let gaps_bytes_max = self.gaps_bytes_max(self.bytes_max(slot), &room.name);
+        let outbox = &mut self.members[slot as usize].outbox;
         let gap = |span: Span| gap::encode(&room.name, span.first, span.last);
-        self.counts.skipped += member.outbox.drop_oldest(room.id, |_| true, gap);
+        self.counts.skipped += outbox.drop_oldest(room.id, |_| true, gap);
         if let Some(older) = batch.older_than_newest() {
+            if outbox.pass_over(older, gap, gaps_bytes_max).is_err() {
+                let whole = (batch.frame(), batch.tag());
+                self.push_tagged(slot, whole, Some(&room.name), queue);
+                return;
+            }
             self.counts.skipped += older.len();
-            member.outbox.pass_over(older, gap);
         }
         self.push_tagged(slot, (frame, tag), Some(&room.name), queue);
     }

@@ -499,6 +499,105 @@ fn a_slow_member_is_closed_where_nothing_may_be_missing() {
 }
 
 #[test]
+fn a_slow_member_skips_the_oldest_that_wait_and_is_told_which() {
+    let mut house = slow(SlowConsumer::Skip, 140);
+    let alice = house.open_in("tea");
+    house.block(alice);
+    for number in 1..=20 {
+        house.publish("tea", &number.to_string());
+        house.turn();
+    }
+    let heard = house.read(alice);
+    let (first, rest) = heard.split_first().unwrap();
+    assert_eq!(first, "1:tea/1 1", "a part of it may be on the wire");
+    let (gap, rest) = rest.split_first().unwrap();
+    let from: Vec<String> = (21 - rest.len()..=20)
+        .map(|n| format!("1:tea/{n} {n}"))
+        .collect();
+    assert_eq!(rest, from);
+    assert!(rest.len() >= 5, "{rest:?}");
+    let to = 20 - rest.len();
+    assert_eq!(*gap, format!(r#"gap {{"room":"tea","from":2,"to":{to}}}"#));
+    assert_eq!(house.cores[0].counts().skipped, to as u64 - 1);
+    assert!(house.closed.is_empty());
+
+    house.publish("tea", "21");
+    house.turn();
+    assert_eq!(house.hear(alice), "1:tea/21 21");
+}
+
+#[test]
+fn a_gap_tells_of_nothing_that_is_delivered() {
+    let mut house = slow(SlowConsumer::Skip, 150);
+    let alice = house.open_in("tea");
+    house.block(alice);
+    for _ in 0..3 {
+        house.publish("tea", "short");
+        house.turn();
+    }
+    // An event that must arrive, and what is merged with it.
+    house.publish("tea", "kept");
+    house.emit(EventKind::Lasting, "tea", "steam");
+    house.turn();
+    for _ in 0..10 {
+        house.publish("tea", "short");
+        house.turn();
+    }
+    assert_eq!(
+        house.hear(alice),
+        r#"1:tea/1 short, gap {"room":"tea","from":2,"to":3}, 1:tea/4 kept, 1:tea/- steam, "#
+            .to_owned()
+            + r#"gap {"room":"tea","from":5,"to":12}, 1:tea/13 short, 1:tea/14 short"#
+    );
+}
+
+#[test]
+fn a_gap_ends_with_the_membership_that_it_is_told_to() {
+    let mut house = slow(SlowConsumer::Latest, 1 << 20);
+    let alice = house.open_in("tea");
+    house.block(alice);
+    for _ in 0..4 {
+        house.publish("tea", "a");
+        house.turn();
+    }
+    house.table.leave(alice, "tea");
+    house.turn();
+    house.join(alice, "tea", Since::Now);
+    house.turn();
+    for _ in 0..4 {
+        house.publish("tea", "b");
+        house.turn();
+    }
+    assert_eq!(
+        house.hear(alice),
+        r#"1:tea/1 a, gap {"room":"tea","from":2,"to":3}, 1:tea/4 a, joined tea at 4, "#.to_owned()
+            + r#"gap {"room":"tea","from":5,"to":7}, 1:tea/8 b"#
+    );
+}
+
+#[test]
+fn who_joins_again_and_again_and_reads_nothing_is_closed() {
+    let mut house = slow(SlowConsumer::Skip, 200);
+    let alice = house.open_in("tea");
+    house.block(alice);
+    for _ in 0..100_000 {
+        for _ in 0..4 {
+            house.publish("tea", "a publication of some length");
+            house.turn();
+        }
+        house.table.leave(alice, "tea");
+        house.table.join(alice, "tea").unwrap();
+        house.turn();
+        if house.closed == [alice] {
+            return;
+        }
+        // A gap for each of the 128 rooms that it might be in.
+        assert!(house.pending_bytes(alice) < 200 + 128 * 100);
+    }
+    panic!("it is never closed");
+}
+
+#[test]
 fn for_a_member_of_a_room_of_the_latest_only_the_newest_waits() {
     let mut house = slow(SlowConsumer::Latest, 1 << 20);
     let alice = house.open_in("tea");
