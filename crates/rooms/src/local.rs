@@ -1072,7 +1072,9 @@ impl LocalRooms {
         for MemberRef { slot, .. } in members {
             let member = &self.members[*slot as usize];
             let waits = member.state.has(MemberState::BLOCKED) || member.outbox.has_rest();
-            if let Some((frame, tag)) = latest.filter(|_| waits) {
+            // Older ones may be among what found no place: all of it comes behind them, or goes with them.
+            let is_next = !member.state.has(MemberState::OVERFLOWED);
+            if let Some((frame, tag)) = latest.filter(|_| waits && is_next) {
                 self.push_latest(*slot, (frame, tag), batch, room, queue);
             } else if member.outbox.pending_bytes() > pressed_bytes && batch.has_passing() {
                 self.counts.passed_over += batch.passing_count();

@@ -638,6 +638,27 @@ fn a_member_of_rooms_of_the_latest_is_told_of_each() {
 }
 
 #[test]
+fn the_newest_does_not_overtake_what_found_no_place_in_the_same_turn() {
+    let mut house = slow(SlowConsumer::Latest, 120);
+    let alice = house.open_in("tea");
+    house.block(alice);
+    house.publish("tea", "one");
+    house.turn();
+    house.publish("tea", &"2".repeat(115));
+    house.join(alice, "milk", Since::Now);
+    house.publish("tea", "three");
+    house.publish("tea", "four");
+    house.turn();
+    assert_eq!(
+        house.hear(alice),
+        r#"1:tea/1 one, gap {"room":"tea","from":2,"to":2}, joined milk at 0, 1:tea/3 three, "#
+            .to_owned()
+            + "1:tea/4 four"
+    );
+    assert!(house.closed.is_empty());
+}
+
+#[test]
 fn passing_events_are_for_members_for_whom_little_waits() {
     let mut house = slow(SlowConsumer::Disconnect, 100);
     let [alice, bob] = [(); 2].map(|()| house.open_in("tea"));
