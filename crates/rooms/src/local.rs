@@ -1064,7 +1064,6 @@ impl LocalRooms {
         queue: FlushQueue,
         scratch: &mut Vec<u8>,
     ) {
-        let pressed_bytes = self.limits.outbox_bytes_max / PRESSURE_DIVISOR;
         let latest = batch
             .newest()
             .filter(|_| room.slow_consumer == SlowConsumer::Latest);
@@ -1076,7 +1075,7 @@ impl LocalRooms {
             let is_next = !member.state.has(MemberState::OVERFLOWED);
             if let Some((frame, tag)) = latest.filter(|_| waits && is_next) {
                 self.push_latest(*slot, (frame, tag), batch, room, queue);
-            } else if member.outbox.pending_bytes() > pressed_bytes && batch.has_passing() {
+            } else if batch.has_passing() && self.is_pressed(*slot, batch.frame().len()) {
                 self.counts.passed_over += batch.passing_count();
                 let firm = firm.get_or_insert_with(|| batch.without_passing(scratch));
                 if let Some(frame) = firm {
@@ -1089,6 +1088,17 @@ impl LocalRooms {
         }
     }
 
+    /// Whether passing events are not for a member, in a buffer of so many bytes: much waits for it, or
+    /// something found no place, or they would not either.
+    fn is_pressed(&self, slot: u32, len: usize) -> bool {
+        let member = &self.members[slot as usize];
+        let pending_bytes = member.outbox.pending_bytes();
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        member.state.has(MemberState::OVERFLOWED)
+            || pending_bytes > self.limits.outbox_bytes_max / PRESSURE_DIVISOR
+            || pending_bytes > 0 && pending_bytes.saturating_add(len) > self.limits.outbox_bytes_max
+    }
+
     /// Queues the newest publication of a batch for a member for whom something waits already, in place
     /// of all older ones of the room that wait.
     fn push_latest(
@@ -1099,6 +1109,7 @@ impl LocalRooms {
         room: &RoomHandle,
         queue: FlushQueue,
     ) {
+        self.counts.passed_over += batch.passing_count();
         let gaps_bytes_max = self.gaps_bytes_max(self.bytes_max(slot), &room.name);
         let outbox = &mut self.members[slot as usize].outbox;
         let gap = |span: Span| gap::encode(&room.name, span.first, span.last);

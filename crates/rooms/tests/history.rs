@@ -679,6 +679,42 @@ fn passing_events_are_for_members_for_whom_little_waits() {
     assert_eq!(house.cores[0].counts().passed_over, 2);
 }
 
+#[test]
+fn nobody_is_closed_for_passing_events() {
+    for way in [
+        SlowConsumer::Disconnect,
+        SlowConsumer::Latest,
+        SlowConsumer::Skip,
+    ] {
+        let mut house = slow(way, 100);
+        let alice = house.open_in("tea");
+        house.block(alice);
+        house.publish("tea", "one");
+        house.turn();
+        for _ in 0..3 {
+            house.emit(EventKind::Passing, "tea", &"x".repeat(90));
+        }
+        house.turn();
+        assert_eq!(house.hear(alice), "1:tea/1 one", "{way}");
+        assert!(house.closed.is_empty());
+        assert_eq!(house.cores[0].counts().passed_over, 3);
+    }
+}
+
+#[test]
+fn passing_events_that_go_with_older_publications_are_counted() {
+    let mut house = slow(SlowConsumer::Latest, 1 << 20);
+    let alice = house.open_in("tea");
+    house.block(alice);
+    house.publish("tea", "one");
+    house.turn();
+    house.publish("tea", "two");
+    house.emit(EventKind::Passing, "tea", "typing");
+    house.turn();
+    assert_eq!(house.hear(alice), "1:tea/1 one, 1:tea/2 two");
+    assert_eq!(house.cores[0].counts().passed_over, 1);
+}
+
 // Replays and the outbox.
 
 #[test]
