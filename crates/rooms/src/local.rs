@@ -641,7 +641,7 @@ impl LocalRooms {
     ///
     /// A replay may be as large as the outbox's limit, so it does not count against that until the
     /// outbox has been empty once: a member behind a slow link would be closed for it, come back, and
-    /// be closed again. The frames are the history's own; only a small replay is put together, and
+    /// be closed again. One is let through however large it is, several up to a bound. The frames are the history's own; only a small replay is put together, and
     /// shared with whoever asks for the same next.
     pub fn replay(&mut self, slot: u32, room: &RoomHandle, joined: &Joined) {
         let Some(recovery) = joined.recovery.filter(|_| !joined.replay.is_empty()) else {
@@ -677,16 +677,20 @@ impl LocalRooms {
         }
     }
 
-    /// Lets so many bytes more wait for the connection, until nothing does.
+    /// Lets so many bytes more wait for the connection, until nothing does. Not if as much was allowed
+    /// already as a few outboxes hold: who joins again and again without reading is a slow consumer.
     fn allow(&mut self, slot: u32, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let bytes_max = self.limits.outbox_bytes_max;
         let member = &mut self.members[slot as usize];
-        if member.outbox.pending_bytes().saturating_add(bytes) <= self.limits.outbox_bytes_max {
+        if member.outbox.pending_bytes().saturating_add(bytes) <= bytes_max {
             return;
         }
         member.state.replace(MemberState::ALLOWED, true);
         let allowance = self.allowances.entry(slot).or_insert(0);
-        *allowance = allowance.saturating_add(bytes);
+        if *allowance <= bytes_max.saturating_mul(ALLOWED_OUTBOXES_MAX) {
+            *allowance = allowance.saturating_add(bytes);
+        }
     }
 
     fn forget_allowance(&mut self, slot: u32) {
@@ -1144,6 +1148,10 @@ impl LocalRooms {
 
 /// Passing events go to members for whom less waits than this part of what may.
 const PRESSURE_DIVISOR: u32 = 4;
+
+/// From how many times the limit on no more is allowed for replays. A member of many rooms that comes back
+/// asks for all of them at once; with more than this it has to read in between.
+const ALLOWED_OUTBOXES_MAX: u32 = 16;
 
 /// How many places for answers are kept between turns.
 const ANSWERS_KEPT_MAX: usize = 1024;

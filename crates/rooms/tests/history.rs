@@ -752,6 +752,32 @@ fn a_replay_larger_than_an_outbox_makes_no_slow_member() {
     assert_eq!(house.closed, [alice]);
 }
 
+#[test]
+fn one_replay_is_queued_however_large_it_is_but_not_one_after_the_other() {
+    let mut house = slow(SlowConsumer::Disconnect, 1000);
+    for room in ["tea", "milk"] {
+        for _ in 0..300 {
+            house.publish(room, &"x".repeat(100));
+        }
+    }
+    let alice = house.open(0, KEPT);
+    house.block(alice);
+    let replay_len = 300 * frame(&format!("1:tea/100 {}", "x".repeat(100))).len();
+    for _ in 0..10_000 {
+        for room in ["tea", "milk"] {
+            house.join(alice, room, Since::Last(300));
+            house.table.leave(alice, room);
+            house.turn();
+        }
+        if house.closed == [alice] {
+            return;
+        }
+        let waits = house.pending_bytes(alice) as usize;
+        assert!(waits < 1000 * 17 + 2 * replay_len, "{waits} bytes wait");
+    }
+    panic!("it is never closed");
+}
+
 // Memory.
 
 #[test]
