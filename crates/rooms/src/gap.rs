@@ -18,8 +18,21 @@ pub(crate) fn encode(room: &str, first: u64, last: u64) -> SharedFrame {
         .expect("the name is one, and strings and numbers are always JSON")
 }
 
+/// The most bytes that one takes: a character of the name may be written as six, and numbers have 20.
+pub(crate) const fn len_max(room: &str) -> usize {
+    6 * room.len() + 80
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn no_gap_is_longer_than_the_longest() {
+        for room in ["", "\u{1}", &"\u{1}".repeat(255), &"\"".repeat(255)] {
+            let frame = super::encode(room, u64::MAX, u64::MAX);
+            assert!(frame.len() <= super::len_max(room));
+        }
+    }
+
     #[test]
     fn a_gap_names_its_room_and_both_ends() {
         let frame = super::encode("tea \"room\"", 58, 77);

@@ -228,7 +228,7 @@ impl Kept {
     }
 
     /// The publications from `offset` on, which must not be before the first that is held.
-    pub(crate) fn from_offset(
+    pub(crate) fn since_offset(
         &self,
         offset: u64,
         last_offset: u64,
@@ -398,8 +398,8 @@ mod tests {
         }
         assert_eq!(by_count.first_offset(100), 94);
         assert_eq!(by_bytes.first_offset(100), 96);
-        assert_eq!(by_bytes.from_offset(98, 100).count(), 3);
-        assert_eq!(by_bytes.from_offset(101, 100).count(), 0);
+        assert_eq!(by_bytes.since_offset(98, 100).count(), 3);
+        assert_eq!(by_bytes.since_offset(101, 100).count(), 0);
 
         let mut nothing_fits = Kept::new(3);
         nothing_fits.push(frame(56), 1, &class(1000, 55, 0));

@@ -539,23 +539,50 @@ impl LocalRooms {
             let (Tag::Publications(span), Some(room)) = (tag, room) else {
                 return false;
             };
-            let gap = |span: Span| gap::encode(&room.name, span.first, span.last);
-            let frame_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-            let left_max = bytes_max.saturating_sub(frame_len);
-            let dropped = member
-                .outbox
-                .drop_oldest(span.room, |bytes| bytes > left_max, gap);
-            self.counts.skipped += dropped;
-            if room.slow_consumer == SlowConsumer::Latest {
-                // The newest of a room is always sent: it is over the bound by one for each room at most.
-                _ = member.outbox.push(frame, tag, u32::MAX);
-            } else if member.outbox.push(frame, tag, bytes_max).is_err() {
-                member.outbox.pass_over(span, gap);
-                self.counts.skipped += span.len();
+            if !self.push_skipping(slot, (frame, span), room) {
+                return false;
             }
         }
         self.enqueue(slot, FlushQueue::Prompt);
         true
+    }
+
+    /// Queues publications for which there is no place in that of older ones of the room; if there is
+    /// none even then, they are only told of. False if there is no place for that either.
+    fn push_skipping(
+        &mut self,
+        slot: u32,
+        (frame, span): (&SharedFrame, Span),
+        room: &RoomHandle,
+    ) -> bool {
+        let bytes_max = self.bytes_max(slot);
+        let gaps_bytes_max = self.gaps_bytes_max(bytes_max, &room.name);
+        let frame_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        let left_max = bytes_max.saturating_sub(frame_len);
+        let gap = |span: Span| gap::encode(&room.name, span.first, span.last);
+        let outbox = &mut self.members[slot as usize].outbox;
+        loop {
+            let dropped = outbox.drop_oldest(span.room, |bytes| bytes > left_max, gap);
+            self.counts.skipped += dropped;
+            let pushed = outbox.push(frame, Tag::Publications(span), bytes_max);
+            if pushed.is_ok() {
+                return true;
+            }
+            // A gap is written where the first was and grows a little with the last: more may have to go.
+            if dropped == 0 {
+                break;
+            }
+        }
+        self.counts.skipped += span.len();
+        outbox.pass_over(span, gap, gaps_bytes_max).is_ok()
+    }
+
+    /// Up to where gaps are queued over the bound of an outbox: one for each room it may be in. Who
+    /// joins again and again has more of them.
+    fn gaps_bytes_max(&self, bytes_max: u32, name: &str) -> u32 {
+        let rooms_max = self.limits.rooms_per_connection_max;
+        let gaps = rooms_max.saturating_mul(gap::len_max(name));
+        bytes_max.saturating_add(u32::try_from(gaps).unwrap_or(u32::MAX))
     }
 
     /// Keeps a frame for one connection until the end of the turn.
@@ -617,7 +644,7 @@ impl LocalRooms {
     ///
     /// A replay may be as large as the outbox's limit, so it does not count against that until the
     /// outbox has been empty once: a member behind a slow link would be closed for it, come back, and
-    /// be closed again. The frames are the history's own; only a small replay is put together, and
+    /// be closed again. One is let through however large it is, several up to a bound. The frames are the history's own; only a small replay is put together, and
     /// shared with whoever asks for the same next.
     pub fn replay(&mut self, slot: u32, room: &RoomHandle, joined: &Joined) {
         let Some(recovery) = joined.recovery.filter(|_| !joined.replay.is_empty()) else {
@@ -653,16 +680,20 @@ impl LocalRooms {
         }
     }
 
-    /// Lets so many bytes more wait for the connection, until nothing does.
+    /// Lets so many bytes more wait for the connection, until nothing does. Not if as much was allowed
+    /// already as a few outboxes hold: who joins again and again without reading is a slow consumer.
     fn allow(&mut self, slot: u32, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let bytes_max = self.limits.outbox_bytes_max;
         let member = &mut self.members[slot as usize];
-        if member.outbox.pending_bytes().saturating_add(bytes) <= self.limits.outbox_bytes_max {
+        if member.outbox.pending_bytes().saturating_add(bytes) <= bytes_max {
             return;
         }
         member.state.replace(MemberState::ALLOWED, true);
         let allowance = self.allowances.entry(slot).or_insert(0);
-        *allowance = allowance.saturating_add(bytes);
+        if *allowance <= bytes_max.saturating_mul(ALLOWED_OUTBOXES_MAX) {
+            *allowance = allowance.saturating_add(bytes);
+        }
     }
 
     fn forget_allowance(&mut self, slot: u32) {
@@ -830,6 +861,9 @@ impl LocalRooms {
             let room = room.unwrap_or_else(|| self.create_room(handle.clone(), connection.wire()));
             self.fan_out_room(room);
             self.begin_membership(slot, room);
+            if handle.slow_consumer != SlowConsumer::Disconnect {
+                self.seal(slot, handle.id);
+            }
         }
         let joined = joined?;
         // What it was sent before keeps its place before the answer.
@@ -859,6 +893,18 @@ impl LocalRooms {
         memberships.push(Membership { room, index });
         members.push(MemberRef { slot, membership });
         self.membership_count += 1;
+    }
+
+    /// Keeps apart what waits of an earlier membership of the room: who joined again is not told before
+    /// that what it was not sent after it.
+    fn seal(&mut self, slot: u32, room: RoomId) {
+        self.members[slot as usize].outbox.seal(room);
+        let waiting = self.overflow.iter_mut().map(|(_, overflow)| overflow);
+        for overflow in waiting.filter(|overflow| overflow.slot == slot) {
+            if matches!(overflow.tag, Tag::Publications(span) if span.room == room) {
+                overflow.tag = Tag::Firm;
+            }
+        }
     }
 
     fn detach(&mut self, slot: u32, room: RoomId, table: &RoomTable) {
@@ -1025,7 +1071,6 @@ impl LocalRooms {
         queue: FlushQueue,
         scratch: &mut Vec<u8>,
     ) {
-        let pressed_bytes = self.limits.outbox_bytes_max / PRESSURE_DIVISOR;
         let latest = batch
             .newest()
             .filter(|_| room.slow_consumer == SlowConsumer::Latest);
@@ -1033,9 +1078,11 @@ impl LocalRooms {
         for MemberRef { slot, .. } in members {
             let member = &self.members[*slot as usize];
             let waits = member.state.has(MemberState::BLOCKED) || member.outbox.has_rest();
-            if let Some((frame, tag)) = latest.filter(|_| waits) {
+            // Older ones may be among what found no place: all of it comes behind them, or goes with them.
+            let is_next = !member.state.has(MemberState::OVERFLOWED);
+            if let Some((frame, tag)) = latest.filter(|_| waits && is_next) {
                 self.push_latest(*slot, (frame, tag), batch, room, queue);
-            } else if member.outbox.pending_bytes() > pressed_bytes && batch.has_passing() {
+            } else if batch.has_passing() && self.is_pressed(*slot, batch.frame().len()) {
                 self.counts.passed_over += batch.passing_count();
                 let firm = firm.get_or_insert_with(|| batch.without_passing(scratch));
                 if let Some(frame) = firm {
@@ -1048,6 +1095,17 @@ impl LocalRooms {
         }
     }
 
+    /// Whether passing events are not for a member, in a buffer of so many bytes: much waits for it, or
+    /// something found no place, or they would not either.
+    fn is_pressed(&self, slot: u32, len: usize) -> bool {
+        let member = &self.members[slot as usize];
+        let pending_bytes = member.outbox.pending_bytes();
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        member.state.has(MemberState::OVERFLOWED)
+            || pending_bytes > self.limits.outbox_bytes_max / PRESSURE_DIVISOR
+            || pending_bytes > 0 && pending_bytes.saturating_add(len) > self.limits.outbox_bytes_max
+    }
+
     /// Queues the newest publication of a batch for a member for whom something waits already, in place
     /// of all older ones of the room that wait.
     fn push_latest(
@@ -1058,12 +1116,18 @@ impl LocalRooms {
         room: &RoomHandle,
         queue: FlushQueue,
     ) {
-        let member = &mut self.members[slot as usize];
+        self.counts.passed_over += batch.passing_count();
+        let gaps_bytes_max = self.gaps_bytes_max(self.bytes_max(slot), &room.name);
+        let outbox = &mut self.members[slot as usize].outbox;
         let gap = |span: Span| gap::encode(&room.name, span.first, span.last);
-        self.counts.skipped += member.outbox.drop_oldest(room.id, |_| true, gap);
+        self.counts.skipped += outbox.drop_oldest(room.id, |_| true, gap);
         if let Some(older) = batch.older_than_newest() {
+            if outbox.pass_over(older, gap, gaps_bytes_max).is_err() {
+                let whole = (batch.frame(), batch.tag());
+                self.push_tagged(slot, whole, Some(room), queue);
+                return;
+            }
             self.counts.skipped += older.len();
-            member.outbox.pass_over(older, gap);
         }
         self.push_tagged(slot, (frame, tag), Some(room), queue);
     }
@@ -1087,6 +1151,10 @@ impl LocalRooms {
 
 /// Passing events go to members for whom less waits than this part of what may.
 const PRESSURE_DIVISOR: u32 = 4;
+
+/// From how many times the limit on no more is allowed for replays. A member of many rooms that comes back
+/// asks for all of them at once; with more than this it has to read in between.
+const ALLOWED_OUTBOXES_MAX: u32 = 16;
 
 /// How many places for answers are kept between turns.
 const ANSWERS_KEPT_MAX: usize = 1024;

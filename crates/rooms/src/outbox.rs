@@ -1,8 +1,8 @@
 //! The frames that one member has been sent and its socket has not yet taken.
 //!
 //! Invariants: `pending_bytes` is the sum of what is queued less what was sent of the first frame;
-//! `rest` is absent when it would be empty; `first` is present whenever `rest` is; of each room at
-//! most one gap is queued, before all publications of the room that were queued later.
+//! `rest` is absent when it would be empty; `first` is present whenever `rest` is; a gap tells of
+//! publications without holes of which none is queued, in the place of the first that was.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -81,9 +81,22 @@ impl Rest {
         self.frames.remove(index);
     }
 
-    fn replace(&mut self, index: usize, frame: SharedFrame, tag: Tag) {
+    /// Writes a gap in a place, unless it is told there already.
+    fn tell(
+        &mut self,
+        place: Option<(usize, Span)>,
+        gap: &impl Fn(Span) -> SharedFrame,
+        pending_bytes: &mut u32,
+    ) {
+        let Some((index, span)) = place.filter(|(at, span)| self.tags[*at] != Tag::Gap(*span))
+        else {
+            return;
+        };
+        let frame = gap(span);
+        *pending_bytes -= len_of(&self.frames[index]);
+        *pending_bytes += len_of(&frame);
         self.frames[index] = frame;
-        self.tags[index] = tag;
+        self.tags[index] = Tag::Gap(span);
     }
 }
 
@@ -119,6 +132,11 @@ impl Span {
     /// Whether these are none; they never are.
     pub const fn is_empty(&self) -> bool {
         self.last < self.first
+    }
+
+    /// Whether the others follow these without a hole.
+    const fn is_before(&self, others: &Self) -> bool {
+        self.last + 1 == others.first
     }
 }
 
@@ -176,63 +194,66 @@ impl Outbox {
     }
 
     /// Drops queued publications of the room, the oldest first, as long as `wants_more` says so of the
-    /// bytes that are left, and puts what `gap` writes of them in the place of the first; returns how
-    /// many were dropped.
+    /// bytes that are left, and puts what `gap` writes of them in their place; returns how many were
+    /// dropped.
     ///
-    /// Costs in proportion to the queue at worst; its beginning is where the oldest are.
+    /// Those that follow each other go into one gap, wherever they are queued: what is for others stays
+    /// between them. Costs in proportion to the queue at worst; its beginning is where the oldest are.
     pub fn drop_oldest(
         &mut self,
         room: RoomId,
         wants_more: impl Fn(u32) -> bool,
-        gap: impl FnOnce(Span) -> SharedFrame,
+        gap: impl Fn(Span) -> SharedFrame,
     ) -> u64 {
         let Some(rest) = &mut self.rest else { return 0 };
-        let mut place: Option<(usize, Span)> = None;
         let mut dropped_count = 0;
+        // Where the last gap is, and what it is to tell.
+        let mut place: Option<(usize, Span)> = None;
         let mut index = 0;
         while index < rest.tags.len() && wants_more(self.pending_bytes) {
-            let len = len_of(&rest.frames[index]);
-            match rest.tags[index] {
-                Tag::Gap(span) if span.room == room => match &mut place {
-                    // All of the room between the two was dropped just now.
-                    Some((_, told)) => {
-                        told.last = span.last;
-                        self.pending_bytes -= len;
-                        rest.remove(index);
-                    }
-                    None => {
-                        place = Some((index, span));
-                        index += 1;
-                    }
-                },
-                Tag::Publications(span) if span.room == room => {
-                    self.pending_bytes -= len;
-                    dropped_count += span.len();
-                    if let Some((_, told)) = &mut place {
-                        told.last = span.last;
-                        rest.remove(index);
-                    } else {
-                        place = Some((index, span));
-                        rest.replace(index, SharedFrame::default(), Tag::Firm);
-                        index += 1;
-                    }
+            let (span, is_gap) = match rest.tags[index] {
+                Tag::Gap(span) => (span, true),
+                Tag::Publications(span) => (span, false),
+                Tag::Firm => {
+                    index += 1;
+                    continue;
                 }
-                _ => index += 1,
+            };
+            if span.room != room {
+                index += 1;
+                continue;
             }
+            dropped_count += if is_gap { 0 } else { span.len() };
+            if let Some((_, told)) = place.as_mut().filter(|(_, told)| told.is_before(&span)) {
+                told.last = span.last;
+                self.pending_bytes -= len_of(&rest.frames[index]);
+                rest.remove(index);
+                continue;
+            }
+            let done = place.replace((index, span));
+            rest.tell(done, &gap, &mut self.pending_bytes);
+            if !is_gap {
+                // At once, so that its own length counts.
+                rest.tell(place, &gap, &mut self.pending_bytes);
+            }
+            index += 1;
         }
-        if let Some((index, span)) = place.filter(|_| dropped_count > 0) {
-            self.pending_bytes -= len_of(&rest.frames[index]);
-            let frame = gap(span);
-            self.pending_bytes += len_of(&frame);
-            rest.replace(index, frame, Tag::Gap(span));
-        }
+        rest.tell(place, &gap, &mut self.pending_bytes);
         dropped_count
     }
 
     /// Does not queue these publications, and tells of that: in the gap that ends right before them if
-    /// nothing of the room is queued behind it, else in one of their own at the end. A gap is queued
-    /// over the bound too; there is at most one more of them than rooms.
-    pub fn pass_over(&mut self, span: Span, gap: impl FnOnce(Span) -> SharedFrame) {
+    /// nothing of the room is queued behind it, else in one of their own at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::Full`] if a gap of their own would take the outbox over `pending_bytes_max`.
+    pub fn pass_over(
+        &mut self,
+        span: Span,
+        gap: impl Fn(Span) -> SharedFrame,
+        pending_bytes_max: u32,
+    ) -> Result<(), PushError> {
         let last = self.rest.as_mut().and_then(|rest| {
             let of_the_room = |tag: &Tag| match tag {
                 Tag::Firm => false,
@@ -240,22 +261,29 @@ impl Outbox {
             };
             let index = rest.tags.iter().rposition(of_the_room)?;
             match rest.tags[index] {
-                Tag::Gap(told) => Some((index, told, rest)),
+                Tag::Gap(told) if told.is_before(&span) => Some((index, told, rest)),
                 _ => None,
             }
         });
         let Some((index, told, rest)) = last else {
-            _ = self.push(&gap(span), Tag::Gap(span), u32::MAX);
-            return;
+            return self.push(&gap(span), Tag::Gap(span), pending_bytes_max);
         };
         let told = Span {
             last: span.last,
             ..told
         };
-        self.pending_bytes -= len_of(&rest.frames[index]);
-        let frame = gap(told);
-        self.pending_bytes += len_of(&frame);
-        rest.replace(index, frame, Tag::Gap(told));
+        rest.tell(Some((index, told)), &gap, &mut self.pending_bytes);
+        Ok(())
+    }
+
+    /// Never drops what is queued of the room by now, nor tells more in its gaps: it is of a membership
+    /// that is over.
+    pub fn seal(&mut self, room: RoomId) {
+        for tag in self.rest.iter_mut().flat_map(|rest| rest.tags.iter_mut()) {
+            if matches!(tag, Tag::Gap(span) | Tag::Publications(span) if span.room == room) {
+                *tag = Tag::Firm;
+            }
+        }
     }
 
     /// Whether more is queued than one buffer.
@@ -448,7 +476,7 @@ mod tests {
     #[test]
     fn the_oldest_of_a_room_make_way_and_one_gap_says_so_in_their_place() {
         let mut outbox = queued(&[(TEA, 1), (ART, 7), (TEA, 2), (TEA, 3), (ART, 8)]);
-        assert_eq!(outbox.drop_oldest(TEA, |bytes| bytes > 14, gap), 2);
+        assert_eq!(outbox.drop_oldest(TEA, |bytes| bytes > 19, gap), 2);
         assert_eq!(text(&outbox), "x[1-2] a07 t03 a08 ");
         assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 1);
         assert_eq!(text(&outbox), "x[1-3] a07 a08 ");
@@ -460,18 +488,18 @@ mod tests {
     #[test]
     fn what_does_not_fit_even_then_is_told_in_the_same_gap() {
         let span = |first, last| Span {
-            room: TEA,
-            first,
             last,
+            ..publication(first)
         };
         let mut outbox = queued(&[(TEA, 1), (ART, 7)]);
         outbox.drop_oldest(TEA, |_| true, gap);
-        outbox.pass_over(span(2, 5), gap);
+        outbox.pass_over(span(2, 5), gap, 0).unwrap();
         assert_eq!(text(&outbox), "x[1-5] a07 ");
 
         let mut outbox = queued(&[(TEA, 1), (ART, 7)]);
-        outbox.pass_over(span(2, 2), gap);
-        outbox.pass_over(span(3, 4), gap);
+        assert!(outbox.pass_over(span(2, 2), gap, 14).is_err());
+        outbox.pass_over(span(2, 2), gap, 15).unwrap();
+        outbox.pass_over(span(3, 4), gap, 15).unwrap();
         assert_eq!(text(&outbox), "xt01 a07 [2-4] ");
         assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 1);
         assert_eq!(text(&outbox), "x[1-4] a07 ");
@@ -480,23 +508,60 @@ mod tests {
     #[test]
     fn the_first_buffer_is_never_dropped() {
         let mut outbox = Outbox::default();
-        let span = Span {
-            room: TEA,
-            first: 1,
-            last: 1,
-        };
-        outbox
-            .push(&b"t01".as_slice().into(), Tag::Publications(span), 10)
-            .unwrap();
+        push(&mut outbox, 1);
         assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 0);
-        outbox.pass_over(
-            Span {
-                first: 2,
-                last: 2,
-                ..span
-            },
-            gap,
-        );
-        assert_eq!(text(&outbox), "t01[2-2] ");
+        outbox.pass_over(publication(2), gap, 100).unwrap();
+        assert_eq!(text(&outbox), "t01 [2-2] ");
+    }
+
+    #[test]
+    fn two_gaps_that_meet_are_one_also_if_nothing_is_dropped_for_it() {
+        let mut outbox = queued(&[(TEA, 1), (TEA, 2)]);
+        outbox.pass_over(publication(3), gap, 100).unwrap();
+        assert_eq!(text(&outbox), "xt01 t02 [3-3] ");
+        assert_eq!(outbox.drop_oldest(TEA, |bytes| bytes > 13, gap), 2);
+        assert_eq!(text(&outbox), "x[1-2] [3-3] ");
+        assert_eq!(outbox.drop_oldest(TEA, |bytes| bytes > 7, gap), 0);
+        assert_eq!(text(&outbox), "x[1-3] ");
+    }
+
+    #[test]
+    fn what_is_firm_is_in_no_gap_and_parts_them() {
+        let mut outbox = queued(&[(TEA, 1), (TEA, 2)]);
+        let firm = b"t03+".as_slice().into();
+        outbox.push(&firm, Tag::Firm, 100).unwrap();
+        push(&mut outbox, 4);
+        push(&mut outbox, 5);
+        assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 4);
+        assert_eq!(text(&outbox), "x[1-2] t03+[4-5] ");
+        outbox.push(&firm, Tag::Firm, 100).unwrap();
+        outbox.pass_over(publication(7), gap, 100).unwrap();
+        assert_eq!(text(&outbox), "x[1-2] t03+[4-5] t03+[7-7] ");
+    }
+
+    #[test]
+    fn what_is_sealed_is_neither_dropped_nor_told_on() {
+        let mut outbox = queued(&[(TEA, 1), (ART, 7)]);
+        outbox.drop_oldest(TEA, |_| true, gap);
+        push(&mut outbox, 2);
+        outbox.seal(TEA);
+        push(&mut outbox, 3);
+        assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 1);
+        assert_eq!(text(&outbox), "x[1-1] a07 t02 [3-3] ");
+        assert_eq!(outbox.drop_oldest(ART, |_| true, gap), 1);
+    }
+
+    const fn publication(offset: u64) -> Span {
+        Span {
+            room: TEA,
+            first: offset,
+            last: offset,
+        }
+    }
+
+    fn push(outbox: &mut Outbox, offset: u64) {
+        let frame = format!("t{offset:02} ").into_bytes().into();
+        let tag = Tag::Publications(publication(offset));
+        outbox.push(&frame, tag, 1000).unwrap();
     }
 }

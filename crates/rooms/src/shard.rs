@@ -286,7 +286,7 @@ impl Shard {
                 if is_journaled {
                     room.write_what_is_gone(held, house);
                 }
-                let at_ms = next_ms.unwrap_or(now_ms.max(due.at_ms) + STAGED_LOOK_MS);
+                let at_ms = next_ms.unwrap_or_else(|| now_ms.max(due.at_ms) + STAGED_LOOK_MS);
                 if let Some(kept) = &mut room.kept {
                     kept.due_ms = at_ms;
                 }
@@ -523,7 +523,7 @@ impl Room {
     /// The publications from this offset on, of those that are held.
     pub(crate) fn publications_from(&self, offset: u64) -> impl Iterator<Item = &SharedFrame> {
         let kept = self.kept.iter();
-        kept.flat_map(move |kept| kept.from_offset(offset, self.offset))
+        kept.flat_map(move |kept| kept.since_offset(offset, self.offset))
     }
 
     /// How far back the history reaches to where somebody left.
