@@ -3,7 +3,6 @@
 //! Invariant: whatever orders a room is pushed to the mailboxes before its shard's lock is released.
 //! What holds of the rooms under it is in `shard.rs`.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
@@ -11,22 +10,24 @@ use std::task::Waker;
 use ahash::RandomState;
 use crossbeam_utils::CachePadded;
 use proto::SharedFrame;
-use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::class::{Classes, RoomClass};
 use crate::disconnect::Disconnect;
 use crate::id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, Wire};
-use crate::journal::{Change, Journal, Waiting};
-use crate::kept::{self, Staged};
-use crate::mailbox::{Command, Delivery, Joined, Mailbox, Recovery, RoomHandle};
+use crate::journal::Journal;
+use crate::mailbox::{Command, Mailbox, Recovery};
 use crate::memory::Pool;
 use crate::position::{Epoch, StreamPosition};
-use crate::publication::{EventKind, KEY_LEN_MAX, Outgoing, Publication, Published};
+use crate::publication::KEY_LEN_MAX;
 use crate::queue::Pushed;
-use crate::shard::{House, NewRoom, Retention, Room, Shard};
+use crate::shard::{House, NewRoom, Room, Shard};
 use crate::sync::Mutex;
 
+mod deliver;
+mod emit;
+mod join;
+mod publish;
 mod written;
 
 /// How a [`RoomTable`] is built.
@@ -299,58 +300,6 @@ impl RoomTable {
         self.classes.of(name)
     }
 
-    /// Makes the connection a member of the room, and the room if it does not exist.
-    ///
-    /// Publications after this call reach the connection. Whether it is a member already, is at
-    /// its limit, or is gone is decided by its core when the [`Command::Attach`] arrives there:
-    /// joining twice is joining once.
-    ///
-    /// # Errors
-    ///
-    /// [`JoinError`]; nothing has changed.
-    pub fn join(&self, connection: ConnectionId, name: &str) -> Result<Backpressure, JoinError> {
-        self.check_name(name)?;
-        Ok(self.join_hashed(connection, name, self.hasher.hash_one(name), None))
-    }
-
-    /// The same for a connection that is told the room's position, and given what was published since
-    /// it left, as far as that is held: its core gets an [`Effect::Joined`](crate::Effect::Joined).
-    ///
-    /// What is replayed is what was published before this call, what it gets later is what was
-    /// published after: no gap, no repeat. Costs a reference count a publication that is replayed.
-    ///
-    /// # Errors
-    ///
-    /// [`JoinError`]; nothing has changed.
-    pub fn join_since(
-        &self,
-        connection: ConnectionId,
-        name: &str,
-        request: JoinRequest,
-    ) -> Result<Backpressure, JoinError> {
-        self.check_name(name)?;
-        Ok(self.join_hashed(connection, name, self.hasher.hash_one(name), Some(request)))
-    }
-
-    /// [`join`](Self::join) for a caller that cannot be held back.
-    ///
-    /// # Errors
-    ///
-    /// [`JoinError`], also [`JoinError::Overloaded`]; nothing has changed.
-    pub fn try_join(
-        &self,
-        connection: ConnectionId,
-        name: &str,
-    ) -> Result<Backpressure, JoinError> {
-        self.check_name(name)?;
-        self.check_pressure(connection.core())?;
-        let hash = self.hasher.hash_one(name);
-        if self.watches_rooms() {
-            self.check_pressure(self.watcher(hash))?;
-        }
-        Ok(self.join_hashed(connection, name, hash, None))
-    }
-
     fn check_name(&self, name: &str) -> Result<(), NameError> {
         if name.is_empty() {
             return Err(NameError::Empty);
@@ -363,45 +312,6 @@ impl RoomTable {
             });
         }
         Ok(())
-    }
-
-    fn join_hashed(
-        &self,
-        connection: ConnectionId,
-        name: &str,
-        hash: u64,
-        request: Option<JoinRequest>,
-    ) -> Backpressure {
-        let (core, wire) = (connection.core(), connection.wire());
-        let (watcher, pushed) = {
-            let mut shard = self.shard(hash).lock();
-            let is_journaled = shard.is_journaled;
-            let mut is_new = false;
-            let Ok((room, _)) = shard.find_or_create(hash, name, |id| {
-                is_new = true;
-                Ok::<_, Infallible>(self.draw(id, name))
-            });
-            if is_new && is_journaled && self.classes.at(room.class).history.is_on() {
-                self.write_epoch(room);
-            }
-            let is_first = room.count_in(core, wire);
-            let joined = request.map(|request| Box::new(joined(room, request)));
-            let room = room.handle.clone();
-            shard.peopled_count += usize::from(is_first);
-            let watcher = (is_first && self.watches_rooms()).then(|| {
-                let name = room.name.clone();
-                self.tell_watcher(Command::RoomCreated { name }, hash)
-            });
-            let attach = Command::Attach {
-                connection,
-                room,
-                joined,
-            };
-            (watcher, self.mailbox(core).push(attach))
-        };
-        // The watcher counts too: who joins ever new rooms fills its mailbox.
-        let watching = watcher.and_then(|watcher| watcher.wake(self.watcher(hash)).0);
-        Backpressure(pushed.wake(core).0.or(watching))
     }
 
     fn house(&self) -> House<'_> {
@@ -436,395 +346,6 @@ impl RoomTable {
             return Err(Overloaded { core });
         }
         Ok(())
-    }
-
-    /// Ends the connection's membership of the room, if there is one.
-    ///
-    /// What was published before still reaches it; what is published after does not.
-    pub fn leave(&self, connection: ConnectionId, name: &str) -> Backpressure {
-        let hash = self.hasher.hash_one(name);
-        let core = connection.core();
-        let pushed = {
-            let shard = self.shard(hash).lock();
-            let Some(room) = shard.find(hash, name) else {
-                return Backpressure::default();
-            };
-            let room = room.handle.id;
-            self.mailbox(core)
-                .push(Command::Detach { connection, room })
-        };
-        pushed.wake(core)
-    }
-
-    /// Ends all memberships of the connection.
-    pub fn leave_all(&self, connection: ConnectionId) -> Backpressure {
-        self.send(connection, Command::DetachAll { connection })
-    }
-
-    /// Publishes to a room: gives the publication the room's next offset, keeps it if the room's class
-    /// keeps a history, and sends one command to each core for each wire that has members there.
-    ///
-    /// A publication with a key that was published there before is not published again.
-    ///
-    /// # Errors
-    ///
-    /// [`PublishError`]; nobody got it.
-    pub fn publish(&self, name: &str, outgoing: Outgoing<'_>) -> Result<Published, PublishError> {
-        self.publish_unless(name, outgoing, |_| Ok(()))
-    }
-
-    /// The same for publishers that cannot be held back otherwise: not if a core with members of the
-    /// room has a full mailbox.
-    ///
-    /// # Errors
-    ///
-    /// [`PublishError`], also [`PublishError::Overloaded`]; nobody got it.
-    pub fn try_publish(
-        &self,
-        name: &str,
-        outgoing: Outgoing<'_>,
-    ) -> Result<Published, PublishError> {
-        self.publish_unless(name, outgoing, |room| self.check_members(room))
-    }
-
-    fn publish_unless(
-        &self,
-        name: &str,
-        mut outgoing: Outgoing<'_>,
-        check: impl FnOnce(&Room) -> Result<(), Overloaded>,
-    ) -> Result<Published, PublishError> {
-        self.check_name(name)?;
-        let key = self.check_key(outgoing.key)?;
-        let hash = self.hasher.hash_one(name);
-        let placed = {
-            let mut shard = self.shard(hash).lock();
-            let placed = self.place(&mut shard, (hash, name), &mut outgoing, key, check);
-            let is_counted = match &placed {
-                Ok((published, _)) => !published.duplicate,
-                Err(NoRoom::Nobody) => true,
-                Err(NoRoom::Refused(_)) => false,
-            };
-            shard.publication_count += u64::from(is_counted);
-            placed
-        };
-        let answer = outgoing.answer;
-        let mut published = match placed {
-            Ok((published, wakes)) => {
-                wakes.into_iter().for_each(Pushed::wake_quietly);
-                published
-            }
-            Err(NoRoom::Nobody) => Published::default(),
-            Err(NoRoom::Refused(error)) => return Err(error),
-        };
-        // Not taken: it need not wait for anything.
-        if let Some((connection, acknowledge)) = answer {
-            let Published {
-                position,
-                duplicate,
-                ..
-            } = published;
-            let frame = acknowledge.acknowledge(position, duplicate);
-            let full = self.answer(connection, frame).0;
-            published.backpressure.0 = published.backpressure.0.or(full);
-        }
-        Ok(published)
-    }
-
-    /// Everything about a publication that the shard's lock is held for. Takes the answer out of
-    /// `outgoing` if it must wait.
-    fn place(
-        &self,
-        shard: &mut Shard,
-        (hash, name): (u64, &str),
-        outgoing: &mut Outgoing<'_>,
-        key: Option<(u64, &str)>,
-        check: impl FnOnce(&Room) -> Result<(), Overloaded>,
-    ) -> Result<(Published, Wakes), NoRoom> {
-        let memory = self.memory_for(shard, outgoing, name.len());
-        let fits = memory.is_some_and(|bytes| shard.retention.has_memory(bytes));
-        let is_journaled = shard.is_journaled;
-        let mut is_new = false;
-        let (room, retention) = shard.find_or_create(hash, name, |id| {
-            let new = self.draw(id, name);
-            let class = self.classes.at(new.class);
-            check_size(outgoing, class).map_err(NoRoom::Refused)?;
-            is_new = true;
-            // Without memory it could not even be remembered that the room is not needed any more.
-            (fits && is_kept(class, key.is_some()))
-                .then_some(new)
-                .ok_or(NoRoom::Nobody)
-        })?;
-        let class = self.classes.at(room.class);
-        check_size(outgoing, class).map_err(NoRoom::Refused)?;
-        if let Some(offset) = find_key(room, key) {
-            wait_for(room, offset, outgoing, true);
-            return Ok((duplicate(room, offset), Wakes::new()));
-        }
-        check(room).map_err(|error| NoRoom::Refused(error.into()))?;
-        let journal = self.journal.as_deref().filter(|_| class.history.is_on());
-        if let Some(refused) = journal.and_then(|journal| refusal(journal, fits)) {
-            if is_new {
-                // The next look at the line forgets it.
-                retention.keep(room, class, outgoing.at_ms, |_| {});
-            }
-            return Err(NoRoom::Refused(refused));
-        }
-        let journal = journal.filter(|_| is_journaled);
-        if let Some(journal) = journal {
-            if is_new {
-                self.write_epoch(room);
-            }
-            if journal.is_ahead() {
-                let published = self.stage(room, retention, class, outgoing, key);
-                return Ok((published, Wakes::new()));
-            }
-        }
-        room.offset += 1;
-        let mut encoder = Encoder::new(outgoing.publication, Some(room.offset));
-        let delivery = Delivery::Publication(room.offset);
-        let (mut published, wakes) = self.deliver(room, delivery, &mut encoder);
-        published.position = Some(room.position());
-        if is_kept(class, key.is_some()) {
-            let frame = class
-                .history
-                .is_on()
-                .then(|| encoder.frame(self.history_wire));
-            if let (Some(_), Some(frame)) = (journal, &frame) {
-                let key = key.map(|(_, text)| Arc::from(text));
-                if self.write_publication(room, outgoing.at_ms, frame.clone(), key) {
-                    published.backpressure = Backpressure(Some(Full::Journal));
-                }
-            }
-            let trims = journal.is_some();
-            self.keep(
-                room,
-                retention,
-                class,
-                (outgoing.at_ms, frame, key),
-                (fits, trims),
-            );
-        }
-        Ok((published, wakes))
-    }
-
-    /// Keeps a publication, and its key, as the room's class says.
-    fn keep(
-        &self,
-        room: &mut Room,
-        retention: &mut Retention,
-        class: &RoomClass,
-        (at_ms, frame, key): (u64, Option<SharedFrame>, Option<(u64, &str)>),
-        (fits, is_journaled): (bool, bool),
-    ) {
-        if !fits && room.kept.is_none() {
-            return;
-        }
-        let offset = room.offset;
-        let first_before = room.first_offset();
-        retention.keep(room, class, at_ms, |kept| {
-            if !fits {
-                // No memory even at the expense of all others: no history rather than one with a hole.
-                return kept.clear_publications();
-            }
-            if let Some(frame) = frame {
-                kept.push(frame, at_ms, class);
-            }
-            if let Some(key) = key.filter(|_| class.key_window_ms > 0) {
-                kept.push_key(key, offset, at_ms, class);
-            }
-        });
-        // Each publication makes one older one go: what is written down may hold some more than that.
-        let first = room.first_offset();
-        if is_journaled && (first / TRIM_EVERY > first_before / TRIM_EVERY || !fits) {
-            self.house().write(&room.handle, Change::Trim { first });
-        }
-    }
-
-    /// Gives a publication its offset and lets it wait until it is written down.
-    fn stage(
-        &self,
-        room: &mut Room,
-        retention: &mut Retention,
-        class: &RoomClass,
-        outgoing: &mut Outgoing<'_>,
-        key: Option<(u64, &str)>,
-    ) -> Published {
-        let (offset, at_ms) = (room.staged_offset() + 1, outgoing.at_ms);
-        let mut encoder = Encoder::new(outgoing.publication, Some(offset));
-        let frame = encoder.frame(self.history_wire);
-        let frames = self.wires.iter().map(|wire| (*wire, encoder.frame(*wire)));
-        let staged = Staged {
-            delivery: Delivery::Publication(offset),
-            frames: frames.collect(),
-            at_ms,
-            waiting: SmallVec::new(),
-        };
-        retention.keep(room, class, at_ms, |kept| {
-            kept.stage(staged);
-            if let Some(key) = key.filter(|_| class.key_window_ms > 0) {
-                kept.push_key(key, offset, at_ms, class);
-            }
-        });
-        wait_for(room, offset, outgoing, false);
-        let key = key.map(|(_, text)| Arc::from(text));
-        let change = Change::Publication {
-            epoch: room.epoch,
-            offset,
-            at_ms,
-            frame,
-            key,
-        };
-        let full = self.house().write(&room.handle, change);
-        Published {
-            member_count: room.member_count(),
-            position: Some(StreamPosition {
-                offset,
-                ..room.position()
-            }),
-            duplicate: false,
-            backpressure: Backpressure(full.then_some(Full::Journal)),
-        }
-    }
-
-    fn write_epoch(&self, room: &Room) {
-        let change = Change::Epoch {
-            epoch: room.epoch,
-            lineage: Vec::new(),
-        };
-        self.house().write(&room.handle, change);
-    }
-
-    fn write_publication(
-        &self,
-        room: &Room,
-        at_ms: u64,
-        frame: SharedFrame,
-        key: Option<Arc<str>>,
-    ) -> bool {
-        let change = Change::Publication {
-            epoch: room.epoch,
-            offset: room.offset,
-            at_ms,
-            frame,
-            key,
-        };
-        self.house().write(&room.handle, change)
-    }
-
-    /// Sees to it that there is memory to keep a publication, as far as possible; returns how much it
-    /// may take.
-    fn memory_for(
-        &self,
-        shard: &mut Shard,
-        outgoing: &Outgoing<'_>,
-        name_len: usize,
-    ) -> Option<usize> {
-        if !self.keeps_histories && outgoing.key.is_none() {
-            return None;
-        }
-        let key_len = outgoing.key.map_or(0, str::len);
-        let bytes = kept::cost_at_most(outgoing.payload_len, name_len, key_len);
-        if !shard.retention.has_memory(bytes) {
-            shard.make_memory(bytes, outgoing.at_ms, &self.house());
-        }
-        Some(bytes)
-    }
-
-    fn check_key<'a>(&self, key: Option<&'a str>) -> Result<Option<(u64, &'a str)>, PublishError> {
-        match key.map(str::len) {
-            Some(key_len) if key_len == 0 || key_len > KEY_LEN_MAX => {
-                Err(PublishError::Key { key_len })
-            }
-            _ => Ok(key.map(|key| (self.hasher.hash_one(key), key))),
-        }
-    }
-
-    /// Sends an event to the members of a room; it has no offset and is not kept.
-    ///
-    /// A room that does not exist has no members, so nobody misses anything.
-    pub fn emit(&self, name: &str, publication: impl Publication) -> Published {
-        self.emit_as(EventKind::Lasting, name, publication)
-    }
-
-    /// The same, of some kind.
-    pub fn emit_as(
-        &self,
-        kind: EventKind,
-        name: &str,
-        mut publication: impl Publication,
-    ) -> Published {
-        let hash = self.hasher.hash_one(name);
-        let (published, wakes) = {
-            let mut shard = self.shard(hash).lock();
-            shard.publication_count += 1;
-            self.place_event(&mut shard, (hash, name), kind, &mut publication)
-        };
-        wakes.into_iter().for_each(Pushed::wake_quietly);
-        published
-    }
-
-    /// The same, unless a core with members of the room has a full mailbox: for publishers that cannot
-    /// be held back otherwise.
-    ///
-    /// # Errors
-    ///
-    /// [`Overloaded`] if a core with members of the room has more to do than it may keep; nobody
-    /// got the event.
-    pub fn try_emit_as(
-        &self,
-        kind: EventKind,
-        name: &str,
-        mut publication: impl Publication,
-    ) -> Result<Published, Overloaded> {
-        let hash = self.hasher.hash_one(name);
-        let (published, wakes) = {
-            let mut shard = self.shard(hash).lock();
-            if let Some(room) = shard.find(hash, name) {
-                self.check_members(room)?;
-            }
-            shard.publication_count += 1;
-            self.place_event(&mut shard, (hash, name), kind, &mut publication)
-        };
-        wakes.into_iter().for_each(Pushed::wake_quietly);
-        Ok(published)
-    }
-
-    /// Everything about an event that the shard's lock is held for: behind what waits to be written down
-    /// it waits too, so that nothing overtakes what was published before it.
-    fn place_event(
-        &self,
-        shard: &mut Shard,
-        (hash, name): (u64, &str),
-        kind: EventKind,
-        publication: &mut dyn Publication,
-    ) -> (Published, Wakes) {
-        let (rooms, retention) = (&mut shard.rooms, &mut shard.retention);
-        let Some(room) = rooms.find_mut(hash, |room| room.has_name(hash, name)) else {
-            return (Published::default(), Wakes::new());
-        };
-        let mut encoder = Encoder::new(publication, None);
-        let delivery = Delivery::Event(kind);
-        let waits = room.kept.as_ref().is_some_and(|kept| kept.has_staged());
-        if !waits || !retention.has_memory(EVENT_COST_MAX) {
-            return self.deliver(room, delivery, &mut encoder);
-        }
-        let frames = self.wires.iter().map(|wire| (*wire, encoder.frame(*wire)));
-        let staged = Staged {
-            delivery,
-            frames: frames.collect(),
-            at_ms: 0,
-            waiting: SmallVec::new(),
-        };
-        let class = self.classes.at(room.class);
-        if staged.cost_bytes() > EVENT_COST_MAX {
-            return self.deliver(room, delivery, &mut encoder);
-        }
-        retention.keep(room, class, 0, |kept| kept.stage(staged));
-        let published = Published {
-            member_count: room.member_count(),
-            ..Published::default()
-        };
-        (published, Wakes::new())
     }
 
     fn check_members(&self, room: &Room) -> Result<(), Overloaded> {
@@ -895,23 +416,6 @@ impl RoomTable {
     fn send(&self, connection: ConnectionId, command: Command) -> Backpressure {
         let core = connection.core();
         self.mailbox(core).push(command).wake(core)
-    }
-
-    /// Counts one member less, and forgets the room with its last one unless it keeps something.
-    ///
-    /// Called once for each membership that ends and each `Attach` that is not accepted.
-    pub(crate) fn release(&self, connection: ConnectionId, handle: &RoomHandle, now_ms: u64) {
-        let of = (connection.core(), connection.wire());
-        let pushed = {
-            let mut shard = self.shard(handle.hash).lock();
-            let was_last = shard.count_out(handle, of, now_ms, &self.house());
-            if !was_last || !self.watches_rooms() {
-                return;
-            }
-            let name = handle.name.clone();
-            self.tell_watcher(Command::RoomRemoved { name }, handle.hash)
-        };
-        pushed.wake_quietly();
     }
 
     /// Drops what has expired of what rooms keep, in a core's share of the shards. Each core calls this
@@ -1044,33 +548,6 @@ impl RoomTable {
         &self.shards[self.shard_index(hash)]
     }
 
-    /// Pushes one copy to each core for each wire that has members. The shard is locked.
-    fn deliver(
-        &self,
-        room: &Room,
-        delivery: Delivery,
-        encoder: &mut Encoder<'_>,
-    ) -> (Published, Wakes) {
-        let mut published = Published {
-            member_count: room.member_count(),
-            ..Published::default()
-        };
-        let mut wakes = Wakes::new();
-        for members in &room.members {
-            let pushed = self.mailbox(members.core).push(Command::Deliver {
-                room: room.handle.id,
-                wire: members.wire,
-                frame: encoder.frame(members.wire),
-                delivery,
-            });
-            if pushed.full {
-                published.backpressure = Backpressure(Some(Full::Core(members.core)));
-            }
-            wakes.push(pushed);
-        }
-        (published, wakes)
-    }
-
     /// Pushes a room's birth or death to the one core that hears of this shard, so that the two
     /// cannot overtake each other. The shard is locked.
     fn tell_watcher(&self, command: Command, hash: u64) -> Pushed {
@@ -1080,124 +557,5 @@ impl RoomTable {
     fn watcher(&self, hash: u64) -> CoreId {
         let index = self.shard_index(hash) % self.mailboxes.len();
         CoreId(u8::try_from(index).expect("there are at most 256 cores"))
-    }
-}
-
-/// Whom to wake when no lock is held.
-type Wakes = SmallVec<[Pushed; 2]>;
-
-/// A publication's frames, each encoded when it is first needed.
-struct Encoder<'a> {
-    publication: &'a mut dyn Publication,
-    offset: Option<u64>,
-    frames: SmallVec<[(Wire, SharedFrame); 2]>,
-}
-
-impl<'a> Encoder<'a> {
-    fn new(publication: &'a mut dyn Publication, offset: Option<u64>) -> Self {
-        Self {
-            publication,
-            offset,
-            frames: SmallVec::new(),
-        }
-    }
-
-    fn frame(&mut self, wire: Wire) -> SharedFrame {
-        if let Some((_, frame)) = self.frames.iter().find(|(encoded, _)| *encoded == wire) {
-            return frame.clone();
-        }
-        let frame = self.publication.encode(wire, self.offset);
-        self.frames.push((wire, frame.clone()));
-        frame
-    }
-}
-
-/// Lets the publisher of a staged publication, or of a repeat of it, wait until it is written down.
-fn wait_for(room: &mut Room, offset: u64, outgoing: &mut Outgoing<'_>, duplicate: bool) {
-    let position = StreamPosition {
-        offset,
-        ..room.position()
-    };
-    let staged = room.kept.as_mut().and_then(|kept| kept.staged_mut(offset));
-    if let Some(staged) = staged
-        && let Some((connection, answer)) = outgoing.answer.take()
-    {
-        staged.waiting.push(Waiting {
-            connection,
-            acknowledgement: answer.acknowledge(Some(position), duplicate),
-            refusal: answer.refuse(),
-        });
-    }
-}
-
-/// How many publications may be written down still though they are not held any more.
-const TRIM_EVERY: u64 = 64;
-
-/// The most memory that an event takes while it waits behind publications; a larger one does not wait,
-/// and nor does one for which there is no memory.
-const EVENT_COST_MAX: usize = 16 * 1024;
-
-/// Why a publication creates no room.
-enum NoRoom {
-    /// Nobody is there, and nothing of it would be kept.
-    Nobody,
-    Refused(PublishError),
-}
-
-fn check_size(outgoing: &Outgoing<'_>, class: &RoomClass) -> Result<(), PublishError> {
-    let payload_len_max = class.publication_bytes_max;
-    let payload_len = outgoing.payload_len;
-    if payload_len > payload_len_max as usize {
-        return Err(PublishError::TooLarge {
-            payload_len,
-            payload_len_max,
-        });
-    }
-    Ok(())
-}
-
-/// Whether anything of a publication would be kept in a room of this class.
-const fn is_kept(class: &RoomClass, has_key: bool) -> bool {
-    class.history.is_on() || has_key && class.key_window_ms > 0
-}
-
-/// What the publisher of a repeat is told.
-fn duplicate(room: &Room, offset: u64) -> Published {
-    let position = StreamPosition {
-        offset,
-        ..room.position()
-    };
-    Published {
-        member_count: room.member_count(),
-        position: Some(position),
-        duplicate: true,
-        ..Published::default()
-    }
-}
-
-/// Why a publication that is to be written down cannot be, if it cannot.
-fn refusal(journal: &Journal, fits: bool) -> Option<PublishError> {
-    if journal.refuses() {
-        return Some(PublishError::Storage);
-    }
-    (journal.is_ahead() && !fits).then_some(PublishError::NoMemory)
-}
-
-fn find_key(room: &Room, key: Option<(u64, &str)>) -> Option<u64> {
-    let (hash, text) = key?;
-    room.kept.as_ref()?.find_key(hash, text)
-}
-
-/// What who joins is told, and given.
-fn joined(room: &Room, request: JoinRequest) -> Joined {
-    let recovery = room.recover(request.since);
-    let replay = recovery.map_or_else(Vec::new, |recovery| {
-        room.publications_from(recovery.first).cloned().collect()
-    });
-    Joined {
-        id: request.id,
-        position: room.position(),
-        recovery,
-        replay,
     }
 }

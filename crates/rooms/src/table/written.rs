@@ -2,11 +2,13 @@
 
 use proto::SharedFrame;
 
-use super::{Encoder, Publication, RoomTable, Wakes};
+use super::RoomTable;
+use super::deliver::{Encoder, Wakes};
 use crate::id::{RoomId, Wire};
 use crate::journal::{Ancestor, Change, Entry, RoomImage};
 use crate::kept;
 use crate::mailbox::{Command, RoomHandle};
+use crate::publication::Publication;
 use crate::queue::Pushed;
 use crate::shard::{NewRoom, Retention, Room, Shard};
 
@@ -140,8 +142,8 @@ impl RoomTable {
         let first = offset + 1 - publications.len() as u64;
         // A key whose publication is not held any more cannot be written without it.
         let key_of = |offset: u64| {
-            let found = keys.iter().find(|(_, of, _)| *of == offset);
-            found.map(|(text, ..)| text.clone())
+            let found = keys.binary_search_by_key(&offset, |(_, of, _)| *of);
+            found.ok().map(|index| keys[index].0.clone())
         };
         for (offset, (at_ms, frame)) in (first..).zip(publications) {
             let change = Change::Publication {

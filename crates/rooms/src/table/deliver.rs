@@ -1,0 +1,69 @@
+//! From a room to the mailboxes of its members' cores.
+
+use proto::SharedFrame;
+use smallvec::SmallVec;
+
+use super::{Backpressure, Full, RoomTable};
+use crate::id::Wire;
+use crate::mailbox::{Command, Delivery};
+use crate::publication::{Publication, Published};
+use crate::queue::Pushed;
+use crate::shard::Room;
+
+impl RoomTable {
+    /// Pushes one copy to each core for each wire that has members. The shard is locked.
+    pub(super) fn deliver(
+        &self,
+        room: &Room,
+        delivery: Delivery,
+        encoder: &mut Encoder<'_>,
+    ) -> (Published, Wakes) {
+        let mut published = Published {
+            member_count: room.member_count(),
+            ..Published::default()
+        };
+        let mut wakes = Wakes::new();
+        for members in &room.members {
+            let pushed = self.mailbox(members.core).push(Command::Deliver {
+                room: room.handle.id,
+                wire: members.wire,
+                frame: encoder.frame(members.wire),
+                delivery,
+            });
+            if pushed.full {
+                published.backpressure = Backpressure(Some(Full::Core(members.core)));
+            }
+            wakes.push(pushed);
+        }
+        (published, wakes)
+    }
+}
+
+/// Whom to wake when no lock is held.
+pub(super) type Wakes = SmallVec<[Pushed; 2]>;
+
+/// A publication's frames, each encoded when it is first needed.
+pub(super) struct Encoder<'a> {
+    publication: &'a mut dyn Publication,
+    offset: Option<u64>,
+    frames: SmallVec<[(Wire, SharedFrame); 2]>,
+}
+
+impl<'a> Encoder<'a> {
+    pub(super) fn new(publication: &'a mut dyn Publication, offset: Option<u64>) -> Self {
+        Self {
+            publication,
+            offset,
+            frames: SmallVec::new(),
+        }
+    }
+
+    pub(super) fn frame(&mut self, wire: Wire) -> SharedFrame {
+        if let Some((_, frame)) = self.frames.iter().find(|(encoded, _)| *encoded == wire) {
+            return frame.clone();
+        }
+        let frame = self.publication.encode(wire, self.offset);
+        self.frames.push((wire, frame.clone()));
+        frame
+    }
+}

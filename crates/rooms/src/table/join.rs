@@ -1,0 +1,155 @@
+//! Members that come and go.
+
+use std::convert::Infallible;
+
+use super::{Backpressure, JoinError, JoinRequest, RoomTable};
+use crate::id::ConnectionId;
+use crate::mailbox::{Command, Joined, RoomHandle};
+use crate::shard::Room;
+
+impl RoomTable {
+    /// Makes the connection a member of the room, and the room if it does not exist.
+    ///
+    /// Publications after this call reach the connection. Whether it is a member already, is at
+    /// its limit, or is gone is decided by its core when the [`Command::Attach`] arrives there:
+    /// joining twice is joining once.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`]; nothing has changed.
+    pub fn join(&self, connection: ConnectionId, name: &str) -> Result<Backpressure, JoinError> {
+        self.check_name(name)?;
+        Ok(self.join_hashed(connection, name, self.hasher.hash_one(name), None))
+    }
+
+    /// The same for a connection that is told the room's position, and given what was published since
+    /// it left, as far as that is held: its core gets an [`Effect::Joined`](crate::Effect::Joined).
+    ///
+    /// What is replayed is what was published before this call, what it gets later is what was
+    /// published after: no gap, no repeat. Costs a reference count a publication that is replayed.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`]; nothing has changed.
+    pub fn join_since(
+        &self,
+        connection: ConnectionId,
+        name: &str,
+        request: JoinRequest,
+    ) -> Result<Backpressure, JoinError> {
+        self.check_name(name)?;
+        Ok(self.join_hashed(connection, name, self.hasher.hash_one(name), Some(request)))
+    }
+
+    /// [`join`](Self::join) for a caller that cannot be held back.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`], also [`JoinError::Overloaded`]; nothing has changed.
+    pub fn try_join(
+        &self,
+        connection: ConnectionId,
+        name: &str,
+    ) -> Result<Backpressure, JoinError> {
+        self.check_name(name)?;
+        self.check_pressure(connection.core())?;
+        let hash = self.hasher.hash_one(name);
+        if self.watches_rooms() {
+            self.check_pressure(self.watcher(hash))?;
+        }
+        Ok(self.join_hashed(connection, name, hash, None))
+    }
+
+    fn join_hashed(
+        &self,
+        connection: ConnectionId,
+        name: &str,
+        hash: u64,
+        request: Option<JoinRequest>,
+    ) -> Backpressure {
+        let (core, wire) = (connection.core(), connection.wire());
+        let (watcher, pushed) = {
+            let mut shard = self.shard(hash).lock();
+            let is_journaled = shard.is_journaled;
+            let mut is_new = false;
+            let Ok((room, _)) = shard.find_or_create(hash, name, |id| {
+                is_new = true;
+                Ok::<_, Infallible>(self.draw(id, name))
+            });
+            if is_new && is_journaled && self.classes.at(room.class).history.is_on() {
+                self.write_epoch(room);
+            }
+            let is_first = room.count_in(core, wire);
+            let joined = request.map(|request| Box::new(joined(room, request)));
+            let room = room.handle.clone();
+            shard.peopled_count += usize::from(is_first);
+            let watcher = (is_first && self.watches_rooms()).then(|| {
+                let name = room.name.clone();
+                self.tell_watcher(Command::RoomCreated { name }, hash)
+            });
+            let attach = Command::Attach {
+                connection,
+                room,
+                joined,
+            };
+            (watcher, self.mailbox(core).push(attach))
+        };
+        // The watcher counts too: who joins ever new rooms fills its mailbox.
+        let watching = watcher.and_then(|watcher| watcher.wake(self.watcher(hash)).0);
+        Backpressure(pushed.wake(core).0.or(watching))
+    }
+
+    /// Ends the connection's membership of the room, if there is one.
+    ///
+    /// What was published before still reaches it; what is published after does not.
+    pub fn leave(&self, connection: ConnectionId, name: &str) -> Backpressure {
+        let hash = self.hasher.hash_one(name);
+        let core = connection.core();
+        let pushed = {
+            let shard = self.shard(hash).lock();
+            let Some(room) = shard.find(hash, name) else {
+                return Backpressure::default();
+            };
+            let room = room.handle.id;
+            self.mailbox(core)
+                .push(Command::Detach { connection, room })
+        };
+        pushed.wake(core)
+    }
+
+    /// Ends all memberships of the connection.
+    pub fn leave_all(&self, connection: ConnectionId) -> Backpressure {
+        self.send(connection, Command::DetachAll { connection })
+    }
+
+    /// Counts one member less, and forgets the room with its last one unless it keeps something.
+    ///
+    /// Called once for each membership that ends and each `Attach` that is not accepted.
+    pub(crate) fn release(&self, connection: ConnectionId, handle: &RoomHandle, now_ms: u64) {
+        let of = (connection.core(), connection.wire());
+        let pushed = {
+            let mut shard = self.shard(handle.hash).lock();
+            let was_last = shard.count_out(handle, of, now_ms, &self.house());
+            if !was_last || !self.watches_rooms() {
+                return;
+            }
+            let name = handle.name.clone();
+            self.tell_watcher(Command::RoomRemoved { name }, handle.hash)
+        };
+        pushed.wake_quietly();
+    }
+}
+
+/// What who joins is told, and given.
+fn joined(room: &Room, request: JoinRequest) -> Joined {
+    let recovery = room.recover(request.since);
+    let replay = recovery.map_or_else(Vec::new, |recovery| {
+        room.publications_from(recovery.first).cloned().collect()
+    });
+    Joined {
+        id: request.id,
+        position: room.position(),
+        recovery,
+        replay,
+    }
+}

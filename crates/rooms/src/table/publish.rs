@@ -1,0 +1,369 @@
+//! Publications: their offsets, who gets them, and what of them is kept.
+
+use std::sync::Arc;
+
+use proto::SharedFrame;
+use smallvec::SmallVec;
+
+use super::deliver::{Encoder, Wakes};
+use super::{Backpressure, Full, Overloaded, PublishError, RoomTable};
+use crate::class::RoomClass;
+use crate::journal::{Change, Journal, Waiting};
+use crate::kept::{self, Staged};
+use crate::mailbox::Delivery;
+use crate::position::StreamPosition;
+use crate::publication::{KEY_LEN_MAX, Outgoing, Published};
+use crate::queue::Pushed;
+use crate::shard::{Retention, Room, Shard};
+
+impl RoomTable {
+    /// Publishes to a room: gives the publication the room's next offset, keeps it if the room's class
+    /// keeps a history, and sends one command to each core for each wire that has members there.
+    ///
+    /// A publication with a key that was published there before is not published again.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`]; nobody got it.
+    pub fn publish(&self, name: &str, outgoing: Outgoing<'_>) -> Result<Published, PublishError> {
+        self.publish_unless(name, outgoing, |_| Ok(()))
+    }
+
+    /// The same for publishers that cannot be held back otherwise: not if a core with members of the
+    /// room has a full mailbox.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`], also [`PublishError::Overloaded`]; nobody got it.
+    pub fn try_publish(
+        &self,
+        name: &str,
+        outgoing: Outgoing<'_>,
+    ) -> Result<Published, PublishError> {
+        self.publish_unless(name, outgoing, |room| self.check_members(room))
+    }
+
+    fn publish_unless(
+        &self,
+        name: &str,
+        mut outgoing: Outgoing<'_>,
+        check: impl FnOnce(&Room) -> Result<(), Overloaded>,
+    ) -> Result<Published, PublishError> {
+        self.check_name(name)?;
+        let key = self.check_key(outgoing.key)?;
+        let hash = self.hasher.hash_one(name);
+        let placed = {
+            let mut shard = self.shard(hash).lock();
+            let placed = self.place(&mut shard, (hash, name), &mut outgoing, key, check);
+            let is_counted = match &placed {
+                Ok((published, _)) => !published.duplicate,
+                Err(NoRoom::Nobody) => true,
+                Err(NoRoom::Refused(_)) => false,
+            };
+            shard.publication_count += u64::from(is_counted);
+            placed
+        };
+        let answer = outgoing.answer;
+        let mut published = match placed {
+            Ok((published, wakes)) => {
+                wakes.into_iter().for_each(Pushed::wake_quietly);
+                published
+            }
+            Err(NoRoom::Nobody) => Published::default(),
+            Err(NoRoom::Refused(error)) => return Err(error),
+        };
+        // Not taken: it need not wait for anything.
+        if let Some((connection, acknowledge)) = answer {
+            let Published {
+                position,
+                duplicate,
+                ..
+            } = published;
+            let frame = acknowledge.acknowledge(position, duplicate);
+            let full = self.answer(connection, frame).0;
+            published.backpressure.0 = published.backpressure.0.or(full);
+        }
+        Ok(published)
+    }
+
+    /// Everything about a publication that the shard's lock is held for. Takes the answer out of
+    /// `outgoing` if it must wait.
+    fn place(
+        &self,
+        shard: &mut Shard,
+        (hash, name): (u64, &str),
+        outgoing: &mut Outgoing<'_>,
+        key: Option<(u64, &str)>,
+        check: impl FnOnce(&Room) -> Result<(), Overloaded>,
+    ) -> Result<(Published, Wakes), NoRoom> {
+        let memory = self.memory_for(shard, outgoing, name.len());
+        let fits = memory.is_some_and(|bytes| shard.retention.has_memory(bytes));
+        let is_journaled = shard.is_journaled;
+        let mut is_new = false;
+        let (room, retention) = shard.find_or_create(hash, name, |id| {
+            let new = self.draw(id, name);
+            let class = self.classes.at(new.class);
+            check_size(outgoing, class).map_err(NoRoom::Refused)?;
+            is_new = true;
+            // Without memory it could not even be remembered that the room is not needed any more.
+            (fits && is_kept(class, key.is_some()))
+                .then_some(new)
+                .ok_or(NoRoom::Nobody)
+        })?;
+        let class = self.classes.at(room.class);
+        check_size(outgoing, class).map_err(NoRoom::Refused)?;
+        if let Some(offset) = find_key(room, key) {
+            wait_for(room, offset, outgoing, true);
+            return Ok((duplicate(room, offset), Wakes::new()));
+        }
+        check(room).map_err(|error| NoRoom::Refused(error.into()))?;
+        let journal = self.journal.as_deref().filter(|_| class.history.is_on());
+        if let Some(refused) = journal.and_then(|journal| refusal(journal, fits)) {
+            if is_new {
+                // The next look at the line forgets it.
+                retention.keep(room, class, outgoing.at_ms, |_| {});
+            }
+            return Err(NoRoom::Refused(refused));
+        }
+        let journal = journal.filter(|_| is_journaled);
+        if let Some(journal) = journal {
+            if is_new {
+                self.write_epoch(room);
+            }
+            if journal.is_ahead() {
+                let published = self.stage(room, retention, class, outgoing, key);
+                return Ok((published, Wakes::new()));
+            }
+        }
+        room.offset += 1;
+        let mut encoder = Encoder::new(outgoing.publication, Some(room.offset));
+        let delivery = Delivery::Publication(room.offset);
+        let (mut published, wakes) = self.deliver(room, delivery, &mut encoder);
+        published.position = Some(room.position());
+        if is_kept(class, key.is_some()) {
+            let frame = class
+                .history
+                .is_on()
+                .then(|| encoder.frame(self.history_wire));
+            if let (Some(_), Some(frame)) = (journal, &frame) {
+                let key = key.map(|(_, text)| Arc::from(text));
+                if self.write_publication(room, outgoing.at_ms, frame.clone(), key) {
+                    published.backpressure = Backpressure(Some(Full::Journal));
+                }
+            }
+            let trims = journal.is_some();
+            self.keep(
+                room,
+                retention,
+                class,
+                (outgoing.at_ms, frame, key),
+                (fits, trims),
+            );
+        }
+        Ok((published, wakes))
+    }
+
+    /// Keeps a publication, and its key, as the room's class says.
+    pub(super) fn keep(
+        &self,
+        room: &mut Room,
+        retention: &mut Retention,
+        class: &RoomClass,
+        (at_ms, frame, key): (u64, Option<SharedFrame>, Option<(u64, &str)>),
+        (fits, is_journaled): (bool, bool),
+    ) {
+        if !fits && room.kept.is_none() {
+            return;
+        }
+        let offset = room.offset;
+        let first_before = room.first_offset();
+        retention.keep(room, class, at_ms, |kept| {
+            if !fits {
+                // No memory even at the expense of all others: no history rather than one with a hole.
+                return kept.clear_publications();
+            }
+            if let Some(frame) = frame {
+                kept.push(frame, at_ms, class);
+            }
+            if let Some(key) = key.filter(|_| class.key_window_ms > 0) {
+                kept.push_key(key, offset, at_ms, class);
+            }
+        });
+        // Each publication makes one older one go: what is written down may hold some more than that.
+        let first = room.first_offset();
+        if is_journaled && (first / TRIM_EVERY > first_before / TRIM_EVERY || !fits) {
+            self.house().write(&room.handle, Change::Trim { first });
+        }
+    }
+
+    /// Gives a publication its offset and lets it wait until it is written down.
+    fn stage(
+        &self,
+        room: &mut Room,
+        retention: &mut Retention,
+        class: &RoomClass,
+        outgoing: &mut Outgoing<'_>,
+        key: Option<(u64, &str)>,
+    ) -> Published {
+        let (offset, at_ms) = (room.staged_offset() + 1, outgoing.at_ms);
+        let mut encoder = Encoder::new(outgoing.publication, Some(offset));
+        let frame = encoder.frame(self.history_wire);
+        let frames = self.wires.iter().map(|wire| (*wire, encoder.frame(*wire)));
+        let staged = Staged {
+            delivery: Delivery::Publication(offset),
+            frames: frames.collect(),
+            at_ms,
+            waiting: SmallVec::new(),
+        };
+        retention.keep(room, class, at_ms, |kept| {
+            kept.stage(staged);
+            if let Some(key) = key.filter(|_| class.key_window_ms > 0) {
+                kept.push_key(key, offset, at_ms, class);
+            }
+        });
+        wait_for(room, offset, outgoing, false);
+        let key = key.map(|(_, text)| Arc::from(text));
+        let change = Change::Publication {
+            epoch: room.epoch,
+            offset,
+            at_ms,
+            frame,
+            key,
+        };
+        let full = self.house().write(&room.handle, change);
+        Published {
+            member_count: room.member_count(),
+            position: Some(StreamPosition {
+                offset,
+                ..room.position()
+            }),
+            duplicate: false,
+            backpressure: Backpressure(full.then_some(Full::Journal)),
+        }
+    }
+
+    pub(super) fn write_epoch(&self, room: &Room) {
+        let change = Change::Epoch {
+            epoch: room.epoch,
+            lineage: Vec::new(),
+        };
+        self.house().write(&room.handle, change);
+    }
+
+    fn write_publication(
+        &self,
+        room: &Room,
+        at_ms: u64,
+        frame: SharedFrame,
+        key: Option<Arc<str>>,
+    ) -> bool {
+        let change = Change::Publication {
+            epoch: room.epoch,
+            offset: room.offset,
+            at_ms,
+            frame,
+            key,
+        };
+        self.house().write(&room.handle, change)
+    }
+
+    /// Sees to it that there is memory to keep a publication, as far as possible; returns how much it
+    /// may take.
+    fn memory_for(
+        &self,
+        shard: &mut Shard,
+        outgoing: &Outgoing<'_>,
+        name_len: usize,
+    ) -> Option<usize> {
+        if !self.keeps_histories && outgoing.key.is_none() {
+            return None;
+        }
+        let key_len = outgoing.key.map_or(0, str::len);
+        let bytes = kept::cost_at_most(outgoing.payload_len, name_len, key_len);
+        if !shard.retention.has_memory(bytes) {
+            shard.make_memory(bytes, outgoing.at_ms, &self.house());
+        }
+        Some(bytes)
+    }
+
+    fn check_key<'a>(&self, key: Option<&'a str>) -> Result<Option<(u64, &'a str)>, PublishError> {
+        match key.map(str::len) {
+            Some(key_len) if key_len == 0 || key_len > KEY_LEN_MAX => {
+                Err(PublishError::Key { key_len })
+            }
+            _ => Ok(key.map(|key| (self.hasher.hash_one(key), key))),
+        }
+    }
+}
+
+/// Lets the publisher of a staged publication, or of a repeat of it, wait until it is written down.
+fn wait_for(room: &mut Room, offset: u64, outgoing: &mut Outgoing<'_>, duplicate: bool) {
+    let position = StreamPosition {
+        offset,
+        ..room.position()
+    };
+    let staged = room.kept.as_mut().and_then(|kept| kept.staged_mut(offset));
+    if let Some(staged) = staged
+        && let Some((connection, answer)) = outgoing.answer.take()
+    {
+        staged.waiting.push(Waiting {
+            connection,
+            acknowledgement: answer.acknowledge(Some(position), duplicate),
+            refusal: answer.refuse(),
+        });
+    }
+}
+
+/// How many publications may be written down still though they are not held any more.
+const TRIM_EVERY: u64 = 64;
+
+/// Why a publication creates no room.
+enum NoRoom {
+    /// Nobody is there, and nothing of it would be kept.
+    Nobody,
+    Refused(PublishError),
+}
+
+fn check_size(outgoing: &Outgoing<'_>, class: &RoomClass) -> Result<(), PublishError> {
+    let payload_len_max = class.publication_bytes_max;
+    let payload_len = outgoing.payload_len;
+    if payload_len > payload_len_max as usize {
+        return Err(PublishError::TooLarge {
+            payload_len,
+            payload_len_max,
+        });
+    }
+    Ok(())
+}
+
+/// Whether anything of a publication would be kept in a room of this class.
+const fn is_kept(class: &RoomClass, has_key: bool) -> bool {
+    class.history.is_on() || has_key && class.key_window_ms > 0
+}
+
+/// What the publisher of a repeat is told.
+fn duplicate(room: &Room, offset: u64) -> Published {
+    let position = StreamPosition {
+        offset,
+        ..room.position()
+    };
+    Published {
+        member_count: room.member_count(),
+        position: Some(position),
+        duplicate: true,
+        ..Published::default()
+    }
+}
+
+/// Why a publication that is to be written down cannot be, if it cannot.
+fn refusal(journal: &Journal, fits: bool) -> Option<PublishError> {
+    if journal.refuses() {
+        return Some(PublishError::Storage);
+    }
+    (journal.is_ahead() && !fits).then_some(PublishError::NoMemory)
+}
+
+fn find_key(room: &Room, key: Option<(u64, &str)>) -> Option<u64> {
+    let (hash, text) = key?;
+    room.kept.as_ref()?.find_key(hash, text)
+}
