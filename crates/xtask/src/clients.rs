@@ -1,8 +1,10 @@
-//! The clients that people use, against the server that people run: `node --test` in
-//! `crates/server/tests/clients`.
+//! The JavaScript client, and the clients that people use against the server that people run.
+//!
+//! Both are `node --test`, in `clients/js` and in `crates/server/tests/clients`. The first needs no
+//! server of ours and answers in seconds, so it goes first; a failure there does not stop the other.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -11,10 +13,7 @@ use crate::install::{Installer, Missing};
 use crate::outcome::Outcome;
 use crate::repository::Repository;
 
-/// Installs what the clients need, builds the server and runs the clients' tests.
-///
-/// The tests are told by environment variables where the server is (`THRONG_BIN`), which browser to
-/// drive (`CHROMIUM`, unset if there is none) and where screenshots go (`THRONG_SCREENSHOTS`).
+/// Runs the tests of the library and those against the server.
 ///
 /// # Errors
 ///
@@ -24,6 +23,38 @@ pub(crate) fn run(repository: &Repository, installer: &Installer) -> Result<Outc
         Ok(node) => node,
         Err(reason) => return Ok(Outcome::Skipped(reason)),
     };
+    let library = library(repository, &node)?;
+    let server = against_server(repository, installer, &node)?;
+    Ok(if library == Outcome::PASSED {
+        server
+    } else {
+        library
+    })
+}
+
+/// Installs exactly what the library is built with, and runs its tests; they also build it, to
+/// compare that with what is committed.
+fn library(repository: &Repository, node: &Path) -> Result<Outcome> {
+    let directory = repository.path(LIBRARY);
+    let mut npm = repository.command("npm");
+    npm.current_dir(&directory)
+        .args(["ci", "--no-audit", "--no-fund"]);
+    let prepared = command::stream(&mut npm)?;
+    if prepared != Outcome::PASSED {
+        return Ok(prepared);
+    }
+    let mut tests = repository.command(node);
+    tests
+        .current_dir(&directory)
+        .args(["--test", "--test-reporter=spec"]);
+    command::stream_tests(&mut tests, passed)
+}
+
+/// Installs what the clients need, builds the server and runs the clients' tests.
+///
+/// The tests are told by environment variables where the server is (`THRONG_BIN`), which browser to
+/// drive (`CHROMIUM`, unset if there is none) and where screenshots go (`THRONG_SCREENSHOTS`).
+fn against_server(repository: &Repository, installer: &Installer, node: &Path) -> Result<Outcome> {
     let browser = installer.program(repository, &BROWSERS, &["chromium"]);
     let directory = repository.path(DIRECTORY);
 
@@ -48,8 +79,6 @@ pub(crate) fn run(repository: &Repository, installer: &Installer) -> Result<Outc
     if let Ok(browser) = &browser {
         tests.env("CHROMIUM", browser);
     }
-    // Its summary has a line such as `ℹ pass 230`.
-    let passed = |line: &str| command::number_after(line, "ℹ pass ");
     let outcome = command::stream_tests(&mut tests, passed)?;
     Ok(match (outcome, browser) {
         (Outcome::Passed { .. }, Err(reason)) => Outcome::Passed {
@@ -57,6 +86,11 @@ pub(crate) fn run(repository: &Repository, installer: &Installer) -> Result<Outc
         },
         (outcome, _) => outcome,
     })
+}
+
+/// How many tests a line of node's summary, such as `ℹ pass 230`, says have passed.
+fn passed(line: &str) -> Option<u32> {
+    command::number_after(line, "ℹ pass ")
 }
 
 /// A node that is new enough, with npm beside it.
@@ -77,12 +111,16 @@ fn major(version: &str) -> Option<u32> {
     version.strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
+/// Where the client that we offer is.
+const LIBRARY: &str = "clients/js";
+
+/// Where the clients are that are tested against the server.
 const DIRECTORY: &str = "crates/server/tests/clients";
 
 /// Under which names a Chromium may be installed; Debian's own name first.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
-/// What the tests' own manifest demands: older ones have no test runner worth the name.
+/// What the manifests demand: older ones have no test runner worth the name.
 const NODE_VERSION_MIN: u32 = 20;
 
 #[cfg(test)]
@@ -93,5 +131,11 @@ mod tests {
     fn the_major_version_of_node_is_read() {
         assert_eq!(major("v20.20.2"), Some(20));
         assert_eq!(major(""), None);
+    }
+
+    #[test]
+    fn passed_tests_are_counted_by_their_summary() {
+        assert_eq!(passed("ℹ pass 230"), Some(230));
+        assert_eq!(passed("✔ it can pass 5 of them (1ms)"), None);
     }
 }

@@ -65,7 +65,7 @@ enum Step {
     Release,
     /// Interleavings of the state under its locks (cargo xtask loom)
     Loom,
-    /// JavaScript clients and a browser against the server (node --test)
+    /// The JavaScript client; clients and a browser against the server (node --test)
     Clients,
     /// The Autobahn testsuite (cargo xtask conformance)
     Conformance,
