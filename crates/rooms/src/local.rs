@@ -547,8 +547,9 @@ impl LocalRooms {
         true
     }
 
-    /// Queues publications for which there is no place in that of older ones of the room; if there is
-    /// none even then, they are only told of. False if there is no place for that either.
+    /// Queues publications for which there is no place in that of older ones of the room. If there is
+    /// none even then, the newest is queued over the bound where only that matters, and others are only
+    /// told of. False if there is no place for that either.
     fn push_skipping(
         &mut self,
         slot: u32,
@@ -556,16 +557,15 @@ impl LocalRooms {
         room: &RoomHandle,
     ) -> bool {
         let bytes_max = self.bytes_max(slot);
-        let gaps_bytes_max = self.gaps_bytes_max(bytes_max, &room.name);
         let frame_len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
         let left_max = bytes_max.saturating_sub(frame_len);
         let gap = |span: Span| gap::encode(&room.name, span.first, span.last);
+        let tag = Tag::Publications(span);
         let outbox = &mut self.members[slot as usize].outbox;
         loop {
             let dropped = outbox.drop_oldest(span.room, |bytes| bytes > left_max, gap);
             self.counts.skipped += dropped;
-            let pushed = outbox.push(frame, Tag::Publications(span), bytes_max);
-            if pushed.is_ok() {
+            if outbox.push(frame, tag, bytes_max).is_ok() {
                 return true;
             }
             // A gap is written where the first was and grows a little with the last: more may have to go.
@@ -573,16 +573,32 @@ impl LocalRooms {
                 break;
             }
         }
+        if room.slow_consumer == SlowConsumer::Latest {
+            let newest_bytes_max = self.bytes_max_beyond(slot, frame.len());
+            let outbox = &mut self.members[slot as usize].outbox;
+            return outbox.push(frame, tag, newest_bytes_max).is_ok();
+        }
         self.counts.skipped += span.len();
+        self.pass_over(slot, span, room)
+    }
+
+    /// Tells a member of publications that it is not sent; false if there is no place even for that.
+    fn pass_over(&mut self, slot: u32, span: Span, room: &RoomHandle) -> bool {
+        let gap = |span: Span| gap::encode(&room.name, span.first, span.last);
+        let gaps_bytes_max = self.bytes_max_beyond(slot, gap::len_max(&room.name));
+        let outbox = &mut self.members[slot as usize].outbox;
         outbox.pass_over(span, gap, gaps_bytes_max).is_ok()
     }
 
-    /// Up to where gaps are queued over the bound of an outbox: one for each room it may be in. Who
-    /// joins again and again has more of them.
-    fn gaps_bytes_max(&self, bytes_max: u32, name: &str) -> u32 {
-        let rooms_max = self.limits.rooms_per_connection_max;
-        let gaps = rooms_max.saturating_mul(gap::len_max(name));
-        bytes_max.saturating_add(u32::try_from(gaps).unwrap_or(u32::MAX))
+    /// Up to where something of so many bytes is queued over the bound of an outbox: as much as there is
+    /// if it waits once for each room that a connection may be in. Who leaves and joins a room again and
+    /// again without reading has more of it.
+    fn bytes_max_beyond(&self, slot: u32, len: usize) -> u32 {
+        let bound = self.members[slot as usize]
+            .outbox
+            .bound(self.bytes_max(slot));
+        let beyond = self.limits.rooms_per_connection_max.saturating_mul(len);
+        bound.saturating_add(u32::try_from(beyond).unwrap_or(u32::MAX))
     }
 
     /// Keeps a frame for one connection until the end of the turn.
@@ -1117,12 +1133,11 @@ impl LocalRooms {
         queue: FlushQueue,
     ) {
         self.counts.passed_over += batch.passing_count();
-        let gaps_bytes_max = self.gaps_bytes_max(self.bytes_max(slot), &room.name);
         let outbox = &mut self.members[slot as usize].outbox;
         let gap = |span: Span| gap::encode(&room.name, span.first, span.last);
         self.counts.skipped += outbox.drop_oldest(room.id, |_| true, gap);
         if let Some(older) = batch.older_than_newest() {
-            if outbox.pass_over(older, gap, gaps_bytes_max).is_err() {
+            if !self.pass_over(slot, older, room) {
                 let whole = (batch.frame(), batch.tag());
                 self.push_tagged(slot, whole, Some(room), queue);
                 return;

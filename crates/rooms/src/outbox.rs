@@ -247,7 +247,8 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// [`PushError::Full`] if a gap of their own would take the outbox over `pending_bytes_max`.
+    /// [`PushError::Full`] if a gap of their own would take the outbox over `pending_bytes_max`;
+    /// nothing is told.
     pub fn pass_over(
         &mut self,
         span: Span,
@@ -274,6 +275,12 @@ impl Outbox {
         };
         rest.tell(Some((index, told)), &gap, &mut self.pending_bytes);
         Ok(())
+    }
+
+    /// The bound that holds for what is queued behind the first frame, which may be over it alone.
+    pub fn bound(&self, pending_bytes_max: u32) -> u32 {
+        let first_len = self.first.as_ref().map_or(0, len_of);
+        pending_bytes_max.max(first_len)
     }
 
     /// Never drops what is queued of the room by now, nor tells more in its gaps: it is of a membership

@@ -25,7 +25,8 @@ fn publish(table: &RoomTable, room: &str, key: Option<&str>, at_ms: u64) -> Publ
         at_ms,
         answer: None,
     };
-    table.publish(room, outgoing).unwrap()
+    let published = table.publish(room, outgoing);
+    published.expect("it is not refused")
 }
 
 fn class(age_max_ms: u64, key_window_ms: u64) -> RoomClass {

@@ -577,7 +577,13 @@ fn a_gap_ends_with_the_membership_that_it_is_told_to() {
 
 #[test]
 fn who_joins_again_and_again_and_reads_nothing_is_closed() {
-    let mut house = slow(SlowConsumer::Skip, 200);
+    for way in [SlowConsumer::Latest, SlowConsumer::Skip] {
+        joins_again_and_again(way);
+    }
+}
+
+fn joins_again_and_again(way: SlowConsumer) {
+    let mut house = slow(way, 200);
     let alice = house.open_in("tea");
     house.block(alice);
     for _ in 0..100_000 {
@@ -586,13 +592,14 @@ fn who_joins_again_and_again_and_reads_nothing_is_closed() {
             house.turn();
         }
         house.table.leave(alice, "tea");
-        house.table.join(alice, "tea").unwrap();
+        let joined = house.table.join(alice, "tea");
+        joined.expect("the name is a good one");
         house.turn();
         if house.closed == [alice] {
             return;
         }
-        // A gap for each of the 128 rooms that it might be in.
-        assert!(house.pending_bytes(alice) < 200 + 128 * 100);
+        // A gap for each of the 128 rooms that it might be in, and one publication.
+        assert!(house.pending_bytes(alice) < 200 + 128 * (100 + 40));
     }
     panic!("it is never closed");
 }
@@ -645,17 +652,61 @@ fn the_newest_does_not_overtake_what_found_no_place_in_the_same_turn() {
     house.publish("tea", "one");
     house.turn();
     house.publish("tea", &"2".repeat(115));
-    house.join(alice, "milk", Since::Now);
+    // Who joins parts the turn.
+    let bob = house.open(0, KEPT);
+    house.table.join(bob, "tea").unwrap();
     house.publish("tea", "three");
     house.publish("tea", "four");
     house.turn();
     assert_eq!(
         house.hear(alice),
-        r#"1:tea/1 one, gap {"room":"tea","from":2,"to":2}, joined milk at 0, 1:tea/3 three, "#
-            .to_owned()
-            + "1:tea/4 four"
+        r#"1:tea/1 one, gap {"room":"tea","from":2,"to":2}, 1:tea/3 three, 1:tea/4 four"#
     );
+    assert_eq!(house.hear(bob), "1:tea/3 three, 1:tea/4 four");
     assert!(house.closed.is_empty());
+}
+
+#[test]
+fn the_newest_is_sent_also_if_no_older_one_can_make_way_for_it() {
+    let mut house = slow(SlowConsumer::Latest, 60);
+    let alice = house.open_in("tea");
+    house.block(alice);
+    for text in ["first answer", "second answer", "third answer"] {
+        house.table.direct(alice, frame(text));
+    }
+    house.turn();
+    for body in ["1", "2", "three"] {
+        house.publish("tea", body);
+        house.turn();
+    }
+    assert_eq!(
+        house.hear(alice),
+        r#"first answer, second answer, third answer, gap {"room":"tea","from":1,"to":2}, "#
+            .to_owned()
+            + "1:tea/3 three"
+    );
+}
+
+#[test]
+fn who_is_behind_by_one_large_frame_is_told_what_else_it_is_not_sent() {
+    for (way, last) in [
+        (
+            SlowConsumer::Latest,
+            r#"gap {"room":"tea","from":1,"to":2}, 1:tea/3 three"#,
+        ),
+        (SlowConsumer::Skip, r#"gap {"room":"tea","from":1,"to":3}"#),
+    ] {
+        let mut house = slow(way, 60);
+        let alice = house.open_in("tea");
+        house.block(alice);
+        house.table.direct(alice, frame(&"x".repeat(40_000)));
+        for body in ["1", "2", "three"] {
+            house.publish("tea", body);
+            house.turn();
+        }
+        assert_eq!(house.read(alice)[1..].join(", "), last, "{way}");
+        assert!(house.closed.is_empty());
+    }
 }
 
 #[test]
