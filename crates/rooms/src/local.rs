@@ -574,31 +574,32 @@ impl LocalRooms {
             }
         }
         if room.slow_consumer == SlowConsumer::Latest {
-            let newest_bytes_max = self.bytes_max_beyond(slot, frame.len());
+            let beyond = self.bytes_max_beyond(slot);
             let outbox = &mut self.members[slot as usize].outbox;
-            return outbox.push(frame, tag, newest_bytes_max).is_ok();
+            if outbox.push(frame, tag, beyond).is_ok() {
+                return true;
+            }
         }
         self.counts.skipped += span.len();
         self.pass_over(slot, span, room)
     }
 
-    /// Tells a member of publications that it is not sent; false if there is no place even for that.
+    /// Tells a member of publications that it is not sent; false if there is no place even for that: who
+    /// leaves and joins a room again and again without reading has more gaps than one for each room.
     fn pass_over(&mut self, slot: u32, span: Span, room: &RoomHandle) -> bool {
         let gap = |span: Span| gap::encode(&room.name, span.first, span.last);
-        let gaps_bytes_max = self.bytes_max_beyond(slot, gap::len_max(&room.name));
+        let rooms_max = self.limits.rooms_per_connection_max;
+        let gaps_len = rooms_max.saturating_mul(gap::len_max(&room.name));
+        let gaps_len = u32::try_from(gaps_len).unwrap_or(u32::MAX);
+        let gaps_bytes_max = self.bytes_max_beyond(slot).saturating_add(gaps_len);
         let outbox = &mut self.members[slot as usize].outbox;
         outbox.pass_over(span, gap, gaps_bytes_max).is_ok()
     }
 
-    /// Up to where something of so many bytes is queued over the bound of an outbox: as much as there is
-    /// if it waits once for each room that a connection may be in. Who leaves and joins a room again and
-    /// again without reading has more of it.
-    fn bytes_max_beyond(&self, slot: u32, len: usize) -> u32 {
-        let bound = self.members[slot as usize]
-            .outbox
-            .bound(self.bytes_max(slot));
-        let beyond = self.limits.rooms_per_connection_max.saturating_mul(len);
-        bound.saturating_add(u32::try_from(beyond).unwrap_or(u32::MAX))
+    /// Up to where the newest publications of rooms are queued over the bound of an outbox: twice.
+    fn bytes_max_beyond(&self, slot: u32) -> u32 {
+        let outbox = &self.members[slot as usize].outbox;
+        outbox.bound(self.bytes_max(slot)).saturating_mul(2)
     }
 
     /// Keeps a frame for one connection until the end of the turn.
