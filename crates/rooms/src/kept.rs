@@ -72,10 +72,11 @@ const KEY_COST: usize = size_of::<Key>() + 40;
 /// What a room that keeps something takes beside its name: itself, this, and its place in tables.
 const ROOM_COST: usize = size_of::<Kept>() + 320;
 
-/// What a publication with this payload counts for at most: its envelope has the room's name, numbers
-/// and punctuation.
+/// What a publication with this payload counts for at most: its envelope has the room's name, of which a
+/// character may take six, numbers and punctuation. Whoever writes it otherwise may be off: what counts in
+/// the end is the frame.
 pub(crate) const fn cost_at_most(payload_len: usize, name_len: usize, key_len: usize) -> usize {
-    payload_len + 3 * name_len + key_len + ROOM_COST + STORED_COST + KEY_COST + 256
+    payload_len + 6 * name_len + key_len + ROOM_COST + STORED_COST + KEY_COST + 256
 }
 
 impl Kept {
@@ -199,6 +200,15 @@ impl Kept {
         {
             self.drop_publication();
         }
+    }
+
+    /// Forgets all that may be forgotten.
+    pub(crate) fn clear(&mut self) {
+        self.clear_publications();
+        while !self.keys.is_empty() {
+            self.drop_key();
+        }
+        self.lingers_until_ms = None;
     }
 
     /// Forgets all publications: the next one cannot be kept, and there are no holes.

@@ -157,14 +157,34 @@ impl Shard {
         Ok((room, &mut self.retention))
     }
 
-    /// Tries to have so much memory for something new, at the expense of what expires first.
+    /// Tries to have so much memory for something new, at the expense of what expires first; returns
+    /// whether there is as much.
     #[cold]
-    pub(crate) fn make_memory(&mut self, bytes: usize, now_ms: u64, house: &House<'_>) {
-        while !self.retention.memory.reserve(bytes, house.pool, now_ms) {
+    pub(crate) fn make_memory(&mut self, bytes: usize, now_ms: u64, house: &House<'_>) -> bool {
+        while !self.retention.reserve(bytes, now_ms, house) {
             if !self.evict_first(now_ms, house) {
-                return;
+                return false;
             }
         }
+        true
+    }
+
+    /// Forgets a room that was made just now, if it has no members and nothing is kept of it: nobody
+    /// would do it later. Returns whether that is so.
+    pub(crate) fn forget_unused(&mut self, hash: u64, name: &str, house: &House<'_>) -> bool {
+        let entry = self
+            .rooms
+            .find_entry(hash, |room| room.has_name(hash, name));
+        let Ok(entry) = entry else { return false };
+        let room = entry.get();
+        if !room.members.is_empty() || room.kept.is_some() {
+            return false;
+        }
+        if self.is_journaled && house.classes.at(room.class).history.is_on() {
+            house.write(&room.handle, Change::Forget);
+        }
+        entry.remove();
+        true
     }
 
     /// Drops what has expired, and beyond that what expires first until no more than `bytes_max` is
@@ -321,9 +341,9 @@ impl Shard {
         self.peopled_count -= 1;
         let class = house.classes.at(room.class);
         let cost = kept::cost_at_most(0, handle.name.len(), 0);
-        if class.history.is_on() && self.retention.memory.reserve(cost, house.pool, now_ms) {
-            self.retention
-                .keep(room, class, now_ms, |kept| kept.linger(now_ms, class));
+        if class.history.is_on() && self.retention.reserve(cost, now_ms, house) {
+            let linger = |kept: &mut Kept| kept.linger(now_ms, class);
+            self.retention.keep(room, class, now_ms, house, linger);
         } else if room.kept.is_none() {
             if self.is_journaled && class.history.is_on() {
                 house.write(handle, Change::Forget);
@@ -366,13 +386,20 @@ impl Retention {
         self.line.peek().map(|Reverse(due)| due.at_ms)
     }
 
-    /// Changes what is kept of a room, for which there is [memory](Self::has_memory); begins to keep
-    /// if need be.
+    /// Takes memory from the pool so that so much more can be kept; false if there is not enough.
+    pub(crate) fn reserve(&mut self, bytes: usize, now_ms: u64, house: &House<'_>) -> bool {
+        self.memory.reserve(bytes, house.pool, now_ms)
+    }
+
+    /// Changes what is kept of a room; begins to keep if need be. If there is no memory for it, all that
+    /// may be forgotten of the room is: no history rather than one with a hole. What may not be forgotten
+    /// must have been [reserved](Self::reserve).
     pub(crate) fn keep(
         &mut self,
         room: &mut Room,
         class: &RoomClass,
         now_ms: u64,
+        house: &House<'_>,
         change: impl FnOnce(&mut Kept),
     ) {
         let (id, hash) = (room.handle.id, room.handle.hash);
@@ -383,6 +410,14 @@ impl Retention {
             .get_or_insert_with(|| Box::new(Kept::new(name_len)));
         let before = if is_new { 0 } else { kept.cost_bytes() };
         change(kept);
+        let more = |kept: &Kept| kept.cost_bytes().saturating_sub(before);
+        if !self.reserve(more(kept), now_ms, house) {
+            kept.clear();
+            if is_new && !self.reserve(more(kept), now_ms, house) {
+                room.kept = None;
+                return;
+            }
+        }
         match kept.cost_bytes().checked_sub(before) {
             Some(more) => self.memory.use_bytes(more),
             None => self.memory.free_bytes(before - kept.cost_bytes()),

@@ -1,8 +1,8 @@
 //! Positions, histories, recovery, keys and slow members, step by step.
 
 use rooms::{
-    Epoch, EventKind, HistoryLimits, LocalLimits, NameError, PastLimits, PublishError, Published,
-    RoomClass, Since, SlowConsumer, StreamPosition, TableConfig,
+    Classes, Epoch, EventKind, HistoryLimits, LocalLimits, NameError, Outgoing, PastLimits,
+    PublishError, Published, RoomClass, Since, SlowConsumer, StreamPosition, TableConfig,
 };
 
 #[path = "support/frames.rs"]
@@ -10,7 +10,7 @@ mod frames;
 #[path = "support/house.rs"]
 mod house;
 
-use frames::frame;
+use frames::{Said, frame};
 use house::{House, KEPT, PLAIN, config_of};
 
 // Positions.
@@ -833,13 +833,7 @@ fn one_replay_is_queued_however_large_it_is_but_not_one_after_the_other() {
 
 #[test]
 fn a_history_for_which_there_is_no_memory_has_no_hole() {
-    let mut house = House::with(
-        TableConfig {
-            history_bytes_max: 4000,
-            ..config_of(RoomClass::default())
-        },
-        LocalLimits::default(),
-    );
+    let mut house = with_memory(4000);
     let alice = house.open_in("tea");
     house.publish("tea", "1");
     house.publish("tea", "2");
@@ -854,13 +848,7 @@ fn a_history_for_which_there_is_no_memory_has_no_hole() {
 
 #[test]
 fn what_expires_first_of_all_rooms_makes_way() {
-    let mut house = House::with(
-        TableConfig {
-            history_bytes_max: 40_000,
-            ..config_of(RoomClass::default())
-        },
-        LocalLimits::default(),
-    );
+    let mut house = with_memory(40_000);
     for number in 0..200 {
         house.now_ms += 1;
         let room = if number % 2 == 0 { "tea" } else { "milk" };
@@ -875,6 +863,73 @@ fn what_expires_first_of_all_rooms_makes_way() {
     let (tea, milk) = (house.held("tea"), house.held("milk"));
     assert!(tea.0.abs_diff(milk.0) <= 1, "{tea:?} {milk:?}");
     assert_eq!((tea.1, milk.1), (100, 100));
+}
+
+#[test]
+fn what_is_kept_counts_as_it_is_and_not_as_it_was_announced() {
+    let mut house = with_memory(20_000);
+    // Each character of the name takes six in the frame, and the payload is not what was said.
+    let room = "\u{1}".repeat(255);
+    for number in 0..200 {
+        let mut publication = Said {
+            room: &room.escape_unicode().to_string(),
+            body: &"x".repeat(number * 7),
+        };
+        let outgoing = Outgoing {
+            publication: &mut publication,
+            payload_len: 1,
+            key: None,
+            at_ms: house.now_ms,
+            answer: None,
+        };
+        house.table.publish(&room, outgoing).unwrap();
+        assert!(house.table.totals().history_bytes <= 20_000);
+    }
+    assert!(house.table.totals().history_bytes > 5_000);
+    house.wait_ms(3_600_000);
+    assert!(!house.table.keeps_something());
+}
+
+#[test]
+fn what_is_not_kept_takes_nothing_from_what_is() {
+    let small = RoomClass {
+        publication_bytes_max: 100,
+        ..RoomClass::default()
+    };
+    let config = TableConfig {
+        history_bytes_max: 4000,
+        classes: Classes::new(vec![("bare".into(), RoomClass::PLAIN)], small),
+        ..config_of(small)
+    };
+    let mut house = House::with(config, LocalLimits::default());
+    for _ in 0..50 {
+        house.publish("tea", &"x".repeat(100));
+    }
+    let first = house.publish_keyed("tea", "one", "k");
+    let evictions = house.table.totals().evictions;
+    assert!(evictions > 0, "the memory is full");
+    let held = house.held("tea");
+
+    let long = "x".repeat(3000);
+    house.try_publish("tea", &long, None).unwrap_err();
+    house.publish("bare", &long);
+    let alice = house.open_in("bare");
+    house.publish("bare", &long);
+    let repeat = house.publish_keyed("tea", &"x".repeat(100), "k");
+    assert_eq!((repeat.position, repeat.duplicate), (first.position, true));
+    assert_eq!(house.held("tea"), held);
+    assert_eq!(house.table.totals().evictions, evictions);
+    house.turn();
+    assert_eq!(house.read(alice).len(), 1);
+}
+
+/// Every room keeps its history as by default, in so much memory for all.
+fn with_memory(history_bytes_max: usize) -> House {
+    let config = TableConfig {
+        history_bytes_max,
+        ..config_of(RoomClass::default())
+    };
+    House::with(config, LocalLimits::default())
 }
 
 /// Histories of so many publications.

@@ -317,7 +317,11 @@ impl World {
                 key,
                 publisher,
                 is_tried,
-            } => self.publish(ROOMS[room], padding_len, key, publisher, is_tried),
+                is_understated,
+            } => {
+                let flags = (is_tried, is_understated);
+                self.publish(ROOMS[room], padding_len, key, publisher, flags);
+            }
             Step::Shut { connection } => self.with(connection, |world, it| {
                 if world.connections[it].is_addressable() {
                     world.shut(it);
@@ -540,7 +544,7 @@ impl World {
         padding_len: usize,
         key: Option<u8>,
         publisher: Option<usize>,
-        is_tried: bool,
+        (is_tried, is_understated): (bool, bool),
     ) {
         let serial = self.serial();
         let body = &body(serial, padding_len);
@@ -549,9 +553,10 @@ impl World {
         let publisher = publisher.map(|it| it % self.connections.len());
         let (mut said, mut ack) = (Said { room, body }, Ack(serial));
         let overloaded = is_tried && self.is_some_full(room);
+        let payload_len = if is_understated { 0 } else { body.len() };
         let outgoing = Outgoing {
             publication: &mut said,
-            payload_len: body.len(),
+            payload_len,
             key: key.as_deref(),
             at_ms: self.now_ms,
             answer: publisher.map(|it| (self.connections[it].id, &mut ack as &mut dyn Acknowledge)),
@@ -560,7 +565,7 @@ impl World {
             false => self.table.publish(room, outgoing),
             true => self.table.try_publish(room, outgoing),
         };
-        let is_too_large = body.len() > self.classes.of(room).publication_bytes_max as usize;
+        let is_too_large = payload_len > self.classes.of(room).publication_bytes_max as usize;
         let published = match published {
             Ok(published) => published,
             Err(PublishError::TooLarge { .. }) => return assert!(is_too_large),

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use super::deliver::{Encoder, Wakes};
 use super::{Overloaded, RoomTable};
-use crate::kept::Staged;
+use crate::kept::{Kept, Staged};
 use crate::mailbox::Delivery;
 use crate::publication::{EventKind, Publication, Published};
 use crate::queue::Pushed;
@@ -91,7 +91,8 @@ impl RoomTable {
         if staged.cost_bytes() > EVENT_COST_MAX {
             return self.deliver(room, delivery, &mut encoder);
         }
-        retention.keep(room, class, 0, |kept| kept.stage(staged));
+        let stage = |kept: &mut Kept| kept.stage(staged);
+        retention.keep(room, class, 0, &self.house(), stage);
         let published = Published {
             member_count: room.member_count(),
             ..Published::default()

@@ -47,14 +47,14 @@ impl RoomTable {
         &self,
         name: &str,
         mut outgoing: Outgoing<'_>,
-        check: impl FnOnce(&Room) -> Result<(), Overloaded>,
+        check: impl Fn(&Room) -> Result<(), Overloaded>,
     ) -> Result<Published, PublishError> {
         self.check_name(name)?;
         let key = self.check_key(outgoing.key)?;
         let hash = self.hasher.hash_one(name);
         let placed = {
             let mut shard = self.shard(hash).lock();
-            let placed = self.place(&mut shard, (hash, name), &mut outgoing, key, check);
+            let placed = self.place(&mut shard, (hash, name), &mut outgoing, key, &check);
             let is_counted = match &placed {
                 Ok((published, _)) => !published.duplicate,
                 Err(NoRoom::Nobody) => true,
@@ -94,10 +94,26 @@ impl RoomTable {
         (hash, name): (u64, &str),
         outgoing: &mut Outgoing<'_>,
         key: Option<(u64, &str)>,
-        check: impl FnOnce(&Room) -> Result<(), Overloaded>,
+        check: &impl Fn(&Room) -> Result<(), Overloaded>,
     ) -> Result<(Published, Wakes), NoRoom> {
-        let memory = self.memory_for(shard, outgoing, name.len());
-        let fits = memory.is_some_and(|bytes| shard.retention.has_memory(bytes));
+        let created_count = shard.created_count;
+        let fits = self.make_memory(shard, (hash, name), outgoing, key, check);
+        let placed = self.place_in(shard, (hash, name), outgoing, key, (check, fits));
+        if shard.created_count > created_count && shard.forget_unused(hash, name, &self.house()) {
+            // There was no memory for it after all.
+            return placed.and(Err(NoRoom::Nobody));
+        }
+        placed
+    }
+
+    fn place_in(
+        &self,
+        shard: &mut Shard,
+        (hash, name): (u64, &str),
+        outgoing: &mut Outgoing<'_>,
+        key: Option<(u64, &str)>,
+        (check, fits): (&impl Fn(&Room) -> Result<(), Overloaded>, bool),
+    ) -> Result<(Published, Wakes), NoRoom> {
         let is_journaled = shard.is_journaled;
         let mut is_new = false;
         let (room, retention) = shard.find_or_create(hash, name, |id| {
@@ -105,24 +121,28 @@ impl RoomTable {
             let class = self.classes.at(new.class);
             check_size(outgoing, class).map_err(NoRoom::Refused)?;
             is_new = true;
+            if !is_kept(class, key.is_some()) {
+                return Err(NoRoom::Nobody);
+            }
             // Without memory it could not even be remembered that the room is not needed any more.
-            (fits && is_kept(class, key.is_some()))
-                .then_some(new)
-                .ok_or(NoRoom::Nobody)
+            let journal = self.journal.as_deref().filter(|_| class.history.is_on());
+            match journal.and_then(|journal| refusal(journal, fits)) {
+                Some(refused) => Err(NoRoom::Refused(refused)),
+                None if fits => Ok(new),
+                None => Err(NoRoom::Nobody),
+            }
         })?;
         let class = self.classes.at(room.class);
         check_size(outgoing, class).map_err(NoRoom::Refused)?;
         if let Some(offset) = find_key(room, key) {
-            wait_for(room, offset, outgoing, true);
+            if !wait_for(room, offset, outgoing, true) {
+                return Err(NoRoom::Refused(PublishError::NoMemory));
+            }
             return Ok((duplicate(room, offset), Wakes::new()));
         }
         check(room).map_err(|error| NoRoom::Refused(error.into()))?;
         let journal = self.journal.as_deref().filter(|_| class.history.is_on());
         if let Some(refused) = journal.and_then(|journal| refusal(journal, fits)) {
-            if is_new {
-                // The next look at the line forgets it.
-                retention.keep(room, class, outgoing.at_ms, |_| {});
-            }
             return Err(NoRoom::Refused(refused));
         }
         let journal = journal.filter(|_| is_journaled);
@@ -131,7 +151,8 @@ impl RoomTable {
                 self.write_epoch(room);
             }
             if journal.is_ahead() {
-                let published = self.stage(room, retention, class, outgoing, key);
+                let staged = self.stage(room, retention, class, outgoing, key);
+                let published = staged.map_err(NoRoom::Refused)?;
                 return Ok((published, Wakes::new()));
             }
         }
@@ -177,7 +198,7 @@ impl RoomTable {
         }
         let offset = room.offset;
         let first_before = room.first_offset();
-        retention.keep(room, class, at_ms, |kept| {
+        retention.keep(room, class, at_ms, &self.house(), |kept| {
             if !fits {
                 // No memory even at the expense of all others: no history rather than one with a hole.
                 return kept.clear_publications();
@@ -204,7 +225,7 @@ impl RoomTable {
         class: &RoomClass,
         outgoing: &mut Outgoing<'_>,
         key: Option<(u64, &str)>,
-    ) -> Published {
+    ) -> Result<Published, PublishError> {
         let (offset, at_ms) = (room.staged_offset() + 1, outgoing.at_ms);
         let mut encoder = Encoder::new(outgoing.publication, Some(offset));
         let frame = encoder.frame(self.history_wire);
@@ -215,7 +236,13 @@ impl RoomTable {
             at_ms,
             waiting: SmallVec::new(),
         };
-        retention.keep(room, class, at_ms, |kept| {
+        let house = self.house();
+        let (name_len, key_len) = (room.handle.name.len(), key.map_or(0, |(_, key)| key.len()));
+        let bytes = staged.cost_bytes() + kept::cost_at_most(0, name_len, key_len);
+        if !retention.reserve(bytes, at_ms, &house) {
+            return Err(PublishError::NoMemory);
+        }
+        retention.keep(room, class, at_ms, &house, |kept| {
             kept.stage(staged);
             if let Some(key) = key.filter(|_| class.key_window_ms > 0) {
                 kept.push_key(key, offset, at_ms, class);
@@ -230,8 +257,8 @@ impl RoomTable {
             frame,
             key,
         };
-        let full = self.house().write(&room.handle, change);
-        Published {
+        let full = house.write(&room.handle, change);
+        Ok(Published {
             member_count: room.member_count(),
             position: Some(StreamPosition {
                 offset,
@@ -239,7 +266,7 @@ impl RoomTable {
             }),
             duplicate: false,
             backpressure: Backpressure(full.then_some(Full::Journal)),
-        }
+        })
     }
 
     pub(super) fn write_epoch(&self, room: &Room) {
@@ -267,23 +294,41 @@ impl RoomTable {
         self.house().write(&room.handle, change)
     }
 
-    /// Sees to it that there is memory to keep a publication, as far as possible; returns how much it
-    /// may take.
-    fn memory_for(
+    /// Whether there is memory to keep a publication, if need be at the expense of what others keep.
+    fn make_memory(
         &self,
         shard: &mut Shard,
+        (hash, name): (u64, &str),
         outgoing: &Outgoing<'_>,
-        name_len: usize,
-    ) -> Option<usize> {
-        if !self.keeps_histories && outgoing.key.is_none() {
-            return None;
+        key: Option<(u64, &str)>,
+        check: &impl Fn(&Room) -> Result<(), Overloaded>,
+    ) -> bool {
+        if !self.keeps_histories && key.is_none() {
+            return false;
         }
-        let key_len = outgoing.key.map_or(0, str::len);
-        let bytes = kept::cost_at_most(outgoing.payload_len, name_len, key_len);
-        if !shard.retention.has_memory(bytes) {
-            shard.make_memory(bytes, outgoing.at_ms, &self.house());
+        let key_len = key.map_or(0, |(_, key)| key.len());
+        let mut bytes = kept::cost_at_most(outgoing.payload_len, name.len(), key_len);
+        if self
+            .journal
+            .as_ref()
+            .is_some_and(|journal| journal.is_ahead())
+        {
+            // Until it is written down, on every wire.
+            bytes *= 1 + self.wires.len();
         }
-        Some(bytes)
+        if shard.retention.has_memory(bytes) {
+            return true;
+        }
+        // What is refused, a repeat, or kept by nobody takes nothing from others.
+        let room = shard.find(hash, name);
+        let class = match room {
+            Some(room) => self.classes.at(room.class),
+            None => self.classes.of(name),
+        };
+        let is_wanted = is_kept(class, key.is_some())
+            && check_size(outgoing, class).is_ok()
+            && room.is_none_or(|room| find_key(room, key).is_none() && check(room).is_ok());
+        is_wanted && shard.make_memory(bytes, outgoing.at_ms, &self.house())
     }
 
     fn check_key<'a>(&self, key: Option<&'a str>) -> Result<Option<(u64, &'a str)>, PublishError> {
@@ -296,23 +341,30 @@ impl RoomTable {
     }
 }
 
-/// Lets the publisher of a staged publication, or of a repeat of it, wait until it is written down.
-fn wait_for(room: &mut Room, offset: u64, outgoing: &mut Outgoing<'_>, duplicate: bool) {
+/// Lets the publisher of a staged publication, or of a repeat of it, wait until it is written down. False
+/// if too many wait for it.
+fn wait_for(room: &mut Room, offset: u64, outgoing: &mut Outgoing<'_>, duplicate: bool) -> bool {
     let position = StreamPosition {
         offset,
         ..room.position()
     };
     let staged = room.kept.as_mut().and_then(|kept| kept.staged_mut(offset));
-    if let Some(staged) = staged
-        && let Some((connection, answer)) = outgoing.answer.take()
-    {
+    let Some(staged) = staged else { return true };
+    if staged.waiting.len() >= WAITING_MAX {
+        return false;
+    }
+    if let Some((connection, answer)) = outgoing.answer.take() {
         staged.waiting.push(Waiting {
             connection,
             acknowledgement: answer.acknowledge(Some(position), duplicate),
             refusal: answer.refuse(),
         });
     }
+    true
 }
+
+/// How many may wait for one publication: whoever repeats it is refused beyond that.
+const WAITING_MAX: usize = 64;
 
 /// How many publications may be written down still though they are not held any more.
 const TRIM_EVERY: u64 = 64;

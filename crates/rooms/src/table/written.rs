@@ -6,7 +6,7 @@ use super::RoomTable;
 use super::deliver::{Encoder, Wakes};
 use crate::id::{RoomId, Wire};
 use crate::journal::{Ancestor, Change, Entry, RoomImage};
-use crate::kept;
+use crate::kept::{self, Kept};
 use crate::mailbox::{Command, RoomHandle};
 use crate::publication::Publication;
 use crate::queue::Pushed;
@@ -43,7 +43,7 @@ impl RoomTable {
         }
         let class = self.classes.at(room.class);
         let mut staged = Vec::new();
-        retention.keep(room, class, 0, |kept| {
+        retention.keep(room, class, 0, &self.house(), |kept| {
             staged.extend(std::iter::from_fn(|| kept.take_staged(offset)));
         });
         for item in staged {
@@ -63,7 +63,8 @@ impl RoomTable {
         }
         if !is_written {
             let committed = room.offset;
-            retention.keep(room, class, 0, |kept| kept.forget_keys_behind(committed));
+            let forget = |kept: &mut Kept| kept.forget_keys_behind(committed);
+            retention.keep(room, class, 0, &self.house(), forget);
         }
     }
 
@@ -192,8 +193,7 @@ impl RoomTable {
         let bytes: usize = publications.iter().map(|(_, frame)| frame.len() + 64).sum();
         let key_bytes: usize = keys.iter().map(|(key, ..)| key.len() + 128).sum();
         let cost = kept::cost_at_most(bytes + key_bytes, name.len(), 0) + LINEAGE_MAX * 32;
-        shard.make_memory(cost, now_ms, &self.house());
-        if !shard.retention.has_memory(cost) {
+        if !shard.make_memory(cost, now_ms, &self.house()) {
             return false;
         }
         let draw = |id: RoomId| {
@@ -204,7 +204,7 @@ impl RoomTable {
         let Ok((room, retention)) = shard.find_or_create(hash, &name, draw);
         room.offset = offset;
         let written = lineage.clone();
-        retention.keep(room, class, now_ms, |kept| {
+        retention.keep(room, class, now_ms, &self.house(), |kept| {
             kept.set_lineage(lineage);
             for (at_ms, frame) in publications {
                 kept.push(frame, at_ms, class);
@@ -222,7 +222,7 @@ impl RoomTable {
             };
             self.house().write(&room.handle, change);
         }
-        true
+        !shard.forget_unused(hash, &name, &self.house())
     }
 
     /// Writes down that a room is not wanted any more that could not be [restored](Self::restore).

@@ -143,6 +143,8 @@ pub(crate) enum Step {
         /// Who is told what became of it.
         publisher: Option<usize>,
         is_tried: bool,
+        /// Its payload is said to be smaller than it is.
+        is_understated: bool,
     },
     Shut {
         connection: usize,
@@ -300,13 +302,14 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
                 bytes_max,
             }
         ),
-        50 => (room(), padding(), option::of(0..6_u8), option::of(connection()), is_tried())
-            .prop_map(|(room, padding_len, key, publisher, is_tried)| Step::Publish {
+        50 => (room(), padding(), option::of(0..6_u8), option::of(connection()), is_tried(), is_tried())
+            .prop_map(|(room, padding_len, key, publisher, is_tried, is_understated)| Step::Publish {
                 room,
                 padding_len,
                 key,
                 publisher,
                 is_tried,
+                is_understated,
             }),
         1 => connection().prop_map(|connection| Step::Shut { connection }),
         3 => Just(Step::Sweep),
