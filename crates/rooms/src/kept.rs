@@ -330,18 +330,20 @@ impl Kept {
         Some(oldest.at_ms.saturating_add(class.key_window_ms))
     }
 
-    /// Drops what has expired by `now_ms`.
-    pub(crate) fn expire(&mut self, now_ms: u64, class: &RoomClass) {
-        while self
-            .publication_expiry(class)
-            .is_some_and(|at| at <= now_ms)
-        {
+    /// Drops what has expired by `now_ms`, `count_max` entries at most; returns how many those were.
+    pub(crate) fn expire(&mut self, now_ms: u64, class: &RoomClass, count_max: usize) -> usize {
+        let is_over = |at_ms: u64| at_ms <= now_ms;
+        let mut count = 0;
+        while count < count_max && self.publication_expiry(class).is_some_and(is_over) {
             self.drop_publication();
+            count += 1;
         }
-        while self.key_expiry(class).is_some_and(|at| at <= now_ms) {
+        while count < count_max && self.key_expiry(class).is_some_and(is_over) {
             self.drop_key();
+            count += 1;
         }
-        self.lingers_until_ms = self.lingers_until_ms.filter(|until| *until > now_ms);
+        self.lingers_until_ms = self.lingers_until_ms.filter(|until| !is_over(*until));
+        count
     }
 
     /// Drops the one entry that would expire first.
@@ -426,12 +428,12 @@ mod tests {
         assert_eq!(kept.find_key(7, "a"), None);
         assert_eq!(kept.find_key(7, "b"), Some(2));
         assert_eq!(kept.next_expiry(&class), Some(700));
-        kept.expire(800, &class);
+        assert_eq!(kept.expire(800, &class, 9), 2);
         assert_eq!(
             (kept.find_key(7, "c"), kept.find_key(7, "d")),
             (None, Some(4))
         );
-        kept.expire(900, &class);
+        assert_eq!(kept.expire(900, &class, 9), 1);
         assert_eq!(kept.next_expiry(&class), None);
         assert_eq!(kept.cost_bytes(), ROOM_COST);
     }
@@ -467,7 +469,9 @@ mod tests {
             kept.push(frame(1), 0, &class);
             kept.push_key((offset, &offset.to_string()), offset, 0, &class);
         }
-        kept.expire(10_000, &class);
+        assert_eq!(kept.expire(10_000, &class, 60_000), 60_000);
+        assert_eq!(kept.publication_count(), 0);
+        assert_eq!(kept.expire(10_000, &class, 60_000), 40_000);
         assert_eq!(kept.next_expiry(&class), None);
         assert!(kept.publications.capacity() <= 2 * PLACES_KEPT);
         assert!(kept.keys.capacity() <= 2 * PLACES_KEPT);

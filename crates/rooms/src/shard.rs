@@ -188,16 +188,21 @@ impl Shard {
     }
 
     /// Drops what has expired, and beyond that what expires first until no more than `bytes_max` is
-    /// used: [`SWEEP_STEPS_MAX`] steps of it, so that nobody waits long for the lock. Returns whether
+    /// used: [`SWEEP_STEPS_MAX`] entries of it, so that nobody waits long for the lock. Returns whether
     /// that was all.
     pub(crate) fn sweep(&mut self, now_ms: u64, bytes_max: usize, house: &House<'_>) -> bool {
-        for _ in 0..SWEEP_STEPS_MAX {
+        let mut step_count = 0;
+        while step_count < SWEEP_STEPS_MAX {
+            step_count += 1;
             let is_due = self
                 .retention
                 .next_due_ms()
                 .is_some_and(|at_ms| at_ms <= now_ms);
             if is_due {
-                self.look_at_first(now_ms, house, |kept, class, _| kept.expire(now_ms, class));
+                let left = SWEEP_STEPS_MAX - step_count;
+                self.look_at_first(now_ms, house, |kept, class, _| {
+                    step_count += kept.expire(now_ms, class, left);
+                });
             } else if self.retention.memory.used() <= bytes_max || !self.evict_first(now_ms, house)
             {
                 self.retention.memory.give_back(house.pool);
@@ -234,17 +239,17 @@ impl Shard {
     fn evict_first(&mut self, now_ms: u64, house: &House<'_>) -> bool {
         // Rooms of which something waits to be written down go to the end of the line, once each.
         for _ in 0..=self.retention.line.len() {
-            let mut evicted = false;
+            let mut evicted_ms = None;
             let found = self.look_at_first(now_ms, house, |kept, class, due_ms| {
-                kept.expire(now_ms, class);
                 // An entry that was too early is put back at its time, and the next one looked at.
-                evicted = kept.next_expiry(class).is_some_and(|at_ms| at_ms <= due_ms);
-                if evicted {
+                evicted_ms = kept.next_expiry(class).filter(|at_ms| *at_ms <= due_ms);
+                if evicted_ms.is_some() {
                     kept.evict(class);
                 }
             });
-            if evicted {
-                self.evicted_count += 1;
+            if let Some(at_ms) = evicted_ms {
+                // What had expired already only went before anybody looked.
+                self.evicted_count += u64::from(at_ms > now_ms);
                 return true;
             }
             if !found {
@@ -609,5 +614,5 @@ const LINE_SLACK: usize = 64;
 /// When a room of which something waits to be written down is looked at again, in milliseconds.
 const STAGED_LOOK_MS: u64 = 1000;
 
-/// How many entries of the line one sweep looks at: about a millisecond's worth.
+/// How many entries one sweep drops, or rooms it looks at: some tenths of a millisecond's worth.
 const SWEEP_STEPS_MAX: usize = 4096;
