@@ -13,7 +13,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -23,7 +22,7 @@ use crate::config::Config;
 use crate::core::NewSocket;
 use crate::http::{self as answers, Page};
 use crate::listen::Listener;
-use crate::metrics::CoreMetrics;
+use crate::metrics::{CoreMetrics, Exposition};
 use crate::router::Router;
 
 /// What the accepting side of one core works with.
@@ -32,7 +31,7 @@ pub(crate) struct Acceptor {
     pub(crate) config: Arc<Config>,
     pub(crate) router: Arc<Router>,
     pub(crate) pages: Arc<[Page]>,
-    pub(crate) registry: Arc<Registry>,
+    pub(crate) exposition: Arc<Exposition>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) new_sockets: mpsc::Sender<NewSocket>,

@@ -23,7 +23,9 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use proto::event::JsonParser;
-use rooms::{Command, ConnectionId, CoreId, Full, LocalLimits, LocalRooms, Slots, Wire};
+use rooms::{
+    Command, ConnectionId, CoreId, FlushQueue, Full, LocalLimits, LocalRooms, Slots, Wire,
+};
 use std::os::fd::AsRawFd;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -366,7 +368,9 @@ impl Core {
         self.schedule_keepalive(slot, now);
         if wire == THRONG {
             self.handle.id = id;
-            protocol::greet(&self.handle, &self.config);
+            if let Some(hello) = protocol::hello_frame(&self.handle, &self.config) {
+                self.local.push(slot, &hello, FlushQueue::Prompt);
+            }
         }
         let greeted = request.map_or(Ok(()), |request| {
             self.handle.id = id;

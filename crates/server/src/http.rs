@@ -57,7 +57,7 @@ pub(crate) async fn answer<S: Stream>(
         "/healthz" => Some(text(StatusCode::OK, "ok\n")),
         "/metrics" => Some(page(
             metrics::CONTENT_TYPE,
-            metrics::render(&acceptor.registry).into(),
+            acceptor.exposition.render().await.into(),
         )),
         path => acceptor
             .pages

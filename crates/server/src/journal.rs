@@ -18,7 +18,9 @@ use std::task::{Wake, Waker};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use rooms::{Ancestor, Change, Entry, Epoch, Journal, RoomHandle, RoomImage, RoomTable, WriteOrder};
+use rooms::{
+    Ancestor, Change, Entry, Epoch, Journal, RoomHandle, RoomImage, RoomTable, WriteOrder,
+};
 use store::{Durability, OpenError, Opened, Options, Record, RoomRecord, Store};
 
 use crate::clock;
@@ -73,7 +75,7 @@ impl Histories {
     ///
     /// # Errors
     ///
-    /// The store's, unless the server is to serve without it.
+    /// The store's; the disk's faults only if the server is not to serve without it.
     pub(crate) fn open(disk: &Disk) -> Result<Self, OpenError> {
         let ahead = disk.fsync == Fsync::Always;
         let order = if ahead {
@@ -90,7 +92,7 @@ impl Histories {
         };
         match histories.open_store() {
             Ok(()) => {}
-            Err(error) if disk.on_failure() == OnFailure::Serve => {
+            Err(error) if disk.on_failure() == OnFailure::Serve && is_the_disks_fault(&error) => {
                 tracing::error!(
                     error = %crate::explain(&error),
                     "histories are kept in memory only until the next start"
@@ -176,6 +178,14 @@ impl Histories {
                 Writing::nothing()
             }
         }
+    }
+}
+
+/// Whether the disk failed, and not whoever named the directory.
+const fn is_the_disks_fault(error: &OpenError) -> bool {
+    match error {
+        OpenError::Corrupted { .. } | OpenError::Io { .. } => true,
+        OpenError::InUse { .. } | OpenError::NotAStore { .. } | OpenError::Version { .. } => false,
     }
 }
 
@@ -464,4 +474,3 @@ fn last_offsets(batch: &[Entry]) -> Vec<(RoomHandle, u64)> {
     }
     last.into_values().collect()
 }
-

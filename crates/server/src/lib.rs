@@ -59,6 +59,7 @@ mod core;
 mod engine;
 mod flush;
 mod http;
+mod journal;
 mod listen;
 mod manager;
 mod metrics;
@@ -67,11 +68,12 @@ mod panics;
 mod protocol;
 mod router;
 mod server;
+mod survey;
 mod wire;
 
 pub use config::{
-    Config, Drain, FlushMode, FlushModeError, History, Limits, ListenAddress, ListenAddressError,
-    Timeouts,
+    Config, Disk, Drain, FlushMode, FlushModeError, Fsync, FsyncError, History, Limits,
+    ListenAddress, ListenAddressError, OnFailure, OnFailureError, Timeouts,
 };
 pub use connection::Connection;
 pub use http::Page;
@@ -85,3 +87,9 @@ pub use rooms::{
 };
 pub use router::{Data, Handler, Incoming, Outcome, Refusal, Router, Unread};
 pub use server::{BindError, ServeError, Server, Stop};
+
+/// An error with what caused it, in one sentence.
+fn explain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -13,6 +13,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use rooms::RoomTable;
 
+use crate::survey::{Asked, BOUNDS, Survey, survey};
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -62,6 +64,8 @@ pub(crate) struct CoreMetrics {
     pub(crate) refused: RefusedCounts,
     pub(crate) errors: ErrorCounts,
     pub(crate) system_calls: SystemCalls,
+    /// Who wants to know what waits for the core's connections.
+    pub(crate) asked: Asked,
 }
 
 /// Declares a struct of counters with a label for each.
@@ -152,10 +156,51 @@ labelled! {
     SystemCalls { epoll_wait, io_uring_enter, recv, send }
 }
 
+/// What the thread that writes histories counts; only it does.
+#[derive(Debug, Default)]
+pub(crate) struct JournalMetrics {
+    batches: Count,
+    records: Count,
+    syncs: Count,
+    failures: Count,
+    failing: Count,
+    disk_bytes: Count,
+}
+
+impl JournalMetrics {
+    /// A batch of so many records was written.
+    pub(crate) fn wrote(&self, record_count: usize) {
+        self.batches.add(1);
+        self.records.add(record_count as u64);
+    }
+
+    /// What was written was brought to the disk.
+    pub(crate) fn synced(&self) {
+        self.syncs.add(1);
+    }
+
+    /// The disk did not take something.
+    pub(crate) fn failed(&self) {
+        self.failures.add(1);
+    }
+
+    /// Whether the disk takes nothing at present.
+    pub(crate) fn set_failing(&self, failing: bool) {
+        self.failing.set(failing.into());
+    }
+
+    /// What the disk takes for it, in bytes.
+    pub(crate) fn set_disk_bytes(&self, bytes: u64) {
+        self.disk_bytes.set(bytes);
+    }
+}
+
 /// All that `/metrics` shows.
 pub(crate) struct Exposition {
     pub(crate) table: Arc<RoomTable>,
     pub(crate) cores: Vec<Arc<CoreMetrics>>,
+    /// If histories are kept on disk.
+    pub(crate) journal: Option<Arc<JournalMetrics>>,
 }
 
 impl fmt::Debug for Exposition {
@@ -165,11 +210,22 @@ impl fmt::Debug for Exposition {
 }
 
 impl Exposition {
-    /// A registry that reads the counters whenever it is encoded.
-    pub(crate) fn into_registry(self) -> Registry {
+    /// The text of `/metrics`, in the OpenMetrics format that Prometheus reads.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is changed by it.
+    pub(crate) async fn render(self: &Arc<Self>) -> String {
+        let scrape = Scrape {
+            survey: survey(&self.table, &self.cores).await,
+            exposition: self.clone(),
+        };
         let mut registry = Registry::with_prefix("throng");
-        registry.register_collector(Box::new(self));
-        registry
+        registry.register_collector(Box::new(scrape));
+        let mut text = String::new();
+        // Writing to a String does not fail.
+        _ = encode(&mut text, &registry);
+        text
     }
 
     fn sum(&self, count: impl Fn(&CoreMetrics) -> &Count) -> u64 {
@@ -177,18 +233,50 @@ impl Exposition {
     }
 }
 
-/// The text of `/metrics`, in the OpenMetrics format that Prometheus reads.
-pub(crate) fn render(registry: &Registry) -> String {
-    let mut text = String::new();
-    // Writing to a String does not fail.
-    _ = encode(&mut text, registry);
-    text
+/// What is read once for one answer.
+#[derive(Debug)]
+struct Scrape {
+    exposition: Arc<Exposition>,
+    survey: Survey,
 }
 
-/// What [`render`] writes.
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_survey(&mut encoder)?;
+        self.exposition.encode(encoder)
+    }
+}
+
+impl Scrape {
+    fn encode_survey(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let gauge = ConstGauge::new(0_i64);
+        let help = "Connections by how many bytes wait for them at most";
+        let kind = gauge.metric_type();
+        let mut counts = encoder.encode_descriptor("connections_pending", help, None, kind)?;
+        let bounds = BOUNDS.iter().map(ToString::to_string);
+        let bounds = bounds.chain(["+Inf".to_owned()]);
+        for (bound, count) in bounds.zip(self.survey.at_most) {
+            let count = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
+            count.encode(counts.encode_family(&[("le", bound)])?)?;
+        }
+        if self.survey.worst.is_empty() {
+            return Ok(());
+        }
+        let help = "What waits for the slowest connections";
+        let name = "connection_pending_bytes";
+        let mut worst = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+        for (rank, (bytes, name)) in (1..).zip(&self.survey.worst) {
+            let labels = [("rank", rank.to_string()), ("connection", name.clone())];
+            ConstGauge::new(i64::from(*bytes)).encode(worst.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// What [`Exposition::render`] writes.
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-impl Collector for Exposition {
+impl Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let totals = self.table.totals();
         let gauge = |encoder: &mut DescriptorEncoder<'_>, name, help, value: u64| {
@@ -292,6 +380,7 @@ impl Collector for Exposition {
             slow,
         )?;
 
+        self.encode_journal(&mut encoder)?;
         self.family(
             &mut encoder,
             "connections_closed",
@@ -320,6 +409,62 @@ impl Collector for Exposition {
 }
 
 impl Exposition {
+    /// What is so of histories on disk, if there are any.
+    fn encode_journal(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(journal) = &self.journal else {
+            return Ok(());
+        };
+        let gauges = [
+            (
+                "journal_failing",
+                "1 while the disk takes no histories",
+                journal.failing.get(),
+            ),
+            (
+                "journal_disk_bytes",
+                "What histories take on disk",
+                journal.disk_bytes.get(),
+            ),
+            (
+                "journal_pending_bytes",
+                "What waits to be written",
+                self.table.journal_pending_bytes(),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let counters = [
+            ("journal_batches", "Batches written", journal.batches.get()),
+            (
+                "journal_records",
+                "Changes of rooms written",
+                journal.records.get(),
+            ),
+            (
+                "journal_syncs",
+                "Times that it was brought to the disk",
+                journal.syncs.get(),
+            ),
+            (
+                "journal_failures",
+                "Times that the disk did not take it",
+                journal.failures.get(),
+            ),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                counter.metric_type(),
+            )?)?;
+        }
+        Ok(())
+    }
+
     /// One counter with a label, summed over the cores.
     fn family(
         &self,

@@ -78,10 +78,12 @@ impl Request {
         json: &mut [u8],
         parser: &mut JsonParser,
     ) -> Result<(), Refused> {
-        let fields: Fields<'_> = parser.parse(json).map_err(|error| Refused {
+        // No data says as little as an empty object.
+        let fields: Option<Fields<'_>> = parser.parse(json).map_err(|error| Refused {
             id: None,
             refusal: error.into(),
         })?;
+        let fields = fields.unwrap_or_default();
         let id = id_of(fields.id.as_ref()).map_err(|refusal| Refused { id: None, refusal })?;
         let handled = match self {
             Self::Emit => emit(connection, id, &fields),
@@ -95,8 +97,8 @@ impl Request {
     }
 }
 
-/// Greets a connection.
-pub(crate) fn greet(connection: &Connection, config: &Config) {
+/// The greeting of a connection.
+pub(crate) fn hello_frame(connection: &Connection, config: &Config) -> Option<SharedFrame> {
     let limits = &config.limits;
     let ping_interval = config.timeouts.ping_interval.as_millis();
     let name = connection.engine.name_of(connection.id);
@@ -114,7 +116,7 @@ pub(crate) fn greet(connection: &Connection, config: &Config) {
         },
     };
     // Strings and numbers are always writable as JSON.
-    _ = connection.emit("hello", &hello);
+    engine::encode("hello", &hello).ok()
 }
 
 /// The answer to a join that was carried out.
@@ -283,7 +285,7 @@ fn acknowledge(connection: &Connection, ack: &Ack<'_>) -> Result<(), Refusal> {
 
 /// What any request may carry. Each is read as it came, so that a wrong one is answered with the
 /// request's id.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Fields<'a> {
     #[serde(borrow, default)]
     id: Option<Json<'a>>,

@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use prometheus_client::registry::Registry;
 use rooms::{CoreId, RoomTable, TableConfig};
 use socket2::Socket;
+use store::OpenError;
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -18,9 +18,10 @@ use crate::core::{Core, CoreParts, IdleHook};
 use crate::engine::Engine;
 use crate::flush::Flusher;
 use crate::http::Page;
+use crate::journal::{Histories, Writing};
 use crate::listen::{Bound, ListenError, Listener};
 use crate::manager::RoomManager;
-use crate::metrics::{CoreMetrics, Exposition};
+use crate::metrics::{CoreMetrics, Exposition, JournalMetrics};
 use crate::router::Router;
 use crate::wire;
 
@@ -37,6 +38,7 @@ pub struct Server {
     cores: Vec<Arc<CoreMetrics>>,
     flush: FlushMode,
     idle_hook: Option<IdleHook>,
+    histories: Option<Histories>,
     stop: Stop,
 }
 
@@ -55,6 +57,9 @@ pub enum BindError {
     /// io_uring was demanded and the kernel does not give it.
     #[error("the kernel refuses io_uring: {0}")]
     Flush(io::Error),
+    /// The histories on disk cannot be had.
+    #[error("cannot open the histories")]
+    History(#[from] OpenError),
     /// An address is taken, forbidden, or not this machine's.
     #[error("cannot listen on {0}")]
     Listen(#[from] ListenError),
@@ -114,6 +119,8 @@ impl Server {
             .iter()
             .map(|address| Bound::new(address, core_count));
         let bound = bound.collect::<Result<_, _>>()?;
+        let disk = config.history.disk.as_ref();
+        let histories = disk.map(Histories::open).transpose()?;
         let table = Arc::new(RoomTable::new(TableConfig {
             core_count,
             shard_count: config.shard_count(),
@@ -125,7 +132,9 @@ impl Server {
             history_wire: wire::THRONG,
             history_bytes_max: config.history.memory_bytes_max,
             wires: wire::ALL.to_vec(),
-            journal: None,
+            journal: histories
+                .as_ref()
+                .map(|histories| histories.journal.clone()),
         }));
         let (draining, _) = watch::channel(false);
         Ok(Self {
@@ -136,6 +145,7 @@ impl Server {
             cores: (0..core_count).map(|_| Arc::default()).collect(),
             flush,
             idle_hook: None,
+            histories,
             stop: Stop { draining, table },
         })
     }
@@ -188,18 +198,31 @@ impl Server {
     ///
     /// [`ServeError`] if a core ended by itself; the others have been stopped.
     pub fn serve(mut self, router: Router) -> Result<(), ServeError> {
-        let seat = self.seats(Arc::new(router));
-        let threads: Vec<_> = seat.into_iter().map(Seat::spawn).collect();
-        wait_for_all(threads, &self.stop)
+        let metrics = self
+            .histories
+            .is_some()
+            .then(Arc::<JournalMetrics>::default);
+        let table = self.engine.table.clone();
+        let writing = match (self.histories.take(), metrics.clone()) {
+            (Some(histories), Some(metrics)) => histories.start(table, metrics),
+            _ => Writing::nothing(),
+        };
+        let seats = self.seats(Arc::new(router), metrics);
+        let threads: Vec<_> = seats.into_iter().map(Seat::spawn).collect();
+        let served = wait_for_all(threads, &self.stop);
+        // Behind the last core: what was published last is written too.
+        writing.finish();
+        served
     }
 
     /// What each core's thread is given.
-    fn seats(&mut self, router: Arc<Router>) -> Vec<Seat> {
+    fn seats(&mut self, router: Arc<Router>, journal: Option<Arc<JournalMetrics>>) -> Vec<Seat> {
         let exposition = Exposition {
             table: self.engine.table.clone(),
             cores: self.cores.clone(),
+            journal,
         };
-        let registry = Arc::new(exposition.into_registry());
+        let exposition = Arc::new(exposition);
         let admission = Arc::new(Admission::new(&self.config.limits));
         let pages: Arc<[Page]> = std::mem::take(&mut self.pages).into();
         let cpus = if self.config.pin {
@@ -221,7 +244,7 @@ impl Server {
                 router: router.clone(),
                 config: self.config.clone(),
                 metrics,
-                registry: registry.clone(),
+                exposition: exposition.clone(),
                 admission: admission.clone(),
                 pages: pages.clone(),
                 drain: self.stop.draining.subscribe(),
@@ -241,7 +264,7 @@ struct Seat {
     router: Arc<Router>,
     config: Arc<Config>,
     metrics: Arc<CoreMetrics>,
-    registry: Arc<Registry>,
+    exposition: Arc<Exposition>,
     admission: Arc<Admission>,
     pages: Arc<[Page]>,
     drain: watch::Receiver<bool>,
@@ -284,7 +307,7 @@ impl Seat {
                 config: self.config,
                 router: self.router,
                 pages: self.pages,
-                registry: self.registry,
+                exposition: self.exposition,
                 admission: self.admission,
                 metrics: self.metrics,
                 new_sockets: sender,

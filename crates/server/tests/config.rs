@@ -298,7 +298,12 @@ fn the_example_file_has_every_setting_with_its_default() {
     let file = ConfigFile::new("example", &(every + "rooms = []\n"));
     let in_file = checked_file(file.path());
     assert_all_from("file", &in_file);
-    assert_eq!(values(&in_file), values(&checked(&mut Binary::command())));
+    let default = checked(&mut Binary::command());
+    // What has no default stands in the example with a value that might be one.
+    let has_none = |key: &str| default.contains(&format!("# {key} is not set\n"));
+    let mut in_file = values(&in_file);
+    in_file.retain(|(key, _)| !has_none(key));
+    assert_eq!(in_file, values(&default));
 }
 
 #[test]

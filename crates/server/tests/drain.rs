@@ -11,8 +11,11 @@ mod harness;
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use harness::{Binary, Client, Gate, Raw, TestServer, config, for_each_flush_mode, now, until};
-use throng::{BindError, FlushMode, Server};
+use harness::{
+    Binary, Client, Gate, Raw, TestServer, Throng, config, for_each_flush_mode, now, until,
+};
+use serde_json::json;
+use throng::{BindError, Drain, FlushMode, Server};
 
 /// Longer than any test may take.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -334,4 +337,56 @@ mod binary {
         bob.send("dance");
         bob.expect_error("unknown_event");
     }
+}
+
+#[test]
+fn everybody_is_told_when_to_come_back_and_the_closes_are_spread() {
+    for_each_flush_mode(|flush| {
+        let mut config = config(flush);
+        config.drain = Drain {
+            spread: Duration::from_secs(3),
+            rate: 100,
+        };
+        let server = TestServer::start(config);
+        let mut clients: Vec<Throng> = (0..30).map(|_| Throng::connect(&server)).collect();
+        let mut golem = server.connect();
+        for client in &mut clients {
+            client.join("tea");
+        }
+        let began = now();
+        server.stop.drain();
+
+        let pauses: Vec<u64> = clients
+            .iter_mut()
+            .map(|client| client.receive("drain")["after_ms"].as_u64().unwrap())
+            .collect();
+        assert!(pauses.iter().all(|pause| *pause <= 3000));
+        let distinct: std::collections::HashSet<_> = pauses.iter().collect();
+        assert!(distinct.len() > 15, "{pauses:?}");
+        // Told, but not closed: the last of them still publishes, and is heard by itself.
+        let last = clients.last_mut().unwrap();
+        last.publish("tea", json!("goodbye"));
+        assert_eq!(last.receive("msg")["msg"], "goodbye");
+        for (client, pause) in clients.iter_mut().zip(pauses) {
+            let reason = loop {
+                // Who is closed late hears the goodbye first.
+                match client.client.receive_or_close() {
+                    Ok(text) => assert!(text.starts_with("msg "), "{text}"),
+                    Err((code, reason)) => {
+                        assert_eq!(code, 4100);
+                        break reason;
+                    }
+                }
+            };
+            assert_eq!(
+                reason,
+                format!(r#"{{"reason":"drain","after_ms":{pause}}}"#)
+            );
+        }
+        golem.expect_close(1001);
+        // 31 at 100 a second, less the first: not all at once.
+        assert!(began.elapsed() >= Duration::from_millis(290));
+        drop((clients, golem));
+        server.drain().unwrap();
+    });
 }

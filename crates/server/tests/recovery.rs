@@ -1,10 +1,15 @@
 //! throng.v1 over loopback: positions, answers, recovery, histories, and what golem's members see of it.
 
-#[path = "support/harness.rs"]
-mod support;
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails as the test does"
+)]
 
+#[path = "support/harness.rs"]
+mod harness;
+
+use harness::{TestServer, Throng, config, for_each_flush_mode};
 use serde_json::{Value, json};
-use support::{TestServer, Throng, config, for_each_flush_mode};
 use throng::{Classes, Config, FlushMode, HistoryLimits, RoomClass, SlowConsumer};
 
 /// A server whose rooms keep what the default class keeps, `few:*` only three publications, and
@@ -460,6 +465,13 @@ fn a_member_that_reads_nothing_is_told_what_it_was_not_sent_or_closed_as_its_roo
                 let ack = bob.ask("msg", json!({"id": number, "to": room, "msg": msg}), "ack");
                 assert_eq!(ack["position"]["offset"], number);
             }
+            let worst = format!(
+                "throng_connection_pending_bytes{{rank=\"1\",connection=\"{}\"}}",
+                slow.name()
+            );
+            assert!(server.metric(&worst) > 0);
+            assert_eq!(server.metric("throng_connections_pending{le=\"0\"}"), 1);
+            assert_eq!(server.metric("throng_connections_pending{le=\"+Inf\"}"), 2);
             // She reads on: everything is there or told, in order, and the newest is there.
             let (mut next, mut gaps) = (1, 0);
             while next <= count {
@@ -481,6 +493,10 @@ fn a_member_that_reads_nothing_is_told_what_it_was_not_sent_or_closed_as_its_roo
                 }
             }
             assert!(gaps > 0, "{room}: her socket took all of it");
+            for client in [slow, bob] {
+                client.client.close();
+            }
+            server.wait_until_empty();
         }
         assert!(server.metric("throng_skipped_total") > 0);
         assert_eq!(server.metric("throng_slow_consumers_total"), 0);

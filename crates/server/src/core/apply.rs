@@ -15,6 +15,7 @@ use crate::engine;
 use crate::panics;
 use crate::protocol;
 use crate::router::{ErrorEvent, Refusal};
+use crate::survey::Survey;
 
 impl Core {
     /// Carries out what the core was asked for, in order.
@@ -64,8 +65,26 @@ impl Core {
             } => self.refuse_join(connection, &room, id),
             Effect::RoomCreated { name } => self.engine.room_created(&name),
             Effect::RoomRemoved { name } => self.engine.room_removed(&name),
+            Effect::Survey => self.metrics.asked.answer(|| self.survey()),
         }
         forget_full();
+    }
+
+    /// What waits for this core's connections.
+    fn survey(&self) -> Survey {
+        let mut survey = Survey::default();
+        let blocked = self.local.blocked_slots();
+        survey.add_idle((self.local.connection_count() - blocked.len()) as u64);
+        for slot in blocked {
+            let name = || {
+                self.engine
+                    .name_of(self.local.id_of(slot))
+                    .as_str()
+                    .to_owned()
+            };
+            survey.add(self.local.outbox(slot).pending_bytes(), name);
+        }
+        survey
     }
 
     /// Answers a join, and queues what is replayed behind the answer.
@@ -97,8 +116,11 @@ impl Core {
             room: Some(&room.name),
             refusal: &refusal,
         };
-        self.handle.id = connection;
-        _ = self.handle.emit("error", &data);
+        // In its place among the answers: what it was sent before is queued.
+        if let Ok(frame) = engine::encode("error", &data) {
+            self.local
+                .push(connection.slot(), &frame, FlushQueue::Prompt);
+        }
     }
 
     /// Sends what is queued and a close frame, and ends the connection when the peer has had them.

@@ -18,7 +18,11 @@ pub(crate) struct Binary {
 impl Binary {
     /// Starts it with these variables and no others.
     pub(crate) fn start(variables: &[(&str, &str)]) -> Self {
-        let mut child = Self::command()
+        Self::spawn(Self::command(), variables)
+    }
+
+    fn spawn(mut command: Command, variables: &[(&str, &str)]) -> Self {
+        let mut child = command
             .envs(variables.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
@@ -42,8 +46,23 @@ impl Binary {
 
     /// Starts a server on a port that the kernel chooses; returns the address too.
     pub(crate) fn serve(variables: &[(&str, &str)]) -> (Self, SocketAddr) {
+        Self::serve_with(Self::command(), variables)
+    }
+
+    /// The same by another program, which is given the binary's path as its last argument and becomes it.
+    pub(crate) fn serve_by(program: &[&str], variables: &[(&str, &str)]) -> (Self, SocketAddr) {
+        let mut command = Command::new(program[0]);
+        command
+            .args(&program[1..])
+            .arg(env!("CARGO_BIN_EXE_throng"))
+            .env_clear()
+            .stdin(Stdio::null());
+        Self::serve_with(command, variables)
+    }
+
+    fn serve_with(command: Command, variables: &[(&str, &str)]) -> (Self, SocketAddr) {
         let listen = [("THRONG_LISTEN", "127.0.0.1:0")];
-        let binary = Self::start(&[&listen, variables].concat());
+        let binary = Self::spawn(command, &[&listen, variables].concat());
         let line = binary.wait_for_line("listening on http://");
         let (_, address) = line.split_once("http://").unwrap();
         let address = address.trim_end_matches('/').parse().unwrap();
@@ -67,6 +86,16 @@ impl Binary {
         // The shell has it built in, and so do all systems.
         let kill = format!("kill -{name} {}", self.child.id());
         let status = Command::new("sh").arg("-c").arg(kill).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Lets its files be as long as they like.
+    pub(crate) fn lift_file_limit(&self) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("prlimit")
+            .args(["--pid", &pid, "--fsize=unlimited:"])
+            .status()
+            .unwrap();
         assert!(status.success());
     }
 

@@ -153,6 +153,17 @@ impl Client {
         }
     }
 
+    /// The next text message, or the code and the reason of the close that comes instead.
+    pub(crate) fn receive_or_close(&mut self) -> Result<String, (u16, String)> {
+        match self.next() {
+            Message::Text(text) => Ok(text.as_str().to_owned()),
+            Message::Close(Some(frame)) => {
+                Err((frame.code.into(), frame.reason.as_str().to_owned()))
+            }
+            other => panic!("{other:?} is neither a text message nor a close frame with a code"),
+        }
+    }
+
     /// Expects this text message to be the next one.
     pub(crate) fn expect(&mut self, text: &str) {
         assert_eq!(self.receive(), text);

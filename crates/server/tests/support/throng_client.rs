@@ -1,5 +1,7 @@
 //! A client that speaks throng.v1, by tokio-tungstenite.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
 use super::client::Client;
@@ -15,8 +17,13 @@ pub(crate) struct Throng {
 impl Throng {
     /// Opens a WebSocket and waits for the greeting.
     pub(crate) fn connect(server: &TestServer) -> Self {
+        Self::connect_to(server.address())
+    }
+
+    /// The same, to a server in another process.
+    pub(crate) fn connect_to(address: SocketAddr) -> Self {
         let headers = [("sec-websocket-protocol", "other, throng.v1")];
-        let mut client = Client::connect_with(server.address(), "/ws", &headers);
+        let mut client = Client::connect_with(address, "/ws", &headers);
         let greeting = client.receive();
         let (event, hello) = split(&greeting);
         assert_eq!(event, "hello");

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use throng::{Config, Drain, FlushMode, History, Limits, ListenAddress, Timeouts};
+use throng::{
+    Config, Disk, Drain, FlushMode, Fsync, History, Limits, ListenAddress, OnFailure, Timeouts,
+};
 
 use crate::classes::{ClassSettings, ROOMS, RoomTable, RoomTables};
 use crate::keys::Keys;
@@ -161,6 +163,24 @@ pub(crate) struct Settings {
     )]
     history_memory_bytes: usize,
 
+    /// A directory to keep histories in over a restart; without one they are in memory only
+    #[arg(long, env = "THRONG_HISTORY_PATH")]
+    history_path: Option<String>,
+
+    /// When histories are brought to the disk: always (before anybody gets a publication), interval or
+    /// never (the kernel decides)
+    #[arg(long, env = "THRONG_HISTORY_FSYNC", default_value_t = Fsync::Interval)]
+    history_fsync: Fsync,
+
+    /// Seconds between bringing histories to the disk, if that is every so often
+    #[arg(long, env = "THRONG_HISTORY_FSYNC_INTERVAL_S", default_value = "1", value_parser = positive_seconds)]
+    history_fsync_interval_s: Duration,
+
+    /// While the disk fails: refuse publications, or serve them from memory; refuse by default if histories are
+    /// always brought to the disk, serve otherwise
+    #[arg(long, env = "THRONG_HISTORY_ON_FAILURE")]
+    history_on_failure: Option<OnFailure>,
+
     /// What to log: error, warn, info, debug, or a filter of the tracing-subscriber crate
     #[arg(long, env = "THRONG_LOG", default_value = "info", value_parser = log_filter)]
     pub(crate) log: String,
@@ -204,6 +224,12 @@ impl Settings {
             classes: self.class.classes(rooms, self.max_message_bytes),
             history: History {
                 memory_bytes_max: self.history_memory_bytes,
+                disk: self.history_path.as_ref().map(|path| Disk {
+                    path: path.into(),
+                    fsync: self.history_fsync,
+                    fsync_interval: self.history_fsync_interval_s,
+                    on_failure: self.history_on_failure,
+                }),
             },
             drain: Drain {
                 spread: self.drain_spread_s,

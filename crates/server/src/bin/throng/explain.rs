@@ -72,6 +72,10 @@ pub(crate) fn bind_error(error: &BindError, setup: &Setup) -> String {
                 "{flush}=uring, but the kernel refuses io_uring ({source}): allow it, or set auto"
             );
         }
+        BindError::History(error) => {
+            let path = setup.name("history_path");
+            return format!("{path}: {}", crate::describe(error));
+        }
         BindError::Listen(error) => error,
     };
     let what = match source.kind() {

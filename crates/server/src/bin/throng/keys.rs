@@ -300,7 +300,9 @@ mod tests {
         let command = crate::cli::Settings::augment_args(Command::new("t"));
         for arg in command.get_arguments() {
             let key = arg.get_id().as_str();
-            let default = arg.get_default_values()[0].to_str().unwrap();
+            // What has no default is a text.
+            let default = arg.get_default_values().first();
+            let default = default.map_or("", |default| default.to_str().unwrap());
             let kind = Kind::of(arg);
             let is_a_number = matches!(kind, Kind::Integer | Kind::Seconds);
 

@@ -115,9 +115,13 @@ fn announce(config: &Config, server: &Server, open_files_max: Option<u64>) {
         open_files_max,
         "limits, 0 is none"
     );
-    let throng::History { memory_bytes_max } = config.history;
+    let throng::History {
+        memory_bytes_max,
+        ref disk,
+    } = config.history;
     tracing::info!(
         memory_bytes_max,
+        on_disk = disk.is_some(),
         "histories of all rooms together, 0 is none"
     );
     classes::announce(&config.classes);

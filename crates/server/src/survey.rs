@@ -1,0 +1,134 @@
+//! What waits for each connection, asked of the cores when somebody wants to know.
+//!
+//! Only connections whose sockets take nothing are looked at one by one: for all others nothing waits
+//! longer than a flush takes to come round. So asking costs in proportion to what is slow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rooms::{Command, CoreId, RoomTable};
+use tokio::sync::oneshot;
+
+use crate::metrics::CoreMetrics;
+
+/// The bounds of the histogram, in bytes; what is more is beyond the last.
+pub(crate) const BOUNDS: [u32; 7] = [0, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20];
+
+/// How many connections are named.
+pub(crate) const WORST_COUNT: usize = 10;
+
+/// How long a core is waited for. One that takes longer is left out.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How much waits for connections.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// How many connections have at most so many bytes waiting, for each bound, and all of them.
+    pub(crate) at_most: [u64; BOUNDS.len() + 1],
+    /// Those for whom most waits, by name, the worst first.
+    pub(crate) worst: Vec<(u32, String)>,
+}
+
+impl Survey {
+    /// Counts connections for which nothing waits.
+    pub(crate) fn add_idle(&mut self, count: u64) {
+        self.at_most.iter_mut().for_each(|sum| *sum += count);
+    }
+
+    /// Counts a connection.
+    pub(crate) fn add(&mut self, pending_bytes: u32, name: impl FnOnce() -> String) {
+        let fitting = BOUNDS
+            .iter()
+            .filter(|bound| **bound < pending_bytes)
+            .count();
+        self.at_most[fitting..].iter_mut().for_each(|sum| *sum += 1);
+        let is_worst = self.worst.len() < WORST_COUNT
+            || self
+                .worst
+                .last()
+                .is_some_and(|(least, _)| *least < pending_bytes);
+        if is_worst && pending_bytes > 0 {
+            let place = self
+                .worst
+                .partition_point(|(more, _)| *more >= pending_bytes);
+            self.worst.insert(place, (pending_bytes, name()));
+            self.worst.truncate(WORST_COUNT);
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        for (sum, more) in self.at_most.iter_mut().zip(other.at_most) {
+            *sum += more;
+        }
+        self.worst.extend(other.worst);
+        self.worst.sort_by(|(a, _), (b, _)| b.cmp(a));
+        self.worst.truncate(WORST_COUNT);
+    }
+}
+
+/// Who waits for a core's answer.
+#[derive(Debug, Default)]
+pub(crate) struct Asked(Mutex<Vec<oneshot::Sender<Survey>>>);
+
+impl Asked {
+    fn ask(&self) -> oneshot::Receiver<Survey> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.lock().push(sender);
+        receiver
+    }
+
+    /// Answers all who asked. `survey` is made for each.
+    pub(crate) fn answer(&self, survey: impl Fn() -> Survey) {
+        let asked = std::mem::take(&mut *self.0.lock());
+        for sender in asked {
+            // Who asked may have gone.
+            _ = sender.send(survey());
+        }
+    }
+}
+
+/// Asks every core.
+///
+/// # Cancel safety
+///
+/// What the cores answer then goes nowhere.
+pub(crate) async fn survey(table: &RoomTable, cores: &[Arc<CoreMetrics>]) -> Survey {
+    let asked: Vec<_> = cores.iter().map(|core| core.asked.ask()).collect();
+    for (index, _) in (0..=u8::MAX).zip(cores) {
+        table
+            .mailbox(CoreId(index))
+            .push(Command::Survey)
+            .wake_quietly();
+    }
+    let mut all = Survey::default();
+    for answer in asked {
+        if let Ok(Ok(of_core)) = tokio::time::timeout(PATIENCE, answer).await {
+            all.merge(of_core);
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_counted_up_to_each_bound_and_the_worst_are_named() {
+        let mut survey = Survey::default();
+        survey.add_idle(100);
+        for pending_bytes in [1, 1024, 1025, 2 << 20] {
+            survey.add(pending_bytes, || pending_bytes.to_string());
+        }
+        let mut other = Survey::default();
+        for pending_bytes in 5000..5020 {
+            other.add(pending_bytes, || pending_bytes.to_string());
+        }
+        survey.merge(other);
+        assert_eq!(survey.at_most, [100, 102, 103, 123, 123, 123, 123, 124]);
+        let worst: Vec<u32> = survey.worst.iter().map(|(bytes, _)| *bytes).collect();
+        assert_eq!(worst.len(), WORST_COUNT);
+        assert_eq!(worst[..3], [2 << 20, 5019, 5018]);
+    }
+}
