@@ -13,12 +13,7 @@ mod naive;
 use naive::{Naive, by_name};
 
 proptest! {
-    // The same cases in every run; `PROPTEST_CASES` asks for more of them.
-    #![proptest_config(ProptestConfig {
-        failure_persistence: None,
-        rng_seed: RngSeed::Fixed(0),
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(config())]
 
     #[test]
     fn a_store_gives_back_what_plain_maps_would_hold(turns in vec(turn(), 1..24)) {
@@ -48,6 +43,18 @@ proptest! {
         }
         drop(opened.store);
         check(&open(), &naive, false);
+    }
+}
+
+/// The same cases in every run; `PROPTEST_CASES` asks for more of them. Each waits for the disk many times.
+fn config() -> ProptestConfig {
+    let cases =
+        std::env::var("PROPTEST_CASES").map_or(64, |cases| cases.parse().expect("a number"));
+    ProptestConfig {
+        cases,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(0),
+        ..ProptestConfig::default()
     }
 }
 

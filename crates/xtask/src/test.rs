@@ -159,14 +159,14 @@ fn carry_out(
     }
 }
 
-/// All workspaces: `fuzz/` and a peer are no members of the main one, but the same people read them.
+/// All workspaces: some are no members of the main one, but the same people read them.
 fn fmt(repository: &Repository, installer: &Installer) -> Result<Outcome> {
     if let Err(reason) = installer.component(repository, "fmt", "rustfmt") {
         return Ok(Outcome::Skipped(reason));
     }
     let main = command::stream(repository.cargo().args(["fmt", "--all", "--check"]))?;
     let mut outcomes = vec![main];
-    for manifest in [fuzz::MANIFEST, PEER_MANIFEST] {
+    for manifest in [fuzz::MANIFEST, PEER_MANIFEST, STORES_MANIFEST] {
         let arguments = ["fmt", "--manifest-path", manifest, "--check"];
         outcomes.push(command::stream(repository.cargo().args(arguments))?);
     }
@@ -207,6 +207,9 @@ fn now() -> Instant {
 
 /// The peer that is written in Rust.
 const PEER_MANIFEST: &str = "benches/peers/tokio/Cargo.toml";
+
+/// The databases that the store is compared with.
+const STORES_MANIFEST: &str = "benches/stores/Cargo.toml";
 
 /// What `--quick` runs: nothing that needs an optimized build or another program.
 const QUICK: [Step; 4] = [Step::Fmt, Step::Tidy, Step::Clippy, Step::Tests];
