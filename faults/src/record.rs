@@ -163,6 +163,16 @@ impl Record {
         }
     }
 
+    /// A place in a room, which shares its epoch with the place that was reached, if that is the same.
+    pub fn place(&self, room: u32, epoch: &str, offset: u64) -> Position {
+        let reached = self.rooms.get(&room).and_then(|room| room.reached.as_ref());
+        let known = reached.filter(|reached| *reached.epoch == *epoch);
+        Position {
+            epoch: known.map_or_else(|| epoch.into(), |reached| reached.epoch.clone()),
+            offset,
+        }
+    }
+
     /// Writes down a membership that began, after which the next publication is the one behind `reached`.
     pub fn join(&mut self, room: u32, position: Position, recovered: Option<bool>, reached: u64) {
         let room = self.rooms.entry(room).or_default();

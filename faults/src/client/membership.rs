@@ -3,8 +3,6 @@
 //! The application is handed publications by rising offset, each once. What is left out is told it
 //! first.
 
-use std::sync::Arc;
-
 use tokio::time::Instant;
 
 use crate::record::{Key, Position, Record, room_name};
@@ -180,15 +178,5 @@ impl Membership {
             return None;
         }
         self.position.as_mut()
-    }
-
-    /// The epoch, shared if it is the one that the room is in now.
-    pub(super) fn place(&self, place: Place) -> Position {
-        let known = self.position.as_ref().filter(|own| *own.epoch == *place.epoch);
-        let epoch: Arc<str> = known.map_or_else(|| place.epoch.as_str().into(), |own| own.epoch.clone());
-        Position {
-            epoch,
-            offset: place.offset,
-        }
     }
 }

@@ -159,7 +159,7 @@ impl Session {
         let Some(membership) = self.memberships.iter().find(|of| of.room() == room) else {
             return;
         };
-        let position = ack.position.map(|place| membership.place(place));
+        let position = ack.position.map(|place| record.place(room, &place.epoch, place.offset));
         let key = self.key(number);
         let live = membership.live_position().filter(|_| self.task.own_before_ack);
         if let (Some(own), Some(position)) = (live, &position)

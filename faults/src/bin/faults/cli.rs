@@ -25,6 +25,26 @@ pub(crate) struct Cli {
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=2000))]
     pub(crate) clients: u32,
 
+    /// How many of those are the JavaScript client in Node
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=2000))]
+    pub(crate) node: u32,
+
+    /// How many of those are the JavaScript client on a page of a browser
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=200))]
+    pub(crate) browser: u32,
+
+    /// The JavaScript client
+    #[arg(long, value_name = "FILE", default_value = "clients/js/dist/throng.js")]
+    pub(crate) js_client: PathBuf,
+
+    /// What runs JavaScript
+    #[arg(long, value_name = "FILE", default_value = "node")]
+    pub(crate) node_program: PathBuf,
+
+    /// The browser: Chromium, or another that takes its flags
+    #[arg(long, value_name = "FILE", default_value = "chromium")]
+    pub(crate) browser_program: PathBuf,
+
     /// How many clients beside those speak golem's wire, to compare with: they recover nothing
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(0..=2000))]
     pub(crate) plain: u32,
@@ -112,6 +132,11 @@ impl Cli {
             epochs,
             may_skip: self.policy != Policy::Disconnect,
         }
+    }
+
+    /// How many clients are not in JavaScript. Those come first.
+    pub(crate) const fn rust(&self) -> u32 {
+        self.clients.saturating_sub(self.node + self.browser)
     }
 
     /// The rooms of a client: two different ones, if there are two.

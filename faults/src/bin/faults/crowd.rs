@@ -1,9 +1,11 @@
 //! All clients of a run.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Result;
 use faults::client::{Client, Options, Pauses, Task};
 use faults::golem::GolemClient;
 use faults::network::Network;
@@ -12,6 +14,7 @@ use faults::verdict::{Plain, Witness};
 use tokio::sync::Notify;
 
 use crate::cli::{Cli, Policy};
+use crate::scripts::{Kind, Script, ScriptClient};
 
 /// Everybody who is there.
 #[derive(Debug)]
@@ -25,12 +28,39 @@ pub(crate) struct Crowd {
 /// A client of throng.v1.
 #[derive(Debug)]
 struct Participant {
+    kind: &'static str,
     rooms: Vec<u32>,
-    client: Client,
+    body: Body,
+}
+
+/// What it is.
+#[derive(Debug)]
+enum Body {
+    Rust(Client),
+    Script(ScriptClient),
+}
+
+impl Participant {
+    fn publish(&self, room: u32) -> bool {
+        match &self.body {
+            Body::Rust(client) => client.publish(room),
+            Body::Script(client) => client.publish(room),
+        }
+    }
+
+    const fn record(&self) -> &SharedRecord {
+        match &self.body {
+            Body::Rust(client) => client.record(),
+            Body::Script(client) => client.record(),
+        }
+    }
 }
 
 /// What the table calls the clients of [`faults::client`].
 const RUST: &str = "Rust";
+
+/// How many JavaScript clients are in one process.
+const CLIENTS_PER_SCRIPT: usize = 25;
 
 /// Short, so that much happens in little time.
 const PAUSES: Pauses = Pauses {
@@ -43,8 +73,17 @@ const PAUSES: Pauses = Pauses {
 const KEEPALIVE: Duration = Duration::from_secs(2);
 
 impl Crowd {
-    /// Starts everybody.
-    pub(crate) fn start(cli: &Cli, network: &Network, seed: u64) -> Self {
+    /// Starts everybody. Scripts are in `directory`.
+    ///
+    /// # Errors
+    ///
+    /// If the JavaScript clients cannot be started.
+    pub(crate) async fn start(
+        cli: &Cli,
+        network: &Network,
+        seed: u64,
+        directory: &Path,
+    ) -> Result<Self> {
         let progress = Arc::new(Notify::new());
         let options = |number: u32| Options {
             address: network.address(number as usize),
@@ -62,18 +101,51 @@ impl Crowd {
                 pad_bytes: cli.pad_bytes as usize,
                 own_before_ack: cli.policy == Policy::Disconnect,
             };
-            let client = Client::start(task, options(number));
-            Participant { rooms, client }
+            Participant {
+                kind: RUST,
+                rooms,
+                body: Body::Rust(Client::start(task, options(number))),
+            }
         };
         let plain = |number| {
             let rooms = cli.rooms_of(number);
             GolemClient::start(number, rooms, options(number))
         };
-        Self {
-            participants: (0..cli.clients).map(participant).collect(),
+        let mut crowd = Self {
+            participants: (0..cli.rust()).map(participant).collect(),
             plain: (0..cli.plain).map(plain).collect(),
-            progress,
+            progress: progress.clone(),
+        };
+        let numbers: Vec<u32> = (cli.rust()..cli.clients).collect();
+        let (in_node, in_browser) = numbers.split_at(cli.node.min(cli.clients) as usize);
+        for (kind, numbers) in [(Kind::Node, in_node), (Kind::Browser, in_browser)] {
+            for numbers in numbers.chunks(CLIENTS_PER_SCRIPT) {
+                let script = Script::start(cli, kind, directory, progress.clone()).await?;
+                crowd.add(cli, network, &script, numbers).await?;
+            }
         }
+        Ok(crowd)
+    }
+
+    /// Begins clients of a script.
+    async fn add(
+        &mut self,
+        cli: &Cli,
+        network: &Network,
+        script: &Arc<Script>,
+        numbers: &[u32],
+    ) -> Result<()> {
+        for number in numbers {
+            let rooms = cli.rooms_of(*number);
+            let address = network.address(*number as usize);
+            let client = ScriptClient::begin(script, *number, &rooms, address).await?;
+            self.participants.push(Participant {
+                kind: script.kind().name(),
+                rooms,
+                body: Body::Script(client),
+            });
+        }
+        Ok(())
     }
 
     /// How many speak throng.v1.
@@ -85,7 +157,7 @@ impl Crowd {
     pub(crate) fn publish(&self, client: usize, room: usize) -> bool {
         let participant = &self.participants[client];
         let room = participant.rooms[room % participant.rooms.len()];
-        participant.client.publish(room)
+        participant.publish(room)
     }
 
     /// Waits until everybody is in all rooms.
@@ -133,13 +205,14 @@ impl Crowd {
     }
 
     fn records(&self) -> impl Iterator<Item = &SharedRecord> {
-        self.participants.iter().map(|of| of.client.record())
+        self.participants.iter().map(Participant::record)
     }
 
     /// What everybody has recorded so far.
     pub(crate) fn testimony(&self) -> Testimony {
+        let recorded = |of: &Participant| (of.kind, of.record().lock().clone());
         Testimony {
-            records: self.records().map(|record| (RUST, record.lock().clone())).collect(),
+            records: self.participants.iter().map(recorded).collect(),
             plain: self.plain.iter().map(GolemClient::given).collect(),
         }
     }

@@ -8,6 +8,7 @@ mod crowd;
 mod limits;
 mod run;
 mod schedule;
+mod scripts;
 mod server;
 mod table;
 

@@ -53,7 +53,7 @@ pub(crate) async fn run(cli: &Cli) -> Result<Report> {
         socket_bytes: Some(SOCKET_BYTES),
     };
     let network = Arc::new(Network::start(server.address(), options)?);
-    let crowd = Crowd::start(cli, &network, seed);
+    let crowd = Crowd::start(cli, &network, seed, directory.path()).await?;
     timeout(PATIENCE, crowd.joined())
         .await
         .context("not everybody could join, though nothing failed yet")?;

@@ -7,7 +7,10 @@ use tokio::time::Instant;
 /// Decides for a run.
 #[derive(Debug)]
 pub(crate) struct Schedule {
-    rng: fastrand::Rng,
+    /// For drops.
+    drops: fastrand::Rng,
+    /// For publications, how many of which are drawn by when depends on the machine.
+    publications: fastrand::Rng,
     began_at: Instant,
     rate: u32,
     published_count: u64,
@@ -18,8 +21,10 @@ pub(crate) const TICK: Duration = Duration::from_millis(10);
 
 impl Schedule {
     pub(crate) fn new(seed: u64, rate: u32, began_at: Instant) -> Self {
+        let mut drops = fastrand::Rng::with_seed(seed);
         Self {
-            rng: fastrand::Rng::with_seed(seed),
+            publications: drops.fork(),
+            drops,
             began_at,
             rate,
             published_count: 0,
@@ -39,17 +44,17 @@ impl Schedule {
 
     /// One of so many.
     pub(crate) fn any(&mut self, count: usize) -> usize {
-        self.rng.usize(..count)
+        self.publications.usize(..count)
     }
 
     /// Which of so many lines are dropped next: every other time all of them.
     pub(crate) fn lines(&mut self, count: usize) -> Vec<usize> {
-        if self.rng.bool() {
+        if self.drops.bool() {
             return (0..count).collect();
         }
-        let some: Vec<usize> = (0..count).filter(|_| self.rng.bool()).collect();
+        let some: Vec<usize> = (0..count).filter(|_| self.drops.bool()).collect();
         if some.is_empty() {
-            vec![self.rng.usize(..count)]
+            vec![self.drops.usize(..count)]
         } else {
             some
         }

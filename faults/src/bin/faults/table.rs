@@ -124,6 +124,11 @@ impl Report {
              --drop-every {drop_every} --drop-for {drop_for} --seed {}",
             self.seed
         );
+        for (count, flag) in [(self.cli.node, "node"), (self.cli.browser, "browser")] {
+            if count > 0 {
+                _ = write!(command, " --{flag} {count}");
+            }
+        }
         for (is_given, flag) in [
             (self.cli.restart, " --restart"),
             (self.cli.kill, " --kill"),
