@@ -25,7 +25,7 @@ pub use backoff::{Backoff, Pauses, Return, after_close};
 pub use outbox::PUBLICATIONS_MAX;
 pub use session::{Session, Task};
 
-pub(crate) use connection::{Ended, connect, heard};
+pub(crate) use connection::{Ended, connect, heard, say_goodbye};
 
 use crate::record::{Record, SharedRecord};
 

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::client::{Backoff, Ended, Options, Return, connect, heard};
+use crate::client::{Backoff, Ended, Options, Return, connect, heard, say_goodbye};
 use crate::record::{Key, room_name};
 use crate::verdict::Plain;
 
@@ -87,18 +87,19 @@ async fn live(state: Arc<State>, options: Options) {
 }
 
 async fn connect_once(state: &State, options: &Options) -> (Duration, Ended) {
-    let socket = match connect(options.address, None, options.patience).await {
+    let mut socket = match connect(options.address, None, options.patience).await {
         Ok(socket) => socket,
         Err(ended) => return (Duration::ZERO, ended),
     };
     let opened_at = Instant::now();
-    let ended = converse(state, socket, options).await;
+    let ended = converse(state, &mut socket, options).await;
+    say_goodbye(&mut socket, &ended).await;
     (opened_at.elapsed(), ended)
 }
 
 async fn converse(
     state: &State,
-    mut socket: WebSocketStream<TcpStream>,
+    socket: &mut WebSocketStream<TcpStream>,
     options: &Options,
 ) -> Ended {
     let names = state.rooms.iter().map(|room| room_name(*room));
@@ -113,7 +114,7 @@ async fn converse(
         return Ended::Broken;
     }
     loop {
-        let text = match timeout(options.keepalive, heard(&mut socket)).await {
+        let text = match timeout(options.keepalive, heard(socket)).await {
             Ok(Ok(text)) => text,
             Ok(Err(ended)) => return ended,
             // It asks with the message that it is the only one to hear.
@@ -122,7 +123,7 @@ async fn converse(
                 if timeout(options.patience, asking).await.is_err() {
                     return Ended::Silent;
                 }
-                match timeout(options.patience, heard(&mut socket)).await {
+                match timeout(options.patience, heard(socket)).await {
                     Ok(Ok(text)) => text,
                     Ok(Err(ended)) => return ended,
                     Err(_) => return Ended::Silent,
@@ -145,7 +146,9 @@ impl State {
             return;
         }
         let key = data["key"].as_str().and_then(|key| key.parse::<Key>().ok());
-        let room = data["room"].as_u64().and_then(|room| u32::try_from(room).ok());
+        let room = data["room"]
+            .as_u64()
+            .and_then(|room| u32::try_from(room).ok());
         let mut given = self.given.lock();
         if let (Some(key), Some(room)) = (key, room)
             && let Some(given) = given.get_mut(&room)

@@ -239,14 +239,11 @@ async fn accept_all(
         let Ok(place) = shared.places.clone().acquire_owned().await else {
             return;
         };
-        let client = match listener.accept().await {
-            Ok((client, _)) => client,
+        let Ok((client, _)) = listener.accept().await else {
             // The connection was gone before we came to it, or there are no file descriptors: those of
             // links that end are had back.
-            Err(_) => {
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
+            sleep(ACCEPT_PAUSE).await;
+            continue;
         };
         let mut script = Script::new(chances, (seed, line, number));
         let is_refused = {

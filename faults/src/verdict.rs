@@ -138,7 +138,10 @@ pub struct Verdict {
 pub fn judge(witnesses: &[Witness<'_>], plain: &[Plain], promises: Promises) -> Verdict {
     let mut verdict = Verdict::default();
     let records: Vec<&Record> = witnesses.iter().map(|witness| witness.record).collect();
-    let rooms: BTreeSet<u32> = records.iter().flat_map(|of| of.rooms.keys().copied()).collect();
+    let rooms: BTreeSet<u32> = records
+        .iter()
+        .flat_map(|of| of.rooms.keys().copied())
+        .collect();
     for witness in witnesses {
         verdict.hear(witness);
     }
@@ -146,7 +149,10 @@ pub fn judge(witnesses: &[Witness<'_>], plain: &[Plain], promises: Promises) -> 
         let timeline = Timeline::of(room, &records, promises.epochs, &mut verdict.findings);
         verdict.publications += timeline.len() as u64;
         verdict.republished += timeline.republished_count;
-        for witness in witnesses.iter().filter(|of| of.record.rooms.contains_key(&room)) {
+        for witness in witnesses
+            .iter()
+            .filter(|of| of.record.rooms.contains_key(&room))
+        {
             verdict.follow(witness, room, &timeline, promises);
         }
         for plain in plain.iter().filter_map(|of| of.get(&room)) {
@@ -171,8 +177,13 @@ impl Verdict {
                 "client {number}: {unanswered} of its publications were never acknowledged"
             ));
         }
-        for of in record.acknowledged.iter().filter(|of| of.position.is_none()) {
-            self.findings.add(format!("{} was acknowledged without a place", of.key));
+        for of in record
+            .acknowledged
+            .iter()
+            .filter(|of| of.position.is_none())
+        {
+            self.findings
+                .add(format!("{} was acknowledged without a place", of.key));
         }
         self.acknowledged += record.acknowledged.len() as u64;
         let duplicates = record.acknowledged.iter().filter(|of| of.duplicate);
@@ -197,8 +208,17 @@ impl Verdict {
     }
 
     /// Follows a member through the order of a room.
-    fn follow(&mut self, witness: &Witness<'_>, room: u32, timeline: &Timeline, promises: Promises) {
-        let name = format!("client {} ({}) in room {room}", witness.number, witness.kind);
+    fn follow(
+        &mut self,
+        witness: &Witness<'_>,
+        room: u32,
+        timeline: &Timeline,
+        promises: Promises,
+    ) {
+        let name = format!(
+            "client {} ({}) in room {room}",
+            witness.number, witness.kind
+        );
         let Some(record) = witness.record.rooms.get(&room) else {
             return;
         };
@@ -211,8 +231,10 @@ impl Verdict {
         }
         let walked = walk.end(timeline);
         for index in &walked.missing {
-            let key = timeline.key(*index).map_or("a publication".to_owned(), |key| key.to_string());
-            self.findings.add(format!("{name}: {key} is missing, and it was not told"));
+            let key = timeline.key(*index).map(|key| key.to_string());
+            let key = key.as_deref().unwrap_or("a publication");
+            self.findings
+                .add(format!("{name}: {key} is missing, and it was not told"));
         }
         let repeated = walked.repeated + record.repeated_count;
         let announced = walked.announced.len() as u64;
@@ -221,7 +243,10 @@ impl Verdict {
         for (count, what) in [
             (repeated, "came twice"),
             (walked.reordered, "came too late"),
-            (if may_miss { 0 } else { announced }, "are missing, as it was told"),
+            (
+                if may_miss { 0 } else { announced },
+                "are missing, as it was told",
+            ),
         ] {
             if count > 0 {
                 self.findings.add(format!("{name}: {count} {what}"));
@@ -250,16 +275,29 @@ impl Verdict {
     fn check_recoveries(&mut self, name: &str, entries: &[Entry], promises: Promises) {
         let mut before = None;
         for entry in entries {
-            let Entry::Joined { position, recovered } = entry else { continue };
-            let is_new = before.replace(&position.epoch).is_some_and(|of| *of != position.epoch);
+            let Entry::Joined {
+                position,
+                recovered,
+            } = entry
+            else {
+                continue;
+            };
+            let is_new = before
+                .replace(&position.epoch)
+                .is_some_and(|of| *of != position.epoch);
             let is_wrong = match promises.epochs {
                 Epochs::Forgotten => is_new && *recovered == Some(true),
                 Epochs::Carried | Epochs::One => *recovered == Some(false),
                 Epochs::TailForgotten => false,
             };
             if is_wrong {
-                let said = if *recovered == Some(true) { "all" } else { "not all" };
-                self.findings.add(format!("{name} was told that {said} was recovered"));
+                let said = if *recovered == Some(true) {
+                    "all"
+                } else {
+                    "not all"
+                };
+                self.findings
+                    .add(format!("{name} was told that {said} was recovered"));
             }
         }
     }

@@ -1,5 +1,10 @@
 //! The network forwards what it is given until it fails, and fails as it is told.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test, what must not fail may panic"
+)]
+
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -61,7 +66,9 @@ impl Setup {
     }
 
     async fn link(&self, line: usize) -> Ends {
-        let client = TcpStream::connect(self.network.address(line)).await.unwrap();
+        let client = TcpStream::connect(self.network.address(line))
+            .await
+            .unwrap();
         let (server, _) = within("the link", self.listener.accept()).await.unwrap();
         Ends { client, server }
     }
@@ -92,7 +99,9 @@ impl Ends {
 
 async fn expect(stream: &mut TcpStream, bytes: &[u8]) {
     let mut received = vec![0; bytes.len()];
-    within("bytes", stream.read_exact(&mut received)).await.unwrap();
+    within("bytes", stream.read_exact(&mut received))
+        .await
+        .unwrap();
     assert_eq!(received, bytes);
 }
 
@@ -131,7 +140,7 @@ async fn a_calm_network_forwards_everything_both_ways_and_the_end_of_each() {
         mut client,
         mut server,
     } = setup.link(0).await;
-    let bytes: Vec<u8> = (0..10 * CHUNK_BYTES).map(|at| (at % 251) as u8).collect();
+    let bytes: Vec<u8> = (0..=250).cycle().take(10 * CHUNK_BYTES).collect();
     let sending = async {
         client.write_all(&bytes).await.unwrap();
         client.shutdown().await.unwrap();
@@ -159,7 +168,11 @@ async fn a_cut_is_a_fin_and_a_reset_is_an_rst_for_both() {
         assert_eq!(end(&mut ends.client).await, (Vec::new(), is_rst));
         assert_eq!(end(&mut ends.server).await, (Vec::new(), is_rst));
         other.exchange().await;
-        let counts = if is_rst { [0, 0, 1, 0, 0, 0] } else { [0, 1, 0, 0, 0, 0] };
+        let counts = if is_rst {
+            [0, 0, 1, 0, 0, 0]
+        } else {
+            [0, 1, 0, 0, 0, 0]
+        };
         assert_eq!(setup.counts(), counts);
     }
 }
@@ -169,7 +182,9 @@ async fn a_cut_is_a_fin_also_for_who_is_still_sending() {
     let setup = Setup::new(OPTIONS).await;
     let mut ends = setup.link(0).await;
     // More than link and sockets hold, so that something is unread when it is cut.
-    setup.network.inflict(0, stall(Directions::Both, LONG, Then::Continue));
+    setup
+        .network
+        .inflict(0, stall(Directions::Both, LONG, Then::Continue));
     let bytes = vec![0; 1 << 20];
     assert!(timeout(SHORT, ends.client.write_all(&bytes)).await.is_err());
     setup.network.inflict(0, Fault::Cut);
@@ -182,9 +197,10 @@ async fn a_stall_holds_up_its_direction_alone_and_nothing_is_lost() {
     let mut ends = setup.link(0).await;
     ends.exchange().await;
     let time = SHORT * 3;
-    setup
-        .network
-        .inflict(0, stall(Directions::One(Direction::Down), time, Then::Continue));
+    setup.network.inflict(
+        0,
+        stall(Directions::One(Direction::Down), time, Then::Continue),
+    );
     let began = Instant::now();
     // What goes up tells that the stall has begun: both are the same task's.
     ends.client.write_all(b"up").await.unwrap();
@@ -202,7 +218,9 @@ async fn a_stall_may_end_in_a_cut_or_a_reset() {
         let setup = Setup::new(OPTIONS).await;
         let mut ends = setup.link(0).await;
         ends.exchange().await;
-        setup.network.inflict(0, stall(Directions::Both, SHORT, then));
+        setup
+            .network
+            .inflict(0, stall(Directions::Both, SHORT, then));
         let began = Instant::now();
         let (received, is_reset) = end(&mut ends.client).await;
         assert_eq!((received, is_reset), (Vec::new(), is_rst));
@@ -215,7 +233,9 @@ async fn a_link_that_stalls_holds_a_bounded_number_of_bytes() {
     let setup = Setup::new(OPTIONS).await;
     let mut ends = setup.link(0).await;
     ends.exchange().await;
-    setup.network.inflict(0, stall(Directions::Both, LONG, Then::Continue));
+    setup
+        .network
+        .inflict(0, stall(Directions::Both, LONG, Then::Continue));
     let chunk = [0; 1024];
     let mut sent = 0;
     while let Ok(written) = timeout(SHORT, ends.server.write(&chunk)).await {
@@ -313,7 +333,10 @@ async fn a_dropped_line_ends_or_stalls_each_link_and_refuses_new_ones_for_so_lon
     for mut link in links {
         link.server.write_all(b"late").await.unwrap_or_default();
         let mut received = [0; 4];
-        if within("the drop", link.client.read_exact(&mut received)).await.is_ok() {
+        if within("the drop", link.client.read_exact(&mut received))
+            .await
+            .is_ok()
+        {
             assert!(began.elapsed() >= time - Duration::from_millis(5));
             outlived += 1;
         }
@@ -340,7 +363,10 @@ async fn when_the_storm_ends_nothing_is_held_up_any_more() {
         links.push(setup.link(0).await);
     }
     for link in &mut links {
-        link.client.write_all(b"to the server").await.unwrap_or_default();
+        link.client
+            .write_all(b"to the server")
+            .await
+            .unwrap_or_default();
     }
     // Half of the faults are planned for bytes that go up, and all of those are due.
     within("faults", async {

@@ -48,7 +48,11 @@ impl Backoff {
             self.failure_count = 0;
         }
         let factor = 1_u32.checked_shl(self.failure_count).unwrap_or(u32::MAX);
-        let ceiling = self.pauses.first.saturating_mul(factor).min(self.pauses.last);
+        let ceiling = self
+            .pauses
+            .first
+            .saturating_mul(factor)
+            .min(self.pauses.last);
         self.failure_count = (self.failure_count + 1).min(31);
         ceiling.mul_f64(rng.f64())
     }
@@ -100,7 +104,10 @@ mod tests {
         for ceiling_ms in [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000] {
             let ceiling = Duration::from_millis(ceiling_ms);
             let longest = longest(&backoff, Duration::ZERO);
-            assert!(longest <= ceiling && longest > ceiling / 2, "{longest:?} of {ceiling:?}");
+            assert!(
+                longest <= ceiling && longest > ceiling / 2,
+                "{longest:?} of {ceiling:?}"
+            );
             backoff.next(Duration::ZERO, &mut fastrand::Rng::with_seed(2));
         }
         assert!(longest(&backoff, Duration::from_secs(10)) <= Duration::from_millis(500));
@@ -111,7 +118,11 @@ mod tests {
     #[test]
     fn close_codes_say_whether_to_come_back_and_when() {
         for code in [1000, 1002, 1003, 1007, 1008, 1010, 4000, 4099] {
-            assert_eq!(after_close(code, r#"{"after_ms":5}"#), Return::Never, "{code}");
+            assert_eq!(
+                after_close(code, r#"{"after_ms":5}"#),
+                Return::Never,
+                "{code}"
+            );
         }
         for code in [1001, 1006, 1009, 1011, 1012, 4200] {
             let at_once = Return::After(Duration::ZERO);

@@ -1,5 +1,6 @@
 //! The connections of one client, one after the other.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +17,10 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::record::SharedRecord;
 
+use super::Options;
 use super::backoff::{Backoff, Return, after_close};
 use super::session::Session;
 use super::wire::{Event, read};
-use super::Options;
 
 /// Why a connection is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +62,9 @@ pub(crate) async fn connect(
         let mut request = format!("ws://{address}/ws").into_client_request()?;
         if let Some(protocol) = protocol {
             let protocol = HeaderValue::from_static(protocol);
-            request.headers_mut().insert("sec-websocket-protocol", protocol);
+            request
+                .headers_mut()
+                .insert("sec-websocket-protocol", protocol);
         }
         Ok(client_async(request, socket).await?.0)
     };
@@ -101,6 +104,20 @@ pub(crate) async fn heard(
         Some(Ok(_)) => Ok(None),
     }
 }
+
+/// Answers the server's close frame, if it was that: the answer goes out with the next read, and then the
+/// server ends the connection.
+pub(crate) async fn say_goodbye(
+    stream: &mut (impl Stream<Item = Result<Message, Error>> + Unpin),
+    ended: &Ended,
+) {
+    if matches!(ended, Ended::Closed { .. }) {
+        _ = timeout(GOODBYE_TIME_MAX, stream.next()).await;
+    }
+}
+
+/// How long the server may take to end a connection that it has closed.
+const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A client from its first attempt to its end.
 #[derive(Debug)]
@@ -197,22 +214,24 @@ impl Life {
     /// Reads, writes and watches at the same time: a socket that takes nothing must not keep us from
     /// reading, nor from noticing that nobody is there.
     async fn converse(&self, socket: WebSocketStream<TcpStream>) -> Ended {
-        let (sink, stream) = socket.split();
+        let (sink, mut stream) = socket.split();
         let alive = Alive::default();
-        tokio::select! {
-            ended = self.read(stream, &alive) => ended,
+        let ended = tokio::select! {
+            ended = self.read(&mut stream, &alive) => ended,
             ended = self.write(sink, &alive) => ended,
             ended = self.watch(&alive) => ended,
-        }
+        };
+        say_goodbye(&mut stream, &ended).await;
+        ended
     }
 
     async fn read(
         &self,
-        mut stream: impl Stream<Item = Result<Message, Error>> + Unpin,
+        stream: &mut (impl Stream<Item = Result<Message, Error>> + Unpin),
         alive: &Alive,
     ) -> Ended {
         loop {
-            let text = match heard(&mut stream).await {
+            let text = match heard(stream).await {
                 Ok(text) => text,
                 Err(ended) => return ended,
             };
@@ -243,7 +262,8 @@ impl Life {
             let request = request.or_else(|| alive.take_question());
             if let Some(request) = request {
                 if sink.send(Message::text(request)).await.is_err() {
-                    return Ended::Broken;
+                    // What the server said before it went, such as when to come back, is still read.
+                    return pending().await;
                 }
                 continue;
             }

@@ -62,7 +62,10 @@ impl Outbox {
 
     /// When the next that was put off is due.
     pub(super) fn put_off_until(&self) -> Option<Instant> {
-        let waiting = self.waiting.values().filter(|waiting| !waiting.is_in_flight);
+        let waiting = self
+            .waiting
+            .values()
+            .filter(|waiting| !waiting.is_in_flight);
         waiting.filter_map(|waiting| waiting.put_off_until).min()
     }
 

@@ -41,7 +41,11 @@ impl Session {
     pub fn new(task: Task, record: SharedRecord) -> Self {
         Self {
             pad: "x".repeat(task.pad_bytes),
-            memberships: task.rooms.iter().map(|room| Membership::new(*room)).collect(),
+            memberships: task
+                .rooms
+                .iter()
+                .map(|room| Membership::new(*room))
+                .collect(),
             outbox: Outbox::default(),
             record,
             is_greeted: false,
@@ -98,7 +102,10 @@ impl Session {
 
     /// When there may be another request though nothing happens until then.
     pub fn next_due(&self) -> Option<Instant> {
-        let put_off = self.memberships.iter().filter_map(Membership::put_off_until);
+        let put_off = self
+            .memberships
+            .iter()
+            .filter_map(Membership::put_off_until);
         put_off.chain(self.outbox.put_off_until()).min()
     }
 
@@ -127,7 +134,10 @@ impl Session {
                 }
             }
             Event::Msg(msg) => {
-                let key = msg.msg.get("key").and_then(|key| key.as_str()?.parse().ok());
+                let key = msg
+                    .msg
+                    .get("key")
+                    .and_then(|key| key.as_str()?.parse().ok());
                 let Some(key) = key else {
                     record.complain(format!("nobody of this run published {}", msg.msg));
                     return;
@@ -159,14 +169,20 @@ impl Session {
         let Some(membership) = self.memberships.iter().find(|of| of.room() == room) else {
             return;
         };
-        let position = ack.position.map(|place| record.place(room, &place.epoch, place.offset));
+        let position = ack
+            .position
+            .map(|place| record.place(room, &place.epoch, place.offset));
         let key = self.key(number);
-        let live = membership.live_position().filter(|_| self.task.own_before_ack);
+        let live = membership
+            .live_position()
+            .filter(|_| self.task.own_before_ack);
         if let (Some(own), Some(position)) = (live, &position)
             && own.epoch == position.epoch
             && own.offset < position.offset
         {
-            record.complain(format!("{key} was acknowledged before its publisher had it"));
+            record.complain(format!(
+                "{key} was acknowledged before its publisher had it"
+            ));
         }
         record.acknowledged.push(Acknowledged {
             key,
@@ -193,7 +209,11 @@ impl Session {
                 if self.outbox.settle(number).is_some() {
                     record.refused.push(self.key(number));
                 }
-                record.complain(format!("{} was refused: {}", self.key(number), refused.code));
+                record.complain(format!(
+                    "{} was refused: {}",
+                    self.key(number),
+                    refused.code
+                ));
             }
             (None, Some(until)) => {
                 let index = usize::try_from(id).unwrap_or(usize::MAX);
@@ -320,7 +340,15 @@ mod tests {
         );
         client.hears_publications([6, 7, 8, 9]);
 
-        let told = ["joined a4 None", "a5", "a6", "joined a8 Some(true)", "a7", "a8", "a9"];
+        let told = [
+            "joined a4 None",
+            "a5",
+            "a6",
+            "joined a8 Some(true)",
+            "a7",
+            "a8",
+            "a9",
+        ];
         assert_eq!(client.told(), told);
         assert_eq!(client.record.lock().rooms[&1].repeated_count, 1);
         assert_eq!(client.complaints(), [""; 0]);
@@ -336,7 +364,13 @@ mod tests {
         );
         client.hears_publications([8, 9]);
 
-        let told = ["joined a4 None", "joined a9 Some(false)", "missing a5-7", "a8", "a9"];
+        let told = [
+            "joined a4 None",
+            "joined a9 Some(false)",
+            "missing a5-7",
+            "a8",
+            "a9",
+        ];
         assert_eq!(client.told(), told);
         assert_eq!(client.complaints(), [""; 0]);
     }
@@ -378,7 +412,10 @@ mod tests {
         client.hears_publications([4]);
         assert_eq!(client.complaints(), [""; 0]);
         client.hears_publications([6]);
-        assert_eq!(client.told(), ["joined a0 None", "missing a1-3", "a4", "a6"]);
+        assert_eq!(
+            client.told(),
+            ["joined a0 None", "missing a1-3", "a4", "a6"]
+        );
         assert_eq!(client.complaints().len(), 1);
         client.hears(r#"gap {"room":"faults:1","from":8,"to":9}"#);
         assert_eq!(client.complaints().len(), 2);
@@ -404,7 +441,10 @@ mod tests {
 
         let record = client.record.lock();
         assert_eq!(record.complaints, [""; 0]);
-        assert_eq!((record.unanswered_count(), record.acknowledged.len()), (0, 1));
+        assert_eq!(
+            (record.unanswered_count(), record.acknowledged.len()),
+            (0, 1)
+        );
         assert!(record.acknowledged[0].duplicate);
     }
 
@@ -422,7 +462,9 @@ mod tests {
         let mut client = Client::joined_at(0);
         client.session.publish(1);
         client.sends();
-        client.hears(r#"error {"id":1000001,"event":"msg","code":"overloaded","retry_after_ms":500}"#);
+        client.hears(
+            r#"error {"id":1000001,"event":"msg","code":"overloaded","retry_after_ms":500}"#,
+        );
         assert_eq!(client.sends(), [""; 0]);
         client.now = client.session.next_due().unwrap();
         assert_eq!(client.sends().len(), 1);

@@ -197,7 +197,10 @@ mod tests {
         let Event::Joined(joined) = read(text).unwrap() else {
             panic!("it is a joined");
         };
-        assert_eq!((joined.first, joined.recovered, joined.already), (Some(3), Some(true), false));
+        assert_eq!(
+            (joined.first, joined.recovered, joined.already),
+            (Some(3), Some(true), false)
+        );
         let Event::Ack(ack) = read(r#"ack {"id":4,"room":"a"}"#).unwrap() else {
             panic!("it is an ack");
         };

@@ -277,7 +277,10 @@ impl Link {
     async fn wait_for_calm(&mut self, time: Duration) {
         let calm = async {
             let count = self.seen.calmed_count;
-            _ = self.weather.wait_for(|weather| weather.calmed_count != count).await;
+            _ = self
+                .weather
+                .wait_for(|weather| weather.calmed_count != count)
+                .await;
         };
         _ = timeout(time, calm).await;
     }

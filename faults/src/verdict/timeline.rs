@@ -47,7 +47,9 @@ impl Known {
         let count = self.last.saturating_add(1).saturating_sub(first);
         let hole_count = count.saturating_sub(self.keys.len() as u64);
         if hole_count > HOLES_MAX {
-            findings.add(format!("room {room} has {hole_count} offsets that nobody has"));
+            findings.add(format!(
+                "room {room} has {hole_count} offsets that nobody has"
+            ));
             return known.collect();
         }
         (first..=self.last).collect()
@@ -139,7 +141,11 @@ impl Timeline {
         let is_anew = self.lives.is_empty() || epochs == Epochs::Forgotten;
         for offset in known.offsets(is_anew, room, findings) {
             let key = known.keys.get(&offset).copied();
-            let carried = if is_anew { None } else { self.carried(offset, key) };
+            let carried = if is_anew {
+                None
+            } else {
+                self.carried(offset, key)
+            };
             let index = carried.unwrap_or_else(|| {
                 if let Some(key) = key {
                     self.check_again(room, &life.epoch, key, (epochs, acknowledged), findings);
@@ -206,7 +212,9 @@ impl Timeline {
             let Some(key) = key else { continue };
             let before = last.insert(key.client, key.number);
             if before.is_some_and(|before| before > key.number) {
-                findings.add(format!("{key} comes too late in room {room}: its publisher's order"));
+                findings.add(format!(
+                    "{key} comes too late in room {room}: its publisher's order"
+                ));
             }
         }
     }
@@ -292,7 +300,9 @@ fn order_of_epochs(room: u32, records: &[&Record], findings: &mut Findings) -> V
         after < before
     };
     if steps.iter().any(is_wrong) {
-        findings.add(format!("members of room {room} went through its epochs in two orders"));
+        findings.add(format!(
+            "members of room {room} went through its epochs in two orders"
+        ));
     }
     order
 }

@@ -60,7 +60,8 @@ impl Walk {
             Entry::Joined { .. } => {}
             Entry::Missing { epoch, from, to } => {
                 let told = timeline.range(epoch, *from, *to);
-                self.announced.extend(told.filter(|index| *index >= self.next));
+                self.announced
+                    .extend(told.filter(|index| *index >= self.next));
             }
             Entry::MissingUnknown => self.is_unknown = true,
             // It is in the order, which was made of what everybody was given.

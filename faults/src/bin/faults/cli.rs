@@ -1,7 +1,7 @@
 //! What a run may be told.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
 use faults::verdict::{Epochs, Promises};
@@ -11,7 +11,12 @@ use faults::verdict::{Epochs, Promises};
 /// The server is started on a free port of this machine, with a configuration of its own. The seed
 /// decides what fails when, as far as the machine's own timing lets it.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "faults", version, max_term_width = 100)]
+#[command(
+    name = "faults",
+    version,
+    max_term_width = 100,
+    args_override_self = true
+)]
 pub(crate) struct Cli {
     /// The server's program [default: `throng` beside this one]
     #[arg(long, value_name = "FILE")]
@@ -25,25 +30,26 @@ pub(crate) struct Cli {
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=2000))]
     pub(crate) clients: u32,
 
-    /// How many of those are the JavaScript client in Node
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=2000))]
-    pub(crate) node: u32,
+    /// How many of those are the JavaScript client in Node [default: a tenth, if --node-program is given]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=2000))]
+    node: Option<u32>,
 
-    /// How many of those are the JavaScript client on a page of a browser
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=200))]
-    pub(crate) browser: u32,
+    /// How many of those are the JavaScript client on pages of a browser [default: a twentieth, if
+    /// --browser-program is given]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=200))]
+    browser: Option<u32>,
 
     /// The JavaScript client
     #[arg(long, value_name = "FILE", default_value = "clients/js/dist/throng.js")]
     pub(crate) js_client: PathBuf,
 
-    /// What runs JavaScript
-    #[arg(long, value_name = "FILE", default_value = "node")]
-    pub(crate) node_program: PathBuf,
+    /// What runs JavaScript [default: node]
+    #[arg(long, value_name = "FILE")]
+    node_program: Option<PathBuf>,
 
-    /// The browser: Chromium, or another that takes its flags
-    #[arg(long, value_name = "FILE", default_value = "chromium")]
-    pub(crate) browser_program: PathBuf,
+    /// The browser: Chromium, or another that takes its flags [default: chromium]
+    #[arg(long, value_name = "FILE")]
+    browser_program: Option<PathBuf>,
 
     /// How many clients beside those speak golem's wire, to compare with: they recover nothing
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(0..=2000))]
@@ -134,9 +140,38 @@ impl Cli {
         }
     }
 
+    /// How many clients are in Node.
+    pub(crate) fn node(&self) -> u32 {
+        let share = self.node_program.as_ref().map_or(0, |_| self.clients / 10);
+        self.node.unwrap_or(share).min(self.clients)
+    }
+
+    /// How many clients are in a browser.
+    pub(crate) fn browser(&self) -> u32 {
+        let share = self
+            .browser_program
+            .as_ref()
+            .map_or(0, |_| self.clients / 20);
+        self.browser
+            .unwrap_or(share)
+            .min(self.clients - self.node())
+    }
+
     /// How many clients are not in JavaScript. Those come first.
-    pub(crate) const fn rust(&self) -> u32 {
-        self.clients.saturating_sub(self.node + self.browser)
+    pub(crate) fn rust(&self) -> u32 {
+        self.clients - self.node() - self.browser()
+    }
+
+    /// What runs JavaScript.
+    pub(crate) fn node_program(&self) -> &Path {
+        self.node_program.as_deref().unwrap_or(Path::new("node"))
+    }
+
+    /// The browser.
+    pub(crate) fn browser_program(&self) -> &Path {
+        self.browser_program
+            .as_deref()
+            .unwrap_or(Path::new("chromium"))
     }
 
     /// The rooms of a client: two different ones, if there are two.
@@ -145,7 +180,11 @@ impl Cli {
         // The second goes on by one each time that the first comes round, so that rooms are paired
         // differently.
         let second = (first + 1 + (client / self.rooms) % (self.rooms - 1).max(1)) % self.rooms;
-        if first == second { vec![first] } else { vec![first, second] }
+        if first == second {
+            vec![first]
+        } else {
+            vec![first, second]
+        }
     }
 }
 
@@ -178,6 +217,24 @@ mod tests {
     }
 
     #[test]
+    fn as_many_clients_are_in_javascript_as_was_said_and_a_share_where_it_can_run() {
+        let parts = |line| {
+            let cli = cli(line);
+            [cli.rust(), cli.node(), cli.browser()]
+        };
+        assert_eq!(parts("--clients 60"), [60, 0, 0]);
+        assert_eq!(
+            parts("--clients 60 --node-program n --browser-program b"),
+            [51, 6, 3]
+        );
+        assert_eq!(
+            parts("--clients 60 --node 20 --node 15 --browser-program b"),
+            [42, 15, 3]
+        );
+        assert_eq!(parts("--clients 10 --node 20 --browser 20"), [0, 10, 0]);
+    }
+
+    #[test]
     fn a_client_is_in_two_rooms_and_each_room_has_about_as_many() {
         for rooms in [1, 2, 3, 10] {
             let cli = cli(&format!("--rooms {rooms}"));
@@ -185,10 +242,16 @@ mod tests {
             for client in 0..cli.clients {
                 let rooms_of = cli.rooms_of(client);
                 assert_eq!(rooms_of.len(), rooms.min(2), "client {client} of {rooms}");
-                rooms_of.iter().for_each(|room| members[*room as usize] += 1);
+                rooms_of
+                    .iter()
+                    .for_each(|room| members[*room as usize] += 1);
             }
             let each = 200 * rooms.min(2) / rooms;
-            assert!(members.iter().all(|count| each.abs_diff(*count) <= 2 + each / 10));
+            assert!(
+                members
+                    .iter()
+                    .all(|count| each.abs_diff(*count) <= 2 + each / 10)
+            );
         }
     }
 }

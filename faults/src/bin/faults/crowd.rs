@@ -117,7 +117,7 @@ impl Crowd {
             progress: progress.clone(),
         };
         let numbers: Vec<u32> = (cli.rust()..cli.clients).collect();
-        let (in_node, in_browser) = numbers.split_at(cli.node.min(cli.clients) as usize);
+        let (in_node, in_browser) = numbers.split_at(cli.node() as usize);
         for (kind, numbers) in [(Kind::Node, in_node), (Kind::Browser, in_browser)] {
             for numbers in numbers.chunks(CLIENTS_PER_SCRIPT) {
                 let script = Script::start(cli, kind, directory, progress.clone()).await?;

@@ -58,7 +58,12 @@ pub(crate) async fn run(cli: &Cli) -> Result<Report> {
         .await
         .context("not everybody could join, though nothing failed yet")?;
 
-    let storming = storm(cli, &network, &crowd, Schedule::new(seed, cli.rate, Instant::now()));
+    let storming = storm(
+        cli,
+        &network,
+        &crowd,
+        Schedule::new(seed, cli.rate, Instant::now()),
+    );
     let restarting = restart_midway(cli, server, network.clone());
     let mut storm = storming.await;
     let mut server = restarting.await??;
@@ -146,8 +151,7 @@ impl Directory {
         let path = std::env::temp_dir().join(name);
         // One that a run of the same process id left behind is of no use to anybody.
         _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir(&path)
-            .with_context(|| format!("could not make {}", path.display()))?;
+        std::fs::create_dir(&path).with_context(|| format!("could not make {}", path.display()))?;
         ensure!(path.is_dir(), "{} is no directory", path.display());
         Ok(Self(path))
     }

@@ -3,14 +3,13 @@
 //! A script listens to orders and tells what its clients were given, in lines of JSON over a connection of
 //! its own that does not go through the network under test. js/subjects.mjs has the other end.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-
-use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use faults::client::PUBLICATIONS_MAX;
@@ -170,8 +169,8 @@ impl Script {
     ) -> Result<Arc<Self>> {
         let folder = write_files(cli, directory)?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let mut node = Command::new(&cli.node_program);
-        if !has_web_socket(&cli.node_program)? {
+        let mut node = Command::new(cli.node_program());
+        if !has_web_socket(cli.node_program())? {
             node.arg("--experimental-websocket");
         }
         node.arg(folder.join(kind.file()));
@@ -291,7 +290,11 @@ impl ScriptClient {
 async fn give_orders(mut ordered: mpsc::Receiver<Value>, mut writing: OwnedWriteHalf) {
     while let Some(order) = ordered.recv().await {
         // Who reads tells notices that the script is gone.
-        if writing.write_all(format!("{order}\n").as_bytes()).await.is_err() {
+        if writing
+            .write_all(format!("{order}\n").as_bytes())
+            .await
+            .is_err()
+        {
             return;
         }
     }
@@ -325,7 +328,10 @@ fn complain_all(records: &Records, text: &str) {
 fn write_down(tell: Tell, records: &Records) {
     let with = |client: u32, write: &mut dyn FnMut(&mut Record)| match records.get(&client) {
         Some(record) => write(&mut record.lock()),
-        None => complain_all(records, &format!("something was told of {client}, who is not here")),
+        None => complain_all(
+            records,
+            &format!("something was told of {client}, who is not here"),
+        ),
     };
     match tell {
         Tell::Acknowledged {
@@ -423,7 +429,9 @@ fn write_files(cli: &Cli, directory: &Path) -> Result<PathBuf> {
 /// Whether Node has a WebSocket without being told to.
 fn has_web_socket(node: &Path) -> Result<bool> {
     let mut command = Command::new(node);
-    command.args(["--print", "typeof WebSocket"]).stdin(Stdio::null());
+    command
+        .args(["--print", "typeof WebSocket"])
+        .stdin(Stdio::null());
     let output = command
         .output()
         .with_context(|| format!("could not start {}", node.display()))?;
@@ -432,8 +440,11 @@ fn has_web_socket(node: &Path) -> Result<bool> {
 }
 
 fn browser(cli: &Cli, folder: &Path, url: &str) -> Command {
-    let mut command = Command::new(&cli.browser_program);
-    command.arg(format!("--user-data-dir={}", folder.join("profile").display()));
+    let mut command = Command::new(cli.browser_program());
+    command.arg(format!(
+        "--user-data-dir={}",
+        folder.join("profile").display()
+    ));
     command.args(BROWSER_FLAGS).arg(url);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     command
@@ -456,5 +467,7 @@ const BROWSER_FLAGS: [&str; 10] = [
 fn start_child(command: &mut Command) -> Result<Child> {
     let program = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    command.spawn().with_context(|| format!("could not start {program}"))
+    command
+        .spawn()
+        .with_context(|| format!("could not start {program}"))
 }

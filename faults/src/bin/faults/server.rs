@@ -69,13 +69,20 @@ impl Server {
     /// Asks it to stop, and waits until it has.
     pub(crate) async fn stop(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
-            bail!("the server ended by itself with {status}:\n{}", self.last_lines());
+            bail!(
+                "the server ended by itself with {status}:\n{}",
+                self.last_lines()
+            );
         }
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let id = id.context("the server has no process id")?;
         kill_process(id, Signal::TERM)?;
         let status = self.ended().await?;
-        ensure!(status.success(), "the server ended with {status}:\n{}", self.last_lines());
+        ensure!(
+            status.success(),
+            "the server ended with {status}:\n{}",
+            self.last_lines()
+        );
         Ok(())
     }
 
@@ -118,11 +125,23 @@ impl Drop for Server {
 
 async fn spawn(program: &Path, config: &Path) -> Result<(Child, SocketAddr, Log)> {
     let mut command = Command::new(program);
-    command.env_clear().env("NO_COLOR", "1").arg("--config").arg(config);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .env_clear()
+        .env("NO_COLOR", "1")
+        .arg("--config")
+        .arg(config);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let name = program.display();
-    let mut child = command.spawn().with_context(|| format!("could not start {name}"))?;
-    let stderr = child.stderr.take().context("the server has no standard error")?;
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("could not start {name}"))?;
+    let stderr = child
+        .stderr
+        .take()
+        .context("the server has no standard error")?;
     let log = Log::default();
     let (sender, address) = oneshot::channel();
     let written = log.clone();

@@ -63,7 +63,10 @@ impl Report {
         let findings = &self.verdict.findings;
         if !self.storm.has_settled {
             let waited = self.storm.settled_after.as_secs();
-            _ = write!(text, "\nAfter {waited} s not everybody had come to the same end.\n");
+            _ = write!(
+                text,
+                "\nAfter {waited} s not everybody had come to the same end.\n"
+            );
         }
         for finding in &findings.first {
             _ = write!(text, "\n- {finding}");
@@ -89,13 +92,21 @@ impl Report {
         text.push('\n');
         text.push_str(&self.happenings());
         let everybody = total(&verdict.by_kind);
-        _ = write!(text, "\nDelivered exactly once, in order: **{}**", percent(&everybody));
+        _ = write!(
+            text,
+            "\nDelivered exactly once, in order: **{}**",
+            percent(&everybody)
+        );
         if everybody.announced > 0 {
             let told = Deliveries {
                 in_order: everybody.in_order + everybody.announced,
                 ..everybody
             };
-            _ = write!(text, ", and delivered or told that it is missing: **{}**", percent(&told));
+            _ = write!(
+                text,
+                ", and delivered or told that it is missing: **{}**",
+                percent(&told)
+            );
         }
         if verdict.plain.client_count > 0 {
             let plain = percent(&verdict.plain);
@@ -124,7 +135,7 @@ impl Report {
              --drop-every {drop_every} --drop-for {drop_for} --seed {}",
             self.seed
         );
-        for (count, flag) in [(self.cli.node, "node"), (self.cli.browser, "browser")] {
+        for (count, flag) in [(self.cli.node(), "node"), (self.cli.browser(), "browser")] {
             if count > 0 {
                 _ = write!(command, " --{flag} {count}");
             }
@@ -141,7 +152,9 @@ impl Report {
 
     fn clients(&self) -> String {
         let mut rows = vec![HEADINGS.map(str::to_owned)];
-        rows.push(HEADINGS.map(|heading| if heading.is_empty() { "---" } else { "---:" }.to_owned()));
+        rows.push(
+            HEADINGS.map(|heading| if heading.is_empty() { "---" } else { "---:" }.to_owned()),
+        );
         for (kind, deliveries) in &self.verdict.by_kind {
             rows.push(row(&format!("throng.v1, {kind}"), deliveries));
         }
@@ -171,7 +184,10 @@ impl Report {
         } = &self.storm;
         let mut rows = vec![
             ("publications", *publications),
-            ("of them published once more by a server that had forgotten them", *republished),
+            (
+                "of them published once more by a server that had forgotten them",
+                *republished,
+            ),
             ("acknowledged", *acknowledged),
             ("of them sent again and known by their key", *duplicates),
             ("due and not taken, since too many waited", *held_back),
@@ -182,9 +198,15 @@ impl Report {
         rows.extend([
             ("connections", everybody.connections),
             ("attempts to connect that failed", everybody.failed_attempts),
-            ("connections given up, since nothing was heard", everybody.silences),
+            (
+                "connections given up, since nothing was heard",
+                everybody.silences,
+            ),
             ("rooms joined again, nothing missing", everybody.recovered),
-            ("rooms joined again, something missing", everybody.not_recovered),
+            (
+                "rooms joined again, something missing",
+                everybody.not_recovered,
+            ),
         ]);
         let mut text = "| what happened | how often |\n| --- | ---: |\n".to_owned();
         let mut write = |what: &str, count| _ = writeln!(text, "| {what} | {} |", grouped(count));
@@ -192,7 +214,10 @@ impl Report {
             write(what, count);
         }
         for (code, count) in &everybody.closes {
-            write(&format!("connections closed by the server with {code}"), *count);
+            write(
+                &format!("connections closed by the server with {code}"),
+                *count,
+            );
         }
         text
     }
@@ -280,7 +305,10 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_and_a_share_is_all_only_if_it_is() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [0, 999, 1000, 1_234_567].map(grouped),
+            ["0", "999", "1,000", "1,234,567"]
+        );
         let of = |in_order, expected| {
             percent(&Deliveries {
                 in_order,
