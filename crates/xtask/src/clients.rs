@@ -55,7 +55,7 @@ fn library(repository: &Repository, node: &Path) -> Result<Outcome> {
 /// The tests are told by environment variables where the server is (`THRONG_BIN`), which browser to
 /// drive (`CHROMIUM`, unset if there is none) and where screenshots go (`THRONG_SCREENSHOTS`).
 fn against_server(repository: &Repository, installer: &Installer, node: &Path) -> Result<Outcome> {
-    let browser = installer.program(repository, &BROWSERS, &["chromium"]);
+    let browser = browser(repository, installer);
     let directory = repository.path(DIRECTORY);
 
     let mut npm = repository.command("npm");
@@ -94,7 +94,7 @@ fn passed(line: &str) -> Option<u32> {
 }
 
 /// A node that is new enough, with npm beside it.
-fn node(repository: &Repository, installer: &Installer) -> Result<PathBuf, Missing> {
+pub(crate) fn node(repository: &Repository, installer: &Installer) -> Result<PathBuf, Missing> {
     // One after the other: some packages of node bring npm with them and refuse Debian's.
     let node = installer.program(repository, &["node"], &["nodejs"])?;
     installer.program(repository, &["npm"], &["npm"])?;
@@ -107,12 +107,17 @@ fn node(repository: &Repository, installer: &Installer) -> Result<PathBuf, Missi
     }
 }
 
+/// A Chromium.
+pub(crate) fn browser(repository: &Repository, installer: &Installer) -> Result<PathBuf, Missing> {
+    installer.program(repository, &BROWSERS, &["chromium"])
+}
+
 fn major(version: &str) -> Option<u32> {
     version.strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
 /// Where the client that we offer is.
-const LIBRARY: &str = "clients/js";
+pub(crate) const LIBRARY: &str = "clients/js";
 
 /// Where the clients are that are tested against the server.
 const DIRECTORY: &str = "crates/server/tests/clients";

@@ -13,6 +13,7 @@ mod bench;
 mod clients;
 mod command;
 mod conformance;
+mod faults;
 mod fuzz;
 mod install;
 mod instructions;
@@ -47,6 +48,7 @@ struct Arguments {
 enum Task {
     Bench(bench::Options),
     Conformance(conformance::Options),
+    Faults(faults::Options),
     Fuzz(fuzz::Options),
     Instructions(instructions::Options),
     Loom(loom::Options),
@@ -84,6 +86,7 @@ fn run(task: &Task) -> Result<Outcome> {
     match task {
         Task::Bench(options) => bench::run(&repository, options),
         Task::Conformance(options) => conformance::run(&repository, &installer, options),
+        Task::Faults(options) => faults::run(&repository, &installer, options),
         Task::Fuzz(options) => fuzz::run(&repository, &installer, options),
         Task::Instructions(options) => instructions::run(&repository, &installer, options),
         Task::Loom(options) => loom::run(&repository, options),

@@ -82,9 +82,11 @@ impl Repository {
             "--workspace",
             "--exclude",
             "xtask",
-            // Built when it is run, with its own features.
+            // Built when they are run: with its own features, and without optimizing.
             "--exclude",
             "benches",
+            "--exclude",
+            "faults",
         ]);
         command.args(["--bins", "--examples"]);
         command

@@ -13,6 +13,7 @@ use clap::{Args, ValueEnum};
 
 use crate::command;
 use crate::conformance;
+use crate::faults;
 use crate::fuzz;
 use crate::install::Installer;
 use crate::loom;
@@ -67,6 +68,8 @@ enum Step {
     Loom,
     /// The JavaScript client; clients and a browser against the server (node --test)
     Clients,
+    /// Is anything lost in silence when the network fails? (cargo xtask faults)
+    Faults,
     /// The Autobahn testsuite (cargo xtask conformance)
     Conformance,
     /// Fuzz targets, for a bounded time (cargo xtask fuzz)
@@ -148,6 +151,7 @@ fn carry_out(
         Step::Release => command::stream(&mut repository.release_build()),
         Step::Loom => loom::run(repository, &loom::Options::default()),
         Step::Clients => clients::run(repository, installer),
+        Step::Faults => faults::run(repository, installer, &faults::Options::short()),
         Step::Conformance => {
             conformance::run(repository, installer, &conformance::Options::default())
         }

@@ -52,6 +52,8 @@ fn in_words(names: &[&str]) -> String {
 /// Which of our crates each crate may depend on.
 const ARROWS: [(&str, &[&str]); 7] = [
     ("benches", &["proto", "rooms"]),
+    // What it knows of the wire, it knows from the protocol's page.
+    ("faults", &[]),
     // It shares none of the server's bugs and can be pointed at other servers.
     ("loadtest", &["proto"]),
     ("proto", &[]),
