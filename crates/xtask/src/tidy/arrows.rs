@@ -50,7 +50,7 @@ fn in_words(names: &[&str]) -> String {
 }
 
 /// Which of our crates each crate may depend on.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("benches", &["proto", "rooms"]),
     // What it knows of the wire, it knows from the protocol's page.
     ("faults", &[]),

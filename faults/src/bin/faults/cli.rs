@@ -164,14 +164,14 @@ impl Cli {
 
     /// What runs JavaScript.
     pub(crate) fn node_program(&self) -> &Path {
-        self.node_program.as_deref().unwrap_or(Path::new("node"))
+        self.node_program.as_deref().unwrap_or_else(|| Path::new("node"))
     }
 
     /// The browser.
     pub(crate) fn browser_program(&self) -> &Path {
         self.browser_program
             .as_deref()
-            .unwrap_or(Path::new("chromium"))
+            .unwrap_or_else(|| Path::new("chromium"))
     }
 
     /// The rooms of a client: two different ones, if there are two.
