@@ -164,7 +164,9 @@ impl Cli {
 
     /// What runs JavaScript.
     pub(crate) fn node_program(&self) -> &Path {
-        self.node_program.as_deref().unwrap_or_else(|| Path::new("node"))
+        self.node_program
+            .as_deref()
+            .unwrap_or_else(|| Path::new("node"))
     }
 
     /// The browser.
