@@ -281,7 +281,7 @@ mod tests {
         let morse = format!("{server}wire = 'morse'\n");
         assert_eq!(
             reason(&morse),
-            "there is no wire morse; there are golem, socket.io"
+            "there is no wire morse; there are golem, socket.io, throng"
         );
     }
 
