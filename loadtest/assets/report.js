@@ -12,7 +12,7 @@
 const report = JSON.parse(document.getElementById("report").textContent);
 
 /** Sections of the report that a mode of the generator adds, in the order of the page. */
-const MODES = ["neighbour", "knee", "soak", "churn", "storm", "slow", "idle"];
+const MODES = ["neighbour", "knee", "soak", "churn", "storm", "recovery", "slow", "idle"];
 /** Parts of the report that have a place of their own on the page. */
 const PLACED = [...MODES, "command", "latency_last_us", "latency_us", "machine", "scenario"];
 PLACED.push("series", "server", "verdict", "verdicts", "version", "started");
@@ -574,7 +574,15 @@ function outcome() {
     .filter((name) => isPositive(report[name]))
     .map((name) => [report[name], label([name])]);
   if (isPositive(report.server_errors)) found.push([report.server_errors, "errors of the server"]);
+  const positions = report.positions ?? {};
+  const wrong = ["offsets_missing", "offsets_repeated", "wrong_senders", "wrong_messages"];
+  found.push(
+    ...[...wrong, "unacknowledged"]
+      .filter((name) => isPositive(positions[name]))
+      .map((name) => [positions[name], label([name])]),
+  );
   const because = [
+    positions.first_fault && `The first fault of positions: ${positions.first_fault}`,
     report.first_disconnect && `The first disconnect: ${report.first_disconnect}`,
     report.first_server_error && `The server's first error: ${report.first_server_error}`,
   ];

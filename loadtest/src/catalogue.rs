@@ -41,6 +41,8 @@ const ENTRIES: &[(&str, &str)] = entries![
     "idle",
     "churn",
     "storm",
+    "storm-recovery",
+    "recovery",
     "slow",
     "neighbour",
 ];
@@ -48,6 +50,9 @@ const ENTRIES: &[(&str, &str)] = entries![
 /// What is not done to the server, but said about it and about the program.
 const STANDS_FOR: &str = "stands_for";
 const MODE: &str = "mode";
+
+/// What is spoken, for a scenario that only one wire can do.
+const WIRE: &str = "wire";
 
 /// A scenario's file, taken apart.
 #[derive(Debug)]
@@ -96,6 +101,12 @@ impl Sheet {
             format!(" --{flag} {value}")
         });
         format!("{}{}", self.mode, flags.collect::<String>())
+    }
+
+    /// The only wire that can do it, if there is one.
+    pub(crate) fn wire(&self) -> Option<&str> {
+        let wire = self.settings.iter().find(|(key, ..)| key == WIRE);
+        wire.map(|(_, value, _)| value.as_str())
     }
 }
 
@@ -213,11 +224,12 @@ impl Given {
     }
 }
 
-/// The keys that a scenario of this mode may have: its flags, and how long and how large.
+/// The keys that a scenario of this mode may have: its flags, how long and how large, and the wire.
 fn known_keys(mode: &Command) -> Vec<String> {
     let timing = Timing::augment_args(Command::new("timing"));
     let args = mode.get_arguments().chain(timing.get_arguments());
-    args.map(|arg| arg.get_id().to_string()).collect()
+    let keys = args.map(|arg| arg.get_id().to_string());
+    keys.chain([WIRE.to_owned()]).collect()
 }
 
 fn scalar(value: &DeValue<'_>) -> Option<String> {
@@ -264,6 +276,30 @@ mod tests {
         assert_eq!(
             expand(&format!("{MINE}seconds = 0.5\n"), "--warmup 1").as_deref(),
             Ok("loadtest fanout --rooms 2 --window 1000 --seconds 0.5 --warmup 1")
+        );
+    }
+
+    #[test]
+    fn a_scenario_may_say_what_is_spoken() {
+        let throng = format!("{MINE}wire = \"throng\"\n");
+        assert_eq!(
+            expand(&throng, "").as_deref(),
+            Ok("loadtest fanout --rooms 2 --window 1000 --wire throng")
+        );
+        assert_eq!(
+            expand(&throng, "--wire golem").as_deref(),
+            Ok("loadtest fanout --rooms 2 --window 1000 --wire golem")
+        );
+        let wire = |text: &str| {
+            let entry = Entry {
+                name: "mine.toml".to_owned(),
+                text: text.to_owned(),
+            };
+            entry.sheet().unwrap().wire().map(str::to_owned)
+        };
+        assert_eq!(
+            (wire(&throng).as_deref(), wire(MINE)),
+            (Some("throng"), None)
         );
     }
 

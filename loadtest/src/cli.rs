@@ -364,6 +364,11 @@ impl Cli {
                 "without {room} in --publish there is one room, so --rooms is 1",
             ));
         }
+        if mode.load().needs_positions() && !wire.has_positions() {
+            return Err(Failure::Arguments(
+                "nobody can come back for what was missed on this wire; only --wire throng has positions",
+            ));
+        }
         let target = Target::resolve(&self.place.url, self.place.i_own_this_server, wire)?;
         let mut notes = Vec::new();
         let server = match self.place.server_pid {

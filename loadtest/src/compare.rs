@@ -216,7 +216,8 @@ impl Comparison<'_> {
     fn run(&mut self, scenarios: &[Scenario]) {
         for round in 0..self.options.rounds() {
             for scenario in scenarios {
-                for server in in_turn(self.servers, round) {
+                let servers = in_turn(self.servers, round);
+                for server in servers.into_iter().filter(|server| scenario.is_for(server)) {
                     self.run_once(round, scenario, server);
                 }
             }

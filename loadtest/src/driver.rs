@@ -10,7 +10,9 @@
 //! that this thread takes to read a flood.
 
 mod connect;
+mod enveloped;
 mod messages;
+mod outbound;
 mod returns;
 mod slow;
 mod visits;
@@ -22,15 +24,17 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use proto::OpCode;
+use proto::{DecodeError, OpCode};
 
 pub(crate) use self::connect::Connected;
-use self::messages::Incoming;
+use self::enveloped::Enveloped;
 pub(crate) use self::messages::ServerErrors;
-pub(crate) use self::returns::Returned;
+use self::messages::{Goodbye, Heard, Plain, Tidings, VISITS_FIRST};
+use self::outbound::Outbound;
 use self::returns::Returns;
+pub(crate) use self::returns::{Loss, ReturnPlan, Returned, Staying};
 use self::slow::SlowMember;
-pub(crate) use self::slow::{SlowEnd, SlowFate};
+pub(crate) use self::slow::{Passed, SlowEnd, SlowFate};
 use self::visits::Visits;
 pub(crate) use self::visits::{VisitPlan, VisitTally};
 use crate::clock::{Clock, thread_cpu, to_ns};
@@ -42,11 +46,12 @@ use crate::opening::Refusal;
 use crate::pace::Pace;
 use crate::payload::Stamp;
 use crate::plan::{Home, MemberId, Plan, RoomId, StreamId};
+use crate::positions::{PositionBook, PositionTally, Seat};
 use crate::series::Counters;
 use crate::shared::{Settled, Shared};
 use crate::target::Target;
 use crate::timer::Timer;
-use crate::wire::DeliveryShapes;
+use crate::wire::{DeliveryShapes, RoomShape};
 
 /// Larger than a socket buffer grows on loopback in a turn, small enough for the second cache.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -93,6 +98,11 @@ pub(crate) struct Driver<'a> {
     ledger: Ledger,
     /// What deliveries look like.
     shapes: DeliveryShapes,
+    /// Where each member is in its room's stream; nobody, on a wire without positions.
+    seats: Vec<Seat>,
+    book: PositionBook,
+    /// What is to be acknowledged, if anything is.
+    outbound: Option<Outbound>,
     pace: Pace,
     buffer: Box<[u8]>,
     /// How many connections are members; the others are visitors.
@@ -116,7 +126,11 @@ pub(crate) struct Driver<'a> {
     phase_began_cpu: Option<Duration>,
     /// For each thread, what it is to be told at the end of this turn.
     outgoing: Vec<Vec<Settled>>,
-    /// In a storm, those on their way back.
+    /// Those who lose their connections and come back, ascending.
+    away: Vec<MemberId>,
+    /// Whether the others are read first.
+    stayers_are_urgent: bool,
+    /// While they come back, how far each is.
     returns: Option<Returns>,
     /// In a churn, those who come and go. Their connections follow the members'.
     visits: Option<Visits>,
@@ -199,6 +213,13 @@ impl<'a> Driver<'a> {
             connections: Vec::with_capacity(plan.connections() as usize),
             ledger: Ledger::new(plan, shared.counts()),
             shapes: target.wire.delivery_shapes(&plan.rooms, payload_bytes),
+            seats: if target.wire.has_positions() {
+                vec![Seat::new(); plan.connections() as usize]
+            } else {
+                Vec::new()
+            },
+            book: PositionBook::new(plan),
+            outbound: None,
             pace: Pace::new(plan),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             members: plan.connections(),
@@ -215,6 +236,8 @@ impl<'a> Driver<'a> {
             cpu: Duration::ZERO,
             phase_began_cpu: None,
             outgoing: (0..shared.threads()).map(|_| Vec::new()).collect(),
+            away: Vec::new(),
+            stayers_are_urgent: false,
             returns: None,
             visits: None,
             chosen_slow: Vec::new(),
@@ -250,6 +273,18 @@ impl<'a> Driver<'a> {
     /// What the server complained about.
     pub(crate) fn errors(&self) -> &ServerErrors {
         &self.errors
+    }
+
+    /// What was heard of positions; none on a wire without them.
+    pub(crate) fn positions(&self) -> Option<PositionTally> {
+        if self.seats.is_empty() {
+            return None;
+        }
+        let unacknowledged = self.outbound.as_ref().map_or(0, Outbound::len);
+        Some(PositionTally {
+            unacknowledged: unacknowledged as u64,
+            ..self.book.tally.clone()
+        })
     }
 
     /// What the server called itself, if it did.
@@ -356,7 +391,7 @@ impl<'a> Driver<'a> {
 
     /// Publishes nothing more, and runs until what is under way has arrived or is given up.
     ///
-    /// Before it, [`Shared::begin_draining`]: a thread that has nothing under way reads on until no
+    /// Before it, [`Shared::begin_waiting`]: a thread that has nothing under way reads on until no
     /// thread has. `patience` bounds it all: a server that is behind may need longer than the run took.
     pub(crate) fn drain(&mut self, patience: Duration) -> Result<(), Failure> {
         self.pace.stop();
@@ -365,24 +400,30 @@ impl<'a> Driver<'a> {
         let mut late = Late::new(self.ledger.deliveries(), self.clock.now_ns());
         while !self.shared.has_failed() {
             if !drained && self.ledger.under_way() == 0 && !self.expects(&mut late) {
-                self.shared.note_drained();
+                self.shared.note_done();
                 drained = true;
             }
-            if self.shared.is_drained() || self.clock.now_ns() >= end_ns {
+            if self.shared.are_all_done() || self.clock.now_ns() >= end_ns {
                 break;
             }
             self.turn(TICK)?;
             self.check_alive()?;
         }
+        if self.ledger.under_way() == 0 {
+            self.ledger.forget_returns();
+        }
         Ok(())
     }
 
-    /// Whether what was given up may still come: a server that stood still is late and has lost
-    /// nothing.
+    /// Whether something may still come that nothing waits for: what was given up, for a server that stood
+    /// still is late and has lost nothing; what went out while members were on their way back; and
+    /// acknowledgements.
     fn expects(&self, late: &mut Late) -> bool {
-        self.ledger.given_up() > 0
+        let awaits_acks = self.outbound.as_ref().is_some_and(|it| it.len() > 0);
+        let is_uncertain = self.ledger.given_up() > 0 || self.ledger.has_returned();
+        (is_uncertain || awaits_acks)
             && late.may_come(self.ledger.deliveries(), self.clock.now_ns())
-            && self.ledger.faults().lost > 0
+            && (awaits_acks || self.ledger.faults().lost > 0)
     }
 
     /// One turn of the loop, waiting no longer than `wait`.
@@ -497,65 +538,104 @@ impl<'a> Driver<'a> {
         let State::Open(inbox) = &mut connection.state else {
             return self.receive_response(member, bytes);
         };
-        let shape = self.shapes.of(self.ledger.room_of(member));
-        let mut incoming = Incoming::new(
+        let room = self.ledger.room_of(member);
+        let heard = Heard::new(
             member,
             self.clock.now_ns(),
-            (&self.target.wire, shape),
+            &self.target.wire,
             &mut self.ledger,
             &mut self.errors,
         );
-        let received = inbox.receive(&mut self.buffer[..bytes], &mut incoming);
-        let Incoming {
-            replies,
-            closed,
-            probed,
-            welcomed,
-            from_visitors,
-            ..
-        } = incoming;
-        if from_visitors > 0 && self.visits.is_none() {
-            self.ledger.deliver_unreadable();
-        }
-        if probed && !connection.has_received {
-            connection.has_received = true;
-            self.received += 1;
-            self.progress_ns = self.clock.now_ns();
-            if let Some(returns) = &mut self.returns {
-                returns.serve(self.progress_ns);
+        let bytes = &mut self.buffer[..bytes];
+        let (received, tidings) = match self.shapes.of(room) {
+            RoomShape::Plain(shape) => {
+                let mut plain = Plain { heard, shape };
+                let received = inbox.receive(bytes, &mut plain);
+                (received, plain.heard.tidings)
             }
-        }
-        if let Some(replies) = replies {
-            for (opcode, payload) in &replies {
-                connection.push(*opcode, payload);
+            RoomShape::Enveloped(shape) => {
+                let mut enveloped = Enveloped {
+                    heard,
+                    shape,
+                    seat: &mut self.seats[member.index()],
+                    book: &mut self.book,
+                    room: &self.plan.rooms[room.index()].name,
+                };
+                let received = inbox.receive(bytes, &mut enveloped);
+                (received, enveloped.heard.tidings)
             }
-            self.list(member);
-        }
-        if welcomed {
-            self.admit(member);
-        }
-        match (received, closed) {
-            (Err(error), _) => self.disconnect(member, format!("it sent a {error}")),
-            (_, Some(reason)) => self.disconnect(member, reason),
-            _ => {}
-        }
+        };
+        self.act_upon(member, received, tidings);
         Ok(())
     }
 
-    /// The server ended a connection that was open.
-    fn disconnect(&mut self, member: MemberId, reason: String) {
-        if member.0 >= self.members {
-            return self.end_visit(member, reason);
+    /// Does what the messages of one read want done.
+    #[inline]
+    fn act_upon(&mut self, member: MemberId, received: Result<(), DecodeError>, tidings: Tidings) {
+        if tidings.from_visitors > 0 && self.visits.is_none() {
+            self.ledger.deliver_unreadable();
         }
-        if self.returns.is_some() {
-            return self.retry(member, Refusal::ClosedAtOnce, None);
+        if tidings.probed || tidings.caught_up {
+            self.note_received(member, &tidings);
+        }
+        if !tidings.acks.is_empty() || !tidings.put_off.is_empty() {
+            self.take_acks(member, &tidings.acks, &tidings.put_off);
+        }
+        if let (Some(pause), Some(returns)) = (tidings.drain, &mut self.returns) {
+            returns.note_pause(member, pause);
+        }
+        if let Some(replies) = tidings.replies {
+            for (opcode, payload) in &replies {
+                self.connections[member.index()].push(*opcode, payload);
+            }
+            self.list(member);
+        }
+        if tidings.welcomed {
+            self.admit(member);
+        }
+        match (received, tidings.closed) {
+            (Err(error), _) => {
+                self.disconnect(member, Goodbye::without_pause(format!("it sent a {error}")));
+            }
+            (_, Some(goodbye)) => self.disconnect(member, goodbye),
+            _ => {}
+        }
+    }
+
+    /// A member received what proves that it is in its room; of those who come back on a wire with
+    /// positions, everything that they missed.
+    fn note_received(&mut self, member: MemberId, tidings: &Tidings) {
+        let comes_back = self.returns.is_some() && !self.seats.is_empty();
+        let is_there = if comes_back {
+            tidings.caught_up
+        } else {
+            tidings.probed
+        };
+        let connection = &mut self.connections[member.index()];
+        if !is_there || std::mem::replace(&mut connection.has_received, true) {
+            return;
+        }
+        self.received += 1;
+        self.progress_ns = self.clock.now_ns();
+        if let Some(returns) = &mut self.returns {
+            returns.serve(member, self.progress_ns);
+        }
+    }
+
+    /// The server ended a connection that was open.
+    fn disconnect(&mut self, member: MemberId, goodbye: Goodbye) {
+        if member.0 >= self.members {
+            return self.end_visit(member, goodbye.reason);
+        }
+        if self.comes_back(member) {
+            return self.lose(member, &goodbye);
         }
         let connection = &mut self.connections[member.index()];
         connection.state = State::Closed;
         connection.shut_down();
         self.disconnects.count += 1;
         self.shared.note_disconnect();
-        self.disconnects.first_reason.get_or_insert(reason);
+        self.disconnects.first_reason.get_or_insert(goodbye.reason);
         for stream in self.ledger.disconnect(member, self.clock.now_ns()) {
             self.pace.retire(stream);
         }
@@ -577,6 +657,7 @@ impl<'a> Driver<'a> {
         }
         self.next_tick_ns = now_ns + to_ns(TICK);
         self.ledger.give_up(now_ns, to_ns(PATIENCE));
+        self.send_put_off(now_ns);
         if self.outlet.is_due(now_ns) {
             self.tell();
         }
@@ -624,10 +705,18 @@ impl<'a> Driver<'a> {
 
     /// Queues a publication of `stamp` in the member's room.
     fn send(&mut self, member: MemberId, stamp: Stamp) {
+        if self.outbound.is_some() && stamp.stream.0 < VISITS_FIRST {
+            return self.send_acknowledged(member, stamp);
+        }
         let room = &self.plan.rooms[self.room_of(member).index()];
         self.message.clear();
         let wire = &self.target.wire;
         wire.publish(&room.name, stamp, self.payload_bytes, &mut self.message);
+        self.push_message(member);
+    }
+
+    /// Queues the message that was put together.
+    fn push_message(&mut self, member: MemberId) {
         self.connections[member.index()].push(OpCode::Text, &self.message);
         self.list(member);
     }
@@ -651,7 +740,11 @@ impl<'a> Driver<'a> {
     /// Writes to every connection on the list.
     fn flush(&mut self) -> Result<(), Failure> {
         let mut listed = std::mem::take(&mut self.listed);
-        for member in listed.drain(..) {
+        for (written, member) in listed.drain(..).enumerate() {
+            // A thousand who come back at once are written to for ten milliseconds.
+            if self.stayers_are_urgent && written % URGENT_EVERY == URGENT_EVERY - 1 {
+                self.urgent_turn()?;
+            }
             let connection = &mut self.connections[member.index()];
             connection.is_listed = false;
             if matches!(connection.state, State::Closed) {
@@ -666,6 +759,8 @@ impl<'a> Driver<'a> {
                 return Err(Failure::NotReading { pending_bytes });
             }
         }
+        // What was listed meanwhile is for the next time.
+        listed.append(&mut self.listed);
         self.listed = listed;
         Ok(())
     }
@@ -677,7 +772,7 @@ impl<'a> Driver<'a> {
                 ErrorKind::UnexpectedEof => "it ended without a close frame".to_owned(),
                 _ => error.to_string(),
             };
-            self.disconnect(member, reason);
+            self.disconnect(member, Goodbye::without_pause(reason));
             return Ok(());
         }
         self.fail_opening(member, Refusal::of(error), None, |driver| {

@@ -91,6 +91,8 @@ pub(crate) enum Failure {
         "process {pid} is not running; give --server-pid the id of the server, and see its log if it ended"
     )]
     ProcessGone { pid: u32 },
+    #[error("the restart command ended with {status}; try it by hand: {command}")]
+    Restart { command: String, status: String },
     #[error(
         "scenario {name}, line {line}: {reason}; `loadtest scenarios NAME` prints one that works"
     )]

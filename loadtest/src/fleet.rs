@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use crate::cli::Setup;
 use crate::clock::Clock;
-use crate::driver::{Connected, Disconnects, Driver, ServerErrors};
+use crate::driver::{Connected, Disconnects, Driver, ReturnPlan, Returned, ServerErrors};
 use crate::failure::Failure;
 use crate::latencies::Latencies;
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::monitor::Outlet;
 use crate::plan::Plan;
+use crate::positions::PositionTally;
 use crate::sequence::Faults;
 use crate::series::Counters;
 use crate::shared::Shared;
@@ -129,8 +130,22 @@ impl<'a> Fleet<'a> {
 
     /// Publishes nothing more, and runs until what is under way has arrived or is given up.
     pub(crate) fn drain(&mut self, patience: Duration) -> Result<(), Failure> {
-        self.shared.begin_draining();
+        self.shared.begin_waiting();
         self.each(|driver| driver.drain(patience)).map(drop)
+    }
+
+    /// How many members lose their connections in the course of the run.
+    pub(crate) fn away_count(&self) -> u64 {
+        self.drivers
+            .iter()
+            .map(|driver| driver.away_count() as u64)
+            .sum()
+    }
+
+    /// Brings everybody back who is away, or will be; how each thread saw it.
+    pub(crate) fn come_back(&mut self, plan: &ReturnPlan<'_>) -> Result<Vec<Returned>, Failure> {
+        self.shared.begin_waiting();
+        self.each(|driver| driver.come_back(plan))
     }
 
     /// An open loop goes on at another rate.
@@ -205,6 +220,14 @@ impl<'a> Fleet<'a> {
             errors.first_text = errors.first_text.or_else(|| part.first_text.clone());
         }
         errors
+    }
+
+    /// What was heard of positions; none on a wire without them.
+    pub(crate) fn positions(&self) -> Option<PositionTally> {
+        let mut parts = self.drivers.iter().filter_map(Driver::positions);
+        let mut sum = parts.next()?;
+        parts.for_each(|part| sum += &part);
+        Some(sum)
     }
 
     /// Whom the server closed.

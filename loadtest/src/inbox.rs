@@ -6,8 +6,9 @@
 
 use proto::{DecodeError, FrameDecoder, FramePart, OpCode, Role};
 
-/// How much of a message anybody looks at: a stamp, or the beginning of an error's text.
-const MESSAGE_KEPT_MAX: usize = 256;
+/// How much of a message anybody looks at: a stamp, a server's answer, or the beginning of an error's
+/// text.
+const MESSAGE_KEPT_MAX: usize = 1024;
 
 /// What takes the messages.
 pub(crate) trait Recipient {
@@ -60,10 +61,10 @@ impl Inbox {
         let mut position = 0;
         while position < bytes.len() {
             if self.between_frames
-                && let Some(text) = short_text(&bytes[position..])
+                && let Some((header_bytes, text)) = whole_text(&bytes[position..])
             {
                 recipient.message(text, text.len() as u64);
-                position += SHORT_HEADER_BYTES + text.len();
+                position += header_bytes + text.len();
                 continue;
             }
             let (part, consumed) = self.decoder.decode(&mut bytes[position..])?;
@@ -113,19 +114,31 @@ impl Inbox {
     }
 }
 
-/// A header without an extended length.
+/// A header without an extended length, and one with one of two bytes.
 const SHORT_HEADER_BYTES: usize = 2;
+const MEDIUM_HEADER_BYTES: usize = 4;
 
-/// The text of the frame in front, if it is whole and of the shortest form, as nearly all are here.
+/// The text of the frame in front and the length of its header, if it is whole and of one of the two
+/// shorter forms, as nearly all are here.
 ///
 /// It saves most of the decoder's 17 ns, which were a third of a delivery.
 #[inline]
-fn short_text(bytes: &[u8]) -> Option<&[u8]> {
+fn whole_text(bytes: &[u8]) -> Option<(usize, &[u8])> {
     const WHOLE_TEXT: u8 = 0x81;
-    let [WHOLE_TEXT, len @ 0..=125, rest @ ..] = bytes else {
-        return None;
-    };
-    rest.get(..usize::from(*len))
+    const MEDIUM: u8 = 126;
+    match bytes {
+        [WHOLE_TEXT, len @ 0..=125, rest @ ..] => {
+            let text = rest.get(..usize::from(*len))?;
+            Some((SHORT_HEADER_BYTES, text))
+        }
+        [WHOLE_TEXT, MEDIUM, high, low, rest @ ..] => {
+            let len = usize::from(u16::from_be_bytes([*high, *low]));
+            // A length that would have fitted into the short form is the decoder's to refuse.
+            let text = rest.get(..len).filter(|_| len >= usize::from(MEDIUM))?;
+            Some((MEDIUM_HEADER_BYTES, text))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +184,26 @@ mod tests {
             ];
             assert_eq!(transcript.0, expected, "{read_bytes} bytes to a read");
         }
+    }
+
+    #[test]
+    fn frames_of_every_length_are_received_whole() {
+        for bytes in [0, 125, 126, 127, 65_535, 65_536] {
+            let mut frames = proto::frame::encode(OpCode::Text, &vec![b'x'; bytes]).to_vec();
+            frames.extend_from_slice(b"\x81\x03end");
+            let (mut inbox, mut transcript) = (Inbox::new(), Transcript::default());
+            inbox.receive(&mut frames, &mut transcript).unwrap();
+            let expected = format!("message {bytes} {}", "x".repeat(bytes));
+            assert!(transcript.0[0] == expected, "{bytes}");
+            assert_eq!(transcript.0[1..], ["message 3 end"]);
+        }
+    }
+
+    #[test]
+    fn a_length_in_more_bytes_than_it_takes_is_refused() {
+        let mut frame = b"\x81\x7E\x00\x03one".to_vec();
+        let received = Inbox::new().receive(&mut frame, &mut Transcript::default());
+        assert!(received.is_err());
     }
 
     #[test]

@@ -6,7 +6,11 @@
 //! With several threads each has a book of its own members. A stream that another thread publishes is
 //! booked when its number is first seen here, up to the count that the publisher keeps; when the last
 //! member here has settled a publication, the publisher is told, for whom all members here are one.
+//!
+//! A member may be *away*: its connection is lost, and it will come back for what it missed. Nothing
+//! waits for it meanwhile, and it must have everything in the end.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -23,8 +27,11 @@ pub(crate) struct Ledger {
     members: Vec<MemberState>,
     rooms: Vec<RoomState>,
     streams: Vec<StreamState>,
+    /// Those of the plan, and those who are tallied [apart](Self::tally_apart).
     groups: Vec<GroupTally>,
     checker: SequenceChecker,
+    /// For each lane of a member that came back: the first number that waits for it.
+    awaited_from: HashMap<usize, u32>,
     /// Publications that were due in this time have their latency recorded.
     timed_ns: Range<u64>,
     /// Deliveries that disconnected members did not get.
@@ -50,10 +57,13 @@ struct MemberState {
     /// Its lanes in the checker are this and the next `stream_count - 1`.
     first_lane: usize,
     connected: bool,
+    /// Whether nothing waits for it until it is back.
+    away: bool,
 }
 
 #[derive(Debug)]
 struct RoomState {
+    /// Members that are not away.
     connected: u32,
     members: Range<u32>,
 }
@@ -100,6 +110,7 @@ impl Ledger {
                     stream_count,
                     first_lane: lanes,
                     connected: true,
+                    away: false,
                 });
                 lanes += stream_count as usize;
             }
@@ -126,6 +137,7 @@ impl Ledger {
             streams: streams.collect(),
             groups: plan.groups.iter().map(|_| GroupTally::default()).collect(),
             checker: SequenceChecker::new(lanes),
+            awaited_from: HashMap::new(),
             timed_ns: 0..0,
             lost_to_disconnects: 0,
             ended: Vec::new(),
@@ -161,6 +173,30 @@ impl Ledger {
     /// Books the arrival of a publication at a member.
     #[inline]
     pub(crate) fn deliver(&mut self, member: MemberId, stamp: Stamp, now_ns: u64) {
+        self.deliver_to::<false>(member, stamp, true, now_ns);
+    }
+
+    /// The same, at a member that was away: what was published meanwhile does not wait for it, and what
+    /// is sent to it again is not timed.
+    pub(crate) fn deliver_after_return(
+        &mut self,
+        member: MemberId,
+        stamp: Stamp,
+        is_live: bool,
+        now_ns: u64,
+    ) {
+        self.deliver_to::<true>(member, stamp, is_live, now_ns);
+    }
+
+    // A call is a twentieth of a delivery, and the compiler saves it only where there is one caller.
+    #[inline(always)]
+    fn deliver_to<const RETURNED: bool>(
+        &mut self,
+        member: MemberId,
+        stamp: Stamp,
+        is_timed: bool,
+        now_ns: u64,
+    ) {
         let to = self.members[member.index()];
         let lane = stamp.stream.0.wrapping_sub(to.first_stream);
         if lane >= to.stream_count {
@@ -174,14 +210,17 @@ impl Ledger {
         let stream = &mut self.streams[stamp.stream.index()];
         let group = &mut self.groups[to.group as usize];
         group.deliveries += 1;
-        if self.timed_ns.contains(&stamp.due_ns) {
+        if is_timed && self.timed_ns.contains(&stamp.due_ns) {
             let latency_ns = now_ns.saturating_sub(stamp.due_ns);
             group.latencies.each_ns.saturating_record(latency_ns);
         }
-        match self
-            .checker
-            .check(to.first_lane + lane as usize, stamp.number)
-        {
+        let lane = to.first_lane + lane as usize;
+        let arrival = self.checker.check(lane, stamp.number);
+        if RETURNED {
+            let awaited_from = self.awaited_from.get(&lane).copied().unwrap_or_default();
+            return self.settle_after_return(arrival, stamp, awaited_from, now_ns);
+        }
+        match arrival {
             Arrival::InOrder => {}
             Arrival::Ahead { missing } => return self.deliver_after(missing, stamp, now_ns),
             Arrival::Late | Arrival::Repeated => return,
@@ -199,6 +238,31 @@ impl Ledger {
         let under_way = &mut self.streams[stamp.stream.index()].under_way;
         let settled = under_way.settle(stamp.number, now_ns);
         self.end_delivered(stamp, settled);
+    }
+
+    /// A member that was away settles what waits for it, and nothing else.
+    fn settle_after_return(
+        &mut self,
+        arrival: Arrival,
+        stamp: Stamp,
+        awaited_from: u32,
+        now_ns: u64,
+    ) {
+        if stamp.number < awaited_from {
+            return;
+        }
+        match arrival {
+            Arrival::InOrder => {
+                let under_way = &mut self.streams[stamp.stream.index()].under_way;
+                let settled = under_way.settle(stamp.number, now_ns);
+                self.end_delivered(stamp, settled);
+            }
+            Arrival::Ahead { missing } => {
+                let awaited = missing.start.max(awaited_from)..missing.end;
+                self.deliver_after(awaited, stamp, now_ns);
+            }
+            Arrival::Late | Arrival::Repeated => {}
+        }
     }
 
     /// Ends a publication if its last member here has received it.
@@ -340,15 +404,17 @@ impl Ledger {
         for lane in 0..state.stream_count {
             let id = StreamId(state.first_stream + lane);
             self.catch_up(id, now_ns);
-            let published = self.streams[id.index()].under_way.published();
+            let published = self.published(id);
             let lost = self
                 .checker
                 .outstanding(state.first_lane + lane as usize, published);
             self.lost_to_disconnects += lost.len() as u64;
-            self.miss_all(id, lost, now_ns);
+            if !state.away {
+                self.miss_all(id, lost, now_ns);
+            }
         }
         let room = &mut self.rooms[state.room.index()];
-        room.connected -= 1;
+        room.connected -= u32::from(!state.away);
         for lane in 0..state.stream_count {
             let id = StreamId(state.first_stream + lane);
             let stream = &self.streams[id.index()];
@@ -367,6 +433,68 @@ impl Ledger {
             }
         }
         retired
+    }
+
+    /// A member's connection is lost and it will come back: nothing waits for it, and what it misses is
+    /// lost only if it never has it.
+    pub(crate) fn go_away(&mut self, member: MemberId, now_ns: u64) {
+        let state = &mut self.members[member.index()];
+        if !state.connected || std::mem::replace(&mut state.away, true) {
+            return;
+        }
+        let state = *state;
+        for lane in 0..state.stream_count {
+            let id = StreamId(state.first_stream + lane);
+            self.catch_up(id, now_ns);
+            let published = self.streams[id.index()].under_way.published();
+            let lane = state.first_lane + lane as usize;
+            let awaited_from = self.awaited_from.get(&lane).copied().unwrap_or_default();
+            let expected = self.checker.outstanding(lane, published);
+            self.miss_all(id, expected.start.max(awaited_from)..published, now_ns);
+        }
+        self.rooms[state.room.index()].connected -= 1;
+    }
+
+    /// A member that was away is back; what is published from now on waits for it too.
+    pub(crate) fn come_back(&mut self, member: MemberId) {
+        let state = &mut self.members[member.index()];
+        if !std::mem::replace(&mut state.away, false) {
+            return;
+        }
+        let state = *state;
+        for lane in 0..state.stream_count {
+            let id = StreamId(state.first_stream + lane);
+            let published = self.streams[id.index()].under_way.published();
+            self.awaited_from
+                .insert(state.first_lane + lane as usize, published);
+        }
+        self.rooms[state.room.index()].connected += 1;
+    }
+
+    /// Nobody asks any more what a member had that is away.
+    pub(crate) fn dismiss(&mut self, member: MemberId) {
+        self.members[member.index()].connected = false;
+    }
+
+    /// Whether members came back whom not everything waited for that is on its way.
+    pub(crate) fn has_returned(&self) -> bool {
+        !self.awaited_from.is_empty()
+    }
+
+    /// Nothing is under way, so that everything waits for everybody who is there.
+    pub(crate) fn forget_returns(&mut self) {
+        self.awaited_from.clear();
+    }
+
+    /// Tallies these members by themselves, as if they were a group of their own; returns its place.
+    pub(crate) fn tally_apart(&mut self, members: &[MemberId]) -> usize {
+        let place = self.groups.len();
+        self.groups.push(GroupTally::default());
+        for member in members {
+            self.members[member.index()].group =
+                u32::try_from(place).expect("there are a few groups");
+        }
+        place
     }
 
     /// Does not count a time in which this program stood still as one in which streams did.
@@ -623,6 +751,75 @@ mod tests {
         assert_eq!((ledger.given_up(), ledger.faults().lost), (1, 3));
     }
 
+    /// What reaches a member that was away.
+    fn deliver_again(ledger: &mut Ledger, member: u32, number: u32, is_live: bool) {
+        let stamp = Stamp {
+            stream: StreamId(0),
+            number,
+            due_ns: 0,
+        };
+        ledger.deliver_after_return(MemberId(member), stamp, is_live, 5_000);
+    }
+
+    #[test]
+    fn what_goes_out_while_a_member_is_away_does_not_wait_for_it_and_is_lost_if_it_never_has_it() {
+        let mut ledger = ledger();
+        ledger.publish(StreamId(0), 0);
+        deliver(&mut ledger, 0, 0, 0);
+        deliver(&mut ledger, 1, 0, 0);
+        ledger.go_away(MemberId(2), 1);
+        assert_eq!(ledger.take_ended(), Some(StreamId(0)), "it was the last");
+        ledger.publish(StreamId(0), 2);
+        deliver(&mut ledger, 0, 0, 1);
+        assert_eq!(deliver(&mut ledger, 1, 0, 1), [0], "two are all");
+        assert_eq!((ledger.under_way(), ledger.faults().lost), (0, 2));
+
+        // One goes out before it is back, one behind that: the second waits for it.
+        ledger.publish(StreamId(0), 3);
+        ledger.come_back(MemberId(2));
+        ledger.publish(StreamId(0), 3);
+        (0..3).for_each(|number| deliver_again(&mut ledger, 2, number, number == 2));
+        assert_eq!(
+            ledger.under_way(),
+            2,
+            "it settled nothing that does not wait"
+        );
+        for number in [2, 3] {
+            deliver(&mut ledger, 0, 0, number);
+            deliver(&mut ledger, 1, 0, number);
+        }
+        assert_eq!((ledger.under_way(), ledger.faults().lost), (1, 1));
+        deliver_again(&mut ledger, 2, 3, true);
+        assert_eq!(ledger.under_way(), 0);
+        assert_eq!(ledger.faults(), Faults::default());
+        // Two that were sent again are not timed.
+        assert_eq!(ledger.latencies(0).each_ns.len(), 4 * 3 - 2);
+    }
+
+    #[test]
+    fn those_who_are_tallied_apart_are_in_nobody_elses_latency() {
+        let mut ledger = ledger();
+        let apart = ledger.tally_apart(&[MemberId(2)]);
+        ledger.publish(StreamId(0), 0);
+        (0..3).for_each(|member| drop(deliver(&mut ledger, member, 0, 0)));
+        let timed = |place: usize| ledger.latencies(place).each_ns.len();
+        assert_eq!((timed(0), timed(apart), ledger.deliveries()), (2, 1, 3));
+    }
+
+    #[test]
+    fn a_publication_while_all_are_away_waits_for_nobody() {
+        let mut ledger = ledger();
+        (0..3).for_each(|member| ledger.go_away(MemberId(member), 0));
+        assert_eq!(ledger.publish(StreamId(0), 1), 0);
+        assert_eq!((ledger.under_way(), ledger.faults().lost), (0, 3));
+        ledger.come_back(MemberId(0));
+        ledger.go_away(MemberId(0), 2);
+        ledger.go_away(MemberId(0), 2);
+        ledger.come_back(MemberId(0));
+        assert_eq!(ledger.publish(StreamId(0), 3), 1);
+        assert_eq!(ledger.under_way(), 1);
+    }
+
     /// A room of three members of whom the first publishes, on two threads: two members are on the
     /// first, one on the second.
     struct Split {
@@ -689,6 +886,32 @@ mod tests {
         assert_eq!(split.lost(), [4, 1]);
         deliver(&mut split.ledgers[1], 0, 0, 2);
         assert_eq!(split.ledgers[1].unreadable(), 1, "nobody published it");
+    }
+
+    #[test]
+    fn a_thread_whose_members_are_all_away_settles_when_they_are_back() {
+        let mut split = Split::new();
+        split.ledgers[0].publish(StreamId(0), 0);
+        split.ledgers[1].go_away(MemberId(0), 1);
+        split.exchange();
+        deliver(&mut split.ledgers[0], 0, 0, 0);
+        deliver(&mut split.ledgers[0], 1, 0, 0);
+        assert_eq!(
+            split.ledgers[0].under_way(),
+            0,
+            "it does not wait for who is away"
+        );
+        split.ledgers[0].publish(StreamId(0), 2);
+        deliver(&mut split.ledgers[0], 0, 0, 1);
+        deliver(&mut split.ledgers[0], 1, 0, 1);
+        assert_eq!((split.ledgers[0].under_way(), split.lost()), (1, [0, 2]));
+        split.ledgers[1].come_back(MemberId(0));
+        for number in [0, 1] {
+            deliver_again(&mut split.ledgers[1], 0, number, false);
+        }
+        split.exchange();
+        assert_eq!((split.ledgers[0].under_way(), split.lost()), (0, [0, 0]));
+        assert_eq!(split.ledgers[1].unreadable(), 0);
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod opening;
 mod pace;
 mod payload;
 mod plan;
+mod positions;
 mod probe;
 mod process;
 mod progress;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::process::ServerProcess;
 
 /// How often memory is looked at: short against a storm, and a small part of a CPU.
-const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Does `work`, and calls `look` before it, after it, and once an `interval` in between.
 pub(crate) fn meanwhile<T>(

@@ -9,6 +9,7 @@ pub(crate) mod idle;
 pub(crate) mod knee;
 pub(crate) mod latency;
 pub(crate) mod neighbour;
+pub(crate) mod recovery;
 mod rooms;
 pub(crate) mod slow;
 pub(crate) mod soak;
@@ -55,10 +56,18 @@ pub(crate) enum Mode {
     /// The small room has 10 members and 20 publications per second. It is measured alone, and again
     /// while the rooms of the flags are flooded.
     Neighbour(neighbour::Options),
+    /// Brings many back who missed something: what that does to the latency of those who were there
+    ///
+    /// Only --wire throng can do that. Of each room --live members stay, with who publishes; the others drop,
+    /// miss --missed publications, and come back evenly spread over --within. The latency of those who
+    /// stayed, and of 10 members of another room, is measured while everybody is there and again while
+    /// the others recover.
+    Recovery(recovery::Options),
     /// Lets some members stop reading: what becomes of them, of the others, and of memory
     ///
     /// First everybody reads, then the slow ones stop, at the same rate. Everybody else must receive
-    /// everything; what the slow ones find in their sockets at the end is looked at.
+    /// everything; what the slow ones find in their sockets at the end is looked at. On --wire throng
+    /// everything that is not there must have been announced by a gap, in rooms that skip.
     Slow(slow::Options),
     /// Publishes at one rate for long: whether latency or memory drift
     ///
@@ -67,7 +76,10 @@ pub(crate) enum Mode {
     Soak(soak::Options),
     /// Drops everybody at once and brings them back: how long until all are served again
     ///
-    /// Before the first storm and after each one deliveries are measured for --seconds, at --rate.
+    /// Before the first storm and after each one deliveries are measured for --seconds, at --rate. On
+    /// --wire throng who publishes stays and goes on, and the others come back for what they missed:
+    /// every publication must reach everybody once. With --restart-command the server is restarted, and
+    /// everybody comes back when it says.
     Storm(storm::Options),
 }
 
@@ -93,6 +105,11 @@ pub(crate) trait Load: Debug {
         0
     }
 
+    /// Whether members come back for what they missed, so that the wire must have positions.
+    fn needs_positions(&self) -> bool {
+        false
+    }
+
     /// How long a publication's JSON is when nobody says: what one of a chat has.
     fn payload_bytes(&self) -> usize {
         64
@@ -116,6 +133,7 @@ impl Mode {
             Self::Knee(options) => options,
             Self::Latency(options) => options,
             Self::Neighbour(options) => options,
+            Self::Recovery(options) => options,
             Self::Slow(options) => options,
             Self::Soak(options) => options,
             Self::Storm(options) => options,

@@ -6,39 +6,53 @@ pub(crate) mod listener;
 
 use std::collections::HashMap;
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::param::clock_ticks_per_second;
 
 use crate::failure::Failure;
 
-/// A running process and its descendants.
-#[derive(Clone, Copy, Debug)]
+/// A running process and its descendants. All copies are of the same one, which may be
+/// [another](Self::replace) after a restart.
+#[derive(Clone, Debug)]
 pub(crate) struct ServerProcess {
-    pid: u32,
+    pid: Arc<AtomicU32>,
 }
 
 impl ServerProcess {
     /// The process with this id, which may or may not run.
     pub(crate) fn new(pid: u32) -> Self {
+        let pid = Arc::new(AtomicU32::new(pid));
         Self { pid }
+    }
+
+    /// The server was restarted, and this is it now.
+    pub(crate) fn replace(&self, pid: u32) {
+        self.pid.store(pid, Ordering::Relaxed);
+    }
+
+    /// Whether it runs.
+    pub(crate) fn is_running(&self) -> bool {
+        cpu_ticks(self.pid()).is_some()
     }
 
     /// User and system time, of live descendants and of those that were waited for.
     ///
     /// The kernel counts it in ticks, mostly of 10 ms.
     pub(crate) fn cpu(&self) -> Result<Duration, Failure> {
-        let gone = Failure::ProcessGone { pid: self.pid };
-        let own = cpu_ticks(self.pid).ok_or(gone)?;
+        let pid = self.pid();
+        let own = cpu_ticks(pid).ok_or(Failure::ProcessGone { pid })?;
         // A child that ends in between is missed once and then counted by its parent.
-        let children = descendants(self.pid).into_iter().filter_map(cpu_ticks);
+        let children = descendants(pid).into_iter().filter_map(cpu_ticks);
         Ok(ticks_to_time(own + children.sum::<u64>()))
     }
 
     /// The same for each of its threads that runs now, and its descendants'.
     pub(crate) fn cpu_by_thread(&self) -> HashMap<u32, Duration> {
-        let mut processes = descendants(self.pid);
-        processes.push(self.pid);
+        let mut processes = descendants(self.pid());
+        processes.push(self.pid());
         let threads = processes.into_iter().flat_map(threads);
         threads
             .filter_map(|(pid, thread)| {
@@ -52,12 +66,12 @@ impl ServerProcess {
 
     /// How many CPUs it may use; a server that is pinned to one has no more than that.
     pub(crate) fn cpus_allowed(&self) -> Option<u32> {
-        parse_cpus_allowed(&fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?)
+        parse_cpus_allowed(&fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?)
     }
 
     /// Its command line.
     pub(crate) fn command(&self) -> Option<String> {
-        let words = fs::read(format!("/proc/{}/cmdline", self.pid)).ok()?;
+        let words = fs::read(format!("/proc/{}/cmdline", self.pid())).ok()?;
         let words = String::from_utf8_lossy(&words);
         let words: Vec<&str> = words.split_terminator('\0').collect();
         Some(words.join(" "))
@@ -65,16 +79,16 @@ impl ServerProcess {
 
     /// Its id.
     pub(crate) fn pid(&self) -> u32 {
-        self.pid
+        self.pid.load(Ordering::Relaxed)
     }
 
     /// Proportional set size in bytes: private memory, and its share of what others map too.
     ///
     /// None if the kernel does not say, as for another user's process.
     pub(crate) fn pss_bytes(&self) -> Option<u64> {
-        let own = pss_bytes(self.pid)?;
+        let own = pss_bytes(self.pid())?;
         Some(
-            own + descendants(self.pid)
+            own + descendants(self.pid())
                 .into_iter()
                 .filter_map(pss_bytes)
                 .sum::<u64>(),
@@ -264,5 +278,14 @@ mod tests {
         assert!(ServerProcess::new(std::process::id()).cpu().is_ok());
         assert!(ServerProcess::new(u32::MAX).cpu().is_err());
         assert_eq!(ServerProcess::new(u32::MAX).pss_bytes(), None);
+    }
+
+    #[test]
+    fn a_server_that_was_restarted_is_another_for_everybody_who_watches_it() {
+        let server = ServerProcess::new(u32::MAX);
+        let watched = server.clone();
+        assert!(!watched.is_running());
+        server.replace(std::process::id());
+        assert!(watched.is_running());
     }
 }

@@ -29,6 +29,7 @@ use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::interval::Interval;
 use crate::machine::{self, Machine};
+use crate::positions::PositionTally;
 use crate::process::ServerProcess;
 use crate::scenario::{Group, Pacing};
 use crate::sequence::Faults;
@@ -73,6 +74,8 @@ pub(crate) struct Report {
     others_cpu_percent: Option<f64>,
     #[serde(flatten)]
     faults: Faults,
+    /// What was heard of offsets and answers, on a wire with positions.
+    positions: Option<PositionTally>,
     /// `msg` events with what this run did not publish, or not to that member.
     unreadable: u64,
     /// Publications that were not waited for any longer; their deliveries are lost.
@@ -192,6 +195,7 @@ impl Report {
             driver_cpu_percent: 0.0,
             others_cpu_percent: None,
             faults: Faults::default(),
+            positions: None,
             unreadable: 0,
             given_up: 0,
             stood_still_seconds: 0.0,
@@ -272,6 +276,12 @@ impl Report {
         let (errors, disconnects) = (fleet.errors(), fleet.disconnects());
         self.interrupted = fleet.is_interrupted();
         self.faults += fleet.ledger().faults();
+        if let Some(mut positions) = fleet.positions() {
+            if self.interrupted {
+                positions.unacknowledged = 0; // nobody waited for that either
+            }
+            *self.positions.get_or_insert_default() += &positions;
+        }
         if self.interrupted && self.scenario.mode == IDLE {
             self.faults.lost = 0; // nobody waited for the last publication
         }
@@ -320,7 +330,12 @@ impl Report {
         } = self.faults;
         let wrong = repeated + reordered + truncated + self.unreadable;
         let lost = lost + self.disconnected + self.server_errors;
-        self.mode_is_faulty || wrong > 0 || (lost > 0 && !self.losses_excused)
+        let positions = self.positions.as_ref();
+        let is_against_protocol = positions.is_some_and(PositionTally::is_faulty);
+        self.mode_is_faulty
+            || is_against_protocol
+            || wrong > 0
+            || (lost > 0 && !self.losses_excused)
     }
 
     /// Prints it as it was asked for.

@@ -74,7 +74,7 @@ impl<'a> Run<'a> {
         let measured = setup.scenario.measured;
         // Before the drivers are pinned: the monitor runs wherever there is time.
         let (monitor, outlets) =
-            Monitor::start(clock, setup.server, parts.len(), measured, progress);
+            Monitor::start(clock, setup.server.clone(), parts.len(), measured, progress);
         Ok(Self {
             setup,
             parts,
@@ -288,7 +288,7 @@ impl<'a> Run<'a> {
     }
 
     /// Publishes nothing more, and waits for what is under way.
-    fn drain(&mut self) -> Result<(), Failure> {
+    pub(crate) fn drain(&mut self) -> Result<(), Failure> {
         self.monitor.phase(Phase::new("draining", Goal::Open));
         let patience = if self.fleet.is_interrupted() {
             DRAIN_INTERRUPTED

@@ -25,8 +25,8 @@ pub(crate) struct Shared<'a> {
     disconnected: AtomicU64,
     /// When a delivery was last seen by any thread, in nanoseconds of the run.
     progress_ns: AtomicU64,
-    /// How many threads still wait for publications of theirs.
-    draining: AtomicUsize,
+    /// How many threads still wait for what is theirs.
+    waiting: AtomicUsize,
 }
 
 /// How far a stream is, for the threads that have members of its room and not its publisher.
@@ -107,7 +107,7 @@ impl<'a> Shared<'a> {
             connections: parts.iter().map(|part| u64::from(part.connections())).sum(),
             disconnected: AtomicU64::new(0),
             progress_ns: AtomicU64::new(0),
-            draining: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -202,18 +202,18 @@ impl<'a> Shared<'a> {
         (disconnected >= self.connections).then_some(disconnected)
     }
 
-    /// All threads begin to wait for what is under way.
-    pub(crate) fn begin_draining(&self) {
-        self.draining.store(self.threads(), Ordering::Release);
+    /// All threads begin to wait, each for what is its own.
+    pub(crate) fn begin_waiting(&self) {
+        self.waiting.store(self.threads(), Ordering::Release);
     }
 
-    /// A thread has nothing under way any more; it reads on for the others.
-    pub(crate) fn note_drained(&self) {
-        self.draining.fetch_sub(1, Ordering::AcqRel);
+    /// A thread has what it waited for; it goes on for the others.
+    pub(crate) fn note_done(&self) {
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Whether nothing is under way on any thread.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.draining.load(Ordering::Acquire) == 0
+    /// Whether no thread waits any more.
+    pub(crate) fn are_all_done(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) == 0
     }
 }

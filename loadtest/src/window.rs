@@ -56,11 +56,14 @@ impl UnderWay {
             .count()
     }
 
-    /// Begins a publication to `members`, at least one; returns its number.
+    /// Begins a publication to `members`; returns its number. One to nobody has ended.
     pub(crate) fn publish(&mut self, members: u32, now_ns: u64) -> u32 {
-        debug_assert!(members > 0, "a publication to nobody would never end");
         if self.unsettled.is_empty() {
             self.moved_ns = now_ns;
+            if members == 0 {
+                self.published += 1;
+                return self.published - 1;
+            }
         }
         self.unsettled.push_back(Unsettled {
             members,
@@ -184,6 +187,18 @@ mod tests {
         assert_eq!(stream.settle(0, 3), Complete { last_ns: 3 });
         assert_eq!(stream.len(), 0);
         assert_eq!(stream.settle(0, 4), NotYet, "it does not end twice");
+    }
+
+    #[test]
+    fn a_publication_to_nobody_has_ended() {
+        let mut stream = UnderWay::default();
+        assert_eq!((stream.publish(0, 0), stream.len()), (0, 0));
+        assert_eq!(stream.publish(1, 0), 1);
+        assert_eq!((stream.publish(0, 0), stream.len()), (2, 1));
+        assert_eq!(stream.settle(2, 1), NotYet);
+        assert_eq!(stream.settle(1, 1), Complete { last_ns: 1 });
+        assert_eq!((stream.len(), stream.publish(1, 2)), (0, 3));
+        assert_eq!(stream.settle(3, 3), Complete { last_ns: 3 });
     }
 
     #[test]

@@ -1,20 +1,24 @@
 //! What is said on a connection: how to join, publish and leave, and what a delivery looks like.
 //!
-//! A wire is data: a table in `wires.toml`, or the flags that say the same. Nothing else in this
-//! program knows what a server speaks. Texts are put together once for a publication; a delivery is
-//! recognized by its [`DeliveryShape`], which is worked out before the run.
+//! A wire is data: a table in `wires.toml`, or the flags that say the same. Texts are put together once
+//! for a publication; a delivery is recognized by its [`RoomShape`], which is worked out before the run.
+//! A wire with positions, which is throng.v1, says more than texts can: its messages are read and written
+//! in [`throng`], and its deliveries in `envelope.rs`.
 
+mod envelope;
 mod flags;
 mod shape;
 mod template;
+pub(crate) mod throng;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
 use serde::Deserialize;
 
+pub(crate) use self::envelope::{Envelope, EnvelopeShape, Name};
 pub(crate) use self::flags::WireFlags;
-pub(crate) use self::shape::{DeliveryShape, DeliveryShapes};
+pub(crate) use self::shape::{Delivery, DeliveryShape, DeliveryShapes, RoomShape};
 use self::template::Template;
 use crate::failure::Failure;
 use crate::payload::Stamp;
@@ -33,6 +37,11 @@ pub(crate) struct Wire {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 struct Texts {
+    /// What to ask for in `Sec-WebSocket-Protocol`.
+    sub_protocol: Option<String>,
+    /// Whether publications have offsets, requests have answers, and members come back with a position.
+    #[serde(default)]
+    positions: bool,
     /// Messages of the server that want an answer; the first entry that fits gives it.
     #[serde(default)]
     answers: Vec<Answer>,
@@ -43,7 +52,7 @@ struct Texts {
     /// Empty where nobody can leave but by closing the connection.
     #[serde(default)]
     leave: Template,
-    /// All that a delivery has in front of the payload.
+    /// All that a delivery has in front of the payload; with positions, in front of the offset.
     delivery_prefix: Template,
     /// All that it has behind it.
     #[serde(default)]
@@ -108,6 +117,8 @@ impl Wire {
     /// [`Failure::Arguments`] if it cannot carry a publication.
     pub(crate) fn spoken(spoken: Spoken) -> Result<Self, Failure> {
         let texts = Texts {
+            sub_protocol: None,
+            positions: false,
             answers: spoken.answers,
             join_after: spoken.join_after,
             join: Template::parse(&spoken.join),
@@ -124,6 +135,11 @@ impl Wire {
     /// Whether publications say which room they are for.
     pub(crate) fn names_rooms(&self) -> bool {
         self.texts.publish.has_room()
+    }
+
+    /// Whether publications have offsets, so that members can come back for what they missed.
+    pub(crate) fn has_positions(&self) -> bool {
+        self.texts.positions
     }
 
     /// The message after which a connection may join, if it has to wait for one.
@@ -160,13 +176,21 @@ impl Wire {
             delivery_suffix,
             ..
         } = &self.texts;
-        let shape = |room: &str| {
+        let plain = |room: &str| {
             let mut before = delivery_prefix.message(room).unwrap_or_default();
             let after_bytes = delivery_suffix.message(room).map_or(0, |after| after.len());
             let message_bytes = before.len() + payload_bytes + after_bytes;
             // The payload's own quote is as constant as what precedes it.
             before.push(b'"');
             DeliveryShape::new(&before, message_bytes as u64)
+        };
+        let shape = |room: &str| {
+            if self.has_positions() {
+                let before = delivery_prefix.message(room).unwrap_or_default();
+                RoomShape::Enveloped(EnvelopeShape::new(room, &before, payload_bytes))
+            } else {
+                RoomShape::Plain(plain(room))
+            }
         };
         if delivery_prefix.has_room() || delivery_suffix.has_room() {
             DeliveryShapes::PerRoom(rooms.iter().map(|room| shape(&room.name)).collect())
@@ -198,7 +222,7 @@ impl Wire {
     fn new(name: &str, texts: Texts) -> Self {
         Self {
             name: name.to_owned(),
-            sub_protocol: None,
+            sub_protocol: texts.sub_protocol.clone(),
             texts,
         }
     }
@@ -222,7 +246,8 @@ impl Texts {
     }
 }
 
-/// A message that a read cut in two is kept up to 256 bytes: prefix, room's name, stamp.
+/// A message that a read cut in two is kept up to 1024 bytes: prefix, room's name, stamp. And a prefix is
+/// compared for every delivery.
 const PREFIX_BYTES_MAX: usize = 150;
 
 /// So that a person who chose the wrong wire sees what was said.
@@ -296,7 +321,7 @@ mod tests {
                 "{published}"
             );
         }
-        assert_eq!(Wire::names(), ["golem", "socket.io"]);
+        assert_eq!(Wire::names(), ["golem", "socket.io", "throng"]);
         assert_eq!(Wire::named("morse"), None);
     }
 
@@ -333,12 +358,58 @@ mod tests {
         let mut delivery = b"FROM load-00000000-1 ".to_vec();
         STAMP.write(STAMP_BYTES + 2, &mut delivery);
         delivery.extend_from_slice(b" END");
-        let shape = shapes.of(RoomId(1));
-        assert_eq!(shape.message_bytes, delivery.len() as u64);
-        let letters = shape.letters(&delivery);
-        assert_eq!(letters.and_then(Stamp::read), Some(STAMP));
-        assert_eq!(shapes.of(RoomId(0)).letters(&delivery), None);
+        let bytes = delivery.len() as u64;
+        let found = shapes.of(RoomId(1)).delivery(&delivery, bytes).unwrap();
+        assert_eq!(
+            (found.is_whole, Stamp::read(found.letters)),
+            (true, Some(STAMP))
+        );
+        assert!(
+            !shapes
+                .of(RoomId(1))
+                .delivery(&delivery, bytes - 1)
+                .unwrap()
+                .is_whole
+        );
+        assert!(shapes.of(RoomId(0)).delivery(&delivery, bytes).is_none());
         assert_eq!(wire.meaning(&delivery), Meaning::Misdelivery);
+    }
+
+    #[test]
+    fn throng_is_asked_for_by_its_subprotocol_and_delivers_in_envelopes() {
+        let plan = plan();
+        let wire = Wire::named("throng").unwrap();
+        assert_eq!(wire.sub_protocol.as_deref(), Some("throng.v1"));
+        assert!(wire.has_positions() && !Wire::named("golem").unwrap().has_positions());
+        assert_eq!(text(wire.join("tea")), r#"join {"id":0,"room":"tea"}"#);
+        assert_eq!(text(wire.leave("tea")), r#"leave {"id":0,"room":"tea"}"#);
+        let mut payload = Vec::new();
+        STAMP.write(STAMP_BYTES + 2, &mut payload);
+        let payload = String::from_utf8(payload).unwrap();
+        let room = &plan.rooms[1].name;
+        let delivery = format!(
+            r#"msg {{"room":"{room}","offset":58,"from":"Xk3qTz9bA_w","at":1732270000000,"msg":{payload}}}"#
+        );
+        let shapes = wire.delivery_shapes(&plan.rooms, STAMP_BYTES + 2);
+        let found = shapes.of(RoomId(1));
+        let found = found
+            .delivery(delivery.as_bytes(), delivery.len() as u64)
+            .unwrap();
+        assert_eq!(
+            (found.is_whole, Stamp::read(found.letters)),
+            (true, Some(STAMP))
+        );
+        let envelope = found.envelope.unwrap();
+        assert_eq!(
+            (envelope.offset, envelope.from),
+            (58, Name::parse("Xk3qTz9bA_w"))
+        );
+        let other = shapes.of(RoomId(0));
+        assert!(
+            other
+                .delivery(delivery.as_bytes(), delivery.len() as u64)
+                .is_none()
+        );
     }
 
     #[test]

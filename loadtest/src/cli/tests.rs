@@ -147,7 +147,18 @@ fn every_scenario_can_be_run_and_has_its_sentence() {
         assert!(sheet.stands_for.len() > 40, "{}", entry.name);
         count += 1;
     }
-    assert_eq!(count, 12);
+    assert_eq!(count, 14);
+}
+
+#[test]
+fn a_scenario_that_needs_a_wire_speaks_it() {
+    let recovery = setup("loadtest run recovery --members 20");
+    assert_eq!(recovery.target.wire.name, "throng");
+    let members = |group: usize| recovery.scenario.groups[group].members_per_room;
+    assert_eq!((members(0), members(1)), (10, 20));
+    let storm = setup("loadtest run storm-recovery --wire golem");
+    assert_eq!(storm.target.wire.name, "golem");
+    assert!(refusal("loadtest run recovery --wire golem").contains("positions"));
 }
 
 #[test]
@@ -188,6 +199,8 @@ fn what_cannot_be_done_is_refused_with_a_sentence() {
         ("churn --window 5", "unexpected argument"),
         ("--pin 1,2", "one CPU for each of --threads"),
         ("neighbour --rate 5", "unexpected argument"),
+        ("recovery --members 50", "only --wire throng has positions"),
+        ("recovery --wire throng --limit 50", "without a unit"),
         ("--url ws://192.0.2.1/ws", "--i-own-this-server"),
     ] {
         let said = refusal(&format!("loadtest {flags}"));

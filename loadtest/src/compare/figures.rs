@@ -50,6 +50,7 @@ pub(super) fn of(mode: &str) -> &'static [Figure] {
         "idle" => &[CONNECTION_BYTES, CONNECTS, MEMORY],
         "latency" => &[P99, P99_LAST, SERVER_CPU, MEMORY],
         "neighbour" => &[P99_FLOODED, P99_ALONE, SERVER_CPU, DELIVERIES, MEMORY],
+        "recovery" => &[MAX_LIVE, MAX_OTHER, MAX_CALM, RECOVERED, RECOVERY_PEAK],
         "slow" => &[P99_BESIDE_SLOW, P99_WITHOUT_SLOW, SLOW_PEAK, SERVER_CPU],
         "storm" => &[ALL_SERVED, STORM_P99_HANDSHAKE, STORM_PEAK],
         _ => &[SERVER_CPU, DELIVERIES, P99, MEMORY],
@@ -71,6 +72,23 @@ const P99_WITHOUT_SLOW: Figure =
 const SLOW_PEAK: Figure = Figure {
     units: MIB,
     ..Figure::new("/slow/server_pss_peak_bytes", "peak server PSS, MiB")
+};
+const MAX_LIVE: Figure = Figure::new(
+    "/recovery/same_room/meanwhile_us/max",
+    "µs at most to who stayed while others recover",
+);
+const MAX_OTHER: Figure = Figure::new(
+    "/recovery/other_room/meanwhile_us/max",
+    "at most in another room, µs",
+);
+const MAX_CALM: Figure = Figure::new(
+    "/recovery/same_room/calm_us/max",
+    "at most while everybody is there, µs",
+);
+const RECOVERED: Figure = Figure::new("/recovery/all_served_seconds", "s until all recovered");
+const RECOVERY_PEAK: Figure = Figure {
+    units: MIB,
+    ..Figure::new("/recovery/server_pss_peak_bytes", "peak server PSS, MiB")
 };
 const ALL_SERVED: Figure = Figure::new(
     "/storm/storms/*/all_served_seconds",

@@ -148,15 +148,15 @@ fn verdict(status: ExitStatus, output: &str, errors: &str) -> RunResult {
 
 /// What a report says was not as it should be.
 fn faults(report: &Value) -> String {
-    let count = |name: &str| report.get(name).and_then(Value::as_u64).unwrap_or(0);
-    let first = |name: &str| {
-        let text = report.get(name).and_then(Value::as_str);
+    let count = |place: &str| report.pointer(place).and_then(Value::as_u64).unwrap_or(0);
+    let first = |place: &str| {
+        let text = report.pointer(place).and_then(Value::as_str);
         text.map_or_else(String::new, |text| format!(" ({text})"))
     };
     let faults: Vec<String> = FAULTS
         .iter()
-        .filter(|(name, ..)| count(name) > 0)
-        .map(|(name, word, example)| format!("{} {word}{}", count(name), first(example)))
+        .filter(|(place, ..)| count(place) > 0)
+        .map(|(place, word, example)| format!("{} {word}{}", count(place), first(example)))
         .collect();
     match faults.len() {
         0 => "not clean, and the report does not say why".to_owned(),
@@ -164,16 +164,32 @@ fn faults(report: &Value) -> String {
     }
 }
 
-/// Counts of a report, what to call them, and where the first one is described.
-const FAULTS: [(&str, &str, &str); 7] = [
-    ("lost", "lost", ""),
-    ("repeated", "repeated", ""),
-    ("reordered", "reordered", ""),
-    ("truncated", "truncated", ""),
-    ("unreadable", "unreadable", ""),
-    ("disconnected", "disconnected", "first_disconnect"),
-    ("server_errors", "errors", "first_server_error"),
+/// Where the counts of a report are, what to call them, and where the first one is described.
+const FAULTS: [(&str, &str, &str); 13] = [
+    ("/lost", "lost", ""),
+    ("/repeated", "repeated", ""),
+    ("/reordered", "reordered", ""),
+    ("/truncated", "truncated", ""),
+    ("/unreadable", "unreadable", ""),
+    ("/disconnected", "disconnected", "/first_disconnect"),
+    ("/server_errors", "errors", "/first_server_error"),
+    ("/positions/offsets_missing", "offsets missing", FIRST_FAULT),
+    (
+        "/positions/offsets_repeated",
+        "offsets repeated",
+        FIRST_FAULT,
+    ),
+    ("/positions/wrong_senders", "wrong senders", ""),
+    ("/positions/wrong_messages", "wrong messages", FIRST_FAULT),
+    ("/positions/unacknowledged", "never acknowledged", ""),
+    (
+        "/slow/gaps/unannounced",
+        "missing without a gap",
+        "/slow/gaps/first_fault",
+    ),
 ];
+
+const FIRST_FAULT: &str = "/positions/first_fault";
 
 /// Not noticeable to a person, and nothing to a processor.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -202,6 +218,12 @@ mod tests {
         assert_eq!(
             verdict(exit(1), report, "").unwrap_err(),
             "3 lost, 1 repeated, 2 disconnected (it said 4102)"
+        );
+        let positions = r#"{"lost":0,"positions":{"offsets_missing":2,"wrong_senders":0,
+            "first_fault":"offset 5 where 3 was due"}}"#;
+        assert_eq!(
+            verdict(exit(1), positions, "").unwrap_err(),
+            "2 offsets missing (offset 5 where 3 was due)"
         );
         assert!(
             verdict(exit(1), "{}", "")

@@ -47,6 +47,8 @@ pub(super) struct Peer {
     /// More flags for the load generator.
     #[serde(default)]
     pub(super) flags: Vec<String>,
+    /// Another server of the list, to which it has a ratio beside that to the baseline.
+    pub(super) against: Option<String>,
 }
 
 fn listening() -> String {
@@ -95,6 +97,16 @@ impl Peers {
         if let Some(unknown) = wires.into_iter().find(|wire| Wire::named(wire).is_none()) {
             let known = Wire::names().join(", ");
             return Err(format!("there is no wire {unknown}; there are {known}"));
+        }
+        let others = peers
+            .servers
+            .iter()
+            .filter_map(|server| server.against.as_deref());
+        if let Some(unknown) = others
+            .into_iter()
+            .find(|other| names.binary_search(other).is_err())
+        {
+            return Err(format!("there is no server {unknown} to be set against"));
         }
         match peers.servers.iter().find(|server| commands(server)) {
             Some(server) => Err(format!("a command of {} is empty", server.name)),
@@ -278,10 +290,12 @@ mod tests {
         let server = "[[server]]\nname = 'a'\ncommand = ['a']\n";
         assert!(reason(&server.repeat(2)).contains("two servers named a"));
         assert!(reason(&server.replace("name", "nmae")).contains("nmae"));
+        let alone = format!("{server}against = 'b'\n");
+        assert_eq!(reason(&alone), "there is no server b to be set against");
         let morse = format!("{server}wire = 'morse'\n");
         assert_eq!(
             reason(&morse),
-            "there is no wire morse; there are golem, socket.io"
+            "there is no wire morse; there are golem, socket.io, throng"
         );
     }
 

@@ -36,6 +36,8 @@ pub(super) struct ScenarioResults {
 #[derive(Debug)]
 pub(super) struct ServerResults {
     pub(super) name: String,
+    /// The server to which it has a ratio beside that to the baseline.
+    pub(super) against: Option<String>,
     /// Clean runs.
     pub(super) reports: Vec<Value>,
     /// What was wrong with the others.
@@ -55,6 +57,7 @@ impl Results {
     pub(super) fn new(scenarios: &[Scenario], servers: &[&Peer], baseline: String) -> Self {
         let server = |peer: &&Peer| ServerResults {
             name: peer.name.clone(),
+            against: peer.against.clone(),
             reports: Vec::new(),
             failures: Vec::new(),
         };
@@ -63,7 +66,11 @@ impl Results {
             stands_for: scenario.stands_for.clone(),
             command_line: scenario.command_line.clone(),
             figures: figures::of(&scenario.mode),
-            servers: servers.iter().map(server).collect(),
+            servers: servers
+                .iter()
+                .filter(|peer| scenario.is_for(peer))
+                .map(server)
+                .collect(),
         };
         Self {
             baseline,
@@ -115,10 +122,19 @@ impl ScenarioResults {
         &self.figures[0]
     }
 
-    /// How a server's headline relates to the baseline's; none if either is missing.
-    pub(super) fn ratio(&self, server: &ServerResults, baseline: &str) -> Option<f64> {
-        let baseline = self.servers.iter().find(|known| known.name == baseline)?;
-        let divisor = baseline.summary(self.headline())?.median;
+    /// How the headlines of those servers that are set against another relate to it: their name, the
+    /// other's, and the ratio.
+    pub(super) fn ratios_against(&self) -> impl Iterator<Item = (&str, &str, f64)> {
+        self.servers.iter().filter_map(|server| {
+            let other = server.against.as_deref()?;
+            Some((&*server.name, other, self.ratio(server, other)?))
+        })
+    }
+
+    /// How a server's headline relates to another's; none if either is missing.
+    pub(super) fn ratio(&self, server: &ServerResults, other: &str) -> Option<f64> {
+        let other = self.servers.iter().find(|known| known.name == other)?;
+        let divisor = other.summary(self.headline())?.median;
         let dividend = server.summary(self.headline())?.median;
         (divisor > 0.0).then(|| dividend / divisor)
     }
@@ -171,10 +187,11 @@ pub(super) mod tests {
     use super::*;
 
     fn peer(name: &str) -> Peer {
-        toml::from_str(&format!("name = '{name}'\ncommand = ['{name}']")).unwrap()
+        let against = if name == "b" { "\nagainst = 'c'" } else { "" };
+        toml::from_str(&format!("name = '{name}'\ncommand = ['{name}']{against}")).unwrap()
     }
 
-    /// The baseline `a` and the servers `b` to `d`, in the scenario `big-room`.
+    /// The baseline `a` and the servers `b`, which is set against `c`, to `d`, in the scenario `big-room`.
     pub(in super::super) fn results() -> Results {
         let scenarios = scenarios::chosen(&["big-room".to_owned()], 3).unwrap();
         let peers = ["a", "b", "c", "d"].map(peer);
@@ -213,6 +230,10 @@ pub(super) mod tests {
         let ratio = |index: usize| scenario.ratio(&scenario.servers[index], "a");
         assert_eq!([ratio(0), ratio(1), ratio(2)], [Some(1.0), Some(0.5), None]);
         assert_eq!(scenario.ratio(&scenario.servers[0], "c"), None);
+        assert_eq!(scenario.ratios_against().count(), 0, "c was not run");
+        results.add("big-room", "c", Ok(report(6.0)));
+        let against: Vec<_> = results.scenarios[0].ratios_against().collect();
+        assert_eq!(against, [("b", "c", 0.25)]);
     }
 
     #[test]

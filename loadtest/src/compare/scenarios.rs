@@ -1,5 +1,6 @@
 //! What servers are compared in: the scenarios that have names, and a short one to check with.
 
+use super::peers::Peer;
 use crate::catalogue::{self, Entry};
 use crate::failure::Failure;
 
@@ -14,6 +15,8 @@ pub(super) struct Scenario {
     pub(super) command_line: String,
     /// What kind of figures its reports have.
     pub(super) mode: String,
+    /// The only wire that can do it, if there is one.
+    wire: Option<String>,
     /// What the load generator is told, but for whom and where.
     pub(super) words: Vec<String>,
 }
@@ -44,10 +47,16 @@ impl Scenario {
         Ok(Self {
             name: entry.name.clone(),
             command_line: sheet.command_line(),
+            wire: sheet.wire().map(str::to_owned),
             stands_for: sheet.stands_for,
             mode: sheet.mode,
             words: words.map(str::to_owned).into(),
         })
+    }
+
+    /// Whether a server speaks what it takes.
+    pub(super) fn is_for(&self, server: &Peer) -> bool {
+        self.wire.is_none() || self.wire == server.wire
     }
 
     /// Proves that a server can be compared: it joins, delivers, and to nobody else.
@@ -57,6 +66,7 @@ impl Scenario {
             stands_for: "Half a second that proves that a server delivers.".to_owned(),
             command_line: CHECK.to_owned(),
             mode: "fanout".to_owned(),
+            wire: None,
             words: CHECK.split(' ').map(str::to_owned).collect(),
         }
     }
@@ -81,6 +91,21 @@ mod tests {
             };
             assert_eq!(setup.mode.load().name(), scenario.mode, "{}", scenario.name);
         }
+    }
+
+    #[test]
+    fn what_only_one_wire_can_do_is_for_servers_that_speak_it() {
+        let peer = |wire: &str| -> Peer {
+            toml::from_str(&format!("name = 'a'\ncommand = ['a']\n{wire}")).unwrap()
+        };
+        let (golem, throng) = (peer(""), peer("wire = 'throng'"));
+        let names = ["big-room", "recovery"].map(str::to_owned);
+        let scenarios = chosen(&names, 1).unwrap();
+        let for_whom = scenarios.iter();
+        let for_whom: Vec<_> = for_whom
+            .map(|it| (it.is_for(&golem), it.is_for(&throng)))
+            .collect();
+        assert_eq!(for_whom, [(true, true), (false, true)]);
     }
 
     #[test]

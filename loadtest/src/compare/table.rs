@@ -58,6 +58,8 @@ fn server_json(scenario: &ScenarioResults, server: &ServerResults, baseline: &st
     json!({
         "name": server.name,
         "ratio": scenario.ratio(server, baseline),
+        "against": server.against,
+        "ratio_against": server.against.as_ref().and_then(|other| scenario.ratio(server, other)),
         "figures": figures.collect::<serde_json::Map<_, _>>(),
         "failures": server.failures,
         "reports": server.reports,
@@ -83,6 +85,12 @@ fn table(scenario: &ScenarioResults, baseline: &str) -> String {
         .any(ServerResults::is_generator_bound)
     {
         text += "\n† The load generator was the bottleneck: these rates are its own.\n";
+    }
+    let against = scenario.ratios_against();
+    let against = against.map(|(server, other, ratio)| format!("{server} : {other} = {ratio:.2}"));
+    let against: Vec<String> = against.collect();
+    if !against.is_empty() {
+        text += &format!("\n{}.\n", against.join(", "));
     }
     text
 }
@@ -180,6 +188,25 @@ mod tests {
         results.add("big-room", "b", Err("7 lost".to_owned()));
         results.add("big-room", "c", Err("timed | out".to_owned()));
         results
+    }
+
+    #[test]
+    fn what_is_set_against_another_has_its_ratio_below_the_table() {
+        let mut results = mixed();
+        results.add("big-room", "c", Ok(report(0.1)));
+        let text = document(&results, &options("--rounds 5"), CPUS);
+        assert!(
+            text.contains("its own.\n\nb : c = 1.05.\n\nMedians"),
+            "{text}"
+        );
+        let json: Value =
+            serde_json::from_str(&json(&results, &options("--rounds 5"), CPUS)).unwrap();
+        let server = &json["scenarios"][0]["servers"][1];
+        let ratio = server["ratio_against"].as_f64().unwrap();
+        assert!(
+            (ratio - 1.05).abs() < 1e-9 && server["against"] == "c",
+            "{server}"
+        );
     }
 
     #[test]

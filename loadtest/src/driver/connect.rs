@@ -17,6 +17,7 @@ use crate::inbox::Inbox;
 use crate::opening::Refusal;
 use crate::payload::Stamp;
 use crate::plan::{MemberId, Room};
+use crate::wire::throng;
 
 /// Connections that may be under way at a time: below the 511 or so that servers let wait to be
 /// accepted, so that a full queue does not cost a retransmission of a second.
@@ -172,7 +173,7 @@ impl Driver<'_> {
 
     /// Whether a refusal is one of the run's figures.
     fn expects_refusals(&self, member: MemberId) -> bool {
-        self.returns.is_some() || member.0 >= self.members
+        self.comes_back(member) || member.0 >= self.members
     }
 
     /// A connection did not open: a figure in a storm and of a visitor, otherwise the run's failure.
@@ -232,8 +233,9 @@ impl Driver<'_> {
     pub(super) fn register(&mut self, member: MemberId) -> Result<(), Failure> {
         let room = self.room_of(member);
         let group = &self.plan.groups[self.plan.rooms[room.index()].group];
+        let is_urgent = group.urgent || self.stayers_are_urgent && !self.goes_away(member);
         let poll = match &self.readiness.urgent {
-            Some((urgent, _)) if group.urgent => urgent,
+            Some((urgent, _)) if is_urgent => urgent,
             _ => &self.readiness.poll,
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -255,7 +257,13 @@ impl Driver<'_> {
         }
         self.progress_ns = self.clock.now_ns();
         let room = &self.plan.rooms[self.room_of(member).index()];
-        self.say(member, self.target.wire.join(&room.name));
+        let seat = self.seats.get(member.index());
+        let join = match seat.and_then(|seat| seat.since(&self.book)) {
+            Some((epoch, offset)) => Some(throng::join(&room.name, epoch, offset)),
+            None => self.target.wire.join(&room.name),
+        };
+        self.say(member, join);
+        self.send_again(member);
         self.note_opened(member);
     }
 

@@ -1,4 +1,9 @@
 //! What the server's messages mean: deliveries, probes, complaints, pings, goodbyes.
+//!
+//! There are two recipients, by what the deliveries of a wire look like, with [`Heard`] in common:
+//! [`Plain`], and [`Enveloped`](super::enveloped::Enveloped) where publications have offsets.
+
+use std::time::Duration;
 
 use proto::{CloseFrame, OpCode};
 
@@ -6,6 +11,7 @@ use crate::inbox::Recipient;
 use crate::ledger::Ledger;
 use crate::payload::Stamp;
 use crate::plan::{MemberId, StreamId};
+use crate::wire::throng::{self, Ack};
 use crate::wire::{DeliveryShape, Meaning, Wire};
 
 /// The stream of publications that only find out who is in a room; its numbers are rooms.
@@ -21,32 +27,91 @@ pub(crate) struct ServerErrors {
     pub(crate) first_text: Option<String>,
 }
 
-/// The messages of one read of one connection.
+impl ServerErrors {
+    #[cold]
+    pub(super) fn add(&mut self, message: &[u8]) {
+        self.count += 1;
+        let text = String::from_utf8_lossy(message);
+        self.first_text
+            .get_or_insert_with(|| text.chars().take(200).collect());
+    }
+}
+
+/// How a server ended a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Goodbye {
+    /// That of its close frame, if there was one.
+    pub(super) code: Option<u16>,
+    pub(super) reason: String,
+    /// How long the client is not to come back, if the server said so.
+    pub(super) pause: Option<Duration>,
+}
+
+impl Goodbye {
+    /// What a close frame says.
+    pub(super) fn of(payload: &[u8]) -> Self {
+        match CloseFrame::parse(payload) {
+            Ok(close) => Self {
+                code: Some(close.code.0),
+                reason: format!("it said {} {}", close.code.0, close.reason)
+                    .trim_end()
+                    .to_owned(),
+                pause: throng::pause(close.code.0, close.reason),
+            },
+            Err(error) => Self::without_pause(format!("it sent a {error}")),
+        }
+    }
+
+    /// An end without a word about coming back.
+    pub(super) fn without_pause(reason: String) -> Self {
+        Self {
+            code: None,
+            reason,
+            pause: None,
+        }
+    }
+}
+
+/// What the messages of one read of one connection came to.
 #[derive(Debug)]
-pub(super) struct Incoming<'a> {
-    member: MemberId,
-    now_ns: u64,
+pub(super) struct Heard<'a> {
+    pub(super) member: MemberId,
+    pub(super) now_ns: u64,
     wire: &'a Wire,
-    shape: &'a DeliveryShape,
-    ledger: &'a mut Ledger,
-    errors: &'a mut ServerErrors,
+    pub(super) ledger: &'a mut Ledger,
+    pub(super) errors: &'a mut ServerErrors,
+    /// What is to be done about it.
+    pub(super) tidings: Tidings,
+}
+
+/// What a driver has to do about the messages of a read.
+#[derive(Debug, Default)]
+pub(super) struct Tidings {
     /// What pings, and messages that the wire answers, want back; none allocates nothing.
     pub(super) replies: Option<Vec<(OpCode, Vec<u8>)>>,
     /// Why the server said goodbye.
-    pub(super) closed: Option<String>,
+    pub(super) closed: Option<Goodbye>,
     /// Whether a probe of the member's room was there.
     pub(super) probed: bool,
     /// Whether the message was there after which members join.
     pub(super) welcomed: bool,
     /// Publications of visitors; they are in no book.
     pub(super) from_visitors: u64,
+    /// Whether a membership began, and all that was published before it is there.
+    pub(super) caught_up: bool,
+    /// What was acknowledged.
+    pub(super) acks: Vec<Ack>,
+    /// Requests that were refused and may be sent again, and after which time.
+    pub(super) put_off: Vec<(u64, Duration)>,
+    /// How long not to come back, from when the connection will have ended.
+    pub(super) drain: Option<Duration>,
 }
 
-impl<'a> Incoming<'a> {
+impl<'a> Heard<'a> {
     pub(super) fn new(
         member: MemberId,
         now_ns: u64,
-        (wire, shape): (&'a Wire, &'a DeliveryShape),
+        wire: &'a Wire,
         ledger: &'a mut Ledger,
         errors: &'a mut ServerErrors,
     ) -> Self {
@@ -54,14 +119,9 @@ impl<'a> Incoming<'a> {
             member,
             now_ns,
             wire,
-            shape,
             ledger,
             errors,
-            replies: None,
-            closed: None,
-            probed: false,
-            welcomed: false,
-            from_visitors: 0,
+            tidings: Tidings::default(),
         }
     }
 
@@ -69,62 +129,64 @@ impl<'a> Incoming<'a> {
     fn message_unusual(&mut self, start: &[u8]) {
         match self.wire.meaning(start) {
             Meaning::Answer(text) => self.reply(OpCode::Text, text.as_bytes()),
-            Meaning::Complaint => {
-                self.errors.count += 1;
-                let text = String::from_utf8_lossy(start);
-                self.errors
-                    .first_text
-                    .get_or_insert_with(|| text.chars().take(200).collect());
-            }
+            Meaning::Complaint => self.errors.add(start),
             Meaning::Misdelivery => self.ledger.deliver_unreadable(),
             Meaning::Other => {}
         }
         let greeting = self.wire.join_after();
-        self.welcomed |= greeting.is_some_and(|greeting| start.starts_with(greeting.as_bytes()));
+        self.tidings.welcomed |=
+            greeting.is_some_and(|greeting| start.starts_with(greeting.as_bytes()));
     }
 
-    fn reply(&mut self, opcode: OpCode, payload: &[u8]) {
+    pub(super) fn reply(&mut self, opcode: OpCode, payload: &[u8]) {
         let reply = (opcode, payload.to_vec());
-        self.replies.get_or_insert_default().push(reply);
+        self.tidings.replies.get_or_insert_default().push(reply);
     }
 
     /// What is not in the book.
     #[cold]
-    fn unbooked(&mut self, stamp: Stamp) {
+    pub(super) fn unbooked(&mut self, stamp: Stamp) {
         if stamp.stream != PROBES {
-            self.from_visitors += 1;
+            self.tidings.from_visitors += 1;
         } else if stamp.number == self.ledger.room_of(self.member).0 {
-            self.probed = true;
+            self.tidings.probed = true;
         } else {
             self.ledger.deliver_unreadable();
         }
     }
+
+    pub(super) fn close(&mut self, payload: &[u8]) {
+        self.tidings.closed = Some(Goodbye::of(payload));
+    }
 }
 
-impl Recipient for Incoming<'_> {
+/// Takes messages whose deliveries are a payload between texts.
+#[derive(Debug)]
+pub(super) struct Plain<'a> {
+    pub(super) heard: Heard<'a>,
+    pub(super) shape: &'a DeliveryShape,
+}
+
+impl Recipient for Plain<'_> {
     #[inline]
     fn message(&mut self, start: &[u8], message_bytes: u64) {
+        let heard = &mut self.heard;
         let stamp = self.shape.letters(start).and_then(Stamp::read);
         if message_bytes != self.shape.message_bytes && stamp.is_some() {
-            self.ledger.deliver_truncated();
+            heard.ledger.deliver_truncated();
         }
         match stamp {
-            Some(stamp) if stamp.stream.0 >= VISITS_FIRST => self.unbooked(stamp),
-            Some(stamp) => self.ledger.deliver(self.member, stamp, self.now_ns),
-            None => self.message_unusual(start),
+            Some(stamp) if stamp.stream.0 >= VISITS_FIRST => heard.unbooked(stamp),
+            Some(stamp) => heard.ledger.deliver(heard.member, stamp, heard.now_ns),
+            None => heard.message_unusual(start),
         }
     }
 
     fn ping(&mut self, payload: &[u8]) {
-        self.reply(OpCode::Pong, payload);
+        self.heard.reply(OpCode::Pong, payload);
     }
 
     fn close(&mut self, payload: &[u8]) {
-        self.closed = Some(match CloseFrame::parse(payload) {
-            Ok(close) => format!("it said {} {}", close.code.0, close.reason)
-                .trim_end()
-                .to_owned(),
-            Err(error) => format!("it sent a {error}"),
-        });
+        self.heard.close(payload);
     }
 }

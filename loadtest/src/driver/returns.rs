@@ -1,22 +1,28 @@
-//! Everybody drops at once and comes back at once: openings that are tried again until they succeed.
+//! Many lose their connections at once and come back: openings that are tried again until they succeed.
 //!
-//! A member that is refused waits with exponential backoff and full jitter, and at least as long as
-//! the server's `Retry-After` says. It is *served* when it has joined and received a publication;
-//! rooms are probed for that until all of their members have one.
+//! Either this program drops them, or the server ends what it has, as when it is restarted. A member that
+//! is refused waits with exponential backoff and full jitter, and at least as long as the server's
+//! `Retry-After` or the pause of its close frame says.
+//!
+//! On a wire with positions a member is *served* when it has joined and has everything that it missed; on
+//! others when it has joined and received a publication: rooms are probed for that until all of their
+//! members have one.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::{Driver, TICK};
+use super::messages::Goodbye;
+use super::{Driver, TICK, URGENT_EVERY};
 use crate::clock::to_ns;
-use crate::connection::Connection;
+use crate::connection::{Connection, State};
 use crate::failure::Failure;
 use crate::latencies::latency_histogram;
 use crate::opening::{OpeningTally, Refusal};
-use crate::plan::MemberId;
+use crate::plan::{Home, MemberId, StreamId};
 
 /// How often rooms of which not everybody is served are published to, and once more when everybody is
 /// connected. More often would be a load of its own: each goes to all who are served already.
@@ -31,52 +37,133 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 /// No retry waits longer of its own accord: clients of real life use 5 to 30 s.
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
-/// One storm, as one thread saw it.
+/// Of what was missed, so many publications are under way at a time, to the few who stayed.
+const MISSED_UNDER_WAY_MAX: usize = 1024;
+
+/// Who keeps the connection when the others lose theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Staying {
+    /// The first members of each room of a group, publishers first; at least so many in each. They are
+    /// read before the others.
+    First { group: usize, members: u32 },
+    /// Nobody.
+    Nobody,
+    /// Those who publish.
+    Publishers,
+}
+
+/// How connections are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// The server ends those that are open.
+    ByServer,
+    /// They were [dropped](Driver::drop_away).
+    Dropped,
+}
+
+/// What those do who are away.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReturnPlan<'a> {
+    pub(crate) loss: Loss,
+    /// How many of a thread may be on their way at a time.
+    pub(crate) together: u32,
+    /// From when on those come who were dropped.
+    pub(crate) from_ns: u64,
+    /// The time over which they come, spread evenly.
+    pub(crate) within_ns: u64,
+    /// When they are not waited for any longer.
+    pub(crate) end_ns: u64,
+    /// Whether the pauses that a server asks for are kept; otherwise whoever was closed comes at once.
+    pub(crate) keeps_pauses: bool,
+    /// Set by whoever knows that there is nothing to wait for.
+    pub(crate) is_hopeless: &'a AtomicBool,
+}
+
+/// How they came back, as one thread saw it.
 #[derive(Debug)]
 pub(crate) struct Returned {
     pub(crate) opening: OpeningTally,
-    /// Nanoseconds from the drop until each member was served.
+    /// Nanoseconds until each member was served: from the drop, from when it was due to come, or from
+    /// when the server ended its connection.
     pub(crate) served_ns: Histogram<u64>,
-    /// How long the one took that was served last.
+    /// From the beginning until the last was served.
     pub(crate) last_ns: u64,
     /// Members that were not served when patience ended.
     pub(crate) missing: u32,
+    /// How the server ended connections.
+    pub(crate) lost_by: BTreeMap<String, u64>,
 }
 
 /// Members on their way back.
 #[derive(Debug)]
 pub(super) struct Returns {
-    dropped_ns: u64,
+    from_ns: u64,
     together: u32,
+    keeps_pauses: bool,
     under_way: u32,
     /// When each member may try, and who.
     due: BinaryHeap<Reverse<(u64, u32)>>,
+    /// All members, by their number.
     members: Vec<Returning>,
     /// Attempts in the order in which they run out of time, with their numbers.
     deadlines: VecDeque<(u64, MemberId, u32)>,
     returned: Returned,
 }
 
+/// One member.
 #[derive(Clone, Copy, Debug, Default)]
 struct Returning {
+    way: Way,
+    /// From when on it is not served.
+    lost_ns: u64,
     began_ns: u64,
     attempts: u32,
+    /// Whether others wait for what it publishes, so that it does not wait itself.
+    publishes: bool,
+    /// How long the server asked it to stay away, before it ended the connection.
+    pause: Option<Duration>,
+}
+
+/// How far a member is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Way {
+    /// It has lost its connection.
+    Away,
+    /// It keeps its connection.
+    #[default]
+    Stays,
+    /// The server has not ended its connection yet.
+    There,
 }
 
 impl Returns {
-    fn new(members: u32, together: u32, dropped_ns: u64) -> Self {
+    fn new(plan: &ReturnPlan<'_>, all: u32, away: &[MemberId]) -> Self {
+        let mut members = vec![Returning::default(); all as usize];
+        let mut due = BinaryHeap::with_capacity(away.len());
+        for (nth, member) in (0_u64..).zip(away) {
+            let returning = &mut members[member.index()];
+            if plan.loss == Loss::ByServer {
+                returning.way = Way::There;
+                continue;
+            }
+            returning.way = Way::Away;
+            returning.lost_ns = plan.from_ns + plan.within_ns * nth / away.len() as u64;
+            due.push(Reverse((returning.lost_ns, member.0)));
+        }
         Self {
-            dropped_ns,
-            together,
+            from_ns: plan.from_ns,
+            together: plan.together,
+            keeps_pauses: plan.keeps_pauses,
             under_way: 0,
-            due: (0..members).map(|it| Reverse((dropped_ns, it))).collect(),
-            members: vec![Returning::default(); members as usize],
+            due,
+            members,
             deadlines: VecDeque::new(),
             returned: Returned {
                 opening: OpeningTally::new(),
                 served_ns: latency_histogram(),
                 last_ns: 0,
-                missing: members,
+                missing: u32::try_from(away.len()).unwrap_or(u32::MAX),
+                lost_by: BTreeMap::new(),
             },
         }
     }
@@ -120,25 +207,44 @@ impl Returns {
         self.returned.opening.open(after_ns);
     }
 
-    /// A member received a publication for the first time.
-    pub(super) fn serve(&mut self, now_ns: u64) {
-        let after_ns = now_ns - self.dropped_ns;
-        self.returned.served_ns.saturating_record(after_ns);
-        self.returned.last_ns = self.returned.last_ns.max(after_ns);
-        self.returned.missing -= 1;
+    /// A member has what proves that it is back.
+    pub(super) fn serve(&mut self, member: MemberId, now_ns: u64) {
+        let returned = &mut self.returned;
+        let after_ns = now_ns.saturating_sub(self.members[member.index()].lost_ns);
+        returned.served_ns.saturating_record(after_ns);
+        returned.last_ns = returned.last_ns.max(now_ns.saturating_sub(self.from_ns));
+        returned.missing -= 1;
+    }
+
+    /// The server asks a member to stay away for so long when it will have ended the connection.
+    pub(super) fn note_pause(&mut self, member: MemberId, pause: Duration) {
+        self.members[member.index()].pause = Some(pause);
+    }
+
+    /// The server ended a connection as was expected of it; its member comes when it may.
+    fn lose(&mut self, member: MemberId, goodbye: &Goodbye, now_ns: u64) {
+        let by = goodbye
+            .code
+            .map_or_else(|| "cut_off".to_owned(), |code| format!("code_{code}"));
+        *self.returned.lost_by.entry(by).or_default() += 1;
+        let keeps_pauses = self.keeps_pauses;
+        let returning = &mut self.members[member.index()];
+        returning.way = Way::Away;
+        returning.lost_ns = now_ns;
+        let wait_ns = match goodbye.pause.or(returning.pause) {
+            _ if !keeps_pauses || returning.publishes => 0,
+            Some(pause) => to_ns(pause),
+            None => fastrand::u64(0..=to_ns(BACKOFF_MIN)),
+        };
+        self.due.push(Reverse((now_ns + wait_ns, member.0)));
     }
 
     /// A member is to try again.
-    fn retry(
-        &mut self,
-        member: MemberId,
-        refusal: Refusal,
-        retry_after: Option<Duration>,
-        now_ns: u64,
-    ) {
+    fn retry(&mut self, member: MemberId, refusal: Refusal, pause: Option<Duration>, now_ns: u64) {
         self.returned.opening.refuse(refusal);
         let attempts = self.members[member.index()].attempts;
-        let wait_ns = to_ns(retry_after.unwrap_or_default()) + backoff_ns(attempts);
+        let pause = pause.filter(|_| self.keeps_pauses).unwrap_or_default();
+        let wait_ns = to_ns(pause) + backoff_ns(attempts);
         self.due.push(Reverse((now_ns + wait_ns, member.0)));
     }
 }
@@ -151,36 +257,114 @@ fn backoff_ns(attempts: u32) -> u64 {
 }
 
 impl Driver<'_> {
-    /// Resets all connections at once.
-    pub(crate) fn drop_all(&mut self) {
-        for connection in &mut self.connections {
-            connection.abort();
-        }
-        self.opened = 0;
-        self.received = 0;
+    /// Says, before anybody connects, who will lose the connection and come back.
+    pub(crate) fn choose_away(&mut self, staying: Staying) {
+        let members = (0..self.plan.connections()).map(MemberId);
+        self.away = match staying {
+            Staying::First { group, members } => {
+                self.stayers_are_urgent = true;
+                let rooms = self.plan.rooms.iter().filter(|room| room.group == group);
+                let beyond = rooms.flat_map(|room| {
+                    let here = members.div_ceil(1 + room.other_parts);
+                    (room.members.start + here..room.members.end).map(MemberId)
+                });
+                let silent = self.silent_members();
+                let is_silent = |member: &MemberId| silent.binary_search(member).is_ok();
+                beyond.filter(is_silent).collect()
+            }
+            Staying::Nobody => members.collect(),
+            Staying::Publishers => self.silent_members(),
+        };
     }
 
-    /// Brings everybody back who was dropped at `dropped_ns`, `together` at a time, until all are
-    /// served or `end_ns` has come.
-    pub(crate) fn come_back(
-        &mut self,
-        together: u32,
-        dropped_ns: u64,
-        end_ns: u64,
-    ) -> Result<Returned, Failure> {
-        let members = self.plan.connections();
-        self.returns = Some(Returns::new(members, together, dropped_ns));
-        let mut serve_ns = dropped_ns;
+    /// How many lose the connection.
+    pub(crate) fn away_count(&self) -> usize {
+        self.away.len()
+    }
+
+    /// Tallies their deliveries apart from those of their groups; returns the place.
+    pub(crate) fn tally_away_apart(&mut self) -> usize {
+        self.ledger.tally_apart(&self.away)
+    }
+
+    /// Whether a member will lose its connection.
+    pub(super) fn goes_away(&self, member: MemberId) -> bool {
+        self.away.binary_search(&member).is_ok()
+    }
+
+    /// Whether a member is one of those who are expected back now.
+    pub(super) fn comes_back(&self, member: MemberId) -> bool {
+        let returning = |returns: &Returns| returns.members.get(member.index()).copied();
+        let returning = self.returns.as_ref().and_then(returning);
+        returning.is_some_and(|returning| returning.way != Way::Stays)
+    }
+
+    /// Resets their connections, all at once.
+    pub(crate) fn drop_away(&mut self) {
+        for member in self.away.clone() {
+            self.abort(member);
+        }
+    }
+
+    /// A connection is gone, and its member will come back.
+    fn abort(&mut self, member: MemberId) {
+        let connection = &mut self.connections[member.index()];
+        self.opened -= u32::from(connection.has_joined);
+        self.received -= u32::from(connection.has_received);
+        connection.abort();
+        if let Some(seat) = self.seats.get_mut(member.index()) {
+            seat.lose();
+            self.ledger.go_away(member, self.clock.now_ns());
+        }
+    }
+
+    /// Publishes so many times in each room of a group, as fast as those have it who are there.
+    pub(crate) fn publish_in_each_room(&mut self, group: usize, count: u32) -> Result<(), Failure> {
+        for nth in 0..count {
+            for room in self.plan.rooms.iter().filter(|room| room.group == group) {
+                let lanes = room.streams.end - room.streams.start;
+                let stream = StreamId(room.streams.start + nth % lanes);
+                let now_ns = self.clock.now_ns();
+                self.publish(stream, now_ns, now_ns);
+            }
+            self.flush()?;
+            while self.ledger.under_way() > MISSED_UNDER_WAY_MAX && !self.shared.must_stop() {
+                self.turn(TICK)?;
+                self.check_alive()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings everybody back who is away, or will be, until all are served or patience ends.
+    ///
+    /// Before it, [`Shared::begin_waiting`](crate::shared::Shared::begin_waiting): a thread whose members
+    /// are back goes on for the others, for its own may publish to theirs.
+    pub(crate) fn come_back(&mut self, plan: &ReturnPlan<'_>) -> Result<Returned, Failure> {
+        self.returns = Some(self.returns(plan));
+        let probes = self.seats.is_empty();
+        let mut is_done = false;
+        let mut serve_ns = plan.from_ns;
         let mut all_were_open = false;
-        while self.received < members && !self.shared.must_stop() {
+        while !self.shared.are_all_done() && !self.shared.must_stop() {
             let now_ns = self.clock.now_ns();
-            if now_ns >= end_ns {
+            if now_ns >= plan.end_ns || plan.is_hopeless.load(Ordering::Relaxed) {
                 break;
+            }
+            if !is_done
+                && self
+                    .returns
+                    .as_ref()
+                    .is_some_and(|it| it.returned.missing == 0)
+            {
+                self.shared.note_done();
+                is_done = true;
+                continue;
             }
             self.try_again(now_ns)?;
             // The last to come is not to wait for a round: it would be measured.
-            let all_are_open = self.opened == members;
-            if now_ns >= serve_ns || all_are_open && !all_were_open {
+            let all_are_open = self.opened == self.plan.connections();
+            if probes && (now_ns >= serve_ns || all_are_open && !all_were_open) {
                 self.probe_rooms(|_| true)?;
                 serve_ns = now_ns + to_ns(SERVE_INTERVAL);
             }
@@ -190,6 +374,16 @@ impl Driver<'_> {
         let returns = self.returns.take().expect("set at the beginning");
         self.forget_missing();
         Ok(returns.returned)
+    }
+
+    fn returns(&self, plan: &ReturnPlan<'_>) -> Returns {
+        let mut returns = Returns::new(plan, self.plan.connections(), &self.away);
+        for stream in &self.plan.streams {
+            if let Home::Here(member) = stream.home {
+                returns.members[member.index()].publishes = true;
+            }
+        }
+        returns
     }
 
     /// How long nothing is due, if that is shorter than a tick.
@@ -205,11 +399,17 @@ impl Driver<'_> {
 
     fn try_again(&mut self, now_ns: u64) -> Result<(), Failure> {
         while let Some(member) = self.returns.as_mut().and_then(|it| it.take_overdue(now_ns)) {
-            if !self.connections[member.index()].has_joined {
+            let connection = &self.connections[member.index()];
+            if !connection.has_joined && !matches!(connection.state, State::Closed) {
                 self.retry(member, Refusal::TimedOut, None);
             }
         }
+        let mut opened = 0;
         while let Some(member) = self.returns.as_mut().and_then(|it| it.take_due(now_ns)) {
+            opened += 1;
+            if self.stayers_are_urgent && opened % URGENT_EVERY == 0 {
+                self.urgent_turn()?;
+            }
             let source = self.plan.connections_before + member.0;
             match Connection::open(self.target, source, None) {
                 Ok(connection) => {
@@ -222,34 +422,42 @@ impl Driver<'_> {
         Ok(())
     }
 
+    /// The server ended the connection of somebody who comes back: as was expected of it, or before it was
+    /// of use.
+    pub(super) fn lose(&mut self, member: MemberId, goodbye: &Goodbye) {
+        let returning = self.returns.as_mut();
+        let expected =
+            returning.filter(|returns| returns.members[member.index()].way == Way::There);
+        let Some(returns) = expected else {
+            return self.retry(member, Refusal::ClosedAtOnce, goodbye.pause);
+        };
+        returns.lose(member, goodbye, self.clock.now_ns());
+        self.abort(member);
+    }
+
     /// A returning member's connection was refused, or broke before it was of use.
-    pub(super) fn retry(
-        &mut self,
-        member: MemberId,
-        refusal: Refusal,
-        retry_after: Option<Duration>,
-    ) {
+    pub(super) fn retry(&mut self, member: MemberId, refusal: Refusal, pause: Option<Duration>) {
         let now_ns = self.clock.now_ns();
-        let connection = &mut self.connections[member.index()];
-        let was_open = connection.has_joined;
-        let was_served = connection.has_received;
-        connection.abort();
-        self.opened -= u32::from(was_open);
-        self.received -= u32::from(was_served);
+        let connection = &self.connections[member.index()];
+        let (was_open, was_served) = (connection.has_joined, connection.has_received);
+        self.abort(member);
         let returns = self.returns.as_mut().expect("there is a storm");
         returns.under_way -= u32::from(!was_open);
         returns.returned.missing += u32::from(was_served);
-        returns.retry(member, refusal, retry_after, now_ns);
+        returns.retry(member, refusal, pause, now_ns);
     }
 
     /// Nobody waits any longer for those who were not served.
     fn forget_missing(&mut self) {
         let now_ns = self.clock.now_ns();
-        for index in 0..self.plan.connections() {
-            let connection = &mut self.connections[MemberId(index).index()];
-            if !connection.has_received {
-                connection.abort();
-                for stream in self.ledger.disconnect(MemberId(index), now_ns) {
+        for member in self.away.clone() {
+            if !self.connections[member.index()].has_received {
+                self.abort(member);
+                if self.shared.is_interrupted() {
+                    self.ledger.dismiss(member);
+                    continue;
+                }
+                for stream in self.ledger.disconnect(member, now_ns) {
                     self.pace.retire(stream);
                 }
             }
@@ -274,9 +482,68 @@ mod tests {
         }
     }
 
+    static HOPEFUL: AtomicBool = AtomicBool::new(false);
+
+    fn returns(loss: Loss, keeps_pauses: bool, within_ns: u64) -> Returns {
+        let plan = ReturnPlan {
+            loss,
+            together: 2,
+            from_ns: 1000,
+            within_ns,
+            end_ns: u64::MAX,
+            keeps_pauses,
+            is_hopeless: &HOPEFUL,
+        };
+        Returns::new(&plan, 3, &[0, 1, 2].map(MemberId))
+    }
+
+    fn closed(after_ms: Option<u64>) -> Goodbye {
+        Goodbye {
+            code: Some(4100),
+            reason: String::new(),
+            pause: after_ms.map(Duration::from_millis),
+        }
+    }
+
+    /// When each of them is due, in milliseconds after the loss.
+    fn due_ms(returns: &Returns, lost_ns: u64) -> Vec<(u32, u64)> {
+        let due = returns.due.iter();
+        let due = due.map(|Reverse((due_ns, member))| (*member, (due_ns - lost_ns) / 1_000_000));
+        let mut due: Vec<_> = due.collect();
+        due.sort_unstable();
+        due
+    }
+
+    #[test]
+    fn who_is_closed_stays_away_as_long_as_the_server_says_unless_others_wait_for_it() {
+        let mut there = returns(Loss::ByServer, true, 0);
+        assert!(there.due.is_empty());
+        there.members[0].publishes = true;
+        there.note_pause(MemberId(2), Duration::from_millis(900));
+        there.lose(MemberId(0), &closed(Some(700)), 5000);
+        there.lose(MemberId(1), &closed(Some(700)), 5000);
+        there.lose(MemberId(2), &closed(None), 5000);
+        assert_eq!(due_ms(&there, 5000), [(0, 0), (1, 700), (2, 900)]);
+        assert_eq!(there.returned.lost_by["code_4100"], 3);
+        let mut worst = returns(Loss::ByServer, false, 0);
+        worst.lose(MemberId(1), &closed(Some(700)), 5000);
+        assert_eq!(due_ms(&worst, 5000), [(1, 0)]);
+        worst.serve(MemberId(1), 9000);
+        let Returned {
+            last_ns, missing, ..
+        } = worst.returned;
+        assert_eq!((last_ns, missing), (8000, 2), "from the beginning on");
+    }
+
+    #[test]
+    fn those_who_come_within_a_time_are_spread_over_it() {
+        let spread = returns(Loss::Dropped, true, 3_000_000);
+        assert_eq!(due_ms(&spread, 1000), [(0, 0), (1, 1), (2, 2)]);
+    }
+
     #[test]
     fn only_so_many_try_together_and_the_refused_wait() {
-        let mut returns = Returns::new(3, 2, 1000);
+        let mut returns = returns(Loss::Dropped, true, 0);
         assert_eq!(returns.take_due(999), None);
         let first: Vec<_> = std::iter::from_fn(|| returns.take_due(1000)).collect();
         assert_eq!(first, [MemberId(0), MemberId(1)]);
@@ -292,9 +559,9 @@ mod tests {
 
     #[test]
     fn an_attempt_runs_out_of_time_unless_a_newer_one_was_made() {
-        let mut returns = Returns::new(2, 2, 0);
-        while returns.take_due(0).is_some() {}
-        let late_ns = to_ns(ATTEMPT_PATIENCE);
+        let mut returns = returns(Loss::Dropped, true, 0);
+        while returns.take_due(1000).is_some() {}
+        let late_ns = 1000 + to_ns(ATTEMPT_PATIENCE);
         assert_eq!(returns.take_overdue(late_ns - 1), None);
         returns.members[0].attempts += 1;
         assert_eq!(returns.take_overdue(late_ns), Some(MemberId(1)));

@@ -11,9 +11,11 @@ use crate::connection::State;
 use crate::failure::Failure;
 use crate::inbox::Recipient;
 use crate::payload::Stamp;
-use crate::plan::{Home, MemberId, StreamId};
+use crate::plan::{Home, MemberId, Plan, StreamId};
+use crate::positions::{PositionBook, PositionTally, Seat};
 use crate::sequence::{Faults, SequenceChecker};
-use crate::wire::DeliveryShape;
+use crate::wire::RoomShape;
+use crate::wire::throng::{self, Said};
 
 /// What the kernel may keep for a member that will not read: as much as it begins with for everybody,
 /// and it does not grow. It must be said before connecting: a kernel whose buffer shrinks drops what
@@ -42,6 +44,22 @@ pub(crate) struct SlowFate {
     pub(crate) received: u64,
     /// What was wrong with them; what is missing at the end is not lost but was never read.
     pub(crate) faults: Faults,
+    /// What its offsets and gaps say of it, on a wire with positions.
+    pub(crate) positions: Option<Passed>,
+}
+
+/// What a slow member was not sent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Passed {
+    /// Publications that are not in its socket; of one that was closed, those before the last that is.
+    pub(crate) missing: u64,
+    /// Those that were announced.
+    pub(crate) announced: u64,
+    /// Those that were not.
+    pub(crate) unannounced: u64,
+    /// What else was wrong with offsets and messages.
+    pub(crate) faults: u64,
+    pub(crate) first_fault: Option<String>,
 }
 
 /// How a slow member's connection was found.
@@ -104,11 +122,10 @@ impl Driver<'_> {
     /// Reads what is in the slow members' sockets, and says what became of them.
     pub(crate) fn read_slow(&mut self) -> Vec<SlowFate> {
         let slow = std::mem::take(&mut self.slow);
-        let reader = |slow: SlowMember| {
-            let shape = self.shapes.of(self.ledger.room_of(slow.member));
-            SlowReader::new(slow, shape.clone())
-        };
-        let mut readers: Vec<_> = slow.into_iter().map(reader).collect();
+        let mut readers: Vec<_> = slow
+            .into_iter()
+            .map(|slow| self.slow_reader(slow))
+            .collect();
         let end_ns = self.clock.now_ns() + to_ns(READ_PATIENCE);
         let mut quiet_ns = self.clock.now_ns() + to_ns(QUIET);
         while readers.iter().any(|reader| reader.end.is_none()) {
@@ -126,7 +143,38 @@ impl Driver<'_> {
                 std::thread::sleep(PAUSE);
             }
         }
-        readers.into_iter().map(SlowReader::fate).collect()
+        let fate = |reader: SlowReader| {
+            let published = self.published_since(&reader.slow);
+            reader.fate(published)
+        };
+        readers.into_iter().map(fate).collect()
+    }
+
+    fn slow_reader(&self, slow: SlowMember) -> SlowReader {
+        let room = self.ledger.room_of(slow.member);
+        let seat = self.seats.get(slow.member.index());
+        SlowReader {
+            checker: SequenceChecker::expecting(slow.published.clone()),
+            first_stream: self.plan.rooms[room.index()].streams.start,
+            shape: self.shapes.of(room).clone(),
+            room: self.plan.rooms[room.index()].name.to_string(),
+            positions: seat.map(|seat| (*seat, PositionBook::new(&Plan::default()))),
+            slow,
+            end: None,
+            received: 0,
+            truncated: 0,
+        }
+    }
+
+    /// How many publications there were in a slow member's room since it stopped reading.
+    fn published_since(&self, slow: &SlowMember) -> u64 {
+        let room = &self.plan.rooms[self.ledger.room_of(slow.member).index()];
+        let published = room
+            .streams
+            .clone()
+            .map(|id| self.ledger.published(StreamId(id)));
+        let since = published.zip(&slow.published);
+        since.map(|(now, then)| u64::from(now - then)).sum()
     }
 
     /// Reads one slow member's socket once; false if nothing was there.
@@ -136,10 +184,8 @@ impl Driver<'_> {
         }
         let member = reader.slow.member;
         let connection = &mut self.connections[member.index()];
-        let room = &self.plan.rooms[self.ledger.room_of(member).index()];
         match connection.read(&mut self.buffer) {
             ReadOutcome::Bytes(bytes) => {
-                reader.first_stream = room.streams.start;
                 if let State::Open(inbox) = &mut connection.state
                     && inbox.receive(&mut self.buffer[..bytes], reader).is_err()
                 {
@@ -164,48 +210,88 @@ const PAUSE: Duration = Duration::from_millis(10);
 struct SlowReader {
     slow: SlowMember,
     first_stream: u32,
-    shape: DeliveryShape,
+    shape: RoomShape,
+    room: String,
     checker: SequenceChecker,
+    /// Where it is in its room's stream, on a wire with positions.
+    positions: Option<(Seat, PositionBook)>,
     end: Option<SlowEnd>,
     received: u64,
     truncated: u64,
 }
 
 impl SlowReader {
-    fn new(slow: SlowMember, shape: DeliveryShape) -> Self {
-        Self {
-            checker: SequenceChecker::expecting(slow.published.clone()),
-            slow,
-            first_stream: 0,
-            shape,
-            end: None,
-            received: 0,
-            truncated: 0,
+    /// What became of its member, where so much was published since it stopped reading.
+    fn fate(self, published: u64) -> SlowFate {
+        let mut faults = self.checker.faults();
+        faults.truncated += self.truncated;
+        let end = self.end.unwrap_or(SlowEnd::Connected);
+        let positions = self.positions.map(|(_, book)| {
+            // Whoever is connected has everything that was not skipped, up to the newest; whoever was
+            // closed has no claim to what came behind.
+            let tail = match end {
+                SlowEnd::Connected => published.saturating_sub(
+                    self.received + book.tally.announced + book.tally.offsets_missing,
+                ),
+                SlowEnd::Closed(_) | SlowEnd::CutOff => 0,
+            };
+            Passed::of(&book.tally, tail)
+        });
+        SlowFate {
+            end,
+            received: self.received,
+            faults,
+            positions,
         }
     }
 
-    fn fate(self) -> SlowFate {
-        let mut faults = self.checker.faults();
-        faults.truncated += self.truncated;
-        SlowFate {
-            end: self.end.unwrap_or(SlowEnd::Connected),
-            received: self.received,
-            faults,
+    /// What a server with positions says beside publications.
+    fn message_said(&mut self, start: &[u8]) {
+        let Some((seat, book)) = &mut self.positions else {
+            return;
+        };
+        let understood = match throng::understand(start, &self.room) {
+            Said::Gap { first, last } => seat.pass_over((first, last), book),
+            Said::Drain(_) | Said::Other => Ok(()),
+            Said::Wrong(what) => Err(what),
+            _ => Err("what nobody asked for"),
+        };
+        if let Err(what) = understood {
+            book.add_wrong(what, start);
+        }
+    }
+}
+
+impl Passed {
+    fn of(tally: &PositionTally, tail: u64) -> Self {
+        let unannounced = tally.offsets_missing + tail;
+        Self {
+            missing: tally.announced + unannounced,
+            announced: tally.announced,
+            unannounced,
+            faults: tally.offsets_repeated + tally.wrong_messages,
+            first_fault: tally.first_fault.clone(),
         }
     }
 }
 
 impl Recipient for SlowReader {
     fn message(&mut self, start: &[u8], message_bytes: u64) {
-        let Some(stamp) = self.shape.letters(start).and_then(Stamp::read) else {
-            return;
+        let delivery = self.shape.delivery(start, message_bytes);
+        let stamped = delivery.and_then(|it| Some((it, Stamp::read(it.letters)?)));
+        let Some((delivery, stamp)) = stamped else {
+            return self.message_said(start);
         };
         let lane = stamp.stream.0.wrapping_sub(self.first_stream) as usize;
-        if lane < self.slow.published.len() {
-            self.received += 1;
-            self.truncated += u64::from(message_bytes != self.shape.message_bytes);
-            self.checker.check(lane, stamp.number);
+        if lane >= self.slow.published.len() {
+            return;
         }
+        if let (Some(envelope), Some((seat, book))) = (&delivery.envelope, &mut self.positions) {
+            seat.take(envelope.offset, book);
+        }
+        self.received += 1;
+        self.truncated += u64::from(!delivery.is_whole);
+        self.checker.check(lane, stamp.number);
     }
 
     fn ping(&mut self, _payload: &[u8]) {}

@@ -3,7 +3,8 @@
 //! A visitor publishes on a stream of its own, and publishes again when it has received what it
 //! published last. It must receive its own publications once each and in order, and from the first
 //! one that it receives of a resident's, all of that resident's, up to when it leaves. Half-way
-//! arrivals and departures that never end are given up after [`STEP_PATIENCE`].
+//! arrivals and departures that never end are given up after [`STEP_PATIENCE`]. On a wire with positions
+//! its offsets and answers are checked as a member's are.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -21,8 +22,10 @@ use crate::latencies::latency_histogram;
 use crate::opening::{OpeningTally, Refusal};
 use crate::payload::Stamp;
 use crate::plan::{MemberId, RoomId, StreamId};
+use crate::positions::{PositionBook, Seat};
 use crate::sequence::Faults;
-use crate::wire::{DeliveryShape, Meaning, Wire};
+use crate::wire::throng::{self, Said};
+use crate::wire::{Delivery, Meaning, Name, RoomShape, Wire};
 
 /// No step of a visit, such as the answer to a publication, may take longer: servers take
 /// milliseconds, and Throng itself cuts a closing connection off after this.
@@ -150,6 +153,10 @@ struct Visit {
     expected: u32,
     /// The next of each resident's stream that it must receive, once it had one.
     residents: Vec<(StreamId, u32)>,
+    /// Where it is in its room's stream.
+    seat: Seat,
+    /// What the server calls its connection.
+    name: Option<Name>,
 }
 
 impl Visit {
@@ -164,6 +171,8 @@ impl Visit {
             published: 0,
             expected: 0,
             residents: Vec::new(),
+            seat: Seat::new(),
+            name: None,
         }
     }
 }
@@ -377,13 +386,15 @@ impl Driver<'_> {
         };
         let now_ns = self.clock.now_ns();
         let visit = &mut visits.visits[(member.0 - visits.first) as usize];
-        let visit_room = visit.room;
+        let room = visit.room;
         let mut received = VisitorReceived {
             visit,
             tally: &mut visits.tally,
+            book: &mut self.book,
             streams: self.plan.streams.len(),
             wire: &self.target.wire,
-            shape: self.shapes.of(visit_room),
+            shape: self.shapes.of(room),
+            room: &self.plan.rooms[room.index()].name,
             now_ns,
             has_own: false,
             replies: Vec::new(),
@@ -490,10 +501,13 @@ impl Driver<'_> {
 struct VisitorReceived<'a> {
     visit: &'a mut Visit,
     tally: &'a mut VisitTally,
+    book: &'a mut PositionBook,
     /// How many streams residents have.
     streams: usize,
     wire: &'a Wire,
-    shape: &'a DeliveryShape,
+    shape: &'a RoomShape,
+    /// The name of the room.
+    room: &'a str,
     now_ns: u64,
     has_own: bool,
     /// What messages that the wire answers want back.
@@ -505,6 +519,9 @@ struct VisitorReceived<'a> {
 
 impl VisitorReceived<'_> {
     fn message_unusual(&mut self, start: &[u8]) {
+        if self.wire.has_positions() {
+            return self.message_said(start);
+        }
         let greets = |greeting: &str| start.starts_with(greeting.as_bytes());
         let welcomed = self.wire.join_after().is_some_and(greets);
         self.welcomed |= welcomed;
@@ -514,6 +531,41 @@ impl VisitorReceived<'_> {
             Meaning::Complaint | Meaning::Misdelivery | Meaning::Other => {
                 self.tally.complaints += 1;
             }
+        }
+    }
+
+    /// What a server with positions says beside publications.
+    fn message_said(&mut self, start: &[u8]) {
+        let Visit { seat, name, .. } = &mut *self.visit;
+        let understood = match throng::understand(start, self.room) {
+            Said::Hello(given) => {
+                *name = Some(given);
+                seat.greet()
+            }
+            _ if !seat.was_greeted() => Err("a message before hello"),
+            Said::Gap { first, last } => seat.pass_over((first, last), self.book),
+            Said::Joined(joined) => seat.join(&joined, self.book),
+            Said::Drain(_) | Said::Other => Ok(()),
+            Said::Ack(_) | Said::Complaint { .. } | Said::Publication => {
+                self.tally.complaints += 1;
+                Ok(())
+            }
+            Said::Wrong(what) => Err(what),
+        };
+        if let Err(what) = understood {
+            self.book.add_wrong(what, start);
+        }
+    }
+
+    /// Looks at what is around a publication, where there is anything.
+    fn check_envelope(&mut self, delivery: &Delivery<'_>, stamp: Stamp) {
+        let Some(envelope) = &delivery.envelope else {
+            return;
+        };
+        self.visit.seat.take(envelope.offset, self.book);
+        let is_own = stamp.stream == self.visit.stream;
+        if is_own && envelope.from != self.visit.name {
+            self.book.add_wrong_sender();
         }
     }
 
@@ -558,11 +610,14 @@ fn check(expected: &mut u32, number: u32, faults: &mut Faults) {
 
 impl Recipient for VisitorReceived<'_> {
     fn message(&mut self, start: &[u8], message_bytes: u64) {
-        let Some(stamp) = self.shape.letters(start).and_then(Stamp::read) else {
+        let delivery = self.shape.delivery(start, message_bytes);
+        let stamped = delivery.and_then(|it| Some((it, Stamp::read(it.letters)?)));
+        let Some((delivery, stamp)) = stamped else {
             return self.message_unusual(start);
         };
         self.tally.deliveries += 1;
-        self.tally.faults.truncated += u64::from(message_bytes != self.shape.message_bytes);
+        self.tally.faults.truncated += u64::from(!delivery.is_whole);
+        self.check_envelope(&delivery, stamp);
         self.deliver(stamp);
     }
 

@@ -16,7 +16,7 @@ use super::Load;
 use super::rooms::Rooms;
 use crate::cli::units;
 use crate::clock::Clock;
-use crate::driver::{Driver, SlowEnd, SlowFate};
+use crate::driver::{Driver, Passed, SlowEnd, SlowFate};
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::meanwhile::meanwhile;
@@ -107,15 +107,48 @@ pub(crate) struct Outcome {
     /// What was missing in between, repeated or out of order or truncated.
     pub(crate) skipped: u64,
     pub(crate) misdelivered: u64,
+    /// What they were told about what is missing, on a wire with positions.
+    pub(crate) gaps: Option<Gaps>,
     /// The server's memory at its highest while they did not read.
     pub(crate) server_pss_peak_bytes: Option<u64>,
 }
 
+/// What is missing in the slow members' sockets, by offsets. The names are the JSON's.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Gaps {
+    /// Publications that are not there. Of members that were closed, only those in front of others that
+    /// are.
+    pub(crate) missing: u64,
+    /// Those of them that a `gap` announced.
+    pub(crate) announced: u64,
+    /// Those that nobody spoke of.
+    pub(crate) unannounced: u64,
+    /// Offsets that came again, gaps of what was sent, and whatever else was wrong.
+    pub(crate) faults: u64,
+    pub(crate) first_fault: Option<String>,
+}
+
+impl Gaps {
+    fn is_faulty(&self) -> bool {
+        self.unannounced + self.faults > 0
+    }
+
+    fn add(&mut self, passed: &Passed) {
+        self.missing += passed.missing;
+        self.announced += passed.announced;
+        self.unannounced += passed.unannounced;
+        self.faults += passed.faults;
+        if self.first_fault.is_none() {
+            self.first_fault.clone_from(&passed.first_fault);
+        }
+    }
+}
+
 impl Outcome {
     /// Whether what the slow ones received was wrong. That they did not receive everything is what the
-    /// mode is about.
+    /// mode is about; that they were not told so is wrong where it can be told.
     pub(crate) fn is_faulty(&self) -> bool {
-        self.misdelivered > 0
+        self.misdelivered > 0 || self.gaps.as_ref().is_some_and(Gaps::is_faulty)
     }
 }
 
@@ -241,6 +274,9 @@ impl Outcome {
         self.deliveries_left += fate.received;
         self.skipped += fate.faults.lost;
         self.misdelivered += fate.faults.repeated + fate.faults.reordered + fate.faults.truncated;
+        if let Some(passed) = &fate.positions {
+            self.gaps.get_or_insert_default().add(passed);
+        }
     }
 }
 
@@ -292,8 +328,26 @@ impl Display for Outcome {
             "               {left} deliveries left in their sockets, {skipped} skipped, {} wrong",
             self.misdelivered
         )?;
+        if let Some(gaps) = &self.gaps {
+            write!(f, "{gaps}")?;
+        }
         match self.server_pss_peak_bytes {
             Some(peak) => writeln!(f, "memory peak    {}", Bytes(peak as f64)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Display for Gaps {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (missing, announced) = (self.missing, self.announced);
+        write!(
+            f,
+            "gaps           {missing} missing by offset, {announced} announced, "
+        )?;
+        writeln!(f, "{} unannounced, {} wrong", self.unannounced, self.faults)?;
+        match &self.first_fault {
+            Some(fault) => writeln!(f, "               {fault}"),
             None => Ok(()),
         }
     }

@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use super::figures::{Bytes, Grouped, Micros};
 use super::latency::Latency;
 use super::{IDLE, Memory, Parameters, Report};
+use crate::positions::PositionTally;
 use crate::sequence::Faults;
 
 impl Display for Report {
@@ -156,6 +157,9 @@ impl Report {
                 "{lost} lost, {repeated} repeated, {reordered} reordered, {truncated} truncated"
             ),
         )?;
+        if let Some(positions) = &self.positions {
+            positions.write(f)?;
+        }
         if self.unreadable > 0 {
             row(
                 f,
@@ -184,6 +188,31 @@ impl Report {
             row(f, "", format!("{} errors: {text}", self.server_errors))?;
         }
         Ok(())
+    }
+}
+
+impl PositionTally {
+    fn write(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self {
+            offsets_missing: missing,
+            offsets_repeated: repeated,
+            announced,
+            wrong_senders,
+            wrong_messages,
+            unacknowledged,
+            ..
+        } = self;
+        let offsets = format!("{missing} offsets missing, {repeated} repeated, ");
+        let told = format!("{announced} told by gaps, {wrong_senders} wrong senders, ");
+        let wrong = format!("{wrong_messages} wrong messages");
+        row(f, "positions", format!("{offsets}{told}{wrong}"))?;
+        if *unacknowledged > 0 {
+            row(f, "", format!("{unacknowledged} never acknowledged"))?;
+        }
+        match &self.first_fault {
+            Some(fault) => row(f, "", fault),
+            None => Ok(()),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! which is no slower than a prefix that is written into the program. Only a longer one costs a
 //! second comparison.
 
+use super::envelope::{Envelope, EnvelopeShape};
 use crate::payload::STAMP_BYTES;
 use crate::plan::RoomId;
 
@@ -21,13 +22,54 @@ pub(crate) struct DeliveryShape {
     pub(crate) message_bytes: u64,
 }
 
+/// What the deliveries of a room look like.
+#[derive(Clone, Debug)]
+pub(crate) enum RoomShape {
+    /// The payload in an envelope that says its offset.
+    Enveloped(EnvelopeShape),
+    /// The payload between texts that are always the same.
+    Plain(DeliveryShape),
+}
+
 /// The deliveries of a run.
 #[derive(Clone, Debug)]
 pub(crate) enum DeliveryShapes {
     /// One for each room, in their order.
-    PerRoom(Vec<DeliveryShape>),
+    PerRoom(Vec<RoomShape>),
     /// The same in all rooms.
-    Shared(DeliveryShape),
+    Shared(RoomShape),
+}
+
+/// One delivery, where it does not matter how long it takes to tell what it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivery<'m> {
+    /// The letters of its stamp.
+    pub(crate) letters: &'m [u8; STAMP_BYTES],
+    /// Whether it is as long as what was published.
+    pub(crate) is_whole: bool,
+    /// What is around it, on a wire with positions.
+    pub(crate) envelope: Option<Envelope<'m>>,
+}
+
+impl RoomShape {
+    /// Takes a message of `message_bytes`, of which this is the beginning, for a delivery.
+    pub(crate) fn delivery<'m>(&self, start: &'m [u8], message_bytes: u64) -> Option<Delivery<'m>> {
+        match self {
+            Self::Enveloped(shape) => {
+                let envelope = shape.read(start, message_bytes)?;
+                Some(Delivery {
+                    letters: envelope.letters,
+                    is_whole: envelope.is_whole,
+                    envelope: Some(envelope),
+                })
+            }
+            Self::Plain(shape) => Some(Delivery {
+                letters: shape.letters(start)?,
+                is_whole: message_bytes == shape.message_bytes,
+                envelope: None,
+            }),
+        }
+    }
 }
 
 /// A stamp alone is longer, so every delivery has as many.
@@ -77,7 +119,7 @@ impl DeliveryShape {
 impl DeliveryShapes {
     /// What a room's deliveries look like.
     #[inline]
-    pub(crate) fn of(&self, room: RoomId) -> &DeliveryShape {
+    pub(crate) fn of(&self, room: RoomId) -> &RoomShape {
         match self {
             Self::PerRoom(shapes) => &shapes[room.index()],
             Self::Shared(shape) => shape,
