@@ -345,6 +345,13 @@ fn members_that_go_through_epochs_in_two_orders_are_found() {
 }
 
 #[test]
+fn an_acknowledgement_from_an_epoch_in_which_nobody_was_is_found() {
+    let publisher = member(&THREE).acknowledged("b", &[(1, 4)]);
+    let (_, findings) = found(&[publisher], FORGOTTEN);
+    assert!(findings[0].contains("nobody ever joined"), "{findings:?}");
+}
+
+#[test]
 fn what_a_client_says_of_itself_is_found() {
     let mut complaining = member(&THREE);
     complaining.0.complain("that is not right".to_owned());

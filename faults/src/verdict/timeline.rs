@@ -87,6 +87,9 @@ impl Timeline {
     ) -> Self {
         let known = gather(room, records, findings);
         let order = order_of_epochs(room, records, findings);
+        for epoch in known.keys().filter(|epoch| !order.contains(epoch)) {
+            findings.add(format!("nobody ever joined room {room} in epoch {epoch}"));
+        }
         let mut timeline = Self::default();
         let acknowledged = acknowledgements(room, records);
         for epoch in order {
