@@ -75,6 +75,8 @@ pub enum Entry {
         position: Position,
         /// Whether nothing is missing since the place that was asked for; none if none was.
         recovered: Option<bool>,
+        /// The offset of the last publication that the member has, in this epoch: the next is behind it.
+        reached: u64,
     },
     /// The member was told that these are missing, both ends included.
     Missing {
@@ -183,6 +185,7 @@ impl Record {
         room.entries.push(Entry::Joined {
             position,
             recovered,
+            reached,
         });
     }
 

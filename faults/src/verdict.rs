@@ -278,6 +278,7 @@ impl Verdict {
             let Entry::Joined {
                 position,
                 recovered,
+                ..
             } = entry
             else {
                 continue;

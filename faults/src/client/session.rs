@@ -312,6 +312,7 @@ mod tests {
                 Entry::Joined {
                     position,
                     recovered,
+                    ..
                 } => format!("joined {}{} {recovered:?}", position.epoch, position.offset),
                 Entry::Missing { epoch, from, to } => format!("missing {epoch}{from}-{to}"),
                 Entry::MissingUnknown => "missing ?".to_owned(),

@@ -23,8 +23,10 @@ const SKIPPING: Promises = Promises {
     may_skip: true,
 };
 
+/// Two publish: from 10 on it is the second's.
 fn key(number: u32) -> Key {
-    Key { client: 1, number }
+    let client = 1 + number / 10;
+    Key { client, number }
 }
 
 /// A member of room 0, whose record is made step by step.
@@ -249,24 +251,59 @@ fn a_server_that_forgot_everything_may_lose_what_it_says() {
 
 #[test]
 fn a_server_that_forgot_may_publish_again_what_it_did_not_acknowledge() {
-    let again = |member: Member| {
-        let back = member.joined("b", 0, Some(false)).told_unknown();
-        back.given("b", &[(1, 3)]).acknowledged("b", &[(1, 3)])
+    let again = |member: Member, epoch: &str| {
+        let back = member.joined(epoch, 0, Some(false)).told_unknown();
+        back.given(epoch, &[(1, 3)])
     };
-    let kept = verdict(&[again(member(&THREE))], FORGOTTEN);
-    assert_eq!((kept.findings.count, kept.republished), (0, 1));
+    // Twice forgotten, and acknowledged at last.
+    let member_of_three = || again(again(member(&THREE), "b"), "c");
+    let told_last = verdict(&[member_of_three().acknowledged("c", &[(1, 3)])], FORGOTTEN);
+    assert_eq!((told_last.findings.count, told_last.republished), (0, 2));
 
-    let told = again(member(&THREE).acknowledged("a", &[(3, 3)]));
-    let other = Member(Record {
-        acknowledged: Vec::new(),
-        ..told.0.clone()
-    });
-    let first_ack = Member(Record {
-        acknowledged: told.0.acknowledged[..1].to_vec(),
-        ..told.0
-    });
-    assert_eq!(verdict(&[other, first_ack], FORGOTTEN).republished, 0);
-    assert_eq!(verdict(&[again(member(&THREE))], KEPT).republished, 0);
+    let told_first = verdict(&[member_of_three().acknowledged("a", &[(3, 3)])], FORGOTTEN);
+    assert_eq!((told_first.findings.count, told_first.republished), (2, 0));
+    let told_second = verdict(&[member_of_three().acknowledged("b", &[(1, 3)])], FORGOTTEN);
+    assert_eq!(
+        (told_second.findings.count, told_second.republished),
+        (1, 1)
+    );
+}
+
+#[test]
+fn a_server_that_forgot_the_last_may_lose_them_and_repeats_nothing_before() {
+    let promises = Promises {
+        epochs: Epochs::TailForgotten,
+        may_skip: false,
+    };
+    let back = |member: Member| member.joined("b", 2, Some(false)).told_unknown();
+    // The third was not on disk, and is published again: behind another, or in its old place.
+    for (third, fourth) in [(3, 4), (4, 3)] {
+        let mut again = [(third, 3), (fourth, 14)];
+        again.sort_unstable();
+        let saw_it = back(member(&THREE)).given("b", &again);
+        let missed_it = back(member(&[(1, 1)]))
+            .given("b", &[(2, 2)])
+            .given("b", &again);
+        let verdict = verdict(&[saw_it, missed_it], promises);
+        let (_, deliveries) = &verdict.by_kind[0];
+        assert_eq!(verdict.republished, 1);
+        let counts = [
+            deliveries.expected,
+            deliveries.in_order,
+            deliveries.announced,
+        ];
+        assert_eq!(counts, [10, 9, 1], "{third} {:?}", verdict.findings);
+    }
+
+    // What is in the new epoch is not excused.
+    let lost = back(member(&[(1, 1)])).given("b", &[(2, 2), (4, 4)]);
+    let live = back(member(&THREE)).given("b", &[(3, 3), (4, 4)]);
+    assert_eq!(found(&[live, lost], promises).0.missing, 1);
+
+    // What was on disk must not come again.
+    let twice = back(member(&THREE)).given("b", &[(2, 2), (3, 4)]);
+    let (deliveries, findings) = found(&[twice], promises);
+    assert_eq!((deliveries.repeated, findings.len()), (1, 1));
 }
 
 #[test]
@@ -305,6 +342,13 @@ fn members_that_go_through_epochs_in_two_orders_are_found() {
         .told_unknown();
     let (_, findings) = found(&[there, back], FORGOTTEN);
     assert!(findings[0].contains("two orders"), "{findings:?}");
+}
+
+#[test]
+fn an_acknowledgement_from_an_epoch_in_which_nobody_was_is_found() {
+    let publisher = member(&THREE).acknowledged("b", &[(1, 4)]);
+    let (_, findings) = found(&[publisher], FORGOTTEN);
+    assert!(findings[0].contains("nobody ever joined"), "{findings:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The one order of a room's publications, put together from what everybody was given and told.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::record::{Entry, Key, Position, Record};
@@ -25,6 +25,8 @@ struct Life {
     epoch: Arc<str>,
     /// The index of each publication by its offset.
     indexes: BTreeMap<u64, usize>,
+    /// The same indexes.
+    held: HashSet<usize>,
     /// How long the order was before it.
     start: usize,
 }
@@ -35,9 +37,25 @@ struct Known {
     keys: BTreeMap<u64, Key>,
     /// The largest offset that anybody heard of.
     last: u64,
+    /// The last offset that it has from the epoch before, if somebody knows: who had seen more there was
+    /// told to go on from here.
+    carried_to: Option<u64>,
 }
 
 impl Known {
+    /// Notes that this place was heard of, and what is there.
+    fn note(&mut self, room: u32, position: &Position, key: Option<Key>, findings: &mut Findings) {
+        self.last = self.last.max(position.offset);
+        let Some(key) = key else { return };
+        let before = self.keys.insert(position.offset, key);
+        if let Some(before) = before.filter(|before| *before != key) {
+            let Position { epoch, offset } = position;
+            findings.add(format!(
+                "room {room} has two orders: {before} and {key} at {epoch}:{offset}"
+            ));
+        }
+    }
+
     /// Every offset up to the last, those that nobody has too: from 1 on if the epoch began anew, else
     /// from the first that is known.
     fn offsets(&self, is_anew: bool, room: u32, findings: &mut Findings) -> Vec<u64> {
@@ -69,6 +87,9 @@ impl Timeline {
     ) -> Self {
         let known = gather(room, records, findings);
         let order = order_of_epochs(room, records, findings);
+        for epoch in known.keys().filter(|epoch| !order.contains(epoch)) {
+            findings.add(format!("nobody ever joined room {room} in epoch {epoch}"));
+        }
         let mut timeline = Self::default();
         let acknowledged = acknowledgements(room, records);
         for epoch in order {
@@ -120,6 +141,12 @@ impl Timeline {
         indexes.into_iter().flatten().map(|(_, index)| *index)
     }
 
+    /// Whether the publication at this index was before an epoch, which does not have it any more.
+    pub(super) fn is_forgotten_by(&self, epoch: &str, index: usize) -> bool {
+        self.life(epoch)
+            .is_some_and(|life| index < life.start && !life.held.contains(&index))
+    }
+
     fn life(&self, epoch: &str) -> Option<&Life> {
         self.lives.iter().find(|life| *life.epoch == *epoch)
     }
@@ -136,24 +163,27 @@ impl Timeline {
         let mut life = Life {
             start: self.len(),
             indexes: BTreeMap::new(),
+            held: HashSet::new(),
             epoch,
         };
         let is_anew = self.lives.is_empty() || epochs == Epochs::Forgotten;
         for offset in known.offsets(is_anew, room, findings) {
             let key = known.keys.get(&offset).copied();
-            let carried = if is_anew {
+            let is_new = is_anew || known.carried_to.is_some_and(|last| offset > last);
+            let carried = if is_new {
                 None
             } else {
                 self.carried(offset, key)
             };
             let index = carried.unwrap_or_else(|| {
                 if let Some(key) = key {
-                    self.check_again(room, &life.epoch, key, (epochs, acknowledged), findings);
+                    self.check_again(room, key, (epochs, acknowledged), findings);
                 }
                 self.keys.push(key);
                 self.keys.len() - 1
             });
             life.indexes.insert(offset, index);
+            life.held.insert(index);
         }
         self.lives.push(life);
     }
@@ -169,7 +199,6 @@ impl Timeline {
     fn check_again(
         &mut self,
         room: u32,
-        epoch: &str,
         key: Key,
         (epochs, acknowledged): (Epochs, &HashMap<Key, Position>),
         findings: &mut Findings,
@@ -179,10 +208,10 @@ impl Timeline {
             return;
         };
         let is_forgotten = matches!(epochs, Epochs::Forgotten | Epochs::TailForgotten);
-        // Who was told that it is published does not send it again.
+        // Who was told in an earlier epoch that it is published does not send it again.
         let was_told = acknowledged
             .get(&key)
-            .is_some_and(|position| *position.epoch != *epoch);
+            .is_some_and(|position| self.life(&position.epoch).is_some());
         if is_forgotten && first_life < life && !was_told {
             self.republished_count += 1;
         } else {
@@ -223,38 +252,44 @@ impl Timeline {
 /// What is known of each epoch, and complaints where two say different things.
 fn gather(room: u32, records: &[&Record], findings: &mut Findings) -> HashMap<Arc<str>, Known> {
     let mut known: HashMap<Arc<str>, Known> = HashMap::new();
-    let mut note = |position: &Position, key: Option<Key>| {
-        let known = known.entry(position.epoch.clone()).or_default();
-        known.last = known.last.max(position.offset);
-        let Some(key) = key else { return };
-        let before = known.keys.insert(position.offset, key);
-        if let Some(before) = before.filter(|before| *before != key) {
-            let Position { epoch, offset } = position;
-            findings.add(format!(
-                "room {room} has two orders: {before} and {key} at {epoch}:{offset}"
-            ));
-        }
-    };
     for record in records {
-        let entries = record.rooms.get(&room).map_or(&[][..], |of| &of.entries);
-        for entry in entries {
-            match entry {
-                Entry::Joined { position, .. } => note(position, None),
-                Entry::Publication { position, key } => note(position, Some(*key)),
+        let mut reached: Option<Position> = None;
+        for entry in entries_of(record, room) {
+            let (position, key) = match entry {
+                Entry::Joined { position, .. } => (position.clone(), None),
                 Entry::Missing { epoch, to, .. } => {
                     let (epoch, offset) = (epoch.clone(), *to);
-                    note(&Position { epoch, offset }, None);
+                    (Position { epoch, offset }, None)
                 }
-                Entry::MissingUnknown => {}
+                Entry::MissingUnknown => continue,
+                Entry::Publication { position, key } => (position.clone(), Some(*key)),
+            };
+            let of_epoch = known.entry(position.epoch.clone()).or_default();
+            of_epoch.note(room, &position, key, findings);
+            let offset = match entry {
+                Entry::Joined { reached, .. } => *reached,
+                _ => position.offset,
+            };
+            let now = Position { offset, ..position };
+            if let Some(before) = reached.filter(|of| of.epoch != now.epoch && of.offset > offset) {
+                let last = of_epoch.carried_to.unwrap_or(before.offset);
+                of_epoch.carried_to = Some(last.min(offset));
             }
+            reached = Some(now);
         }
         for acknowledged in record.acknowledged.iter().filter(|of| of.room == room) {
             if let Some(position) = &acknowledged.position {
-                note(position, Some(acknowledged.key));
+                let of_epoch = known.entry(position.epoch.clone()).or_default();
+                of_epoch.note(room, position, Some(acknowledged.key), findings);
             }
         }
     }
     known
+}
+
+/// What a client was given and told of a room.
+fn entries_of(record: &Record, room: u32) -> &[Entry] {
+    record.rooms.get(&room).map_or(&[][..], |of| &of.entries)
 }
 
 /// Where each publication was said to be when it was acknowledged.
@@ -271,11 +306,12 @@ fn order_of_epochs(room: u32, records: &[&Record], findings: &mut Findings) -> V
     let mut order: Vec<Arc<str>> = Vec::new();
     let mut steps: Vec<(Arc<str>, Arc<str>)> = Vec::new();
     for record in records {
-        let entries = record.rooms.get(&room).map_or(&[][..], |of| &of.entries);
-        let epochs = entries.iter().filter_map(|entry| match entry {
-            Entry::Joined { position, .. } => Some(position.epoch.clone()),
-            _ => None,
-        });
+        let epochs = entries_of(record, room)
+            .iter()
+            .filter_map(|entry| match entry {
+                Entry::Joined { position, .. } => Some(position.epoch.clone()),
+                _ => None,
+            });
         let mut before: Option<Arc<str>> = None;
         for epoch in epochs {
             if !order.contains(&epoch) {

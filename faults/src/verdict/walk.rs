@@ -1,6 +1,7 @@
 //! One member's way through the order of a room.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::record::Entry;
 
@@ -21,6 +22,10 @@ pub(super) struct Walk {
     announced: BTreeSet<usize>,
     /// It was told that anything may be missing before what comes next.
     is_unknown: bool,
+    /// The epoch that it is in.
+    epoch: Arc<str>,
+    /// The epoch in which it was told so last: what that has forgotten may be missing behind it, too.
+    told_in: Option<Arc<str>>,
 }
 
 /// What a member's way came to.
@@ -41,7 +46,8 @@ impl Walk {
             Entry::Joined { position, .. } => Some(position),
             _ => None,
         });
-        let start = timeline.index_behind(joined.next()?);
+        let joined = joined.next()?;
+        let start = timeline.index_behind(joined);
         Some(Self {
             start,
             next: start,
@@ -51,31 +57,36 @@ impl Walk {
             missing: BTreeSet::new(),
             announced: BTreeSet::new(),
             is_unknown: false,
+            epoch: joined.epoch.clone(),
+            told_in: None,
         })
     }
 
     /// Goes on by one entry.
     pub(super) fn handle(&mut self, entry: &Entry, timeline: &Timeline) {
         match entry {
-            Entry::Joined { .. } => {}
+            Entry::Joined { position, .. } => self.epoch = position.epoch.clone(),
             Entry::Missing { epoch, from, to } => {
                 let told = timeline.range(epoch, *from, *to);
                 self.announced
                     .extend(told.filter(|index| *index >= self.next));
             }
-            Entry::MissingUnknown => self.is_unknown = true,
+            Entry::MissingUnknown => {
+                self.is_unknown = true;
+                self.told_in = Some(self.epoch.clone());
+            }
             // It is in the order, which was made of what everybody was given.
             Entry::Publication { position, .. } => {
                 if let Some(index) = timeline.index_of(position) {
-                    self.arrive(index);
+                    self.arrive(index, timeline);
                 }
             }
         }
     }
 
-    fn arrive(&mut self, index: usize) {
+    fn arrive(&mut self, index: usize, timeline: &Timeline) {
         if index >= self.next {
-            self.pass(index);
+            self.pass(index, timeline);
             self.next = index + 1;
             self.in_order += 1;
             self.is_unknown = false;
@@ -88,9 +99,10 @@ impl Walk {
     }
 
     /// Passes everything up to this index.
-    fn pass(&mut self, index: usize) {
+    fn pass(&mut self, index: usize, timeline: &Timeline) {
         for passed in self.next..index {
-            if self.is_unknown {
+            let is_forgotten = |epoch: &Arc<str>| timeline.is_forgotten_by(epoch, passed);
+            if self.is_unknown || self.told_in.as_ref().is_some_and(is_forgotten) {
                 self.announced.insert(passed);
             } else if !self.announced.contains(&passed) {
                 self.missing.insert(passed);
@@ -100,7 +112,7 @@ impl Walk {
 
     /// There is nothing more.
     pub(super) fn end(mut self, timeline: &Timeline) -> Walked {
-        self.pass(timeline.len());
+        self.pass(timeline.len(), timeline);
         Walked {
             expected: (timeline.len() - self.start) as u64,
             in_order: self.in_order,

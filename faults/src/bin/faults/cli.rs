@@ -87,17 +87,42 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) restart: bool,
 
-    /// Kills the server in the middle, and starts it anew; histories are on disk then
+    /// Kills the server in the middle, and starts it anew; implies --fsync=always
     #[arg(long, conflicts_with = "restart")]
     pub(crate) kill: bool,
 
-    /// Histories are on disk, written before anybody sees them
-    #[arg(long)]
-    pub(crate) store: bool,
+    /// How often that is done
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) times: u32,
+
+    /// Histories are on disk, and are brought there so; without it they are in memory only
+    #[arg(long, value_enum)]
+    fsync: Option<Fsync>,
 
     /// Writes the report to this file, as Markdown
     #[arg(long, value_name = "FILE")]
     pub(crate) markdown: Option<PathBuf>,
+}
+
+/// When histories are brought to the disk: the server's `history_fsync`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fsync {
+    /// Before anybody gets a publication.
+    Always,
+    /// Now and then.
+    Interval,
+    /// When the kernel likes.
+    Never,
+}
+
+impl fmt::Display for Fsync {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Always => "always",
+            Self::Interval => "interval",
+            Self::Never => "never",
+        })
+    }
 }
 
 /// What a room does about a member that is too slow: the server's `slow_consumer`.
@@ -122,17 +147,20 @@ impl fmt::Display for Policy {
 }
 
 impl Cli {
-    /// Whether histories are on disk.
-    pub(crate) const fn is_stored(&self) -> bool {
-        self.store || self.kill
+    /// When histories are brought to the disk, if they are.
+    pub(crate) fn fsync(&self) -> Option<Fsync> {
+        self.fsync.or_else(|| self.kill.then_some(Fsync::Always))
     }
 
     /// What clients may expect of such a run.
     pub(crate) fn promises(&self) -> Promises {
-        let epochs = match (self.restart || self.kill, self.is_stored()) {
+        let epochs = match (self.restart || self.kill, self.fsync()) {
             (false, _) => Epochs::One,
-            (true, true) => Epochs::Carried,
-            (true, false) => Epochs::Forgotten,
+            (true, None) => Epochs::Forgotten,
+            (true, Some(Fsync::Always)) => Epochs::Carried,
+            // Who is asked to stop writes down all there is first.
+            (true, Some(_)) if self.restart => Epochs::Carried,
+            (true, Some(_)) => Epochs::TailForgotten,
         };
         Promises {
             epochs,
@@ -209,10 +237,11 @@ mod tests {
     fn what_may_be_expected_follows_from_what_is_done_to_the_server() {
         let epochs = |line| cli(line).promises().epochs;
         assert_eq!(epochs(""), Epochs::One);
-        assert_eq!(epochs("--store"), Epochs::One);
+        assert_eq!(epochs("--fsync never"), Epochs::One);
         assert_eq!(epochs("--restart"), Epochs::Forgotten);
-        assert_eq!(epochs("--restart --store"), Epochs::Carried);
+        assert_eq!(epochs("--restart --fsync never"), Epochs::Carried);
         assert_eq!(epochs("--kill"), Epochs::Carried);
+        assert_eq!(epochs("--kill --fsync interval"), Epochs::TailForgotten);
         assert!(!cli("").promises().may_skip);
         assert!(cli("--policy skip").promises().may_skip);
         assert!(cli("--policy latest").promises().may_skip);

@@ -14,8 +14,9 @@ mod table;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
 
 use cli::Cli;
 use table::Report;
@@ -27,7 +28,10 @@ use table::Report;
 )]
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match report(&cli) {
+    let seed = cli.seed.unwrap_or_else(|| fastrand::u64(..));
+    // At once, so that a run that is given up can be made again.
+    println!("faults: {} s and then some, seed {seed}\n", cli.seconds);
+    match report(&cli, seed) {
         Ok(report) => {
             println!("{}", report.text());
             if report.is_kept() {
@@ -43,15 +47,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn report(cli: &Cli) -> Result<Report> {
+fn report(cli: &Cli, seed: u64) -> Result<Report> {
     limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let report = runtime.block_on(run::run(cli))?;
+    let report = runtime.block_on(async {
+        // What was started is ended with the run, however that ends.
+        tokio::select! {
+            report = run::run(cli, seed) => report,
+            signal = interrupted() => Err(signal.err().map_or_else(|| anyhow!("interrupted"), Into::into)),
+        }
+    })?;
     if let Some(file) = &cli.markdown {
         std::fs::write(file, report.markdown())
             .with_context(|| format!("could not write {}", file.display()))?;
     }
     Ok(report)
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn interrupted() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+        _ = terminate.recv() => Ok(()),
+    }
 }

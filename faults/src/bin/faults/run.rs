@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use faults::network::{Chances, Network, Options};
 use faults::verdict::judge;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, interval_at, sleep, timeout};
+use tokio::time::{Instant, interval_at, sleep, sleep_until, timeout};
 
 use crate::cli::Cli;
 use crate::crowd::Crowd;
@@ -42,8 +42,7 @@ const AFTERWARDS: Duration = Duration::from_millis(500);
 /// # Errors
 ///
 /// If there is nothing to judge: the server does not start, or ends by itself, or nobody can join.
-pub(crate) async fn run(cli: &Cli) -> Result<Report> {
-    let seed = cli.seed.unwrap_or_else(|| fastrand::u64(..));
+pub(crate) async fn run(cli: &Cli, seed: u64) -> Result<Report> {
     let directory = Directory::new()?;
     let server = Server::start(cli, directory.path()).await?;
     let options = Options {
@@ -117,26 +116,31 @@ async fn storm(cli: &Cli, network: &Network, crowd: &Crowd, mut schedule: Schedu
     }
 }
 
-/// Ends the server in the middle of the run, if that is asked for, and starts it anew.
+/// Ends the server as often as that is asked for, each time after the same part of the run, and starts it
+/// anew.
 fn restart_midway(
     cli: &Cli,
     mut server: Server,
     network: Arc<Network>,
 ) -> JoinHandle<Result<Server>> {
     let (kill, restart) = (cli.kill, cli.restart);
-    let midway = Duration::from_secs(cli.seconds.into()) / 2;
+    let part = Duration::from_secs(cli.seconds.into()) / (cli.times + 1);
+    let moments = (1..=cli.times).map(move |time| part * time);
+    let began_at = Instant::now();
     tokio::spawn(async move {
         if !kill && !restart {
             return Ok(server);
         }
-        sleep(midway).await;
-        if kill {
-            server.kill().await?;
-        } else {
-            server.stop().await?;
+        for moment in moments {
+            sleep_until(began_at + moment).await;
+            if kill {
+                server.kill().await?;
+            } else {
+                server.stop().await?;
+            }
+            server.start_again().await?;
+            network.set_upstream(server.address());
         }
-        server.start_again().await?;
-        network.set_upstream(server.address());
         Ok(server)
     })
 }

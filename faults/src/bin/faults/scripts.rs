@@ -75,7 +75,7 @@ pub(crate) struct ScriptClient {
 
 /// How much faster than real time the clients live: what they wait for is meant for people, up to half a
 /// minute, and much is to happen in little time.
-const SPEED: u32 = 8;
+const SPEED: u32 = 5;
 
 /// How many orders may wait.
 const ORDERS_MAX: usize = 4096;

@@ -209,10 +209,10 @@ fn configuration(cli: &Cli, directory: &Path) -> String {
          max_outbox_bytes = {OUTBOX_BYTES}\n\
          history_memory_bytes = 1073741824\n"
     );
-    if cli.is_stored() {
+    if let Some(fsync) = cli.fsync() {
         // A path as Debug writes it is a TOML string, as long as it has no control characters.
         let path = directory.join("history");
-        _ = writeln!(text, "history_path = {path:?}\nhistory_fsync = \"always\"");
+        _ = writeln!(text, "history_path = {path:?}\nhistory_fsync = \"{fsync}\"");
     }
     let policy = cli.policy;
     _ = write!(

@@ -140,12 +140,13 @@ impl Report {
                 _ = write!(command, " --{flag} {count}");
             }
         }
-        for (is_given, flag) in [
-            (self.cli.restart, " --restart"),
-            (self.cli.kill, " --kill"),
-            (self.cli.store, " --store"),
-        ] {
-            command.push_str(if is_given { flag } else { "" });
+        for (is_given, flag) in [(self.cli.restart, "restart"), (self.cli.kill, "kill")] {
+            if is_given {
+                _ = write!(command, " --{flag} --times {}", self.cli.times);
+            }
+        }
+        if let Some(fsync) = self.cli.fsync() {
+            _ = write!(command, " --fsync {fsync}");
         }
         command
     }
@@ -194,6 +195,22 @@ impl Report {
             ("drops of the whole network", *drops),
             ("drops of a part of it", *part_drops),
         ];
+        let times = u64::from(self.cli.times);
+        let ends = [
+            (
+                self.cli.restart,
+                "times that the server was stopped and started anew",
+            ),
+            (
+                self.cli.kill,
+                "times that the server was killed and started anew",
+            ),
+        ];
+        rows.extend(
+            ends.iter()
+                .filter(|(is_given, _)| *is_given)
+                .map(|(_, what)| (*what, times)),
+        );
         rows.extend(faults.iter().copied());
         rows.extend([
             ("connections", everybody.connections),
@@ -202,9 +219,12 @@ impl Report {
                 "connections given up, since nothing was heard",
                 everybody.silences,
             ),
-            ("rooms joined again, nothing missing", everybody.recovered),
             (
-                "rooms joined again, something missing",
+                "rooms joined again, told that nothing is missing",
+                everybody.recovered,
+            ),
+            (
+                "rooms joined again, told that something may be",
                 everybody.not_recovered,
             ),
         ]);
