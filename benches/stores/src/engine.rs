@@ -3,6 +3,7 @@
 mod fjall;
 mod heed;
 mod redb;
+mod sqlite;
 mod throng;
 
 use std::path::Path;
@@ -62,6 +63,8 @@ pub enum Kind {
     /// LMDB, a copy-on-write B-tree mapped into memory; what is only buffered with `MDB_NOSYNC`, which
     /// after a loss of power may leave no whole tree.
     Heed,
+    /// SQLite, a B-tree behind a write-ahead log.
+    Sqlite,
     /// Throng's own log.
     Throng,
 }
@@ -74,8 +77,15 @@ impl Kind {
             Self::Redb => Box::new(redb::Redb::open(directory, durability, false)?),
             Self::RedbNone => Box::new(redb::Redb::open(directory, durability, true)?),
             Self::Heed => Box::new(heed::Heed::open(directory, durability)?),
+            Self::Sqlite => Box::new(sqlite::Sqlite::open(directory, durability)?),
             Self::Throng => Box::new(throng::Throng::open(directory, durability)?),
         })
+    }
+
+    /// Those of a list that are asked for: all, if none is.
+    pub fn asked(of: &[Self], only: &[Self]) -> Vec<Self> {
+        let asked = |kind: &&Self| only.is_empty() || only.contains(kind);
+        of.iter().filter(asked).copied().collect()
     }
 
     /// What it is called in tables and on the command line.
@@ -85,6 +95,7 @@ impl Kind {
             Self::Redb => "redb",
             Self::RedbNone => "redb-none",
             Self::Heed => "heed",
+            Self::Sqlite => "sqlite",
             Self::Throng => "throng",
         }
     }
