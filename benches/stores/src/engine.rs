@@ -3,7 +3,6 @@
 mod fjall;
 mod heed;
 mod redb;
-mod sqlite;
 mod throng;
 
 use std::path::Path;
@@ -63,9 +62,7 @@ pub enum Kind {
     /// LMDB, a copy-on-write B-tree mapped into memory; what is only buffered with `MDB_NOSYNC`, which
     /// after a loss of power may leave no whole tree.
     Heed,
-    /// SQLite, a B-tree behind a write-ahead log.
-    Sqlite,
-    /// Throng's own log.
+    /// `crates/store`: SQLite, a B-tree behind a write-ahead log, with what a history needs around it.
     Throng,
 }
 
@@ -77,7 +74,6 @@ impl Kind {
             Self::Redb => Box::new(redb::Redb::open(directory, durability, false)?),
             Self::RedbNone => Box::new(redb::Redb::open(directory, durability, true)?),
             Self::Heed => Box::new(heed::Heed::open(directory, durability)?),
-            Self::Sqlite => Box::new(sqlite::Sqlite::open(directory, durability)?),
             Self::Throng => Box::new(throng::Throng::open(directory, durability)?),
         })
     }
@@ -95,7 +91,6 @@ impl Kind {
             Self::Redb => "redb",
             Self::RedbNone => "redb-none",
             Self::Heed => "heed",
-            Self::Sqlite => "sqlite",
             Self::Throng => "throng",
         }
     }

@@ -17,13 +17,7 @@ use crate::engine::{Durability, Kind};
 use crate::measure::now;
 use crate::table::Table;
 
-const KINDS: [Kind; 5] = [
-    Kind::Fjall,
-    Kind::Redb,
-    Kind::Heed,
-    Kind::Sqlite,
-    Kind::Throng,
-];
+const KINDS: [Kind; 4] = [Kind::Fjall, Kind::Redb, Kind::Heed, Kind::Throng];
 
 /// Kills a writer at random moments, and checks what is there.
 pub fn crash(directory: &Path, only: &[Kind], trials: u32, seed: u64) -> Result<()> {
@@ -87,7 +81,6 @@ pub fn power(directory: &Path, only: &[Kind], trials: u32, seed: u64) -> Result<
         Kind::Redb,
         Kind::RedbNone,
         Kind::Heed,
-        Kind::Sqlite,
         Kind::Throng,
     ];
     for kind in Kind::asked(&kinds, only) {

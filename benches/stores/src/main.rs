@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand};
 
 use crate::engine::Kind;
 
-/// Compare fjall, redb, LMDB, SQLite and Throng's own log as a store of histories
+/// Compare fjall, redb, LMDB and Throng's store, which is SQLite, for histories
 #[derive(Parser)]
 struct Options {
     #[command(subcommand)]

@@ -142,16 +142,9 @@ fn kinds(durability: Durability) -> Vec<Kind> {
             Kind::Redb,
             Kind::RedbNone,
             Kind::Heed,
-            Kind::Sqlite,
             Kind::Throng,
         ],
-        Durability::Synced => vec![
-            Kind::Fjall,
-            Kind::Redb,
-            Kind::Heed,
-            Kind::Sqlite,
-            Kind::Throng,
-        ],
+        Durability::Synced => vec![Kind::Fjall, Kind::Redb, Kind::Heed, Kind::Throng],
     }
 }
 
