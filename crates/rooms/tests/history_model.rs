@@ -33,7 +33,7 @@ use expected::Expected;
 use frames::{Said, frame, texts};
 use items::Item;
 use naive::{Known, Life};
-use steps::{AMPLE_BYTES, Asked, Config, Early, ROOMS, Step, config, step};
+use steps::{AMPLE_BYTES, Asked, Config, Early, ROOMS, Step, config, slow_config, slow_step, step};
 
 proptest! {
     // The same cases in every run; `PROPTEST_CASES` asks for more of them.
@@ -48,6 +48,20 @@ proptest! {
     fn every_connection_gets_what_plain_lists_would_give_it(
         config in config(),
         steps in proptest::collection::vec(step(), 0..200),
+    ) {
+        let mut world = World::new(&config);
+        world.begin(&config.members);
+        for step in steps {
+            world.take(step);
+            world.check();
+        }
+        world.settle_down();
+    }
+
+    #[test]
+    fn slow_members_are_told_exactly_what_they_were_not_sent(
+        config in slow_config(),
+        steps in proptest::collection::vec(slow_step(), 0..120),
     ) {
         let mut world = World::new(&config);
         world.begin(&config.members);
@@ -167,8 +181,8 @@ struct Connection {
     /// It was a member of a room twice, so that what waited of the first time cannot be skipped.
     has_rejoined: bool,
     expected: Vec<Expected>,
-    /// How many of these were looked at when much waited.
-    excused_count: usize,
+    /// Which of these are passing events that must arrive, for little waited.
+    passing: Vec<usize>,
     /// What it was sent when it was shut.
     last: Option<String>,
     received: Vec<u8>,
@@ -729,7 +743,7 @@ impl World {
             rooms: Vec::new(),
             has_rejoined: false,
             expected: Vec::new(),
-            excused_count: 0,
+            passing: Vec::new(),
             last: None,
             received: Vec::new(),
             window,
@@ -854,6 +868,9 @@ impl World {
         assert_eq!(delivery, of_what);
         for member in &mut self.connections {
             if member.core == core && member.wire == wire && member.rooms.contains(&life) {
+                if matches!(what, What::Event { .. }) {
+                    member.passing.push(member.expected.len());
+                }
                 member.expected.push(expected.clone());
             }
         }
@@ -1024,31 +1041,39 @@ impl World {
         self.handle_overflow(core);
     }
 
-    /// Passing events may be missing for whom something waits.
+    /// Passing events may be missing for whom much waits, and where only the latest waits if anything
+    /// does.
     fn note_pressure(&mut self, core: usize) {
         let local = &self.cores[core].local;
-        let bytes_max = self.limits.outbox_bytes_max;
+        // In a small outbox one event may be what does not fit.
+        let is_small = self.limits.outbox_bytes_max < 1 << 20;
+        let much = if is_small {
+            0
+        } else {
+            self.limits.outbox_bytes_max / 4
+        };
         for connection in &mut self.connections {
-            if connection.core != core || !connection.open {
+            if connection.core != core || !connection.open || connection.passing.is_empty() {
                 continue;
             }
+            let Connection {
+                expected, passing, ..
+            } = connection;
             let slot = connection.id.slot();
             let outbox = local.outbox(slot);
-            // In a small outbox one event may be what does not fit.
-            let much = if bytes_max < 1 << 20 {
-                0
-            } else {
-                bytes_max / 4
-            };
-            let waits = outbox.pending_bytes() > much || outbox.has_rest();
-            if waits || local.is_blocked(slot) || local.has_overflow() {
-                for expected in &mut connection.expected[connection.excused_count..] {
-                    if let Expected::Event { is_excused, .. } = expected {
-                        *is_excused = true;
-                    }
-                }
-                connection.excused_count = connection.expected.len();
-            }
+            let is_pressed = outbox.pending_bytes() > much || local.has_overflow();
+            let waits = outbox.has_rest() || local.is_blocked(slot);
+            passing.retain(|index| {
+                let Expected::Event {
+                    room, is_excused, ..
+                } = &mut expected[*index]
+                else {
+                    return false;
+                };
+                let is_latest = self.classes.of(room).slow_consumer == SlowConsumer::Latest;
+                *is_excused = is_pressed || waits && is_latest;
+                !*is_excused
+            });
         }
     }
 
