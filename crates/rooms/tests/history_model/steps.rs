@@ -351,7 +351,8 @@ pub(crate) fn slow_step() -> impl Strategy<Value = Step> {
     let padding = || prop_oneof![20 => 0..60_usize, 1 => Just(40_000)];
     let kind = prop_oneof![Just(EventKind::Lasting), Just(EventKind::Passing)];
     let asked = prop_oneof![
-        2 => Just(Asked::Nothing),
+        1 => Just(Asked::Nothing),
+        2 => Just(Asked::Now),
         1 => (0..5_u32).prop_map(Asked::Last)
     ];
     let publisher = option::weighted(0.2, connection());
@@ -366,9 +367,9 @@ pub(crate) fn slow_step() -> impl Strategy<Value = Step> {
             is_tried: false,
         }),
         3 => Just(Step::FanOut { core: 0 }),
-        2 => (connection(), room(), asked)
+        4 => (connection(), room(), asked)
             .prop_map(|(connection, room, asked)| Step::Join { connection, room, asked }),
-        1 => (connection(), room()).prop_map(|(connection, room)| Step::Leave { connection, room }),
+        4 => (connection(), room()).prop_map(|(connection, room)| Step::Leave { connection, room }),
         30 => (room(), padding(), publisher).prop_map(|(room, padding_len, publisher)| {
             Step::Publish {
                 room,
