@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use fastrand::Rng;
-use rooms::{ConnectionId, Epoch, Since, StreamPosition, Wire};
+use rooms::{ConnectionId, Epoch, EventKind, Since, StreamPosition, Wire};
 
 use crate::frames::texts;
 use crate::items::Item;
 use crate::link::{Link, Request};
-use crate::server::Server;
+use crate::server::{Server, Stream};
 use crate::{Class, KEPT, class_of, name};
 
 pub(crate) struct Client {
@@ -149,6 +149,12 @@ impl Client {
     pub(crate) fn say(&mut self, server: &mut Server, rng: &mut Rng, now_ms: u64) {
         let rooms: Vec<usize> = self.rooms.keys().copied().collect();
         let room = rooms[rng.usize(..rooms.len())];
+        let kind = rng.choice([EventKind::Lasting, EventKind::Passing]);
+        if let Some(link) = self.connection.and_then(|id| server.link(id))
+            && let Some(kind) = kind.filter(|_| rng.bool())
+        {
+            link.send(Request::Emit { kind, room }, now_ms);
+        }
         self.said_count += 1;
         let key = format!("{}-{}", self.number, self.said_count);
         let body = format!("{key}.{}", "x".repeat(rng.usize(..60)));
@@ -187,7 +193,7 @@ impl Client {
                     self.take_publication(number_of(&room), offset, &body, stream);
                 }
                 Item::Gap { room, first, last } => self.take_gap(number_of(&room), first, last),
-                Item::Event { .. } => panic!("nobody sends events"),
+                Item::Event { wire, .. } => assert_eq!(Wire(wire), self.wire),
                 Item::Text(text) => self.take_answer(&text),
             }
         }
@@ -311,9 +317,6 @@ impl View {
         Request::Join { room, since }
     }
 }
-
-/// All that was published, by room, epoch and offset.
-pub(crate) type Stream = BTreeMap<(usize, (u64, u64)), String>;
 
 fn publish(room: usize, key: &str, body: &str) -> Request {
     Request::Publish {

@@ -5,6 +5,10 @@ use std::collections::VecDeque;
 /// What a client asks of the server.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
+    Emit {
+        kind: rooms::EventKind,
+        room: usize,
+    },
     Join {
         room: usize,
         since: rooms::Since,

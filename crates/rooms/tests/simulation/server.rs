@@ -17,11 +17,12 @@ pub(crate) struct Server {
     pub(crate) table: RoomTable,
     pub(crate) cores: Vec<Core>,
     /// All that was published, in its order.
-    pub(crate) stream: BTreeMap<(usize, StreamPositionKey), String>,
+    pub(crate) stream: Stream,
+    pub(crate) event_count: u64,
 }
 
-/// A position that can be sorted.
-pub(crate) type StreamPositionKey = (u64, u64);
+/// All that was published, by room, epoch and offset.
+pub(crate) type Stream = BTreeMap<(usize, (u64, u64)), String>;
 
 pub(crate) struct Core {
     id: CoreId,
@@ -71,7 +72,8 @@ impl Server {
         Self {
             table,
             cores: (0..core_count).map(core).collect(),
-            stream: BTreeMap::new(),
+            stream: Stream::new(),
+            event_count: 0,
         }
     }
 
@@ -134,6 +136,11 @@ impl Server {
 
     fn handle(&mut self, id: ConnectionId, request: Request, now_ms: u64) {
         match request {
+            Request::Emit { kind, room } => {
+                let (room, body) = (&name(room), "steam");
+                self.table.emit_as(kind, room, Said { room, body });
+                self.event_count += 1;
+            }
             Request::Join { room, since } if id.wire() == KEPT => {
                 let request = JoinRequest {
                     id: Some(room as u64),
