@@ -13,13 +13,19 @@
  * room into what it sends. What other programs send may lack it; see {@link placesOf}.
  */
 
+import {
+  NAME_MAX,
+  drawMessage,
+  element,
+  hueOf,
+  initialsOf,
+  readMessage,
+  shorten,
+} from "./chat-message.js";
 import { Connection } from "./throng.js";
 
 /** Messages that one room's timeline keeps. Older ones leave the page. */
 const MESSAGES_MAX = 500;
-/** Characters of one message that are drawn; somebody else's program may send any number. */
-const TEXT_MAX = 4000;
-const NAME_MAX = 40;
 /** Characters of a room's name inside a sentence. */
 const ROOM_MAX = 64;
 /** Messages of one person this close together stand under one name. */
@@ -28,14 +34,10 @@ const FOLLOW_MS = 3 * 60_000;
 const END_PX = 48;
 /** Error messages on the screen at once; the oldest goes. */
 const ALERTS_MAX = 3;
-/** Hues that a name's avatar can have; chat.css has a class for each. */
-const HUES = 8;
 const OFFERED_ROOM = "lobby";
 const OFFLINE = "You are offline. Your message stays here until you are back.";
 
 const at = (id) => document.getElementById(id);
-const clock = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
-const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 /** @type {Map<string, Room>} In the order they were joined. */
 const rooms = new Map();
@@ -57,59 +59,6 @@ const address = document.querySelector('meta[name="throng-websocket"]')?.content
 const connection = new Connection(address);
 
 // ---- Messages ------------------------------------------------------------------------------------
-
-/**
- * A message as it is drawn.
- *
- * @typedef {object} Message
- * @property {string | null} id The sender's mark, by which we know our own; null if there is none.
- * @property {string | null} room The room that the sender named.
- * @property {string} name
- * @property {string} text
- * @property {boolean} data Whether `text` is JSON and not somebody's words.
- * @property {number} sentAt By the sender's clock; NaN if unknown.
- * @property {number} arrivedAt By our clock: the one that orders what this person sees.
- * @property {boolean} own
- * @property {string} origin What to say about where it came from, empty if that is plain.
- */
-
-/**
- * Reads what somebody published. It may be any JSON at all: this page's object, or whatever a
- * program that speaks golem's wire sends.
- *
- * @returns {Message}
- */
-function readMessage(value) {
-  const fields = typeof value === "object" && value !== null ? value : {};
-  const words = typeof value === "string" ? value : fields.text;
-  const isWords = typeof words === "string";
-  const text = isWords ? words : printJson(value);
-  return {
-    id: typeof fields.id === "string" ? fields.id : null,
-    room: typeof fields.room === "string" ? fields.room : null,
-    name: (typeof fields.name === "string" && shorten(fields.name.trim(), NAME_MAX)) || "Someone",
-    text: shorten(text, TEXT_MAX),
-    data: !isWords,
-    sentAt: typeof fields.time === "string" ? Date.parse(fields.time) : NaN,
-    arrivedAt: Date.now(),
-    own: false,
-    origin: "",
-  };
-}
-
-/** At most `length` units of `text`, and never half a letter. */
-function shorten(text, length) {
-  if (text.length <= length) return text;
-  return `${text.slice(0, length - 1).replace(/[\ud800-\udbff]$/, "")}…`;
-}
-
-function printJson(value) {
-  try {
-    return JSON.stringify(value, null, 2);
-  } catch {
-    return "(nested too deeply to be shown)";
-  }
-}
 
 /**
  * The rooms whose timelines show a message.
@@ -372,72 +321,6 @@ function showTimeline(room) {
 }
 
 // ---- Drawing -------------------------------------------------------------------------------------
-
-function element(tag, className = "", text = "") {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text) node.textContent = text;
-  return node;
-}
-
-/**
- * @param {Message} message
- * @param {boolean} follows Whether it stands under the same name as the one before.
- */
-function drawMessage(message, follows) {
-  const node = element("li", "message");
-  node.classList.toggle("own", message.own);
-  node.classList.toggle("follows", follows);
-  const avatar = element("span", `avatar hue-${hueOf(message.name)}`, initialsOf(message.name));
-  avatar.ariaHidden = "true";
-
-  const by = element("p", "by");
-  const time = element("time", "", clock.format(message.arrivedAt));
-  time.dateTime = new Date(message.arrivedAt).toISOString();
-  time.title = Number.isNaN(message.sentAt)
-    ? `Arrived ${moment.format(message.arrivedAt)}`
-    : `Sent ${moment.format(message.sentAt)}, by the sender’s clock`;
-  by.append(element("bdi", "name", message.own ? "You" : message.name), time);
-  if (message.origin) by.append(element("span", "origin", message.origin));
-
-  const bubble = element("div", message.data ? "bubble data" : "bubble");
-  bubble.dir = "auto";
-  appendText(bubble, message.text);
-
-  const stack = element("div", "stack");
-  stack.append(by, bubble);
-  node.append(avatar, stack);
-  return node;
-}
-
-/** Appends text, with web addresses in it as links. */
-function appendText(node, text) {
-  let end = 0;
-  for (const { 0: match, index } of text.matchAll(/https?:\/\/[^\s<>"']*[^\s<>"'.,:;!?)\]}]/g)) {
-    if (!URL.canParse(match)) continue;
-    const link = element("a", "", match);
-    link.href = match;
-    link.target = "_blank";
-    link.rel = "noopener noreferrer";
-    node.append(text.slice(end, index), link);
-    end = index + match.length;
-  }
-  node.append(text.slice(end));
-}
-
-function initialsOf(name) {
-  const words = name.split(/\s+/).filter(Boolean);
-  const letters = [words[0], words.length > 1 ? words.at(-1) : ""].map(
-    (word) => [...(word ?? "")][0] ?? "",
-  );
-  return letters.join("").toUpperCase();
-}
-
-function hueOf(name) {
-  let hash = 0;
-  for (const letter of name) hash = (Math.imul(hash, 31) + letter.codePointAt(0)) >>> 0;
-  return hash % HUES;
-}
 
 /** Draws a room in the next frame: many messages at once, however fast they come. */
 function draw(room) {

@@ -512,7 +512,7 @@ describe("the chat page", () => {
     await server.reaches({ throng_members: 1 });
   });
 
-  for (const path of ["", "chat.css", "chat.js", "throng.js", "icon.svg"]) {
+  for (const path of ["", "chat.css", "chat.js", "chat-message.js", "throng.js", "icon.svg"]) {
     test(`/${path} comes with its type and a policy that lets nothing else in`, async () => {
       const response = await fetch(new URL(path, server.url));
       assert.equal(response.status, 200);

@@ -29,6 +29,11 @@ pub(crate) fn add_to(server: &mut Server, websocket: &str) {
             "chat.js"
         ))
         .page(asset!(
+            "/chat-message.js",
+            "text/javascript; charset=utf-8",
+            "chat-message.js"
+        ))
+        .page(asset!(
             "/throng.js",
             "text/javascript; charset=utf-8",
             "throng.js"
