@@ -7,49 +7,69 @@
 /** Characters of one message that are drawn; somebody else's program may send any number. */
 const TEXT_MAX = 4000;
 export const NAME_MAX = 40;
+/** Messages of one person this close together stand under one name. */
+const FOLLOW_MS = 3 * 60_000;
 /** Hues that a name's avatar can have; chat.css has a class for each. */
 const HUES = 8;
+/** The last moment that a `Date` can have. */
+const DATE_MAX_MS = 8.64e15;
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
+const day = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
 const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 /**
  * A message as it is drawn.
  *
  * @typedef {object} Message
- * @property {string | null} id The sender's mark, by which we know our own; null if there is none.
- * @property {string | null} room The room that the sender named.
- * @property {string} name
+ * @property {number} offset Its place in the room; NaN while it has none.
+ * @property {string | null} from The connection that published it.
+ * @property {string} name What its sender goes by, in the sender's words.
  * @property {string} text
  * @property {boolean} data Whether `text` is JSON and not somebody's words.
- * @property {number} sentAt By the sender's clock; NaN if unknown.
- * @property {number} arrivedAt By our clock: the one that orders what this person sees.
- * @property {boolean} own
- * @property {string} origin What to say about where it came from, empty if that is plain.
+ * @property {number} at When the server took it, by the server's clock, in Unix milliseconds.
+ * @property {boolean} own Whether one of this page's connections published it.
  */
 
 /**
- * Reads what somebody published. It may be any JSON at all: this page's object, or whatever a
- * program that speaks golem's wire sends.
+ * Reads what somebody published. The data may be any JSON at all: this page's object, or whatever
+ * another program sends. What the server says around it can be believed.
  *
+ * @param {{ offset?: number, from: string | null, at: number | null, data: unknown }} publication
+ * @param {boolean} own
  * @returns {Message}
  */
-export function readMessage(value) {
-  const fields = typeof value === "object" && value !== null ? value : {};
-  const words = typeof value === "string" ? value : fields.text;
+export function readMessage({ offset = NaN, from, at, data }, own) {
+  const words = typeof data === "string" ? data : Object(data).text;
   const isWords = typeof words === "string";
-  const text = isWords ? words : printJson(value);
+  const text = isWords ? words : printJson(data);
   return {
-    id: typeof fields.id === "string" ? fields.id : null,
-    room: typeof fields.room === "string" ? fields.room : null,
-    name: (typeof fields.name === "string" && shorten(fields.name.trim(), NAME_MAX)) || "Someone",
+    offset,
+    from,
+    name: readName(data),
     text: shorten(text, TEXT_MAX),
     data: !isWords,
-    sentAt: typeof fields.time === "string" ? Date.parse(fields.time) : NaN,
-    arrivedAt: Date.now(),
-    own: false,
-    origin: "",
+    at: at !== null && at <= DATE_MAX_MS ? at : Date.now(),
+    own,
   };
+}
+
+/** The name in what somebody sent. */
+export function readName(data) {
+  const { name } = Object(data);
+  return (typeof name === "string" && shorten(name.trim(), NAME_MAX)) || "Someone";
+}
+
+/**
+ * Whether a message stands under the name of the one before it. Who only goes by the same name has
+ * another connection, and gets a name of their own.
+ *
+ * @param {Message} before
+ * @param {Message} message
+ */
+export function follows(before, message) {
+  const isSame = ["own", "name", "from"].every((what) => before[what] === message[what]);
+  return isSame && Math.abs(message.at - before.at) < FOLLOW_MS;
 }
 
 /** At most `length` units of `text`, and never half a letter. */
@@ -73,25 +93,15 @@ export function element(tag, className = "", text = "") {
   return node;
 }
 
-/**
- * @param {Message} message
- * @param {boolean} follows Whether it stands under the same name as the one before.
- */
-export function drawMessage(message, follows) {
+/** @param {Message} message */
+export function drawMessage(message) {
   const node = element("li", "message");
   node.classList.toggle("own", message.own);
-  node.classList.toggle("follows", follows);
   const avatar = element("span", `avatar hue-${hueOf(message.name)}`, initialsOf(message.name));
   avatar.ariaHidden = "true";
 
   const by = element("p", "by");
-  const time = element("time", "", clock.format(message.arrivedAt));
-  time.dateTime = new Date(message.arrivedAt).toISOString();
-  time.title = Number.isNaN(message.sentAt)
-    ? `Arrived ${moment.format(message.arrivedAt)}`
-    : `Sent ${moment.format(message.sentAt)}, by the sender’s clock`;
-  by.append(element("bdi", "name", message.own ? "You" : message.name), time);
-  if (message.origin) by.append(element("span", "origin", message.origin));
+  by.append(element("bdi", "name", message.own ? "You" : message.name), drawTime(message.at));
 
   const bubble = element("div", message.data ? "bubble data" : "bubble");
   bubble.dir = "auto";
@@ -101,6 +111,14 @@ export function drawMessage(message, follows) {
   stack.append(by, bubble);
   node.append(avatar, stack);
   return node;
+}
+
+function drawTime(at) {
+  const isToday = new Date(at).toDateString() === new Date().toDateString();
+  const time = element("time", "", isToday ? clock.format(at) : `${day.format(at)}, ${clock.format(at)}`);
+  time.dateTime = new Date(at).toISOString();
+  time.title = `${moment.format(at)}, by the server’s clock`;
+  return time;
 }
 
 /** Appends text, with web addresses in it as links. */
