@@ -8,9 +8,10 @@ use gungraun::{library_benchmark, library_benchmark_group, main};
 use mimalloc::MiMalloc;
 use proto::event::EventEncoder;
 use proto::{OpCode, SharedFrame, frame, mask};
-use rooms::{Command, Mailbox, Outbox, Tag};
+use rooms::{Command, ConnectionId, JoinRequest, Mailbox, Outbox, Since, Tag, Wire};
 
 use benches::chat::{MASKING_KEY, client_frames, msg_text};
+use benches::cores::WIRES;
 use benches::{Core, Relay};
 
 #[global_allocator]
@@ -98,10 +99,74 @@ fn assert_in_mailbox(mut core: Core) {
     assert_eq!(core.turn(), 1);
 }
 
+// The same with an offset, and kept in a history that is full: for members on one wire, which is the
+// history's, and on two.
+#[library_benchmark(setup = full_history, teardown = assert_kept)]
+#[bench::one_wire(&WIRES[1..])]
+#[bench::two_wires(&WIRES)]
+fn table_publish_kept((core, frame): (Core, SharedFrame)) -> Core {
+    black_box(core.publish(black_box("tea"), frame, None));
+    core
+}
+
+fn full_history(wires: &[Wire]) -> (Core, SharedFrame) {
+    let mut core = Core::keeping();
+    for wire in wires {
+        let member = core.open_on(*wire);
+        core.join(member, "tea");
+    }
+    core.turn();
+    for number in 0..HISTORY_LEN + 100 {
+        core.publish("tea", frame_of_64(), Some(&number.to_string()));
+        core.turn();
+        core.flush();
+    }
+    (core, frame_of_64())
+}
+
+fn assert_kept(mut core: Core) {
+    let members = u64::from(core.table.member_count("tea"));
+    assert_eq!(core.turn() as u64, members);
+    let position = core.table.position("tea");
+    assert_eq!(position.map(|at| at.offset), Some(HISTORY_LEN + 101));
+}
+
+// The same with a key that is new.
+#[library_benchmark(setup = full_history, teardown = assert_kept)]
+#[bench::one_wire(&WIRES[1..])]
+fn table_publish_keyed((core, frame): (Core, SharedFrame)) -> Core {
+    black_box(core.publish("tea", frame, black_box(Some("a key that is new"))));
+    core
+}
+
+// Joining and being replayed the last 100 publications, up to the outbox.
+#[library_benchmark(setup = who_comes_back, teardown = assert_replayed)]
+#[bench::x100(100)]
+fn join_since((mut core, member, last): (Core, ConnectionId, u32)) -> Core {
+    let request = JoinRequest {
+        id: None,
+        since: Since::Last(black_box(last)),
+    };
+    _ = black_box(core.table.join_since(member, "tea", request));
+    core.turn();
+    core
+}
+
+fn who_comes_back(last: u32) -> (Core, ConnectionId, u32) {
+    let (mut core, _) = full_history(&WIRES[1..]);
+    let member = core.open_on(WIRES[1]);
+    (core, member, last)
+}
+
+fn assert_replayed(mut core: Core) {
+    assert_eq!(core.local.counts().replayed, 100);
+    assert_eq!(core.flush(), 100 * frame_of_64().len());
+}
+
 // A membership that begins and ends, in a room that stays: table, mailbox and core.
 #[library_benchmark(setup = visitor, teardown = assert_left)]
 #[bench::one_room()]
-fn join_and_leave((mut core, visitor): (Core, rooms::ConnectionId)) -> Core {
+fn join_and_leave((mut core, visitor): (Core, ConnectionId)) -> Core {
     core.join(visitor, black_box("tea"));
     core.turn();
     core.table.leave(visitor, black_box("tea"));
@@ -109,7 +174,7 @@ fn join_and_leave((mut core, visitor): (Core, rooms::ConnectionId)) -> Core {
     core
 }
 
-fn visitor() -> (Core, rooms::ConnectionId) {
+fn visitor() -> (Core, ConnectionId) {
     let mut core = Core::alone(1);
     for _ in 0..3 {
         core.open_in("tea");
@@ -263,6 +328,9 @@ fn assert_drained(drained: Vec<Command>) {
     assert_eq!(drained.len(), 256);
 }
 
+/// How many publications a room keeps by default.
+const HISTORY_LEN: u64 = 1000;
+
 fn frame_of_64() -> SharedFrame {
     frame::encode(OpCode::Text, &[b'x'; 64])
 }
@@ -274,6 +342,9 @@ library_benchmark_group!(
         decode_and_dispatch,
         encode,
         table_publish,
+        table_publish_kept,
+        table_publish_keyed,
+        join_since,
         join_and_leave,
         fan_out_1000,
         fan_out_1000_behind,

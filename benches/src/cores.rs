@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use rooms::{Command, ConnectionId, CoreId, FlushQueue, LocalLimits, LocalRooms};
-use rooms::{RoomTable, TableConfig};
+use proto::SharedFrame;
+use rooms::{Classes, Command, ConnectionId, CoreId, Effect, FlushQueue, LocalLimits, LocalRooms};
+use rooms::{Outgoing, Published, RoomClass, RoomTable, TableConfig, Wire};
 
 /// One core's state, and the table that it shares with the others.
 #[derive(Debug)]
@@ -30,7 +31,39 @@ pub fn table(core_count: usize, shard_count: usize) -> Arc<RoomTable> {
     }))
 }
 
+/// A wire whose frames no history keeps, and the one whose frames they keep.
+pub const WIRES: [Wire; 2] = [Wire(0), Wire(1)];
+
 impl Core {
+    /// A core of its own whose rooms keep what rooms keep by default.
+    pub fn keeping() -> Self {
+        let table = RoomTable::new(TableConfig {
+            shard_count: 1,
+            classes: Classes::new(Vec::new(), RoomClass::default()),
+            wires: WIRES.to_vec(),
+            history_wire: WIRES[1],
+            ..TableConfig::default()
+        });
+        Self::of(Arc::new(table), 0)
+    }
+
+    /// Publishes to a room, where it is kept if the room keeps anything.
+    ///
+    /// # Panics
+    ///
+    /// If the table refuses it.
+    pub fn publish(&self, room: &str, mut frame: SharedFrame, key: Option<&str>) -> Published {
+        let outgoing = Outgoing {
+            payload_len: frame.len(),
+            publication: &mut frame,
+            key,
+            at_ms: 1,
+            answer: None,
+        };
+        let published = self.table.publish(room, outgoing);
+        published.expect("a good name, a good key, any size")
+    }
+
     /// A core of its own, with a table of so many shards.
     pub fn alone(shard_count: usize) -> Self {
         Self::of(table(1, shard_count), 0)
@@ -57,7 +90,17 @@ impl Core {
     ///
     /// If all 16 million slots are taken.
     pub fn open(&mut self) -> ConnectionId {
-        self.local.open().expect("there are 16 million slots")
+        self.open_on(WIRES[0])
+    }
+
+    /// Takes in a connection on some wire.
+    ///
+    /// # Panics
+    ///
+    /// If all 16 million slots are taken.
+    pub fn open_on(&mut self, wire: Wire) -> ConnectionId {
+        let open = self.local.open_on(wire);
+        open.expect("there are 16 million slots")
     }
 
     /// Takes in a connection and makes it a member of a room.
@@ -85,17 +128,26 @@ impl Core {
         count
     }
 
-    /// Applies what is in the mailbox; returns how many commands there were.
+    /// Applies what is in the mailbox; returns how many commands there were. Who asked for a replay gets
+    /// it, without an answer.
     ///
     /// # Panics
     ///
-    /// If a command asks for something beyond the tables, as no bench does.
+    /// If a command asks for something else beyond the tables, as no bench does.
     pub fn apply(&mut self) -> usize {
         self.table.mailbox(self.id).drain(&mut self.commands);
         let count = self.commands.len();
         for command in self.commands.drain(..) {
-            let effect = self.local.apply(command, &self.table);
-            assert!(effect.is_none(), "nobody asked for {effect:?}");
+            match self.local.apply(command, &self.table) {
+                None => {}
+                Some(Effect::Joined {
+                    connection,
+                    room,
+                    joined,
+                    ..
+                }) => self.local.replay(connection.slot(), &room, &joined),
+                Some(effect) => panic!("nobody asked for {effect:?}"),
+            }
         }
         count
     }
@@ -125,8 +177,7 @@ mod tests {
             core.open_in("tea");
         }
         core.open_in("coffee");
-        core.table
-            .emit("tea", proto::SharedFrame::from(&b"hot"[..]));
+        core.table.emit("tea", SharedFrame::from(&b"hot"[..]));
         assert_eq!((core.turn(), core.flush()), (1, 9));
         assert_eq!((core.turn(), core.flush()), (0, 0));
     }

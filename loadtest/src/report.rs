@@ -78,7 +78,7 @@ pub(crate) struct Report {
     positions: Option<PositionTally>,
     /// `msg` events with what this run did not publish, or not to that member.
     unreadable: u64,
-    /// Publications that were not waited for any longer; their deliveries are lost.
+    /// Publications that were not waited for any longer. What came of them later counts; what did not is lost.
     given_up: u64,
     /// How long the generator stood still while publications were under way: its latencies and
     /// rates are the machine's then, not the server's.

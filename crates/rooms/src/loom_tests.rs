@@ -11,10 +11,13 @@ use loom::sync::{Arc, Notify};
 use loom::thread::{self, JoinHandle};
 use proto::SharedFrame;
 
+use crate::class::{Classes, RoomClass};
 use crate::id::{ConnectionId, CoreId};
+use crate::journal::{Change, Journal, WriteOrder};
 use crate::local::{Effect, LocalLimits, LocalRooms};
 use crate::mailbox::{Command, Mailbox};
-use crate::table::{RoomTable, TableConfig};
+use crate::publication::{Outgoing, Published};
+use crate::table::{JoinRequest, RoomTable, Since, TableConfig};
 
 const HERE: CoreId = CoreId(0);
 const THERE: CoreId = CoreId(1);
@@ -231,6 +234,173 @@ fn loom_who_joins_from_two_threads_is_a_member_once() {
     });
 }
 
+#[test]
+fn loom_who_comes_back_among_publications_receives_all_since_it_left_once() {
+    loom::model(|| {
+        let table = table_with_histories(2);
+        let mut here = Core::new(HERE);
+        let mut there = Core::new(THERE);
+        let bob = there.open_in("tea", &table);
+        let left = keep(&table, b"1", None).position.expect("it has a member");
+        keep(&table, b"2", None);
+        let publishers = [[b"a", b"b"], [b"x", b"y"]].map(|frames| {
+            let table = table.clone();
+            thread::spawn(move || {
+                for frame in frames {
+                    keep(&table, frame, None);
+                }
+            })
+        });
+        let alice = here.open();
+        join_since(&table, alice, Since::Position(left));
+        here.turn(&table);
+        publishers.into_iter().for_each(join);
+        here.turn(&table);
+        there.turn(&table);
+
+        let all = there.received(bob);
+        assert_eq!(all.len(), 6);
+        assert_eq!(
+            here.received(alice),
+            all[1..],
+            "what was replayed, then what came"
+        );
+    });
+}
+
+#[test]
+fn loom_two_who_ask_for_the_last_receive_all_from_one_on_once() {
+    loom::model(|| {
+        let table = table_with_histories(2);
+        let mut here = Core::new(HERE);
+        let mut there = Core::new(THERE);
+        let [alice, bob] = [here.open(), there.open()];
+        let publisher = {
+            let table = table.clone();
+            thread::spawn(move || {
+                for frame in [b"1", b"2", b"3"] {
+                    keep(&table, frame, None);
+                }
+            })
+        };
+        let joiner = {
+            let table = table.clone();
+            thread::spawn(move || join_since(&table, bob, Since::Last(1)))
+        };
+        join_since(&table, alice, Since::Last(2));
+        here.turn(&table);
+        [publisher, joiner].into_iter().for_each(join);
+        here.turn(&table);
+        there.turn(&table);
+
+        for received in [here.received(alice), there.received(bob)] {
+            assert!(
+                b"123".ends_with(&received),
+                "no gap, no repeat: {received:?}"
+            );
+            assert!(!received.is_empty());
+        }
+    });
+}
+
+#[test]
+fn loom_a_key_that_two_threads_publish_with_is_delivered_once() {
+    loom::model(|| {
+        let table = table_with_histories(2);
+        let mut here = Core::new(HERE);
+        let alice = here.open_in("tea", &table);
+        let publishers = [b"a", b"x"].map(|frame| {
+            let table = table.clone();
+            thread::spawn(move || keep(&table, frame, Some("k")))
+        });
+        here.turn(&table);
+        let [one, other] = publishers.map(|thread| thread.join().expect("it does not panic"));
+        here.turn(&table);
+
+        assert_eq!(one.position, other.position);
+        assert!(one.duplicate != other.duplicate);
+        assert_eq!(here.received(alice).len(), 1);
+        assert_eq!(table.position("tea"), one.position);
+    });
+}
+
+#[test]
+fn loom_a_room_whose_last_member_goes_among_publications_keeps_its_stream() {
+    loom::model(|| {
+        let table = table_with_histories(2);
+        let mut here = Core::new(HERE);
+        let mut there = Core::new(THERE);
+        let alice = here.open_in("tea", &table);
+        let before = table.position("tea").expect("it has a member");
+        let closer = {
+            let table = table.clone();
+            thread::spawn(move || here.rooms.close(alice.slot(), &table))
+        };
+        let publisher = {
+            let table = table.clone();
+            thread::spawn(move || {
+                for frame in [b"1", b"2"] {
+                    keep(&table, frame, None);
+                }
+            })
+        };
+        let bob = there.open();
+        join_since(&table, bob, Since::Position(before));
+        [closer, publisher].into_iter().for_each(join);
+        there.turn(&table);
+
+        let after = table.position("tea").expect("it has a history");
+        assert_eq!((after.epoch, after.offset), (before.epoch, 2));
+        assert_eq!(there.received(bob), b"12");
+        assert_eq!((table.room_count(), table.totals().rooms_created), (1, 1));
+    });
+}
+
+#[test]
+fn loom_who_joins_while_publications_are_written_down_receives_all_once() {
+    loom::model(|| {
+        let journal = std::sync::Arc::new(Journal::new(WriteOrder::Ahead, 1 << 20));
+        let table = Arc::new(RoomTable::new(TableConfig {
+            journal: Some(journal.clone()),
+            ..config_with_histories()
+        }));
+        let mut here = Core::new(HERE);
+        let [alice, bob] = [(); 2].map(|()| here.open());
+        join_since(&table, bob, Since::Now);
+        let begin = table.position("tea").expect("it has a member");
+        let publisher = {
+            let table = table.clone();
+            thread::spawn(move || {
+                for frame in [b"1", b"2"] {
+                    keep(&table, frame, None);
+                }
+            })
+        };
+        let writer = {
+            let (table, journal) = (table.clone(), journal.clone());
+            thread::spawn(move || write(&table, &journal))
+        };
+        join_since(&table, alice, Since::Position(begin));
+        here.turn(&table);
+        [publisher, writer].into_iter().for_each(join);
+        write(&table, &journal);
+        here.turn(&table);
+
+        assert_eq!([alice, bob].map(|it| here.received(it)), [b"12", b"12"]);
+    });
+}
+
+/// Writes down what there is to write, and says so.
+fn write(table: &RoomTable, journal: &Journal) {
+    let mut entries = Vec::new();
+    journal.queue.drain(&mut entries);
+    for entry in entries {
+        if let Change::Publication { offset, .. } = entry.change {
+            table.commit(&entry.room, offset);
+        }
+    }
+}
+
 /// A core, and what it heard of rooms.
 struct Core {
     id: CoreId,
@@ -273,6 +443,12 @@ impl Core {
             match self.rooms.apply(command, table) {
                 Some(Effect::RoomCreated { .. }) => self.lives.push(Life::Created),
                 Some(Effect::RoomRemoved { .. }) => self.lives.push(Life::Removed),
+                Some(Effect::Joined {
+                    connection,
+                    room,
+                    joined,
+                    ..
+                }) => self.rooms.replay(connection.slot(), &room, &joined),
                 None => {}
                 Some(effect) => panic!("nobody asked for {effect:?}"),
             }
@@ -324,6 +500,41 @@ fn table(core_count: usize) -> Arc<RoomTable> {
         watch_rooms: true,
         ..TableConfig::default()
     }))
+}
+
+/// The same, and what is published is kept.
+fn table_with_histories(core_count: usize) -> Arc<RoomTable> {
+    Arc::new(RoomTable::new(TableConfig {
+        core_count,
+        ..config_with_histories()
+    }))
+}
+
+fn config_with_histories() -> TableConfig {
+    TableConfig {
+        shard_count: 1,
+        watch_rooms: true,
+        classes: Classes::new(Vec::new(), RoomClass::default()),
+        ..TableConfig::default()
+    }
+}
+
+/// Publishes to `tea`, where it is kept.
+fn keep(table: &RoomTable, frame: &[u8; 1], key: Option<&str>) -> Published {
+    let outgoing = Outgoing {
+        publication: &mut SharedFrame::from(&frame[..]),
+        payload_len: 1,
+        key,
+        at_ms: 1,
+        answer: None,
+    };
+    table.publish("tea", outgoing).expect("nothing refuses it")
+}
+
+fn join_since(table: &RoomTable, connection: ConnectionId, since: Since) {
+    let request = JoinRequest { id: None, since };
+    let joined = table.join_since(connection, "tea", request);
+    joined.expect("the name is a good one");
 }
 
 fn publish(table: &RoomTable, room: &str, frames: &[&[u8; 1]]) {

@@ -507,6 +507,11 @@ fn a_slow_member_skips_the_oldest_that_wait_and_is_told_which() {
         house.publish("tea", &number.to_string());
         house.turn();
     }
+    let one_len = u32::try_from(frame("1:tea/20 20").len()).unwrap();
+    assert!(
+        house.pending_bytes(alice) + one_len > 140,
+        "no more goes than has to"
+    );
     let heard = house.read(alice);
     let (first, rest) = heard.split_first().unwrap();
     assert_eq!(first, "1:tea/1 1", "a part of it may be on the wire");

@@ -1,208 +1,80 @@
 /**
- * @file The chat page: rooms, their timelines, and one connection.
+ * @file The chat page: rooms, one connection, a person, and the window.
  *
  * Invariants:
  *
  * - What comes from the network is text. It reaches the page through `textContent` alone.
- * - A message of one's own stands in the timeline twice in its life, never at once: at the end while
- *   it is on its way, and then where the server put it, which is where everybody else sees it.
- * - Nothing grows without a bound: a timeline keeps {@link MESSAGES_MAX} messages, and so does what
- *   waits for the next frame to be drawn.
- *
- * golem's wire delivers a `msg` without the room it was published to. This page therefore puts the
- * room into what it sends. What other programs send may lack it; see {@link placesOf}.
+ * - A message of one's own is on the screen once: at the end while it is on its way, and when the
+ *   server has taken it, where the server put it, which is where everybody else sees it.
+ * - Own messages are those that the server says came from this page's connections, whatever stands
+ *   in them.
+ * - Nothing grows without a bound: see chat-timeline.js and {@link OUTGOING_MAX}.
  */
 
-import { Connection } from "./throng.js";
+import { NAME_MAX, element, hueOf, initialsOf, readMessage, readName, shorten } from "./chat-message.js";
+import { Outgoing } from "./chat-outgoing.js";
+import { KEPT_MAX, LAST, MESSAGES_MAX, Timeline } from "./chat-timeline.js";
+import { SAID_EVERY_MS, TYPING, Typing } from "./chat-typing.js";
+import { ProtocolError, RefusedError, connect } from "./throng.js";
 
-/** Messages that one room's timeline keeps. Older ones leave the page. */
-const MESSAGES_MAX = 500;
-/** Characters of one message that are drawn; somebody else's program may send any number. */
-const TEXT_MAX = 4000;
-const NAME_MAX = 40;
 /** Characters of a room's name inside a sentence. */
 const ROOM_MAX = 64;
-/** Messages of one person this close together stand under one name. */
-const FOLLOW_MS = 3 * 60_000;
+/** Messages of this page that wait to be sent, or for the person to do something about them. */
+const OUTGOING_MAX = 200;
+/** Connections that this page has had: as many as it knows its own messages by. */
+const OWN_CONNECTIONS_MAX = 50;
 /** This close to the end of a timeline (in pixels), it follows new messages. */
 const END_PX = 48;
 /** Error messages on the screen at once; the oldest goes. */
 const ALERTS_MAX = 3;
-/** Hues that a name's avatar can have; chat.css has a class for each. */
-const HUES = 8;
 const OFFERED_ROOM = "lobby";
-const OFFLINE = "You are offline. Your message stays here until you are back.";
 
 const at = (id) => document.getElementById(id);
-const clock = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
-const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 /** @type {Map<string, Room>} In the order they were joined. */
 const rooms = new Map();
 /** @type {Room | null} The room on the screen. */
 let active = null;
-/** @type {Set<string>} Rooms left since: what was under way when we left is not shown. */
-const left = new Set();
-/** @type {Map<string, Outgoing>} Messages of our own whose delivery we have not seen, by id. */
-const outgoing = new Map();
 /** @type {Set<Room>} Rooms with something to draw in the next frame. */
 const undrawn = new Set();
 let person = "";
-let wasOpen = false;
 /** Whether the timeline stays at its end when it grows or the window shrinks. */
 let following = true;
+/** Whether a server has said that it does not pass on who is typing. */
+let isTypingRefused = false;
 
 /** Where the WebSocket is, as the server says in the page. */
-const address = document.querySelector('meta[name="throng-websocket"]')?.content;
-const connection = new Connection(address);
+const address = document.querySelector('meta[name="throng-websocket"]').content;
+const connection = connect(address);
 
-// ---- Messages ------------------------------------------------------------------------------------
+// ---- What is ours --------------------------------------------------------------------------------
 
-/**
- * A message as it is drawn.
- *
- * @typedef {object} Message
- * @property {string | null} id The sender's mark, by which we know our own; null if there is none.
- * @property {string | null} room The room that the sender named.
- * @property {string} name
- * @property {string} text
- * @property {boolean} data Whether `text` is JSON and not somebody's words.
- * @property {number} sentAt By the sender's clock; NaN if unknown.
- * @property {number} arrivedAt By our clock: the one that orders what this person sees.
- * @property {boolean} own
- * @property {string} origin What to say about where it came from, empty if that is plain.
- */
+/** @type {Set<string>} Names of the connections that this tab has had, also before it was reloaded. */
+const ownConnections = new Set(recall("sessionStorage", "throng.connections")?.split(" "));
 
-/**
- * Reads what somebody published. It may be any JSON at all: this page's object, or whatever a
- * program that speaks golem's wire sends.
- *
- * @returns {Message}
- */
-function readMessage(value) {
-  const fields = typeof value === "object" && value !== null ? value : {};
-  const words = typeof value === "string" ? value : fields.text;
-  const isWords = typeof words === "string";
-  const text = isWords ? words : printJson(value);
-  return {
-    id: typeof fields.id === "string" ? fields.id : null,
-    room: typeof fields.room === "string" ? fields.room : null,
-    name: (typeof fields.name === "string" && shorten(fields.name.trim(), NAME_MAX)) || "Someone",
-    text: shorten(text, TEXT_MAX),
-    data: !isWords,
-    sentAt: typeof fields.time === "string" ? Date.parse(fields.time) : NaN,
-    arrivedAt: Date.now(),
-    own: false,
-    origin: "",
-  };
+function rememberConnection(name) {
+  ownConnections.add(name);
+  while (ownConnections.size > OWN_CONNECTIONS_MAX) {
+    ownConnections.delete(ownConnections.values().next().value);
+  }
+  remember("sessionStorage", "throng.connections", [...ownConnections].join(" "));
 }
 
-/** At most `length` units of `text`, and never half a letter. */
-function shorten(text, length) {
-  if (text.length <= length) return text;
-  return `${text.slice(0, length - 1).replace(/[\ud800-\udbff]$/, "")}…`;
-}
-
-function printJson(value) {
+/** What the browser keeps for us; null if there is nothing, or if it does not keep anything. */
+function recall(storage, key) {
   try {
-    return JSON.stringify(value, null, 2);
+    return window[storage].getItem(key);
   } catch {
-    return "(nested too deeply to be shown)";
+    return null;
   }
 }
 
-/**
- * The rooms whose timelines show a message.
- *
- * A message that names no room, or one that we are not in, was published to one of ours: nothing
- * else is delivered to us. If there is only one, that is the one. If there are several, every one
- * shows it, marked: whichever the person looks at, nothing is missed.
- *
- * @param {Message} message
- * @returns {Room[]}
- */
-function placesOf(message) {
-  const named = message.room === null ? undefined : rooms.get(message.room);
-  if (named) return [named];
-  if (left.has(message.room)) return [];
-  if (message.room !== null) message.origin = `says room “${shorten(message.room, ROOM_MAX)}”`;
-  else if (rooms.size > 1) message.origin = "room not stated";
-  return [...rooms.values()];
-}
-
-connection.on("msg", (value) => {
-  const message = readMessage(value);
-  const mine = outgoing.get(message.id);
-  if (mine) {
-    // Only once: a copy of our message that somebody else sends is not ours.
-    mine.settle();
-    message.own = true;
+function remember(storage, key, value) {
+  try {
+    window[storage].setItem(key, value);
+  } catch {
+    // Then it is asked for again, or not known.
   }
-  const places = placesOf(message);
-  for (const room of places) room.add(message);
-  if (places.length === 1) countUnread(places[0], message);
-  else if (places.length > 1) countUnread(active, message);
-});
-
-function countUnread(room, message) {
-  if (message.own || (room === active && !document.hidden)) return;
-  room.unread += 1;
-  room.drawEntry();
-  drawUnread();
-}
-
-/** A message of our own, from the moment it is sent until the server delivers it to us. */
-class Outgoing {
-  constructor(room, message) {
-    this.room = room;
-    this.message = message;
-    this.node = drawMessage(message, false);
-    this.node.classList.add("pending");
-    this.note = element("p", "note", "Sending");
-    this.node.querySelector(".stack").append(this.note);
-    outgoing.set(message.id, this);
-    room.sending.append(this.node);
-  }
-
-  /** Says that it may be lost, and offers to send it again. */
-  doubt() {
-    if (this.node.classList.contains("doubtful")) return;
-    this.node.classList.add("doubtful");
-    const again = element("button", "", "Send again");
-    again.type = "button";
-    again.addEventListener("click", () => {
-      if (!say(this.room, this.message.text)) return;
-      this.settle();
-      at("text").focus();
-    });
-    const drop = element("button", "", "Remove");
-    drop.type = "button";
-    drop.addEventListener("click", () => {
-      this.settle();
-      at("text").focus();
-    });
-    this.note.replaceChildren("Not confirmed.", again, drop);
-    keepEnd();
-  }
-
-  settle() {
-    outgoing.delete(this.message.id);
-    this.node.remove();
-  }
-}
-
-/**
- * Publishes `text` to a room.
- *
- * @returns {boolean} False if there is no connection to send it on; then nothing has changed.
- */
-function say(room, text) {
-  const id = [...crypto.getRandomValues(new Uint32Array(3))].map((n) => n.toString(36)).join("");
-  const msg = { room: room.name, name: person, text, time: new Date().toISOString(), id };
-  if (!connection.emit("msg", { to: room.name, msg })) return false;
-  new Outgoing(room, { ...readMessage(msg), own: true });
-  scrollToEnd();
-  return true;
 }
 
 // ---- Rooms ---------------------------------------------------------------------------------------
@@ -211,20 +83,45 @@ function say(room, text) {
 class Room {
   constructor(name) {
     this.name = name;
+    this.handle = connection.room(name);
     this.unread = 0;
     this.draft = "";
     /** Where the person was reading; null at the end. */
     this.scrollTop = null;
-    /** @type {Message[]} Arrived, not drawn yet. */
-    this.incoming = [];
-    /** @type {Message | null} The last one drawn; null if a line of ours stands between. */
-    this.last = null;
-    this.messages = element("ol", "messages");
-    this.sending = element("ol", "messages");
-    this.timeline = element("div", "thread");
-    this.timeline.append(this.messages, this.sending);
+    /** Since when nothing is heard of it, in Unix milliseconds; null while it is. */
+    this.lostAt = null;
+    /** @type {Set<Outgoing>} Messages of this page that do not stand in the timeline yet. */
+    this.outgoing = new Set();
+    /** When it was last said here that the person is typing. */
+    this.typingSaidAt = 0;
+    this.typing = new Typing(() => this === active && drawTyping());
+    this.timeline = new Timeline(name, {
+      ask: (request) => this.handle.history(request),
+      read,
+      changed: () => draw(this),
+      keepPlace: (change) => (this === active ? keepPlace(change) : change()),
+      failed: (error) => this.alert("Could not fetch messages of", error.message),
+    });
+    this.listen();
     this.drawFirst();
+  }
 
+  /** Before it is joined, so that nothing is missed. */
+  listen() {
+    const { handle, timeline } = this;
+    this.offs = [
+      handle.on("joined", (joined) => this.begin(joined)),
+      handle.on("publication", (publication) => this.hear(publication)),
+      handle.on("gap", (gap) => timeline.addGap(gap)),
+      handle.on("event", (event) => this.notice(event)),
+      handle.on("refused", (error) => {
+        remove(this);
+        this.alert("Could not join", error.message);
+      }),
+    ];
+  }
+
+  drawFirst() {
     this.entry = element("li");
     this.button = element("button", "room");
     this.button.type = "button";
@@ -234,21 +131,12 @@ class Room {
       focusText();
     });
     this.badge = element("span", "badge");
-    const label = element("bdi", "room-name", name);
+    const label = element("bdi", "room-name", this.name);
     const hash = element("span", "hash", "#");
     hash.ariaHidden = "true";
     this.button.append(hash, label, this.badge);
     this.entry.append(this.button);
     this.drawEntry();
-  }
-
-  drawFirst() {
-    const first = element("li", "first");
-    const name = element("bdi", "", this.name);
-    const title = element("h2");
-    title.append("This is ", name);
-    first.append(title, element("p", "", "You see what is said from now on."));
-    this.messages.append(first);
   }
 
   drawEntry() {
@@ -261,41 +149,95 @@ class Room {
     else this.button.removeAttribute("aria-current");
   }
 
-  /** @param {Message} message */
-  add(message) {
-    this.incoming.push(message);
-    // A hidden page is not drawn, and a fast room does not wait for it.
-    if (this.incoming.length > MESSAGES_MAX) this.incoming.shift();
-    draw(this);
+  /** Draws what has arrived. */
+  drawTimeline() {
+    const isRead = this === active && !following;
+    this.timeline.draw(isRead ? KEPT_MAX : MESSAGES_MAX);
   }
 
-  /** A line of ours between the messages. */
-  addLine(text) {
-    this.drawIncoming();
-    this.last = null;
-    this.messages.append(element("li", "line", text));
-    this.trim();
+  /** What is said is heard from now on, or again. */
+  begin(joined) {
+    const awayMs = this.lostAt === null ? 0 : Date.now() - this.lostAt;
+    this.lostAt = null;
+    this.timeline.begin(joined, this.handle.position, awayMs);
   }
 
-  drawIncoming() {
-    for (const message of this.incoming) {
-      const follows =
-        this.last?.own === message.own &&
-        this.last.name === message.name &&
-        this.last.origin === message.origin &&
-        message.arrivedAt - this.last.arrivedAt < FOLLOW_MS;
-      this.messages.append(drawMessage(message, follows));
-      this.last = message;
-    }
-    this.incoming = [];
-    this.trim();
+  /** Somebody has said something. */
+  hear(publication) {
+    const message = read(publication);
+    // Ours is on the screen already, at the end, until the server has acknowledged it.
+    const isVeiled = message.own && [...this.outgoing].some(({ isPending }) => isPending);
+    const isNews = this.timeline.add(message, isVeiled);
+    this.typing.stopped(publication.from);
+    if (isNews && !message.own) this.countUnread();
   }
 
-  trim() {
-    while (this.messages.childElementCount > MESSAGES_MAX) this.messages.firstElementChild.remove();
-    // Who said it went with what was taken away.
-    this.messages.firstElementChild?.classList.remove("follows");
+  /** Somebody has emitted something. */
+  notice({ event, from, data }) {
+    if (event === TYPING && !ownConnections.has(from)) this.typing.heard(from, readName(data));
   }
+
+  countUnread() {
+    if (this === active && !document.hidden) return;
+    this.unread += 1;
+    this.drawEntry();
+    drawUnread();
+  }
+
+  /** Publishes what the person has written. */
+  say(text) {
+    const outgoing = new Outgoing({ name: person, text }, this.outgoingOwner());
+    this.outgoing.add(outgoing);
+    this.timeline.sending.append(outgoing.node);
+    // Who is told of the message knows that the typing is over.
+    this.typingSaidAt = 0;
+  }
+
+  outgoingOwner() {
+    return {
+      publish: (data, options) => this.handle.publish(data, options),
+      isOnline: () => connection.state === "open",
+      taken: (outgoing, { position }) => {
+        this.drop(outgoing);
+        this.timeline.taken(outgoing.message, position);
+        if (this === active) keepEnd();
+      },
+      failed: (_, why) => {
+        this.timeline.unveil();
+        if (this === active) keepEnd();
+        else this.alert(`${why} It was for`, "");
+      },
+      removed: (outgoing) => this.drop(outgoing),
+      pressed: () => at("text").focus(),
+    };
+  }
+
+  drop(outgoing) {
+    this.outgoing.delete(outgoing);
+    outgoing.node.remove();
+  }
+
+  /** Says to the others that the person is typing, now and then. */
+  sayTyping() {
+    const now = Date.now();
+    if (isTypingRefused || now - this.typingSaidAt < SAID_EVERY_MS) return;
+    if (this.handle.emit(TYPING, { name: person })) this.typingSaidAt = now;
+  }
+
+  alert(what, why) {
+    const name = shorten(this.name, ROOM_MAX);
+    alertPerson(why ? `${what} ${name}: ${shorten(why, 300)}.` : `${what} ${name}.`);
+  }
+
+  /** Listens no more. */
+  end() {
+    for (const off of this.offs) off();
+    this.typing.end();
+  }
+}
+
+function read(publication) {
+  return readMessage(publication, ownConnections.has(publication.from));
 }
 
 function join(name) {
@@ -303,26 +245,25 @@ function join(name) {
   if (!room) {
     room = new Room(name);
     rooms.set(name, room);
-    left.delete(name);
     at("rooms").append(room.entry);
-    connection.join(name);
+    room.handle.join({ last: LAST });
   }
   show(room);
   return room;
 }
 
+/** What was sent before is still delivered; what fails of it is told. */
 function leave(room) {
-  left.add(room.name);
-  connection.leave(room.name);
+  room.handle.leave();
   remove(room);
 }
 
 function remove(room) {
-  for (const mine of [...outgoing.values()]) if (mine.room === room) mine.settle();
   const names = [...rooms.keys()];
   const index = names.indexOf(room.name);
   rooms.delete(room.name);
   undrawn.delete(room);
+  room.end();
   room.entry.remove();
   if (room === active) show(rooms.get(names[index + 1] ?? names[index - 1]) ?? null);
   else drawUnread();
@@ -349,18 +290,16 @@ function show(room) {
     showTimeline(room);
   }
   drawUnread();
+  drawTyping();
   drawAddress();
 }
 
 function showTimeline(room) {
-  room.drawIncoming();
+  room.timeline.draw(room.scrollTop === null ? MESSAGES_MAX : KEPT_MAX);
   room.unread = 0;
   room.drawEntry();
-  // Announcing a whole timeline as news would help nobody.
   const timeline = at("timeline");
-  timeline.ariaLive = "off";
-  timeline.replaceChildren(room.timeline);
-  requestAnimationFrame(() => (timeline.ariaLive = "polite"));
+  quietly(() => timeline.replaceChildren(room.timeline.node));
   scrollToEnd();
   if (room.scrollTop !== null) {
     timeline.scrollTop = room.scrollTop;
@@ -373,72 +312,6 @@ function showTimeline(room) {
 
 // ---- Drawing -------------------------------------------------------------------------------------
 
-function element(tag, className = "", text = "") {
-  const node = document.createElement(tag);
-  if (className) node.className = className;
-  if (text) node.textContent = text;
-  return node;
-}
-
-/**
- * @param {Message} message
- * @param {boolean} follows Whether it stands under the same name as the one before.
- */
-function drawMessage(message, follows) {
-  const node = element("li", "message");
-  node.classList.toggle("own", message.own);
-  node.classList.toggle("follows", follows);
-  const avatar = element("span", `avatar hue-${hueOf(message.name)}`, initialsOf(message.name));
-  avatar.ariaHidden = "true";
-
-  const by = element("p", "by");
-  const time = element("time", "", clock.format(message.arrivedAt));
-  time.dateTime = new Date(message.arrivedAt).toISOString();
-  time.title = Number.isNaN(message.sentAt)
-    ? `Arrived ${moment.format(message.arrivedAt)}`
-    : `Sent ${moment.format(message.sentAt)}, by the sender’s clock`;
-  by.append(element("bdi", "name", message.own ? "You" : message.name), time);
-  if (message.origin) by.append(element("span", "origin", message.origin));
-
-  const bubble = element("div", message.data ? "bubble data" : "bubble");
-  bubble.dir = "auto";
-  appendText(bubble, message.text);
-
-  const stack = element("div", "stack");
-  stack.append(by, bubble);
-  node.append(avatar, stack);
-  return node;
-}
-
-/** Appends text, with web addresses in it as links. */
-function appendText(node, text) {
-  let end = 0;
-  for (const { 0: match, index } of text.matchAll(/https?:\/\/[^\s<>"']*[^\s<>"'.,:;!?)\]}]/g)) {
-    if (!URL.canParse(match)) continue;
-    const link = element("a", "", match);
-    link.href = match;
-    link.target = "_blank";
-    link.rel = "noopener noreferrer";
-    node.append(text.slice(end, index), link);
-    end = index + match.length;
-  }
-  node.append(text.slice(end));
-}
-
-function initialsOf(name) {
-  const words = name.split(/\s+/).filter(Boolean);
-  const letters = [words[0], words.length > 1 ? words.at(-1) : ""].map(
-    (word) => [...(word ?? "")][0] ?? "",
-  );
-  return letters.join("").toUpperCase();
-}
-
-function hueOf(name) {
-  let hash = 0;
-  for (const letter of name) hash = (Math.imul(hash, 31) + letter.codePointAt(0)) >>> 0;
-  return hash % HUES;
-}
-
 /** Draws a room in the next frame: many messages at once, however fast they come. */
 function draw(room) {
   if (undrawn.size === 0) requestAnimationFrame(drawAll);
@@ -447,11 +320,22 @@ function draw(room) {
 
 function drawAll() {
   const news = active !== null && undrawn.has(active);
-  for (const room of undrawn) room.drawIncoming();
+  for (const room of undrawn) {
+    if (room === active && room.timeline.isQuiet) quietly(() => room.drawTimeline());
+    else room.drawTimeline();
+  }
   undrawn.clear();
   if (!news) return;
   keepEnd();
   at("newest").hidden = following;
+}
+
+/** Changes the timeline unannounced: many messages that are not new would help nobody. */
+function quietly(change) {
+  const timeline = at("timeline");
+  timeline.ariaLive = "off";
+  change();
+  requestAnimationFrame(() => (timeline.ariaLive = "polite"));
 }
 
 function scrollToEnd() {
@@ -464,6 +348,18 @@ function scrollToEnd() {
 /** For when the timeline has become longer or its window smaller. */
 function keepEnd() {
   if (following) scrollToEnd();
+}
+
+/** For when the timeline becomes longer at its beginning. */
+function keepPlace(change) {
+  const timeline = at("timeline");
+  const toEnd = timeline.scrollHeight - timeline.scrollTop;
+  quietly(change);
+  timeline.scrollTop = timeline.scrollHeight - toEnd;
+}
+
+function drawTyping() {
+  at("typing").textContent = active?.typing.text ?? "";
 }
 
 function drawUnread() {
@@ -508,33 +404,45 @@ function findAlert(text) {
 
 // ---- The connection ------------------------------------------------------------------------------
 
-const STATES = { connecting: "Connecting", open: "Online", waiting: "Offline", closed: "Offline" };
+const STATES = { connecting: "Connecting", open: "Online", waiting: "Offline", closed: "Stopped" };
 
-/** What the server's reasons mean to a person; others are shown as they come. */
+/** What reasons mean to a person, the server's and the library's; others are shown as they come. */
 const REASONS = {
+  "connect timeout": "The server does not answer.",
   drain: "The server is about to restart.",
   overload: "The server is too busy.",
+  "silent server": "The server does not answer any more.",
   slow_consumer: "This page could not keep up with its rooms.",
 };
 
-/** What did not happen, by the event that the server's error answers. */
-const REFUSALS = {
-  join: "Could not join",
-  leave: "Could not leave",
-  msg: "Could not send",
-};
+/** Refusals that are told where the person waits for something else: in the room, at the message. */
+const TOLD_ELSEWHERE = new Set(["join", "msg", "history"]);
 
 let countdown;
 
-connection.on("state", (change) => {
-  at("status").dataset.state = change.state;
-  at("status-text").textContent = STATES[change.state];
-  clearInterval(countdown);
-  at("offline").hidden = change.state === "open" || (change.state === "connecting" && !change.code);
-  at("retry").disabled = change.state === "connecting";
-  drawOffline(change);
-  if (change.state === "waiting") countdown = setInterval(drawOffline, 250, change);
+connection.on("state", (status) => {
+  const { state, code } = status;
+  drawState(status);
+  if (state === "open") rememberConnection(connection.hello.connection);
+  for (const room of rooms.values()) {
+    if (code !== null) room.lostAt ??= Date.now();
+    for (const outgoing of room.outgoing) outgoing.drawNote();
+  }
+  keepEnd();
 });
+
+function drawState(status) {
+  const { state, code, reason } = status;
+  at("status").dataset.state = state;
+  // Who sees the page reads the reason below; the line there counts down, and is not read out.
+  const why = state === "open" ? "" : whyClosed(code, reason);
+  at("status-text").replaceChildren(STATES[state], element("span", "hidden", why && `. ${why}`));
+  clearInterval(countdown);
+  at("offline").hidden = state === "open" || (state === "connecting" && code === null);
+  at("retry").disabled = state === "connecting";
+  if (state !== "open") drawOffline(status);
+  if (state === "waiting") countdown = setInterval(drawOffline, 250, status);
+}
 
 function drawOffline({ state, retryAt, code, reason }) {
   const parts = [whyClosed(code, reason), "You are offline."];
@@ -557,67 +465,32 @@ function whyClosed(code, reason) {
   return `${words[0].toUpperCase()}${words.slice(1)}.`;
 }
 
-connection.on("open", () => {
-  findAlert(OFFLINE)?.remove();
-  if (wasOpen) {
-    for (const room of rooms.values()) {
-      room.addLine("Back online. What was said in between is not shown.");
-    }
-    keepEnd();
-  }
-  wasOpen = true;
-});
-
-connection.on("close", () => {
-  for (const mine of outgoing.values()) mine.doubt();
-});
-
 connection.on("error", (error) => {
-  const { event, code, message, room } = Object(error);
-  const text = [message, code].find((part) => typeof part === "string" && part !== "");
-  const why = shorten(text ?? "The server refused that, and did not say why.", 300);
-  const refused = typeof room === "string" ? rooms.get(room) : undefined;
-  if (event === "join" && refused) {
-    connection.forget(refused.name);
-    remove(refused);
-    alertPerson(`Could not join ${shorten(refused.name, ROOM_MAX)}: ${why}`);
-    return;
+  if (error instanceof ProtocolError) {
+    alertPerson(`The server is not understood: ${shorten(error.message, 300)}.`);
+  } else if (error instanceof RefusedError && error.event === "emit") {
+    isTypingRefused = true;
+  } else if (error instanceof RefusedError && !TOLD_ELSEWHERE.has(error.event)) {
+    alertPerson(`The server refused something: ${shorten(error.message, 300)}.`);
   }
-  // The server answers in order, so it is the oldest one that was refused. If that was wrong after
-  // all, its delivery still settles it.
-  if (event === "msg") outgoing.values().next().value?.doubt();
-  const what = Object.hasOwn(REFUSALS, event) ? `${REFUSALS[event]}: ` : "";
-  alertPerson(what + why);
 });
 
 at("retry").addEventListener("click", () => connection.reconnect());
 
 // ---- The person ----------------------------------------------------------------------------------
 
-/**
- * The name is kept for this tab, and as the one to start with in the next. A browser may forbid
- * both; then it is asked for again.
- */
+/** The name is kept for this tab, and as the one to start with in the next. */
 function rememberName(name) {
   person = shorten(name.trim(), NAME_MAX);
   at("person-name").value = person;
   at("welcome-name").value = person;
   at("person-avatar").textContent = initialsOf(person);
   at("person-avatar").className = `avatar hue-${hueOf(person)}`;
-  try {
-    sessionStorage.setItem("throng.name", person);
-    localStorage.setItem("throng.name", person);
-  } catch {
-    // Nothing to do about it.
-  }
+  for (const storage of ["sessionStorage", "localStorage"]) remember(storage, "throng.name", person);
 }
 
 function recallName() {
-  try {
-    return sessionStorage.getItem("throng.name") ?? localStorage.getItem("throng.name") ?? "";
-  } catch {
-    return "";
-  }
+  return recall("sessionStorage", "throng.name") ?? recall("localStorage", "throng.name") ?? "";
 }
 
 at("person-name").addEventListener("change", ({ target }) => {
@@ -665,12 +538,15 @@ at("composer").addEventListener("submit", (event) => {
   event.preventDefault();
   const text = at("text").value.trim();
   if (!text || !active) return;
-  if (!say(active, text)) {
-    alertPerson(OFFLINE);
+  const count = [...rooms.values()].reduce((sum, { outgoing }) => sum + outgoing.size, 0);
+  if (count >= OUTGOING_MAX) {
+    alertPerson("Too many messages are waiting. This one stays in its box.");
     return;
   }
+  active.say(text);
   at("text").value = "";
   fitText();
+  scrollToEnd();
 });
 
 at("text").addEventListener("keydown", (event) => {
@@ -679,7 +555,10 @@ at("text").addEventListener("keydown", (event) => {
   at("composer").requestSubmit();
 });
 
-at("text").addEventListener("input", fitText);
+at("text").addEventListener("input", () => {
+  fitText();
+  if (at("text").value.trim()) active?.sayTyping();
+});
 
 /** The box is as high as its text, up to the height that chat.css allows. */
 function fitText() {
@@ -741,6 +620,11 @@ document.addEventListener("visibilitychange", () => {
   active.unread = 0;
   active.drawEntry();
   drawUnread();
+});
+
+// What waits to be sent is lost with the page: the browser asks whether that is meant.
+addEventListener("beforeunload", (event) => {
+  if (connection.unacknowledged > 0) event.preventDefault();
 });
 
 // A phone's keyboard takes half of it.

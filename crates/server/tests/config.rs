@@ -116,6 +116,14 @@ fn typed(value: &str) -> String {
 }
 
 #[test]
+fn a_flag_that_needs_no_value_takes_none_from_what_follows() {
+    let mut command = Binary::command();
+    let output = command.args(["--pin", "check-config"]).output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("pin = true  # flag\n"), "{printed}");
+}
+
+#[test]
 fn a_flag_goes_before_a_variable_before_the_file() {
     let file = ConfigFile::new("order", "cores = 1\npath = \"/1\"\ndrain_rate = 1\n");
     let mut command = Binary::command();

@@ -212,6 +212,14 @@ fn of_two_servers_that_start_at_the_same_time_one_gets_the_port() {
 mod binary {
     use super::*;
 
+    /// Whoever collects the log may have ended first: that is no reason to go on.
+    #[test]
+    fn a_server_whose_log_nobody_reads_any_more_drains_all_the_same() {
+        let mut server = Binary::serve_unheard();
+        server.signal("TERM");
+        assert_eq!(server.wait().code(), Some(0));
+    }
+
     #[test]
     fn a_signal_drains_it_and_it_exits_with_0() {
         for (signal, flush) in [("TERM", "auto"), ("INT", "write")] {

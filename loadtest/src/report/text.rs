@@ -168,7 +168,8 @@ impl Report {
             )?;
         }
         if self.given_up > 0 {
-            row(f, "", format!("{} publications given up", self.given_up))?;
+            let waited = format!("{} publications no longer waited for", self.given_up);
+            row(f, "", waited)?;
         }
         if self.stood_still_seconds > 0.0 {
             row(

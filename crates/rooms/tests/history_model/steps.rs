@@ -321,6 +321,72 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Outboxes that are small beside what rooms with slow members are sent.
+pub(crate) fn slow_config() -> impl Strategy<Value = Config> {
+    let member = (wire(), 0..200_usize).prop_map(|(wire, window)| Early {
+        core: 0,
+        wire,
+        window,
+        rooms: SKIPPING,
+    });
+    let members = proptest::collection::vec(member, 1..4);
+    let outbox_bytes_max = prop_oneof![80..500_u32, Just(1 << 20)];
+    (config(), outbox_bytes_max, members).prop_map(|(config, outbox_bytes_max, members)| Config {
+        core_count: 1,
+        mailbox_bytes_max: 1 << 20,
+        outbox_bytes_max,
+        history_bytes_max: AMPLE_BYTES,
+        members,
+        ..config
+    })
+}
+
+/// The rooms `late` and `skip`.
+const SKIPPING: [usize; 2] = [3, 4];
+
+/// Steps among few members of rooms that leave things out.
+pub(crate) fn slow_step() -> impl Strategy<Value = Step> {
+    let connection = || 0..4_usize;
+    let room = || prop_oneof![Just(SKIPPING[0]), Just(SKIPPING[1])];
+    let padding = || prop_oneof![20 => 0..60_usize, 1 => Just(40_000)];
+    let kind = prop_oneof![Just(EventKind::Lasting), Just(EventKind::Passing)];
+    let asked = prop_oneof![
+        1 => Just(Asked::Nothing),
+        2 => Just(Asked::Now),
+        1 => (0..5_u32).prop_map(Asked::Last)
+    ];
+    let publisher = option::weighted(0.2, connection());
+    prop_oneof![
+        1 => connection().prop_map(|connection| Step::Answer { connection }),
+        4 => (1..3_usize).prop_map(|count| Step::Apply { core: 0, count }),
+        1 => connection().prop_map(|connection| Step::Direct { connection }),
+        4 => (room(), kind, padding()).prop_map(|(room, kind, padding_len)| Step::Emit {
+            room,
+            kind,
+            padding_len,
+            is_tried: false,
+        }),
+        3 => Just(Step::FanOut { core: 0 }),
+        4 => (connection(), room(), asked)
+            .prop_map(|(connection, room, asked)| Step::Join { connection, room, asked }),
+        4 => (connection(), room()).prop_map(|(connection, room)| Step::Leave { connection, room }),
+        30 => (room(), padding(), publisher).prop_map(|(room, padding_len, publisher)| {
+            Step::Publish {
+                room,
+                padding_len,
+                key: None,
+                publisher,
+                is_tried: false,
+                is_understated: false,
+            }
+        }),
+        8 => Just(Step::TakeMail { core: 0 }),
+        8 => Just(Step::Turn { core: 0 }),
+        4 => (connection(), 0..200_usize)
+            .prop_map(|(connection, bytes)| Step::Writable { connection, bytes }),
+    ]
+}
+
 fn asked() -> impl Strategy<Value = Asked> {
     prop_oneof![
         2 => Just(Asked::Nothing),

@@ -84,6 +84,12 @@ export class Server {
     if (exit !== 0) throw new Error(`the server ended with ${exit}:\n${this.#log.join("\n")}`);
   }
 
+  /** Ends it without asking (SIGKILL), and waits until it has ended. */
+  async kill() {
+    this.#child.kill("SIGKILL");
+    await within("the server to be dead", this.#exit);
+  }
+
   /**
    * Its metrics without labels, by name.
    *
@@ -103,11 +109,20 @@ export class Server {
    * @param {Record<string, number>} wanted
    */
   async reaches(wanted) {
+    await this.#looks(wanted, (value, target) => value === target);
+  }
+
+  /** Waits until its counters have these values or more. */
+  async reachesAtLeast(wanted) {
+    await this.#looks(wanted, (value, target) => value >= target);
+  }
+
+  async #looks(wanted, isReached) {
     const deadline = Date.now() + TIMEOUT_MS;
     const names = Object.keys(wanted);
     for (;;) {
       const metrics = await this.metrics();
-      if (names.every((name) => metrics[name] === wanted[name])) return;
+      if (names.every((name) => isReached(metrics[name], wanted[name]))) return;
       if (Date.now() > deadline) {
         const found = names.map((name) => `${name}=${metrics[name]}`).join(" ");
         throw new Error(`still waiting for ${JSON.stringify(wanted)}, found ${found}`);

@@ -60,6 +60,21 @@ impl Binary {
         Self::serve_with(command, variables)
     }
 
+    /// Starts a server whose standard error nobody reads any more once it listens.
+    pub(crate) fn serve_unheard() -> Self {
+        let mut child = Self::command()
+            .env("THRONG_LISTEN", "127.0.0.1:0")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (_, lines) = channel();
+        let binary = Self { child, lines };
+        let mut heard = stderr.lines().map_while(Result::ok);
+        assert!(heard.any(|line| line.contains("listening on http://")));
+        binary
+    }
+
     fn serve_with(command: Command, variables: &[(&str, &str)]) -> (Self, SocketAddr) {
         let listen = [("THRONG_LISTEN", "127.0.0.1:0")];
         let binary = Self::spawn(command, &[&listen, variables].concat());

@@ -68,8 +68,14 @@ const PREFIX: &str = "THRONG_";
 /// Where a person looks a setting up.
 const REFERENCE_PAGES: [&str; 2] = ["README.md", "docs/operations.md"];
 
-/// Read by tests and tools only: where the built server is, and where screenshots go.
-const TEST_VARIABLES: [&str; 2] = ["THRONG_BIN", "THRONG_SCREENSHOTS"];
+/// Read by tests and tools only: where the built server is, where screenshots go, and which simulations
+/// are run.
+const TEST_VARIABLES: [&str; 4] = [
+    "THRONG_BIN",
+    "THRONG_SCREENSHOTS",
+    "THRONG_SIMULATION_RUNS",
+    "THRONG_SIMULATION_SEED",
+];
 
 #[cfg(test)]
 mod tests {

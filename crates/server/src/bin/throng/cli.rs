@@ -69,7 +69,7 @@ pub(crate) struct Settings {
     cores: u16,
 
     /// Keep each core's thread on one CPU
-    #[arg(long, env = "THRONG_PIN", default_value_t = false, num_args = 0..=1, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(long, env = "THRONG_PIN", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pin: bool,
 
     /// How many shards the table of rooms has, rounded up to a power of two; 0 for 4 a core

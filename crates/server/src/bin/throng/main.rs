@@ -163,5 +163,8 @@ fn log_to_stderr(filter: &str) {
         .with_writer(io::stderr)
         .with_ansi(colour)
         .with_target(false)
+        // A line that cannot be written is said on standard error, which is where it could not be
+        // written; a second failure panics.
+        .log_internal_errors(false)
         .init();
 }

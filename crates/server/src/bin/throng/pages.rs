@@ -3,38 +3,49 @@
 use bytes::Bytes;
 use throng::{Page, Server};
 
-/// An embedded file.
-macro_rules! asset {
-    ($path:literal, $content_type:literal, $file:literal) => {
+/// An embedded file of this repository; of the chat page's `assets`, unless another is named.
+macro_rules! embedded {
+    ($path:literal, $content_type:ident) => {
+        embedded!($path, $content_type, concat!("../../../assets", $path))
+    };
+    ($path:literal, $content_type:ident, $file:expr) => {
         Page {
             path: $path,
             content_type: $content_type,
-            body: Bytes::from_static(include_bytes!(concat!("../../../assets/", $file))),
+            body: Bytes::from_static(include_bytes!($file)),
         }
     };
 }
 
 /// Serves the chat page at `/`, and tells it where the WebSocket is.
+///
+/// The client that it uses is the one that everybody else is given, as it was built and committed:
+/// Node is not needed here.
 pub(crate) fn add_to(server: &mut Server, websocket: &str) {
     server
         .page(Page {
             path: "/",
-            content_type: "text/html; charset=utf-8",
+            content_type: HTML,
             body: index(websocket).into(),
         })
-        .page(asset!("/chat.css", "text/css; charset=utf-8", "chat.css"))
-        .page(asset!(
-            "/chat.js",
-            "text/javascript; charset=utf-8",
-            "chat.js"
-        ))
-        .page(asset!(
+        .page(embedded!("/chat.css", CSS))
+        .page(embedded!("/chat.js", JAVASCRIPT))
+        .page(embedded!("/chat-message.js", JAVASCRIPT))
+        .page(embedded!("/chat-outgoing.js", JAVASCRIPT))
+        .page(embedded!("/chat-timeline.js", JAVASCRIPT))
+        .page(embedded!("/chat-typing.js", JAVASCRIPT))
+        .page(embedded!("/icon.svg", SVG))
+        .page(embedded!(
             "/throng.js",
-            "text/javascript; charset=utf-8",
-            "throng.js"
-        ))
-        .page(asset!("/icon.svg", "image/svg+xml", "icon.svg"));
+            JAVASCRIPT,
+            "../../../../../clients/js/dist/throng.js"
+        ));
 }
+
+const CSS: &str = "text/css; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
 
 /// The page with the WebSocket's path in it, relative to the page's own: a proxy may serve both
 /// below a path that nobody here knows.

@@ -1,0 +1,179 @@
+//! Publications to the members of a room, merged over a turn.
+
+use proto::SharedFrame;
+
+use super::LocalRooms;
+use super::flush::FlushQueue;
+use super::member::{MemberRef, MemberState};
+use crate::batch::{Batch, Pending};
+use crate::class::SlowConsumer;
+use crate::gap;
+use crate::id::{RoomId, Wire};
+use crate::mailbox::RoomHandle;
+use crate::outbox::{Span, Tag};
+
+impl LocalRooms {
+    /// Sends the publications of this turn to the outboxes of their members: for each room and wire one
+    /// buffer of up to 64 KiB, however many publications it carries. Then the answers of this turn.
+    ///
+    /// Merging is worth 4x over queueing each publication with each member (measured: 22 M/s
+    /// deliveries against 5.5 M/s).
+    pub fn fan_out(&mut self) {
+        let mut published = std::mem::take(&mut self.published);
+        for room in published.drain(..) {
+            self.fan_out_room(room);
+        }
+        self.published = published;
+        self.push_answers();
+    }
+
+    pub(super) fn deliver(&mut self, room: (RoomId, Wire), publication: Pending) {
+        let Some(room) = self.find_room(room) else {
+            return;
+        };
+        let local = &mut self.rooms[room as usize];
+        if local.pending.is_empty() {
+            self.published.push(room);
+        }
+        local.pending.push(publication);
+    }
+
+    /// Fans out the rooms that the connection is a member of, so that what follows for it comes
+    /// after what was published before.
+    pub(super) fn fan_out_rooms_of(&mut self, slot: u32) {
+        if self.published.is_empty() {
+            return;
+        }
+        for index in 0..self.members[slot as usize].memberships.len() {
+            self.fan_out_room(self.members[slot as usize].memberships[index].room);
+        }
+    }
+
+    /// Pushes the pending publications of a room to each of its members, merged into as few
+    /// shared buffers as they fit.
+    pub(super) fn fan_out_room(&mut self, room: u32) {
+        let local = &mut self.rooms[room as usize];
+        if local.pending.is_empty() {
+            return;
+        }
+        // Moved out and back, so that the outboxes can be borrowed too.
+        let mut pending = std::mem::take(&mut local.pending);
+        let members = std::mem::take(&mut local.members);
+        let (id, slow_consumer) = (local.handle.id, local.handle.slow_consumer);
+        let mut scratch = std::mem::take(&mut self.merged);
+        self.counts.deliveries += pending.len() as u64 * members.len() as u64;
+        let mut rest = &pending[..];
+        while let Some(batch) = Batch::first_of(rest, id, slow_consumer, &mut scratch) {
+            self.push_to_all(room, &members, &batch, &mut scratch);
+            rest = &rest[batch.len()..];
+        }
+        pending.clear();
+        pending.shrink_to(PENDING_KEPT_MIN.max(members.len() / MEMBERS_PER_PENDING_KEPT));
+        self.merged = scratch;
+        let local = &mut self.rooms[room as usize];
+        local.members = members;
+        local.pending = pending;
+    }
+
+    fn push_to_all(
+        &mut self,
+        room: u32,
+        members: &[MemberRef],
+        batch: &Batch<'_>,
+        scratch: &mut Vec<u8>,
+    ) {
+        let queue = match members.len() {
+            0..=PROMPT_MEMBERS_MAX => FlushQueue::Prompt,
+            _ => FlushQueue::Bulk,
+        };
+        if batch.tag() != Tag::Firm || batch.has_passing() {
+            let room = self.rooms[room as usize].handle.clone();
+            return self.push_to_each(members, batch, &room, queue, scratch);
+        }
+        for member in members {
+            self.push(member.slot, batch.frame(), queue);
+        }
+    }
+
+    /// The same where not every member gets the same: in rooms that may be skipped, and of events that
+    /// are passed over under pressure.
+    fn push_to_each(
+        &mut self,
+        members: &[MemberRef],
+        batch: &Batch<'_>,
+        room: &RoomHandle,
+        queue: FlushQueue,
+        scratch: &mut Vec<u8>,
+    ) {
+        let latest = batch
+            .newest()
+            .filter(|_| room.slow_consumer == SlowConsumer::Latest);
+        let mut firm = None;
+        for MemberRef { slot, .. } in members {
+            let member = &self.members[*slot as usize];
+            let waits = member.state.has(MemberState::BLOCKED) || member.outbox.has_rest();
+            // Older ones may be among what found no place: all of it comes behind them, or goes with them.
+            let is_next = !member.state.has(MemberState::OVERFLOWED);
+            if let Some((frame, tag)) = latest.filter(|_| waits && is_next) {
+                self.push_latest(*slot, (frame, tag), batch, room, queue);
+            } else if batch.has_passing() && self.is_pressed(*slot, batch.frame().len()) {
+                self.counts.passed_over += batch.passing_count();
+                let firm = firm.get_or_insert_with(|| batch.without_passing(scratch));
+                if let Some(frame) = firm {
+                    self.push_tagged(*slot, (frame, batch.tag()), Some(room), queue);
+                }
+            } else {
+                let frame = (batch.frame(), batch.tag());
+                self.push_tagged(*slot, frame, Some(room), queue);
+            }
+        }
+    }
+
+    /// Whether passing events are not for a member, in a buffer of so many bytes: much waits for it, or
+    /// something found no place, or they would not either.
+    fn is_pressed(&self, slot: u32, len: usize) -> bool {
+        let member = &self.members[slot as usize];
+        let pending_bytes = member.outbox.pending_bytes();
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        member.state.has(MemberState::OVERFLOWED)
+            || pending_bytes > self.limits.outbox_bytes_max / PRESSURE_DIVISOR
+            || pending_bytes > 0 && pending_bytes.saturating_add(len) > self.limits.outbox_bytes_max
+    }
+
+    /// Queues the newest publication of a batch for a member for whom something waits already, in place
+    /// of all older ones of the room that wait.
+    fn push_latest(
+        &mut self,
+        slot: u32,
+        (frame, tag): (&SharedFrame, Tag),
+        batch: &Batch<'_>,
+        room: &RoomHandle,
+        queue: FlushQueue,
+    ) {
+        self.counts.passed_over += batch.passing_count();
+        let outbox = &mut self.members[slot as usize].outbox;
+        let gap = |span: Span| gap::encode(&room.name, span.first, span.last);
+        self.counts.skipped += outbox.drop_oldest(room.id, |_| true, gap);
+        if let Some(older) = batch.older_than_newest() {
+            if !self.pass_over(slot, older, room) {
+                let whole = (batch.frame(), batch.tag());
+                self.push_tagged(slot, whole, Some(room), queue);
+                return;
+            }
+            self.counts.skipped += older.len();
+        }
+        self.push_tagged(slot, (frame, tag), Some(room), queue);
+    }
+}
+
+/// Passing events go to members for whom less waits than this part of what may.
+const PRESSURE_DIVISOR: u32 = 4;
+
+/// How many places for the publications of a turn a room keeps between turns, of 16 bytes each.
+const PENDING_KEPT_MIN: usize = 4;
+
+/// A large room keeps more of them, 4 bytes a member: it is where publications are many.
+const MEMBERS_PER_PENDING_KEPT: usize = 4;
+
+/// The members up to which a room is small: as many sends as fit in half a millisecond.
+const PROMPT_MEMBERS_MAX: usize = 64;
