@@ -322,7 +322,8 @@ pub(crate) fn commit_error(error: rusqlite::Error) -> CommitError {
 ///
 /// # Errors
 ///
-/// The system's, and [`OpenError::NotAStore`] if there is something else in it.
+/// The system's, [`OpenError::NotAStore`] if there is something else in it, and [`OpenError::Corrupted`] if a
+/// journal is all that is left.
 pub(crate) fn prepare(path: &Path) -> Result<(), OpenError> {
     let at = |source| OpenError::Io {
         path: path.to_owned(),
@@ -337,6 +338,10 @@ pub(crate) fn prepare(path: &Path) -> Result<(), OpenError> {
                 path: path.to_owned(),
             });
         }
+    }
+    // SQLite would remove the journal, and begin without what was in it.
+    if path.join(JOURNAL).exists() && !path.join(FILE).exists() {
+        return Err(damaged(path, Damage::NoFile));
     }
     Ok(())
 }

@@ -78,6 +78,9 @@ pub enum Damage {
         /// How many there should be.
         expected: i64,
     },
+    /// There is a journal, and not the file that it belongs to.
+    #[error("histories.sqlite is missing beside its journal")]
+    NoFile,
     /// A row of a room is not what was written, or is missing.
     #[error("the {kind} of room number {room} make no sense")]
     Room {

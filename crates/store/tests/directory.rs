@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, stdin};
 use std::path::Path;
 
 use rusqlite::Connection;
-use store::{Durability, OpenError, Opened, Options, Store};
+use store::{Damage, Durability, OpenError, Opened, Options, Store};
 use tempfile::TempDir;
 
 #[path = "support/again.rs"]
@@ -150,6 +150,33 @@ fn a_file_that_is_no_database_is_damaged_each_time() {
         assert!(
             matches!(refused, Err(OpenError::Corrupted { .. })),
             "{refused:?}"
+        );
+    }
+}
+
+#[test]
+fn a_journal_without_its_file_is_damage_each_time() {
+    let home = home();
+    let mut opened = open(home.path()).expect("it is new");
+    let batch = [publication("tea", 1, b"")];
+    opened
+        .store
+        .commit(&batch, Durability::Buffered)
+        .expect("the disk is sound");
+    drop(opened.store);
+    fs::remove_file(home.path().join("histories.sqlite")).expect("it is there");
+
+    for _ in 0..2 {
+        let error = open(home.path()).expect_err("what the journal goes on from is gone");
+        assert!(
+            matches!(
+                &error,
+                OpenError::Corrupted {
+                    damage: Damage::NoFile,
+                    ..
+                }
+            ),
+            "{error:?}"
         );
     }
 }
