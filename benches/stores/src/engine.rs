@@ -62,7 +62,7 @@ pub enum Kind {
     /// LMDB, a copy-on-write B-tree mapped into memory; what is only buffered with `MDB_NOSYNC`, which
     /// after a loss of power may leave no whole tree.
     Heed,
-    /// Throng's own log.
+    /// `crates/store`: SQLite, a B-tree behind a write-ahead log, with what a history needs around it.
     Throng,
 }
 
@@ -76,6 +76,12 @@ impl Kind {
             Self::Heed => Box::new(heed::Heed::open(directory, durability)?),
             Self::Throng => Box::new(throng::Throng::open(directory, durability)?),
         })
+    }
+
+    /// Those of a list that are asked for: all, if none is.
+    pub fn asked(of: &[Self], only: &[Self]) -> Vec<Self> {
+        let asked = |kind: &&Self| only.is_empty() || only.contains(kind);
+        of.iter().filter(asked).copied().collect()
     }
 
     /// What it is called in tables and on the command line.

@@ -20,10 +20,10 @@ use crate::table::Table;
 const KINDS: [Kind; 4] = [Kind::Fjall, Kind::Redb, Kind::Heed, Kind::Throng];
 
 /// Kills a writer at random moments, and checks what is there.
-pub fn crash(directory: &Path, trials: u32, seed: u64) -> Result<()> {
+pub fn crash(directory: &Path, only: &[Kind], trials: u32, seed: u64) -> Result<()> {
     let title = format!("a writer killed {trials} times at random, seed {seed}");
     let mut table = Table::new(&title, &["buffered", "synced"]);
-    for kind in KINDS {
+    for kind in Kind::asked(&KINDS, only) {
         let mut words = Vec::new();
         for durability in [Durability::Buffered, Durability::Synced] {
             let mut random = fastrand::Rng::with_seed(seed);
@@ -70,19 +70,20 @@ fn kill_and_check(
 
 /// Lets the power fail: of what was written since the last sync, some pages are on the disk and some are
 /// as they were.
-pub fn power(directory: &Path, trials: u32, seed: u64) -> Result<()> {
+pub fn power(directory: &Path, only: &[Kind], trials: u32, seed: u64) -> Result<()> {
     let title = format!(
         "power lost {trials} times, seed {seed}: synced, then 50 batches buffered, of which each page may be missing"
     );
     let headings = ["20 × 200 bytes a batch", "2 × 16 KiB a batch"];
     let mut table = Table::new(&title, &headings);
-    for kind in [
+    let kinds = [
         Kind::Fjall,
         Kind::Redb,
         Kind::RedbNone,
         Kind::Heed,
         Kind::Throng,
-    ] {
+    ];
+    for kind in Kind::asked(&kinds, only) {
         let mut words = Vec::new();
         for (batch, bytes) in [(20, 200), (2, 16 << 10)] {
             let mut random = fastrand::Rng::with_seed(seed);
@@ -151,7 +152,7 @@ fn forget_pages(synced: &Path, directory: &Path, random: &mut fastrand::Rng) -> 
 }
 
 /// Fills a small file system, makes room, goes on, and checks what is there.
-pub fn full(directory: &Path) -> Result<()> {
+pub fn full(directory: &Path, only: &[Kind]) -> Result<()> {
     let mut table = Table::new(
         "a full disk (a tmpfs of 64 MiB, half of it taken by another file until the first error)",
         &[
@@ -160,7 +161,7 @@ pub fn full(directory: &Path) -> Result<()> {
             "what was committed, reopened",
         ],
     );
-    for kind in KINDS {
+    for kind in Kind::asked(&KINDS, only) {
         let home = Small::mount(directory)?;
         let ballast = home.0.join("ballast");
         fs::write(&ballast, vec![0; 32 << 20])?;
@@ -190,7 +191,7 @@ pub fn full(directory: &Path) -> Result<()> {
 }
 
 /// Changes a byte, or cuts a file, and reads.
-pub fn corrupt(directory: &Path, trials: u32, seed: u64) -> Result<()> {
+pub fn corrupt(directory: &Path, only: &[Kind], trials: u32, seed: u64) -> Result<()> {
     for (title, harm) in [
         (
             "one byte changed",
@@ -200,7 +201,7 @@ pub fn corrupt(directory: &Path, trials: u32, seed: u64) -> Result<()> {
     ] {
         let title = format!("{title}, {trials} times, seed {seed}, of a database that was closed");
         let mut table = Table::new(&title, &["what opening and reading everything gave"]);
-        for kind in KINDS {
+        for kind in Kind::asked(&KINDS, only) {
             let original = tempfile::tempdir_in(directory)?;
             let mut child = a_child(Task::Write, kind, Durability::Synced, original.path());
             child.publications = 100_000;

@@ -16,7 +16,9 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-/// Compare fjall, redb, LMDB and Throng's own log as a store of histories
+use crate::engine::Kind;
+
+/// Compare fjall, redb, LMDB and Throng's store, which is SQLite, for histories
 #[derive(Parser)]
 struct Options {
     #[command(subcommand)]
@@ -33,6 +35,10 @@ struct Options {
     /// How often each is harmed
     #[arg(long, value_name = "N", default_value_t = 100, global = true)]
     trials: u32,
+
+    /// Only this database; may be given several times
+    #[arg(long, value_name = "DATABASE", global = true)]
+    only: Vec<Kind>,
 
     /// What chance draws from
     #[arg(long, value_name = "N", default_value_t = 1, global = true)]
@@ -70,25 +76,25 @@ fn main() -> Result<()> {
         return child::main(child);
     }
     if all || matches!(options.what, What::Append) {
-        speed::append(directory, options.rounds)?;
+        speed::append(directory, &options.only, options.rounds)?;
     }
     if all || matches!(options.what, What::Trim) {
-        speed::trim(directory, options.rounds)?;
+        speed::trim(directory, &options.only, options.rounds)?;
     }
     if all || matches!(options.what, What::Reopen) {
-        speed::reopen(directory, options.rounds)?;
+        speed::reopen(directory, &options.only, options.rounds)?;
     }
     if all || matches!(options.what, What::Crash) {
-        harm::crash(directory, options.trials, options.seed)?;
+        harm::crash(directory, &options.only, options.trials, options.seed)?;
     }
     if all || matches!(options.what, What::Power) {
-        harm::power(directory, options.trials, options.seed)?;
+        harm::power(directory, &options.only, options.trials, options.seed)?;
     }
     if all || matches!(options.what, What::Full) {
-        harm::full(directory)?;
+        harm::full(directory, &options.only)?;
     }
     if all || matches!(options.what, What::Corrupt) {
-        harm::corrupt(directory, options.trials, options.seed)?;
+        harm::corrupt(directory, &options.only, options.trials, options.seed)?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::measure::Taken;
 use crate::table::Table;
 
 /// Publications to rooms that keep everything.
-pub fn append(directory: &Path, rounds: usize) -> Result<()> {
+pub fn append(directory: &Path, only: &[Kind], rounds: usize) -> Result<()> {
     for (durability, rooms, batch, publications) in [
         (Durability::Buffered, 1, 1, 20_000),
         (Durability::Buffered, 1, 100, 200_000),
@@ -30,18 +30,23 @@ pub fn append(directory: &Path, rounds: usize) -> Result<()> {
             durability.name()
         );
         let mut table = Table::new(&title, &HEADINGS);
-        let runs = in_turns(directory, rounds, &kinds(durability), |kind, directory| {
-            child(
-                Task::Write,
-                kind,
-                durability,
-                directory,
-                rooms,
-                batch,
-                publications,
-            )
-            .measure()
-        })?;
+        let runs = in_turns(
+            directory,
+            rounds,
+            &Kind::asked(&kinds(durability), only),
+            |kind, directory| {
+                child(
+                    Task::Write,
+                    kind,
+                    durability,
+                    directory,
+                    rooms,
+                    batch,
+                    publications,
+                )
+                .measure()
+            },
+        )?;
         let bytes = (publications * PUBLICATION_BYTES) as f64;
         for (kind, taken) in runs {
             table.row(kind.name(), &row(&taken, publications, bytes));
@@ -52,26 +57,31 @@ pub fn append(directory: &Path, rounds: usize) -> Result<()> {
 }
 
 /// Publications to rooms that keep the last thousand, ten times over.
-pub fn trim(directory: &Path, rounds: usize) -> Result<()> {
+pub fn trim(directory: &Path, only: &[Kind], rounds: usize) -> Result<()> {
     for (rooms, publications) in [(1, 400_000), (100, 1_000_000), (1000, 3_000_000)] {
         let title = format!(
             "{publications} publications to {rooms} rooms that keep 1000 each, 1000 a batch, buffered"
         );
         let mut table = Table::new(&title, &HEADINGS);
         let durability = Durability::Buffered;
-        let runs = in_turns(directory, rounds, &kinds(durability), |kind, directory| {
-            let mut child = child(
-                Task::Write,
-                kind,
-                durability,
-                directory,
-                rooms,
-                1000,
-                publications,
-            );
-            child.window = 1000;
-            child.measure()
-        })?;
+        let runs = in_turns(
+            directory,
+            rounds,
+            &Kind::asked(&kinds(durability), only),
+            |kind, directory| {
+                let mut child = child(
+                    Task::Write,
+                    kind,
+                    durability,
+                    directory,
+                    rooms,
+                    1000,
+                    publications,
+                );
+                child.window = 1000;
+                child.measure()
+            },
+        )?;
         let held = (rooms * 1000 * PUBLICATION_BYTES) as f64;
         for (kind, taken) in runs {
             table.row(kind.name(), &row(&taken, publications, held));
@@ -82,14 +92,14 @@ pub fn trim(directory: &Path, rounds: usize) -> Result<()> {
 }
 
 /// 256 MiB of publications, read by another process after the one that wrote them was killed.
-pub fn reopen(directory: &Path, rounds: usize) -> Result<()> {
+pub fn reopen(directory: &Path, only: &[Kind], rounds: usize) -> Result<()> {
     let publications = 1_342_000;
     let mut table = Table::new(
         "reading 256 MiB in 1000 rooms after kill -9",
         &["ms", "ms of CPU", "memory, MiB", "disk, MiB"],
     );
     let durability = Durability::Buffered;
-    let kinds = kinds(Durability::Synced);
+    let kinds = Kind::asked(&kinds(Durability::Synced), only);
     let runs = in_turns(directory, rounds, &kinds, |kind, directory| {
         child(
             Task::WriteAndDie,

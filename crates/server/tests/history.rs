@@ -247,7 +247,7 @@ fn one_directory_is_one_servers_and_a_damaged_one_is_refused_or_left_alone() {
     let refuse = [("THRONG_HISTORY_ON_FAILURE", "refuse")];
     // Whatever is to happen while the disk fails: this is no failure of the disk.
     let mut second = start(&[]);
-    second.wait_for_line("is in use by process");
+    second.wait_for_line("is in use by another process");
     assert_eq!(second.wait().code(), Some(2));
     binary.signal("TERM");
     assert_eq!(binary.wait().code(), Some(0));

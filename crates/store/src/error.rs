@@ -24,15 +24,12 @@ pub enum OpenError {
     },
     /// The operator's: another process has it.
     #[error(
-        "{} is in use by {}: each server needs a directory of its own",
-        path.display(),
-        holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+        "{} is in use by another process: each server needs a directory of its own",
+        path.display()
     )]
     InUse {
         /// The directory.
         path: PathBuf,
-        /// The process that has it, if it said.
-        holder: Option<u32>,
     },
     /// The system's: rights, space, the disk itself. May be better the next time.
     #[error("{} cannot be opened", path.display())]
@@ -67,52 +64,44 @@ pub enum OpenError {
 /// What is wrong with a store that was opened.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Damage {
-    /// An entry cannot be read, or contradicts another.
+    /// SQLite cannot make sense of the file.
+    #[error("SQLite says: {said}")]
+    Database {
+        /// In its words.
+        said: String,
+    },
+    /// Some of what rooms hold is gone.
+    #[error("{expected} publications and keys were written, and {found} are there")]
+    Entries {
+        /// How many there are.
+        found: i64,
+        /// How many there should be.
+        expected: i64,
+    },
+    /// There is a journal, and not the file that it belongs to.
+    #[error("histories.sqlite is missing beside its journal")]
+    NoFile,
+    /// A row of a room is not what was written, or is missing.
     #[error("the {kind} of room number {room} make no sense")]
-    Entry {
-        /// The room's number in the log.
-        room: u64,
-        /// What the entry is.
+    Room {
+        /// The room's number in the file.
+        room: i64,
+        /// What the row is.
         kind: &'static str,
     },
-    /// A file that every store has cannot be read.
-    #[error("the file {name} makes no sense")]
-    File {
-        /// Its name in the directory.
-        name: &'static str,
-    },
-    /// A file of the log is gone.
-    #[error("file {number} of the log is missing")]
-    Missing {
-        /// The file's number.
-        number: u32,
-    },
-    /// A file of the log has changed.
-    #[error("file {number} of the log is not what was written")]
-    Segment {
-        /// The file's number.
-        number: u32,
-    },
-    /// It was closed with more than there is now.
-    #[error("{closed_with} commits were there when it was closed, and {found} are now")]
-    Shorter {
-        /// How many there are.
-        found: u64,
-        /// How many there were.
-        closed_with: u64,
-    },
+    /// The row on the whole of it is not what was written.
+    #[error("the state makes no sense")]
+    State,
 }
 
 /// Why a batch was not committed.
 #[derive(Debug, Error)]
 pub enum CommitError {
     /// The caller's fault: a record that no store could hold. Nothing was changed.
-    #[error("record {index} of the batch: {flaw}")]
-    Flawed {
+    #[error("record {index} of the batch has an offset that is not between 1 and 2^64 - 2")]
+    Offset {
         /// Which record, from 0.
         index: usize,
-        /// What is wrong with it.
-        flaw: Flaw,
     },
     /// The system's: there is no space left, or no more is allowed. The store must be
     /// [reopened](crate::Store::reopen).
@@ -126,26 +115,4 @@ pub enum CommitError {
     /// succeeded. Nothing was changed.
     #[error("the store must be reopened after an error")]
     NeedsReopen,
-    /// The caller's: nothing was changed, and the batch can be cut in pieces.
-    #[error("a batch of {bytes} bytes, and {bytes_max} are allowed")]
-    TooLarge {
-        /// What it would take.
-        bytes: usize,
-        /// What it may.
-        bytes_max: usize,
-    },
-}
-
-/// What is wrong with a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Flaw {
-    /// A key has more than 65,535 bytes.
-    #[error("its key is too long")]
-    KeyTooLong,
-    /// There are more than 65,535 epochs.
-    #[error("its lineage is too long")]
-    LineageTooLong,
-    /// An offset is 0, or the largest there is.
-    #[error("its offset is not between 1 and 2^64 - 2")]
-    Offset,
 }

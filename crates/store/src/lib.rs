@@ -21,32 +21,30 @@
 //! - One process has a directory. Bytes that changed on the disk are found and said, never handed out.
 //! - After an error it is known what is there: [`reopen`](Store::reopen) says whether the batch is.
 //!
-//! It is a log of its own and no database: ARCHITECTURE.md says which were measured, and why so.
-//! Everything is appended, in frames with a checksum (`frame.rs`), to numbered files (`log.rs`), of which the
-//! oldest is forgotten when what it still holds has been appended again (`collect.rs`). What a frame does is
-//! put entries (`codec.rs`) and remove them; an index in memory (`index.rs`) says which are live.
+//! It is a table in SQLite: ARCHITECTURE.md says what else was measured, and why so. Entries are added behind
+//! all others (`write.rs`), in one transaction for each batch, and removed where they lie when they are no
+//! longer held (`sweep.rs`). SQLite's journal makes that whole; checksums and counts of ours say whether the disk
+//! gave back what it was given (`database.rs`, `load.rs`).
 //!
 //! # Batches
 //!
-//! What a room adds in one batch is one entry, and a commit is one `write`, so few large batches cost less than
-//! many small ones; a batch of one costs several times as much for each record. A writer does well to take
-//! what is waiting, up to a thousand records or a mebibyte, and to wait some ten milliseconds for more: as
-//! long a piece as that is lost when the process is killed. Whoever acknowledges a publication only when it
-//! is safe commits such batches with [`Durability::Synced`], and acknowledges all of a batch at once. Others
-//! commit [`Buffered`](Durability::Buffered) and [`sync`](Store::sync) every second.
+//! A commit writes the pages that it touches, at the least three of 4 KiB, so few large batches cost less than
+//! many small ones. A writer does well to take what is waiting, up to a thousand records or a mebibyte, and to
+//! wait some ten milliseconds for more: as long a piece as that is lost when the process is killed. Whoever
+//! acknowledges a publication only when it is safe commits such batches with [`Durability::Synced`], and
+//! acknowledges all of a batch at once. Others commit [`Buffered`](Durability::Buffered) and
+//! [`sync`](Store::sync) every second.
 //!
 //! # Cost
 //!
-//! *Memory*: for each room its name and less than 550 bytes; 16 bytes for each batch that has publications of the
-//! room which are still held, 24 for each that has keys of it. While it writes, the batch once more; while
-//! it forgets a file, now and then, two such files.
+//! *Memory*: for each room its name twice and less than 200 bytes; SQLite's cache of 2 MiB.
 //!
-//! *Disk*: at most twice what is held and three files of [`Options::segment_bytes`], which
-//! `tests/growth.rs` proves; after many rooms were forgotten at once, a few commits later. An entry takes 21
-//! bytes beside what is in it, a publication in it 12.
+//! *Disk*: the journal, which is as long as [`Options::journal_bytes`] or the longest batch, and a file of about
+//! twice what is held at most, which `tests/growth.rs` watches; after many rooms were forgotten at once, some
+//! commits later. A publication takes some 30 bytes beside its frame.
 //!
-//! *Time*: a commit is one `write`. A file that is full is synced, and so is the word that one is
-//! forgotten: two waits for the disk for each [`Options::segment_bytes`] written.
+//! *Time*: a commit is written to the journal, and waits for the disk if it is to be synced. When the journal
+//! is long enough it is brought into the file, and that waits for the disk twice.
 //!
 //! # Examples
 //!
@@ -77,18 +75,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod codec;
-mod collect;
-mod directory;
+mod database;
 mod error;
-mod frame;
-mod index;
 mod load;
-mod log;
-mod plan;
 mod record;
+mod rooms;
 mod store;
+mod sweep;
+mod write;
 
-pub use error::{CommitError, Damage, Flaw, OpenError};
+pub use error::{CommitError, Damage, OpenError};
 pub use record::{Ancestor, Change, Record, RoomRecord, StoredKey, StoredPublication};
-pub use store::{BATCH_BYTES_MAX, Durability, Opened, Options, Store};
+pub use store::{Durability, Opened, Options, Store};

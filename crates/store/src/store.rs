@@ -1,31 +1,36 @@
 //! The store: opening, committing, closing.
 
+use std::fs;
 use std::io;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
-use crate::collect::collect;
-use crate::directory::Directory;
-use crate::error::{CommitError, Damage, OpenError};
-use crate::frame::FrameHead;
-use crate::index::Rooms;
-use crate::load::{Loaded, Loader};
-use crate::log::{Found, Log, LogError};
-use crate::plan::{check, plan};
-use crate::record::{Record, RoomRecord};
+use rusqlite::Connection;
+
+use crate::database::{
+    self, FILE, State, commit_error, open_error, read_error, set_durability, shorten_journal,
+};
+use crate::error::{CommitError, OpenError};
+use crate::load::{Loaded, load};
+use crate::record::{Change, Record, RoomRecord};
+use crate::rooms::Rooms;
+use crate::sweep::Sweeper;
+use crate::write::Writer;
 
 /// How a store is used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How long a file of the log becomes, in bytes, before the next is begun. The shorter, the sooner what is
-    /// no longer held is given back, and the more often the disk is waited for. 8 MiB by default; at least
-    /// 1 KiB and at most 256 MiB, for it is read as a whole.
-    pub segment_bytes: u64,
+    /// How long the journal becomes, in bytes, before what is in it is brought into the file. The shorter, the
+    /// less disk it takes, and the more often that is waited for. 4 MiB by default; at least 64 KiB and at
+    /// most 1 GiB. A large batch makes it longer for a while. When it is four times as long, it is brought into
+    /// the file at once, and a commit says so if the disk does not take that.
+    pub journal_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
-            segment_bytes: 8 << 20,
+            journal_bytes: 4 << 20,
         }
     }
 }
@@ -35,7 +40,7 @@ impl Default for Options {
 pub struct Opened {
     /// The store, to commit to.
     pub store: Store,
-    /// Every room, in the order in which the store got to know them.
+    /// Every room, in the order in which they last began.
     pub rooms: Vec<RoomRecord>,
     /// Whether it was closed, or is new. If not, there may have been more than there is now: what was not
     /// committed when the process ended, and after a loss of power what was not synced.
@@ -45,7 +50,7 @@ pub struct Opened {
 /// What a batch that was reported as committed outlives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// The end of the process, however it ends: the kernel has it. Costs one system call.
+    /// The end of the process, however it ends: the kernel has it.
     Buffered,
     /// A loss of power too: the disk has it, and all that was committed before. Waits for the disk.
     Synced,
@@ -56,84 +61,88 @@ pub enum Durability {
 /// Dropped without [`close`](Self::close), what was committed stays, and the next to open it is told that
 /// it was not closed.
 pub struct Store {
-    directory: Directory,
+    path: PathBuf,
     options: Options,
     rooms: Rooms,
-    /// How many batches there were, ever, with the last one whether or not it succeeded.
-    commits: u64,
+    /// With the last batch, whether or not it succeeded.
+    state: State,
+    /// What the next entry is called.
+    next_seq: i64,
+    sweeper: Sweeper,
+    /// What the connection is set to, if that is known.
+    durability: Option<Durability>,
     /// Nothing after an error, until it is opened again.
-    log: Option<Log>,
+    connection: Option<Connection>,
 }
 
 impl Store {
     /// Opens the store in a directory, which is created if it is not there, and reads all of it.
     ///
-    /// Takes as long as to read what is held. Needs the memory of what is handed over, and of one file of the
-    /// log. What a crash left half written is not there.
+    /// Takes as long as to read what is held, twice: once to see whether it is sound. Needs the memory of what
+    /// is handed over. What a crash left half written is not there.
     ///
     /// # Errors
     ///
-    /// See [`OpenError`]. What is in the directory is as it was, and may be opened again.
+    /// See [`OpenError`]. What is in the directory may be opened again, and gives the same.
     pub fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> {
-        let directory = Directory::take(path)?;
-        let closed_with = directory.closed_with()?;
-        let new = !directory.data().exists();
-        let (found, loaded) = load(&directory, Loader::of_everything())?;
-        if let Some(closed_with) = closed_with
-            && loaded.commits != closed_with
-        {
-            return Err(directory.damaged(Damage::Shorter {
-                found: loaded.commits,
-                closed_with,
-            }));
-        }
-        // Until here nothing was changed: another try must find the same.
-        let log = found.open().map_err(|error| directory.io_error(error))?;
-        directory
-            .mark(None)
-            .map_err(|error| directory.io_error(error))?;
+        database::prepare(path)?;
+        let (connection, loaded) = attach(path, options, true)?;
         let store = Self {
-            directory,
+            path: path.to_owned(),
             options: options.clone(),
             rooms: loaded.rooms,
-            commits: loaded.commits,
-            log: Some(log),
+            state: loaded.state,
+            next_seq: loaded.next_seq,
+            sweeper: Sweeper::default(),
+            durability: None,
+            connection: Some(connection),
         };
         Ok(Opened {
-            store,
             rooms: loaded.records,
-            clean: new || closed_with.is_some(),
+            clean: store.state.closed,
+            store: store.marked_open()?,
         })
     }
 
     /// Commits the batch, all of it or nothing, after all that was committed before.
     ///
-    /// Needs the memory of the batch once more while it is written. Now and then it waits for the disk, when a
-    /// file of the log is full or given back.
+    /// Now and then it waits for the disk, when the journal is long enough.
     ///
     /// # Errors
     ///
-    /// [`Flawed`](CommitError::Flawed), [`TooLarge`](CommitError::TooLarge) and
-    /// [`NeedsReopen`](CommitError::NeedsReopen) have changed nothing. After [`Full`](CommitError::Full)
-    /// and [`Io`](CommitError::Io) the batch may or may not be there, and the store must be
-    /// [reopened](Self::reopen), which says whether it is.
+    /// [`Offset`](CommitError::Offset) and [`NeedsReopen`](CommitError::NeedsReopen) have changed nothing.
+    /// After [`Full`](CommitError::Full) and [`Io`](CommitError::Io) the batch may or may not be there, and
+    /// the store must be [reopened](Self::reopen), which says whether it is.
     pub fn commit(
         &mut self,
         records: &[Record],
         durability: Durability,
     ) -> Result<(), CommitError> {
-        if self.log.is_none() {
+        if self.connection.is_none() {
             return Err(CommitError::NeedsReopen);
         }
         check(records)?;
-        self.with_log(|store, log| {
-            if !records.is_empty() {
-                store.append(log, records)?;
+        if records.is_empty() && durability == Durability::Buffered {
+            return Ok(());
+        }
+        self.with_connection(|store, connection| {
+            if store.durability != Some(durability) {
+                set_durability(connection, durability)?;
+                store.durability = Some(durability);
             }
-            match durability {
-                Durability::Buffered => Ok(()),
-                Durability::Synced => log.sync(),
-            }
+            store.state.commits += i64::from(!records.is_empty());
+            let changes = connection.transaction()?;
+            let state = &mut store.state;
+            Writer::new(&changes, &mut store.rooms, state, &mut store.next_seq)?.write(records)?;
+            let rooms = &store.rooms;
+            store.state.entries -= store.sweeper.sweep(&changes, rooms, records.len())?;
+            store.state.write(&changes)?;
+            changes.commit()?;
+            shorten_journal(
+                connection,
+                &store.path,
+                store.options.journal_bytes.saturating_mul(4),
+            )
         })
     }
 
@@ -143,7 +152,7 @@ impl Store {
     ///
     /// As for [`commit`](Self::commit). What was buffered since the last sync may be lost.
     pub fn sync(&mut self) -> Result<(), CommitError> {
-        self.with_log(|_, log| log.sync())
+        self.commit(&[], Durability::Synced)
     }
 
     /// Opens it again after an error, and says how many of the last batches are not there. Costs what opening
@@ -151,33 +160,40 @@ impl Store {
     ///
     /// 0: all are there, with the one whose commit failed. 1: that one is not; commit it again. More: the
     /// disk has lost what was only buffered. What the store holds is then older than what it was
-    /// given, and only a full copy of each room mends that: [`Forget`](crate::Change::Forget) it, and commit
+    /// given, and only a full copy of each room mends that: [`Forget`](Change::Forget) it, and commit
     /// all that is held of it.
     ///
     /// # Errors
     ///
     /// See [`OpenError`].
     pub fn reopen(&mut self) -> Result<u64, OpenError> {
-        self.log = None;
-        let (found, loaded) = load(&self.directory, Loader::of_index())?;
-        let log = found.open();
-        self.log = Some(log.map_err(|error| self.directory.io_error(error))?);
-        let lost = self.commits.saturating_sub(loaded.commits);
+        self.connection = None;
+        let (connection, loaded) = attach(&self.path, &self.options, false)?;
+        // The disk must take what it is given, or the next batch would fail as the last one did.
+        mark(&connection, loaded.state, false)
+            .and_then(|()| shorten_journal(&connection, &self.path, 0))
+            .map_err(|error| open_error(&self.path, error))?;
+        let lost = self.state.commits.saturating_sub(loaded.state.commits);
         self.rooms = loaded.rooms;
-        self.commits = loaded.commits;
-        Ok(lost)
+        self.state = loaded.state;
+        self.state.closed = false;
+        self.next_seq = loaded.next_seq;
+        self.sweeper = Sweeper::default();
+        self.durability = None;
+        self.connection = Some(connection);
+        Ok(u64::try_from(lost).unwrap_or_default())
     }
 
-    /// Syncs, and says in the directory that it was closed.
+    /// Syncs, and says in the file that it was closed.
     ///
     /// # Errors
     ///
     /// As for [`sync`](Self::sync). It is then as if it had been dropped.
     pub fn close(mut self) -> Result<(), CommitError> {
-        self.with_log(|store, log| {
-            log.sync()?;
-            store.directory.mark(Some(store.commits))
-        })
+        let connection = self.connection.take().ok_or(CommitError::NeedsReopen)?;
+        mark(&connection, self.state, true)
+            .and_then(|()| database::close(connection))
+            .map_err(commit_error)
     }
 
     /// What it takes on the disk now, in bytes. Asks the file system about each file.
@@ -186,28 +202,32 @@ impl Store {
     ///
     /// If the directory cannot be read.
     pub fn disk_bytes(&self) -> io::Result<u64> {
-        self.directory.disk_bytes()
+        let mut bytes = 0;
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            // One that is gone since takes nothing. Whatever the file system's, `stat` counts in 512 bytes.
+            let metadata = entry.metadata().ok().filter(fs::Metadata::is_file);
+            bytes += metadata.map_or(0, |metadata| metadata.blocks() * 512);
+        }
+        Ok(bytes)
     }
 
-    fn append(&mut self, log: &mut Log, records: &[Record]) -> io::Result<()> {
-        let segment_bytes = self.options.segment_bytes.clamp(1 << 10, 256 << 20);
-        self.commits += 1;
-        let commits = self.commits;
-        log.rotate(segment_bytes)?;
-        let mut frame = plan(&mut self.rooms, records, log.newest());
-        let oldest = log.oldest();
-        log.append(&mut frame, FrameHead { oldest, commits })?;
-        collect(log, &mut self.rooms, commits, segment_bytes)
+    fn marked_open(mut self) -> Result<Self, OpenError> {
+        self.state.closed = false;
+        if let Some(connection) = &self.connection {
+            mark(connection, self.state, false).map_err(|error| open_error(&self.path, error))?;
+        }
+        Ok(self)
     }
 
-    /// Does something with the log, which is gone after an error.
-    fn with_log(
+    /// Does something with the connection, which is gone after an error.
+    fn with_connection(
         &mut self,
-        call: impl FnOnce(&mut Self, &mut Log) -> io::Result<()>,
+        call: impl FnOnce(&mut Self, &mut Connection) -> rusqlite::Result<()>,
     ) -> Result<(), CommitError> {
-        let mut log = self.log.take().ok_or(CommitError::NeedsReopen)?;
-        call(self, &mut log).map_err(commit_error)?;
-        self.log = Some(log);
+        let mut connection = self.connection.take().ok_or(CommitError::NeedsReopen)?;
+        call(self, &mut connection).map_err(commit_error)?;
+        self.connection = Some(connection);
         Ok(())
     }
 }
@@ -215,34 +235,38 @@ impl Store {
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store")
-            .field("path", &self.directory.path())
+            .field("file", &self.path.join(FILE))
             .field("rooms", &self.rooms.len())
-            .field("commits", &self.commits)
+            .field("commits", &self.state.commits)
             .finish_non_exhaustive()
     }
 }
 
-fn load(directory: &Directory, mut loader: Loader) -> Result<(Found, Loaded), OpenError> {
-    let found = Found::read(&directory.data(), |segment, frame| {
-        loader.frame(segment, frame)
-    });
-    let found = found.map_err(|error| match error {
-        LogError::Damaged(damage) => directory.damaged(damage),
-        LogError::Io(error) => directory.io_error(error),
-    })?;
-    let loaded = loader.finish(found.oldest());
-    Ok((found, loaded.map_err(|damage| directory.damaged(damage))?))
+fn attach(
+    path: &Path,
+    options: &Options,
+    everything: bool,
+) -> Result<(Connection, Loaded), OpenError> {
+    let connection = database::open(path, options)?;
+    let loaded = load(&connection, everything).map_err(|error| read_error(path, error))?;
+    Ok((connection, loaded))
 }
 
-fn commit_error(error: io::Error) -> CommitError {
-    match error.kind() {
-        io::ErrorKind::FileTooLarge | io::ErrorKind::QuotaExceeded | io::ErrorKind::StorageFull => {
-            CommitError::Full(error)
-        }
-        _ => CommitError::Io(error),
+/// Says in the file whether it is closed, so that a loss of power does not change that.
+fn mark(connection: &Connection, state: State, closed: bool) -> rusqlite::Result<()> {
+    set_durability(connection, Durability::Synced)?;
+    State { closed, ..state }.write(connection)
+}
+
+/// Says whether the batch can be written.
+fn check(records: &[Record]) -> Result<(), CommitError> {
+    let is_sound = |record: &Record| match record.change {
+        Change::Publication { offset, .. } => (1..u64::MAX).contains(&offset),
+        Change::Trim { first } => (1..u64::MAX).contains(&first),
+        Change::Epoch { .. } | Change::ExpireKeys { .. } | Change::Forget => true,
+    };
+    match records.iter().position(|record| !is_sound(record)) {
+        Some(index) => Err(CommitError::Offset { index }),
+        None => Ok(()),
     }
 }
-
-/// The most that one batch may have. Its frame is in memory as a whole, when it is written and when it is
-/// read.
-pub const BATCH_BYTES_MAX: usize = 32 << 20;

@@ -89,10 +89,10 @@ fn check(directory: &Path, seed: u64, reported: u64) {
     );
 }
 
-/// So that segments are begun, copied and forgotten many times before the process is killed.
+/// So that the journal is brought into the file many times before the process is killed.
 fn options() -> Options {
     Options {
-        segment_bytes: 32 << 10,
+        journal_bytes: 64 << 10,
     }
 }
 

@@ -1,6 +1,5 @@
 //! A disk that takes no more, and takes more again: nothing that was reported is lost, and the store goes on.
 
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -51,19 +50,14 @@ fn a_store_goes_on_when_there_is_space_again() {
 
 /// The part of the process that has too little space now and then.
 fn write_under_limits(directory: &Path, seed: u64) {
-    // Who does not catch the signal is ended by it.
-    signal_hook::flag::register(
-        signal_hook::consts::SIGXFSZ,
-        Arc::new(AtomicBool::new(false)),
-    )
-    .expect("it is a signal that can be caught");
+    catch_the_signal();
     let mut random = fastrand::Rng::with_seed(seed);
     let mut store = Store::open(directory, &options()).expect("it is new").store;
     let mut traffic = Traffic::new(seed, WINDOW);
     for _ in 0..BATCHES {
         let batch = traffic.batch(BATCH);
         if random.u8(..3) == 0 {
-            limit_files(Some(random.u64(1..options().segment_bytes)));
+            limit_files(Some(random.u64(1..4 * options().journal_bytes)));
         }
         let durability = if random.bool() {
             Durability::Synced
@@ -72,7 +66,8 @@ fn write_under_limits(directory: &Path, seed: u64) {
         };
         match store.commit(&batch, durability) {
             Ok(()) => {}
-            Err(CommitError::Full(_)) => {
+            // SQLite has a word for a disk that is full, and not for a file that is too long.
+            Err(CommitError::Full(_) | CommitError::Io(_)) => {
                 say("full");
                 let again = store.commit(&batch, durability);
                 assert!(matches!(again, Err(CommitError::NeedsReopen)), "{again:?}");
@@ -90,6 +85,63 @@ fn write_under_limits(directory: &Path, seed: u64) {
     store.close().expect("there is space");
 }
 
+/// The file may then not become longer, and the journal may.
+#[test]
+fn a_journal_that_cannot_be_brought_into_the_file_is_an_error_before_it_is_long() {
+    let test = "a_journal_that_cannot_be_brought_into_the_file_is_an_error_before_it_is_long";
+    if let Some((directory, _)) = part() {
+        return write_beside_a_limit(&directory);
+    }
+    let home = tempfile::tempdir().expect("there is a temporary directory");
+    let child = again(test, home.path(), 1)
+        .spawn()
+        .expect("the test can start itself");
+    let output = child.wait_with_output().expect("it was started here");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+fn write_beside_a_limit(directory: &Path) {
+    catch_the_signal();
+    let mut store = Store::open(directory, &options()).expect("it is new").store;
+    // It holds all of it.
+    let mut traffic = Traffic::new(1, u64::MAX);
+    while store.disk_bytes().expect("it is ours") < 2 << 20 {
+        let batch = traffic.batch(BATCH);
+        let committed = store.commit(&batch, Durability::Buffered);
+        committed.expect("there is space");
+    }
+    limit_files(Some(1 << 20));
+
+    let error = (0..1000).find_map(|_| {
+        let batch = traffic.batch(BATCH);
+        store.commit(&batch, Durability::Buffered).err()
+    });
+
+    assert!(matches!(error, Some(CommitError::Io(_))), "{error:?}");
+    let journal = directory.join("histories.sqlite-wal");
+    let journal_bytes = std::fs::metadata(journal).expect("it is ours").len();
+    assert!(
+        journal_bytes < 6 * options().journal_bytes,
+        "{journal_bytes}"
+    );
+    assert!(store.reopen().is_err(), "it still cannot");
+    limit_files(None);
+    assert_eq!(store.reopen().expect("there is space"), 0);
+    store.close().expect("there is space");
+    let opened = Store::open(directory, &options()).expect("nothing has harmed it");
+    assert!(traffic.holds(&opened.rooms));
+}
+
+/// Who does not catch it is ended by it.
+fn catch_the_signal() {
+    signal_hook::flag::register(
+        signal_hook::consts::SIGXFSZ,
+        Arc::new(AtomicBool::new(false)),
+    )
+    .expect("it is a signal that can be caught");
+}
+
 fn limit_files(bytes: Option<u64>) {
     let maximum = getrlimit(Resource::Fsize).maximum;
     let limit = Rlimit {
@@ -99,25 +151,8 @@ fn limit_files(bytes: Option<u64>) {
     setrlimit(Resource::Fsize, limit).expect("it is below the maximum");
 }
 
-#[test]
-fn a_directory_that_cannot_be_written_to_is_an_error_of_the_system() {
-    let home = tempfile::tempdir().expect("there is a temporary directory");
-    let opened = Store::open(home.path(), &options()).expect("it is new");
-    let mut store = opened.store;
-    // The next segment cannot be created where there is no directory.
-    let mut traffic = Traffic::new(1, WINDOW);
-    fs::remove_dir_all(home.path().join("data")).expect("it is ours");
-
-    let error = (0..BATCHES).find_map(|_| {
-        let batch = traffic.batch(BATCH);
-        store.commit(&batch, Durability::Buffered).err()
-    });
-
-    assert!(matches!(error, Some(CommitError::Io(_))), "{error:?}");
-}
-
 fn options() -> Options {
     Options {
-        segment_bytes: 16 << 10,
+        journal_bytes: 64 << 10,
     }
 }

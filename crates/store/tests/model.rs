@@ -18,8 +18,8 @@ proptest! {
     #[test]
     fn a_store_gives_back_what_plain_maps_would_hold(turns in vec(turn(), 1..24)) {
         let home = tempfile::tempdir().expect("there is a temporary directory");
-        // Small enough that segments are begun, copied and forgotten all the time.
-        let options = Options { segment_bytes: 2 << 10 };
+        // So short that it is brought into the file all the time.
+        let options = Options { journal_bytes: 64 << 10 };
         let open = || Store::open(home.path(), &options).expect("nothing has harmed it");
         let mut naive = Naive::default();
         let mut opened = open();

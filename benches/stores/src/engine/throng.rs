@@ -1,4 +1,4 @@
-//! Throng's own: `crates/store`.
+//! Throng's own, on SQLite: `crates/store`.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,0 +1,366 @@
+//! The file: how SQLite is set up, what is in it, and what its errors mean.
+//!
+//! ```text
+//! state     one row: commits so far, entries there are, the number of the next room, whether it was closed
+//! rooms     number │ name, epoch, lineage: (epoch: i64, last: i64, complete: u8) …
+//! bounds    number │ first offset held, first offset whose key is remembered
+//! entries   sequence │ room, offset, time, and a key or a frame
+//! ```
+//!
+//! Entries are only ever added behind all others: a batch touches the end of one tree, and not a page for
+//! each of its rooms. So a room's bounds are a table of their own, with short rows.
+//!
+//! Every row has a checksum. Without it a byte that changed would be found by its absence of sense only, and
+//! handed out if it had some.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+
+use crate::error::{CommitError, Damage, OpenError};
+use crate::store::{Durability, Options};
+
+/// The file's name in the directory.
+pub(crate) const FILE: &str = "histories.sqlite";
+
+/// The name of what was committed and is not yet in the file.
+const JOURNAL: &str = "histories.sqlite-wal";
+
+/// One more whenever a store that was written before could no longer be read.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// "Thrg": says that a file is ours.
+const APPLICATION_ID: i32 = 0x5468_7267;
+
+const PAGE_BYTES: i64 = 4096;
+
+const SCHEMA: &str = "
+    CREATE TABLE state (id INTEGER PRIMARY KEY, commits INTEGER NOT NULL, entries INTEGER NOT NULL,
+        next_room INTEGER NOT NULL, closed INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;
+    CREATE TABLE rooms (id INTEGER PRIMARY KEY, name TEXT NOT NULL, epoch INTEGER NOT NULL,
+        lineage BLOB NOT NULL, crc INTEGER NOT NULL) STRICT;
+    CREATE TABLE bounds (room INTEGER PRIMARY KEY, first INTEGER NOT NULL, first_key INTEGER NOT NULL,
+        crc INTEGER NOT NULL) STRICT;
+    CREATE TABLE entries (seq INTEGER PRIMARY KEY, room INTEGER NOT NULL, offset INTEGER NOT NULL,
+        at_ms INTEGER NOT NULL, key TEXT, crc INTEGER NOT NULL, frame BLOB) STRICT;
+";
+
+/// The one row of `state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    /// How many batches there were, ever.
+    pub(crate) commits: i64,
+    /// How many entries there are, held or not.
+    pub(crate) entries: i64,
+    /// The number of the next room that is new. None is given twice.
+    pub(crate) next_room: i64,
+    /// Whether nobody has written since it was closed.
+    pub(crate) closed: bool,
+}
+
+impl State {
+    /// Of a store that is new.
+    const NEW: Self = Self {
+        commits: 0,
+        entries: 0,
+        next_room: 1,
+        closed: true,
+    };
+
+    /// Reads it.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there, or not what was written.
+    pub(crate) fn read(connection: &Connection) -> Result<Self, ReadError> {
+        let sql = "SELECT commits, entries, next_room, closed, crc FROM state";
+        let (state, crc): (Self, u32) = connection.query_row(sql, [], |row| {
+            let state = Self {
+                commits: row.get(0)?,
+                entries: row.get(1)?,
+                next_room: row.get(2)?,
+                closed: row.get(3)?,
+            };
+            Ok((state, row.get(4)?))
+        })?;
+        if crc == state.crc() {
+            Ok(state)
+        } else {
+            Err(ReadError::Damaged(Damage::State))
+        }
+    }
+
+    /// Writes it, in the transaction that is under way or in one of its own.
+    pub(crate) fn write(self, connection: &Connection) -> rusqlite::Result<()> {
+        let sql = "INSERT OR REPLACE INTO state (id, commits, entries, next_room, closed, crc)
+            VALUES (1, ?, ?, ?, ?, ?)";
+        connection.prepare_cached(sql)?.execute(params![
+            self.commits,
+            self.entries,
+            self.next_room,
+            self.closed,
+            self.crc()
+        ])?;
+        Ok(())
+    }
+
+    fn crc(self) -> u32 {
+        let closed = i64::from(self.closed);
+        crc(&[self.commits, self.entries, self.next_room, closed], &[])
+    }
+}
+
+/// Opens the file in the directory, or creates it, and looks whether it is ours and sound. Who has it open
+/// keeps others out.
+///
+/// # Errors
+///
+/// See [`OpenError`].
+pub(crate) fn open(directory: &Path, options: &Options) -> Result<Connection, OpenError> {
+    let path = directory.join(FILE);
+    let connection = connect(&path, options).map_err(|error| open_error(directory, error))?;
+    let application: i32 = number(directory, &connection, "application_id")?;
+    let version: u32 = number(directory, &connection, "user_version")?;
+    match (application, version) {
+        (APPLICATION_ID, FORMAT_VERSION) => {
+            check(&connection).map_err(|error| read_error(directory, error))?;
+        }
+        (APPLICATION_ID, found) => {
+            return Err(OpenError::Version {
+                path: directory.to_owned(),
+                found,
+                supported: FORMAT_VERSION,
+            });
+        }
+        (0, 0) => create(&connection).map_err(|error| open_error(directory, error))?,
+        _ => {
+            return Err(OpenError::NotAStore {
+                path: directory.to_owned(),
+            });
+        }
+    }
+    Ok(connection)
+}
+
+fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    // Who else has it has it until they end.
+    connection.busy_timeout(Duration::ZERO)?;
+    // Before there is a journal: its index is then in memory, and no file that is mapped, whose loss would
+    // be a signal.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let journal_bytes = options.journal_bytes.clamp(1 << 16, 1 << 30).cast_signed();
+    connection.pragma_update(None, "wal_autocheckpoint", journal_bytes / PAGE_BYTES)?;
+    connection.pragma_update(None, "journal_size_limit", journal_bytes)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    // Whoever only drops it leaves the directory as it is.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    set_durability(&connection, Durability::Synced)?;
+    Ok(connection)
+}
+
+/// What the next transactions outlive.
+pub(crate) fn set_durability(
+    connection: &Connection,
+    durability: Durability,
+) -> rusqlite::Result<()> {
+    let synchronous = match durability {
+        Durability::Buffered => "NORMAL",
+        Durability::Synced => "FULL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)
+}
+
+/// Brings what is in the journal into the file, if the journal is longer than so many bytes, and cuts it.
+///
+/// SQLite does so by itself, and says nothing if it cannot: the journal would become longer and longer.
+pub(crate) fn shorten_journal(
+    connection: &Connection,
+    directory: &Path,
+    bytes_max: u64,
+) -> rusqlite::Result<()> {
+    let journal = fs::metadata(directory.join(JOURNAL));
+    if journal.map_or(0, |metadata| metadata.len()) <= bytes_max {
+        return Ok(());
+    }
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+/// Brings everything into the file, of which nothing is written any more.
+pub(crate) fn close(connection: Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    connection.close().map_err(|(_, error)| error)
+}
+
+fn create(connection: &Connection) -> rusqlite::Result<()> {
+    let changes = rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    changes.pragma_update(None, "application_id", APPLICATION_ID)?;
+    changes.pragma_update(None, "user_version", FORMAT_VERSION)?;
+    changes.execute_batch(SCHEMA)?;
+    State::NEW.write(&changes)?;
+    changes.commit()
+}
+
+/// Whether the trees are sound. What is in the rows, their checksums say.
+fn check(connection: &Connection) -> Result<(), ReadError> {
+    let said: Option<String> = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .optional()?;
+    match said.as_deref() {
+        Some("ok") => Ok(()),
+        said => Err(ReadError::Damaged(Damage::Database {
+            said: said.unwrap_or_default().to_owned(),
+        })),
+    }
+}
+
+fn number<T: rusqlite::types::FromSql>(
+    directory: &Path,
+    connection: &Connection,
+    pragma: &str,
+) -> Result<T, OpenError> {
+    connection
+        .pragma_query_value(None, pragma, |row| row.get(0))
+        .map_err(|error| open_error(directory, error))
+}
+
+/// The checksum of a row: its numbers, and its bytes.
+pub(crate) fn crc(numbers: &[i64], bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for number in numbers {
+        hasher.update(&number.to_le_bytes());
+    }
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// Why something could not be read.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    Damaged(Damage),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// What an error while the store is opened says to whoever named the directory.
+pub(crate) fn read_error(directory: &Path, error: ReadError) -> OpenError {
+    match error {
+        ReadError::Damaged(damage) => damaged(directory, damage),
+        ReadError::Sqlite(error) => open_error(directory, error),
+    }
+}
+
+/// The same, of what SQLite says.
+pub(crate) fn open_error(directory: &Path, error: rusqlite::Error) -> OpenError {
+    use rusqlite::ErrorCode as Code;
+    match error.sqlite_error_code() {
+        Some(Code::DatabaseBusy | Code::DatabaseLocked) => OpenError::InUse {
+            path: directory.to_owned(),
+        },
+        Some(
+            Code::CannotOpen
+            | Code::DiskFull
+            | Code::FileLockingProtocolFailed
+            | Code::NoLargeFileSupport
+            | Code::OutOfMemory
+            | Code::PermissionDenied
+            | Code::ReadOnly
+            | Code::SystemIoFailure,
+        ) => OpenError::Io {
+            path: directory.to_owned(),
+            source: reason(&directory.join(FILE), error),
+        },
+        _ => damaged(
+            directory,
+            Damage::Database {
+                said: error.to_string(),
+            },
+        ),
+    }
+}
+
+fn damaged(directory: &Path, damage: Damage) -> OpenError {
+    OpenError::Corrupted {
+        path: directory.to_owned(),
+        damage,
+    }
+}
+
+/// What the system says where SQLite only says that it cannot. A lock that closing the file takes away is that
+/// of a connection of which nothing is left.
+fn reason(path: &Path, error: rusqlite::Error) -> io::Error {
+    let tried = OpenOptions::new().read(true).write(true).open(path);
+    tried.err().unwrap_or_else(|| io::Error::other(error))
+}
+
+/// What an error while it is written to says to whoever wrote.
+pub(crate) fn commit_error(error: rusqlite::Error) -> CommitError {
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DiskFull) => {
+            // What is behind it says the same once more.
+            CommitError::Full(io::Error::new(ErrorKind::StorageFull, error.to_string()))
+        }
+        _ => CommitError::Io(io::Error::other(error)),
+    }
+}
+
+/// Creates the directory, and those that it is in, so that they outlive a loss of power.
+///
+/// # Errors
+///
+/// The system's, [`OpenError::NotAStore`] if there is something else in it, and [`OpenError::Corrupted`] if a
+/// journal is all that is left.
+pub(crate) fn prepare(path: &Path) -> Result<(), OpenError> {
+    let at = |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    create_directory(path).map_err(at)?;
+    for entry in fs::read_dir(path).map_err(at)? {
+        let name = entry.map_err(at)?.file_name();
+        let name = name.to_string_lossy();
+        if !name.starts_with(FILE) && name != LOST_AND_FOUND {
+            return Err(OpenError::NotAStore {
+                path: path.to_owned(),
+            });
+        }
+    }
+    // SQLite would remove the journal, and begin without what was in it.
+    if path.join(JOURNAL).exists() && !path.join(FILE).exists() {
+        return Err(damaged(path, Damage::NoFile));
+    }
+    Ok(())
+}
+
+fn create_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    create_directory(&parent)?;
+    match fs::create_dir(path) {
+        // By another process, which is then about to take it.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        created => created.and_then(|()| fs::File::open(parent)?.sync_all()),
+    }
+}
+
+/// In the root of a file system of its own.
+const LOST_AND_FOUND: &str = "lost+found";
