@@ -145,7 +145,7 @@ fn carry_out(
         Step::Docs => docs(repository),
         Step::Tests => {
             let mut cargo = repository.cargo();
-            cargo.args(["test", "--workspace", "--locked"]);
+            cargo.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
             command::stream_tests(&mut cargo, command::rust_tests_passed)
         }
         Step::Release => command::stream(&mut repository.release_build()),
