@@ -312,7 +312,7 @@ mod binary {
         let (_, options) = help.split_once("Options:\n").unwrap();
         let mut flag_count = 0;
         for option in options.split("\n\n") {
-            let flag = option.trim_start().split([' ', '\n']).next().unwrap();
+            let flag = option.trim_start().split([' ', '\n', '[']).next().unwrap();
             if !flag.starts_with("--") {
                 assert!(["-h,", "-V,"].contains(&flag), "{option}");
                 continue;

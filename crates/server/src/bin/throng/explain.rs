@@ -49,7 +49,8 @@ fn variable_of(error: &clap::Error) -> Option<(String, String)> {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
         return None;
     };
-    let flag = flag.split(' ').next()?.trim_start_matches("--");
+    // "--cores <CORES>", "--pin[=<PIN>]".
+    let flag = flag.split([' ', '[']).next()?.trim_start_matches("--");
     if std::env::args().any(|arg| arg.trim_start_matches("--").split('=').next() == Some(flag)) {
         return None;
     }
