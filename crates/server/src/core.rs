@@ -39,8 +39,8 @@ use crate::engine::{self, Engine};
 use crate::flush::{Flusher, Results};
 use crate::metrics::CoreMetrics;
 use crate::panics;
-use crate::protocol;
 use crate::router::Router;
+use crate::throng_v1;
 use crate::wire::THRONG;
 
 mod apply;
@@ -368,7 +368,7 @@ impl Core {
         self.schedule_keepalive(slot, now);
         if wire == THRONG {
             self.handle.id = id;
-            if let Some(hello) = protocol::hello_frame(&self.handle, &self.config) {
+            if let Some(hello) = throng_v1::hello_frame(&self.handle, &self.config) {
                 self.local.push(slot, &hello, FlushQueue::Prompt);
             }
         }

@@ -65,10 +65,10 @@ mod manager;
 mod metrics;
 mod name;
 mod panics;
-mod protocol;
 mod router;
 mod server;
 mod survey;
+mod throng_v1;
 mod wire;
 
 pub use config::{

@@ -13,9 +13,9 @@ use super::read::lost_disconnect;
 use super::socket::Phase;
 use crate::engine;
 use crate::panics;
-use crate::protocol;
 use crate::router::{ErrorEvent, Refusal};
 use crate::survey::Survey;
+use crate::throng_v1;
 
 impl Core {
     /// Carries out what the core was asked for, in order.
@@ -95,7 +95,7 @@ impl Core {
         joined: &Joined,
         already: bool,
     ) {
-        let Some(frame) = protocol::joined_frame(&room.name, joined, already) else {
+        let Some(frame) = throng_v1::joined_frame(&room.name, joined, already) else {
             return;
         };
         let slot = connection.slot();

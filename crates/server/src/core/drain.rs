@@ -8,7 +8,7 @@ use rooms::{ConnectionId, Disconnect, FlushQueue};
 use super::Core;
 use super::socket::Phase;
 use crate::engine;
-use crate::protocol;
+use crate::throng_v1;
 use crate::wire::THRONG;
 
 /// How far a drain is.
@@ -110,7 +110,7 @@ impl Core {
             return;
         }
         // Numbers are always writable as JSON.
-        if let Ok(frame) = engine::encode("drain", &protocol::Drain { after_ms }) {
+        if let Ok(frame) = engine::encode("drain", &throng_v1::Drain { after_ms }) {
             self.local.push(id.slot(), &frame, FlushQueue::Bulk);
         }
     }

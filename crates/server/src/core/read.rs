@@ -10,8 +10,8 @@ use super::socket::Phase;
 use super::{Core, Ready};
 use crate::engine;
 use crate::panics::{self, Panicked};
-use crate::protocol::{Refused, Request};
 use crate::router::{ErrorEvent, Incoming, Refusal, closed_by_peer};
+use crate::throng_v1::{Refused, Request};
 use crate::wire::THRONG;
 
 /// What is to be done after a message.
