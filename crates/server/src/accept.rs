@@ -18,18 +18,18 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::admission::{Admission, Handshake, Place, Refused};
+use crate::application::{Application, State};
 use crate::config::Config;
 use crate::core::NewSocket;
 use crate::http::{self as answers, Page};
 use crate::listen::Listener;
 use crate::metrics::{CoreMetrics, Exposition};
-use crate::router::Router;
+use crate::request::Request;
 
 /// What the accepting side of one core works with.
-#[derive(Debug)]
 pub(crate) struct Acceptor {
     pub(crate) config: Arc<Config>,
-    pub(crate) router: Arc<Router>,
+    pub(crate) application: Arc<dyn Application>,
     pub(crate) pages: Arc<[Page]>,
     pub(crate) exposition: Arc<Exposition>,
     pub(crate) admission: Arc<Admission>,
@@ -158,8 +158,7 @@ impl Acceptor {
         &self,
         upgraded: Upgraded,
         place: Place,
-        request: Option<Box<http::request::Parts>>,
-        wire: rooms::Wire,
+        (request, state, wire): (Option<Request>, Option<State>, rooms::Wire),
     ) {
         let Ok(parts) = upgraded.downcast::<TokioIo<S>>() else {
             return;
@@ -172,6 +171,7 @@ impl Acceptor {
             leftover: parts.read_buf,
             place,
             request,
+            state,
             wire,
         };
         // Fails only when the core has ended; then the socket closes, as it should.

@@ -32,19 +32,20 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use crate::admission::Place;
+use crate::application::{Application, CoreApplication, State};
 use crate::clock;
 use crate::config::Config;
-use crate::connection::Connection;
+use crate::connection::Peer;
 use crate::engine::{self, Engine};
 use crate::flush::{Flusher, Results};
 use crate::metrics::CoreMetrics;
-use crate::panics;
-use crate::router::Router;
+use crate::request::Request;
 use crate::throng_v1;
 use crate::wire::THRONG;
 
 mod apply;
 mod drain;
+mod handlers;
 mod idle;
 mod keepalive;
 mod read;
@@ -54,6 +55,7 @@ mod sweep;
 mod wheel;
 
 use drain::Draining;
+use handlers::Handlers;
 use idle::Idle;
 pub(crate) use idle::IdleHook;
 use socket::{Socket, Stamp};
@@ -66,8 +68,10 @@ pub(crate) struct NewSocket {
     /// What the peer sent behind its request.
     pub(crate) leftover: bytes::Bytes,
     pub(crate) place: Place,
-    /// The request, if the router wants it.
-    pub(crate) request: Option<Box<http::request::Parts>>,
+    /// The request, if the application wants it.
+    pub(crate) request: Option<Request>,
+    /// What the application keeps for the connection, if it is made already.
+    pub(crate) state: Option<State>,
     /// What the peer speaks.
     pub(crate) wire: Wire,
 }
@@ -76,7 +80,7 @@ pub(crate) struct NewSocket {
 pub(crate) struct CoreParts {
     pub(crate) id: CoreId,
     pub(crate) engine: Arc<Engine>,
-    pub(crate) router: Arc<Router>,
+    pub(crate) application: Arc<dyn Application>,
     pub(crate) config: Arc<Config>,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) new_sockets: mpsc::Receiver<NewSocket>,
@@ -84,11 +88,12 @@ pub(crate) struct CoreParts {
 }
 
 /// One core.
-#[derive(Debug)]
 pub(crate) struct Core {
     id: CoreId,
     engine: Arc<Engine>,
-    router: Arc<Router>,
+    application: Box<dyn CoreApplication>,
+    /// Messages are given to the application as they come.
+    takes_messages: bool,
     config: Arc<Config>,
     metrics: Arc<CoreMetrics>,
     started: Instant,
@@ -107,8 +112,10 @@ pub(crate) struct Core {
     /// The one buffer that all connections are read into.
     buffer: Box<[u8]>,
     parser: JsonParser,
-    /// The handle that handlers are given; its id changes from connection to connection.
-    handle: Connection,
+    /// The handle of whoever is dealt with; its id changes from connection to connection.
+    peer: Peer,
+    /// Handlers that wait for something.
+    handlers: Handlers,
     commands: Vec<Command>,
     new_sockets: mpsc::Receiver<NewSocket>,
     adopted: Vec<NewSocket>,
@@ -164,13 +171,12 @@ impl Core {
         let CoreParts {
             id,
             engine,
-            router,
+            application,
             config,
             metrics,
             new_sockets,
             idle_hook,
         } = parts;
-        engine.enter_core();
         let now = clock::now();
         let limits = LocalLimits {
             rooms_per_connection_max: config.limits.rooms_per_connection_max,
@@ -178,16 +184,18 @@ impl Core {
         };
         let local = LocalRooms::new(id, limits);
         // A handle that is nobody's, until the first message.
-        let nobody = local.nobody();
+        let peer = Peer {
+            id: local.nobody(),
+            engine: engine.clone(),
+        };
         Ok(Self {
-            handle: Connection {
-                id: nobody,
-                engine: engine.clone(),
-            },
+            takes_messages: application.takes_messages(),
+            application: application.on_core(peer.clone()),
+            peer,
+            handlers: Handlers::default(),
             wheel: Wheel::new(now, keepalive::granularity(&config.timeouts)),
             id,
             engine,
-            router,
             config,
             metrics,
             started: now,
@@ -238,10 +246,12 @@ impl Core {
 
     /// One turn of the loop.
     fn turn(&mut self) -> io::Result<()> {
+        let _on_core = self.engine.enter_core();
         let now = clock::now();
         self.note_time_of_day();
         self.adopt(now);
         self.poll_readiness()?;
+        self.end_handlers(now);
         self.read_ready(now);
         self.apply_commands(now);
         self.local.fan_out();
@@ -295,6 +305,7 @@ impl Core {
             ready = true;
         }
         ready |= self.mailbox().poll_ready(cx.waker());
+        ready |= self.handlers.poll_ended(cx);
         let table = &self.engine.table;
         ready |= self
             .stalled
@@ -343,6 +354,7 @@ impl Core {
             leftover,
             place,
             request,
+            state,
             wire,
         } = new;
         let Some(id) = self.local.open_on(wire) else {
@@ -367,16 +379,12 @@ impl Core {
         self.metrics.connections_opened.add(1);
         self.schedule_keepalive(slot, now);
         if wire == THRONG {
-            self.handle.id = id;
-            if let Some(hello) = throng_v1::hello_frame(&self.handle, &self.config) {
+            self.peer.id = id;
+            if let Some(hello) = throng_v1::hello_frame(&self.peer, &self.config) {
                 self.local.push(slot, &hello, FlushQueue::Prompt);
             }
         }
-        let greeted = request.map_or(Ok(()), |request| {
-            self.handle.id = id;
-            let call = || self.router.connected(&self.handle, &request);
-            panics::catch("the hook for connections", Some(id), call)
-        });
+        let greeted = self.application.open(id, state, request.as_ref());
         if greeted.is_err() {
             self.metrics.closed.panicked.add(1);
             self.begin_close(slot, read::panicked_disconnect(), now);
@@ -423,6 +431,7 @@ impl Core {
         metrics
             .memberships
             .set(self.local.membership_count() as u64);
+        metrics.handlers.set(self.handlers.count() as u64);
         let counts = self.local.counts();
         metrics.deliveries.set(counts.deliveries);
         metrics.skipped.set(counts.skipped);

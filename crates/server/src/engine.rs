@@ -8,7 +8,7 @@ use proto::SharedFrame;
 use proto::event::{EVENT_NAME_LEN_MAX, EncodeError, EventEncoder};
 use rooms::{
     Acknowledge, Backpressure, ConnectionId, Disconnect, EventKind, Full, JoinError, JoinRequest,
-    Outgoing, Overloaded, Published, RoomTable,
+    Outgoing, Overloaded, Published, RoomTable, Wire,
 };
 use serde::Serialize;
 use std::sync::Arc;
@@ -57,15 +57,31 @@ impl Engine {
         self.naming.name(connection)
     }
 
-    /// Whether this thread is one of this engine's cores: what it publishes too fast is held back
-    /// by not reading from its connections. Any other thread is refused at the bound.
+    /// Whether this thread does the work of one of this engine's cores: what it publishes too fast is held back
+    /// by not reading from its connections. Whoever else asks is refused at the bound.
     pub(crate) fn is_on_core(&self) -> bool {
         ON_CORE_OF.get() == self.address()
     }
 
-    /// Says that this thread is one of this engine's cores.
-    pub(crate) fn enter_core(&self) {
-        ON_CORE_OF.set(self.address());
+    /// Says that this thread does a core's work now, until what is returned is dropped: what else runs on a
+    /// core's thread, such as an answer over HTTP, cannot be held back by not reading from a connection.
+    pub(crate) fn enter_core(&self) -> OnCore {
+        OnCore {
+            before: ON_CORE_OF.replace(self.address()),
+        }
+    }
+
+    /// Writes an event as a connection on this wire is sent it.
+    pub(crate) fn encode_for<T>(
+        &self,
+        _wire: Wire,
+        event: &str,
+        data: &T,
+    ) -> Result<SharedFrame, EncodeError>
+    where
+        T: Serialize + ?Sized,
+    {
+        encode(event, data)
     }
 
     /// What tells this engine from others in the process, while it lives.
@@ -228,7 +244,7 @@ fn tell(hooks: &[RoomHook], name: &str) {
 }
 
 thread_local! {
-    /// The engine that this thread is a core of; 0 is none.
+    /// The engine that this thread does a core's work of; 0 is none.
     static ON_CORE_OF: Cell<usize> = const { Cell::new(0) };
     /// The full queue that the handler under way ran into, if it did.
     static FULL: Cell<Option<Full>> = const { Cell::new(None) };
@@ -236,6 +252,21 @@ thread_local! {
     static TURN_MS: Cell<u64> = const { Cell::new(0) };
     static ENCODER: RefCell<EventEncoder> = RefCell::default();
     static DRAFT: RefCell<Draft> = RefCell::default();
+}
+
+/// This thread does a core's work, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct OnCore {
+    before: usize,
+}
+
+impl Drop for OnCore {
+    fn drop(&mut self) {
+        ON_CORE_OF.set(self.before);
+        if self.before == 0 {
+            TURN_MS.set(0);
+        }
+    }
 }
 
 /// Says what time it is in this turn of a core.

@@ -5,16 +5,18 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use proto::handshake::{self, Opening, OpeningError};
 
 use crate::accept::{Acceptor, Stream};
-use crate::admission::{Place, Refused};
+use crate::admission::Refused;
+use crate::application::State;
 use crate::metrics;
+use crate::panics;
+use crate::request::{Rejection, Request};
 use crate::wire::{GOLEM, THRONG, THRONG_PROTOCOL};
-use rooms::Wire;
 
 /// An answer with its whole body.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -40,7 +42,7 @@ const RETRY_AFTER_S: &str = "2";
 /// Answers one request.
 pub(crate) async fn answer<S: Stream>(
     acceptor: Arc<Acceptor>,
-    request: Request<Incoming>,
+    request: http::Request<Incoming>,
     peer: Option<IpAddr>,
 ) -> Result<Answer, Infallible> {
     let path = request.uri().path();
@@ -50,7 +52,7 @@ pub(crate) async fn answer<S: Stream>(
         .as_deref()
         .is_some_and(|websocket| websocket == path)
     {
-        return Ok(upgrade::<S>(&acceptor, request, peer));
+        return Ok(upgrade::<S>(&acceptor, request, peer).await);
     }
     let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
     let found = match path {
@@ -68,15 +70,15 @@ pub(crate) async fn answer<S: Stream>(
     Ok(match found {
         Some(_) if !is_get => method_not_allowed(),
         Some(answer) => answer,
-        None if acceptor.config.path.is_none() => upgrade::<S>(&acceptor, request, peer),
+        None if acceptor.config.path.is_none() => upgrade::<S>(&acceptor, request, peer).await,
         None => text(StatusCode::NOT_FOUND, "there is nothing here\n"),
     })
 }
 
 /// Answers a request for a WebSocket; its socket goes to the core once the answer is sent.
-fn upgrade<S: Stream>(
+async fn upgrade<S: Stream>(
     acceptor: &Arc<Acceptor>,
-    mut request: Request<Incoming>,
+    mut request: http::Request<Incoming>,
     peer: Option<IpAddr>,
 ) -> Answer {
     let opening = handshake::open(request.method(), request.version(), request.headers());
@@ -100,10 +102,26 @@ fn upgrade<S: Stream>(
             return overloaded(refused);
         }
     };
-    let speaks_throng = acceptor.router.serves_throng()
+    let wanted = acceptor.application.wants_request();
+    let opened = wanted.then(|| Request::new(&request, peer));
+    let state = match check(acceptor, opened.as_ref()).await {
+        Ok(state) => state,
+        Err(rejection) => {
+            acceptor.metrics.refused.application.add(1);
+            return rejected(rejection);
+        }
+    };
+    let speaks_throng = acceptor.application.serves_throng()
         && handshake::offered_protocols(request.headers()).any(|name| name == THRONG_PROTOCOL);
     let wire = if speaks_throng { THRONG } else { GOLEM };
-    hand_over::<S>(acceptor.clone(), &mut request, place, wire);
+    let upgrade = hyper::upgrade::on(&mut request);
+    let acceptor = acceptor.clone();
+    tokio::spawn(async move {
+        // A peer that is gone before the answer was sent is nobody's loss; its place is free again.
+        let Ok(upgraded) = upgrade.await else { return };
+        let connection = (opened, state, wire);
+        acceptor.hand_over::<S>(upgraded, place, connection).await;
+    });
     let mut answer = Response::new(Full::default());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = answer.headers_mut();
@@ -119,33 +137,33 @@ fn upgrade<S: Stream>(
     answer
 }
 
-/// Waits for the answer to be sent, beside it, and gives the socket to the core.
-fn hand_over<S: Stream>(
-    acceptor: Arc<Acceptor>,
-    request: &mut Request<Incoming>,
-    place: Place,
-    wire: Wire,
-) {
-    let upgrade = hyper::upgrade::on(&mut *request);
-    let parts = acceptor
-        .router
-        .wants_connect()
-        .then(|| Box::new(parts_of(request)));
-    tokio::spawn(async move {
-        // A peer that is gone before the answer was sent is nobody's loss; its place is free again.
-        let Ok(upgraded) = upgrade.await else { return };
-        acceptor.hand_over::<S>(upgraded, place, parts, wire).await;
-    });
+/// Lets the application look at a request: it comes to what is kept for the connection, if anything is made
+/// already, or to a refusal.
+async fn check(acceptor: &Acceptor, request: Option<&Request>) -> Result<Option<State>, Rejection> {
+    const WHAT: &str = "the hook for handshakes";
+    let failed = |_| Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n");
+    let check = || acceptor.application.check(request?);
+    let Some(checking) = panics::catch(WHAT, None, check).map_err(failed)? else {
+        return Ok(None);
+    };
+    let checking = panics::catch_in(WHAT, checking);
+    match tokio::time::timeout(acceptor.config.timeouts.handshake, checking).await {
+        Ok(checked) => checked.map_err(failed)?.map(Some),
+        Err(_) => Err(
+            Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "it took too long\n")
+                .header(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S)),
+        ),
+    }
 }
 
-/// The request's head, for the router's hook.
-fn parts_of(request: &Request<Incoming>) -> http::request::Parts {
-    let mut head = Request::new(());
-    *head.method_mut() = request.method().clone();
-    *head.uri_mut() = request.uri().clone();
-    *head.version_mut() = request.version();
-    *head.headers_mut() = request.headers().clone();
-    head.into_parts().0
+/// The answer to a request that the application refuses.
+fn rejected(rejection: Rejection) -> Answer {
+    let (status, headers, body) = rejection.into_parts();
+    let mut answer = text(status, body);
+    for (name, value) in &headers {
+        answer.headers_mut().append(name, value.clone());
+    }
+    answer
 }
 
 fn bad_handshake(error: OpeningError) -> Answer {

@@ -52,12 +52,15 @@
 
 mod accept;
 mod admission;
+mod application;
 mod clock;
 mod config;
 mod connection;
 mod core;
+mod data;
 mod engine;
 mod flush;
+mod handler;
 mod http;
 mod journal;
 mod listen;
@@ -65,6 +68,8 @@ mod manager;
 mod metrics;
 mod name;
 mod panics;
+mod refusal;
+mod request;
 mod router;
 mod server;
 mod survey;
@@ -76,16 +81,20 @@ pub use config::{
     ListenAddress, ListenAddressError, OnFailure, OnFailureError, Timeouts,
 };
 pub use connection::Connection;
+pub use data::{Data, FromData};
+pub use handler::{Async, Custom, Handler, Outcome, Reply, Unread};
 pub use http::Page;
 pub use listen::ListenError;
 pub use manager::{EmitError, PublishError, PublishOptions, Receipt, RoomManager};
 pub use proto::event::{EncodeError, ParseError};
 pub use proto::{CloseCode, Json};
+pub use refusal::Refusal;
+pub use request::{Rejection, Request};
 pub use rooms::{
     Classes, ConnectionId, Disconnect, Epoch, HistoryLimits, JoinError, NameError, Overloaded,
     RoomClass, SlowConsumer, SlowConsumerError, StreamPosition,
 };
-pub use router::{Data, Handler, Incoming, Outcome, Refusal, Router, Unread};
+pub use router::{Incoming, Router};
 pub use server::{BindError, ServeError, Server, Stop};
 
 /// An error with what caused it, in one sentence.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proto::event::EncodeError;
-use rooms::{EventKind, JoinError, Overloaded, StreamPosition};
+use rooms::{ConnectionId, EventKind, JoinError, Overloaded, StreamPosition};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -73,7 +73,7 @@ pub struct Receipt {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PublishOptions<'a> {
     /// In whose name; none is the application's own.
-    pub from: Option<&'a Connection>,
+    pub from: Option<ConnectionId>,
     /// What a repeat of it is recognised by, 1 to 64 bytes, for as long as the room's class says.
     pub key: Option<&'a str>,
 }
@@ -96,8 +96,8 @@ impl RoomManager {
     /// # Panics
     ///
     /// If the connection is another server's; so do the next two.
-    pub fn join(&self, connection: &Connection, room: &str) -> Result<(), JoinError> {
-        self.own(connection).join(connection.id, room)
+    pub fn join<S>(&self, connection: &Connection<S>, room: &str) -> Result<(), JoinError> {
+        self.own(connection).join(connection.id(), room)
     }
 
     /// Ends the connection's membership of the room, if there is one. Does not wait.
@@ -105,8 +105,8 @@ impl RoomManager {
     /// # Errors
     ///
     /// [`Overloaded`] on a thread that is not the engine's; nothing changed.
-    pub fn leave(&self, connection: &Connection, room: &str) -> Result<(), Overloaded> {
-        self.own(connection).leave(connection.id, room)
+    pub fn leave<S>(&self, connection: &Connection<S>, room: &str) -> Result<(), Overloaded> {
+        self.own(connection).leave(connection.id(), room)
     }
 
     /// Ends all memberships of the connection. Does not wait. Costs in proportion to their number.
@@ -116,14 +116,14 @@ impl RoomManager {
     /// # Errors
     ///
     /// [`Overloaded`] on a thread that is not the engine's; nothing changed.
-    pub fn leave_all(&self, connection: &Connection) -> Result<(), Overloaded> {
-        self.own(connection).leave_all(connection.id)
+    pub fn leave_all<S>(&self, connection: &Connection<S>) -> Result<(), Overloaded> {
+        self.own(connection).leave_all(connection.id())
     }
 
     /// The engine, which is the connection's too: its id would be somebody else's in another.
-    fn own(&self, connection: &Connection) -> &Engine {
+    fn own<S>(&self, connection: &Connection<S>) -> &Engine {
         assert!(
-            Arc::ptr_eq(&self.engine, &connection.engine),
+            Arc::ptr_eq(&self.engine, &connection.peer.engine),
             "the connection belongs to another server"
         );
         &self.engine
@@ -162,8 +162,9 @@ impl RoomManager {
     where
         T: Serialize + ?Sized,
     {
-        let from = options.from.map(|connection| connection.id);
-        let published = self.engine.publish(room, from, data, options.key, None)?;
+        let published = self
+            .engine
+            .publish(room, options.from, data, options.key, None)?;
         Ok(Receipt {
             member_count: published.member_count,
             position: published.position,

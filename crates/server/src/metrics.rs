@@ -58,6 +58,7 @@ pub(crate) struct CoreMetrics {
     pub(crate) bytes_out: Count,
     pub(crate) flushes: Count,
     pub(crate) turns: Count,
+    pub(crate) handlers: Count,
     pub(crate) pings: Count,
     pub(crate) stalls: Count,
     pub(crate) closed: Closed,
@@ -106,7 +107,14 @@ labelled! {
 
 labelled! {
     /// Requests that were refused at a limit.
-    RefusedCounts { connections, connections_per_ip, handshakes, bad_handshake, handshake_timeout }
+    RefusedCounts {
+        application,
+        bad_handshake,
+        connections,
+        connections_per_ip,
+        handshake_timeout,
+        handshakes,
+    }
 }
 
 labelled! {
@@ -288,6 +296,12 @@ impl Exposition {
             "connections",
             "Open connections",
             self.sum(|c| &c.connections),
+        )?;
+        gauge(
+            &mut encoder,
+            "handlers",
+            "Async handlers under way",
+            self.sum(|c| &c.handlers),
         )?;
         gauge(
             &mut encoder,

@@ -7,6 +7,8 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use std::task::Poll;
+
 use rooms::ConnectionId;
 
 /// A function of the application has panicked.
@@ -28,6 +30,16 @@ pub(crate) fn catch<R>(
         forget(payload);
         Panicked
     })
+}
+
+/// Polls a future of the application to its end; logs it if it panics.
+pub(crate) async fn catch_in<F: Future>(what: &str, future: F) -> Result<F::Output, Panicked> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| match catch(what, None, || future.as_mut().poll(cx)) {
+        Ok(polled) => polled.map(Ok),
+        Err(panicked) => Poll::Ready(Err(panicked)),
+    })
+    .await
 }
 
 /// What `panic!` was given, if it was a text.

@@ -1,31 +1,46 @@
 //! Events to handlers.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
 
-use proto::CloseFrame;
-use proto::event::{JsonParser, ParseError};
-use rooms::{Disconnect, JoinError, NameError, Overloaded};
-use serde::de::{Deserialize, DeserializeOwned};
-use serde::{Serialize, Serializer};
+use rooms::{ConnectionId, Disconnect, Slots};
 
-use crate::connection::Connection;
-use crate::manager::{EmitError, PublishError};
+use crate::application::{Application, Checking, CoreApplication, State};
+use crate::connection::{Connection, Peer};
+use crate::data::Data;
+use crate::handler::{Handler, Reply};
+use crate::panics::{self, Panicked};
+use crate::refusal::Refusal;
+use crate::request::{Rejection, Request};
 
-/// Which function handles which event.
+/// Which function handles which event, and what else the application does for its connections.
 ///
-/// A handler runs on the thread of its connection's core and must not block. If it panics, its
-/// connection is closed with 1011, and the log says which event it was. What it needs is read off
-/// its signature:
+/// `S` is the type of what is kept for each connection: see [`with_state`](Self::with_state).
+///
+/// What a handler needs is read off its signature:
 ///
 /// | signature | called with |
 /// |---|---|
-/// | `Fn(&Connection)` | no data; whatever came is ignored |
-/// | `Fn(&Connection, T)`, `T: DeserializeOwned` | the data as a `T` |
-/// | `Fn(&Connection, Data<'_>)` | the data, to be [parsed](Data::parse) into types that borrow |
+/// | `Fn(&Connection<S>)` | no data; whatever came is ignored |
+/// | `Fn(&Connection<S>, T)`, `T: DeserializeOwned` | the data as a `T` |
+/// | `Fn(&Connection<S>, T)`, `T:` [`FromData`](crate::FromData) | the data as `T` reads it |
+/// | `Fn(&Connection<S>, Data<'_>)` | the data, to be [parsed](Data::parse) into types that borrow, or taken as it is |
+/// | `Fn(Connection<S>) -> Fut`, `Fn(Connection<S>, T) -> Fut` | the same, for handlers that are async |
 ///
 /// and each may return nothing, or a `Result` whose [`Refusal`] is sent back as an `error` event.
 /// Data that is not what the handler takes is answered the same way, with code `bad_data`.
+///
+/// A handler runs on the thread of its connection's core. One that is not async must not block: it would
+/// hold up every connection there. One that is async may wait; meanwhile nothing more is read from its
+/// connection, so that its events are handled in order and at most one at a time, and everybody else goes
+/// on. It is dropped where it waits if the connection is closed by the server; that the client has gone is
+/// noticed when it is done, so what may take for ever should have a timeout of its own. It runs in tokio's
+/// runtime.
+///
+/// If a handler panics, its connection is closed with 1011, and the log says which event it was.
 ///
 /// # Examples
 ///
@@ -40,8 +55,8 @@ use crate::manager::{EmitError, PublishError};
 /// struct Say<'a> { text: &'a str }
 ///
 /// let mut router = Router::new();
-/// router.on("hello", |conn: &Connection| _ = conn.emit("hello", "yourself"));
-/// router.on("roll", |conn: &Connection, dice: Dice| _ = conn.emit("rolled", &(dice.sides / 2)));
+/// router.on("hello", |conn: &Connection| conn.emit("hello", "yourself"));
+/// router.on("roll", |conn: &Connection, dice: Dice| conn.emit("rolled", &(dice.sides / 2)));
 /// router.on("say", |conn: &Connection, data: Data<'_>| {
 ///     let say: Say<'_> = data.parse()?;
 ///     if say.text.is_empty() {
@@ -49,22 +64,38 @@ use crate::manager::{EmitError, PublishError};
 ///     }
 ///     conn.emit("said", say.text).map_err(Refusal::from)
 /// });
+/// router.on("later", |conn: Connection| async move {
+///     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+///     conn.emit("now", &())
+/// });
 /// ```
-#[derive(Default)]
-pub struct Router {
-    handlers: HashMap<Box<str>, Box<Dispatch>>,
-    connect: Option<Box<ConnectHook>>,
-    close: Option<Box<CloseHook>>,
-    message: Option<Box<MessageHook>>,
+pub struct Router<S = ()> {
+    handlers: HashMap<Box<str>, Box<Dispatch<S>>>,
+    before: Vec<Box<BeforeHook<S>>>,
+    connect: Option<Box<ConnectHook<S>>>,
+    close: Option<Box<CloseHook<S>>>,
+    message: Option<Box<MessageHook<S>>>,
+    states: StateSource<S>,
     serves_throng: bool,
 }
 
-type ConnectHook = dyn Fn(&Connection, &http::request::Parts) + Send + Sync;
-type CloseHook = dyn Fn(&Connection, &Disconnect) + Send + Sync;
-type MessageHook = dyn Fn(&Connection, Incoming<'_>) + Send + Sync;
-type Dispatch = dyn Fn(&Connection, Data<'_>) -> Result<(), Refusal> + Send + Sync;
+type Dispatch<S> = dyn Fn(&Connection<S>, Data<'_>) -> Reply + Send + Sync;
+type BeforeHook<S> = dyn Fn(&Connection<S>, &str) -> Result<(), Refusal> + Send + Sync;
+type ConnectHook<S> = dyn Fn(&Connection<S>, &Request) + Send + Sync;
+type CloseHook<S> = dyn Fn(&Connection<S>, &Disconnect) + Send + Sync;
+type MessageHook<S> = dyn Fn(&Connection<S>, Incoming<'_>) + Send + Sync;
 
-impl fmt::Debug for Router {
+/// Where the state of a connection comes from.
+enum StateSource<S> {
+    /// All have the same, which is nothing.
+    Shared(Arc<S>),
+    /// It is made of the request, on the connection's core.
+    Made(Box<dyn Fn(&Request) -> S + Send + Sync>),
+    /// It is made of the request before that is answered.
+    Checked(Box<dyn Fn(Request) -> Checking + Send + Sync>),
+}
+
+impl<S> fmt::Debug for Router<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Router")
             .field("events", &self.handlers.keys())
@@ -72,18 +103,110 @@ impl fmt::Debug for Router {
     }
 }
 
+impl Default for Router {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Router {
-    /// A router that answers every event with an `error`.
+    /// A router that answers every event with an `error`, and keeps nothing for its connections.
     pub fn new() -> Self {
-        Self::default()
+        Self::over(StateSource::Shared(Arc::new(())))
+    }
+}
+
+impl<S: Send + Sync + 'static> Router<S> {
+    /// The same, and something is kept for each connection: what `make` returns for the request that
+    /// opened it. Handlers have it as [`Connection::state`].
+    ///
+    /// It is called on a core's thread and must not block. If it panics, the connection is closed with 1011.
+    /// Costs 40 bytes a connection, beside the state itself.
+    pub fn with_state(make: impl Fn(&Request) -> S + Send + Sync + 'static) -> Self {
+        Self::over(StateSource::Made(Box::new(make)))
+    }
+
+    /// The same, but the request is looked at before it is answered: `check` comes to the connection's
+    /// state, or to a refusal, which is answered over HTTP. It is async, so that a session can be looked up.
+    ///
+    /// It is called behind what costs nothing: when the request is one for a WebSocket, its origin is allowed and there
+    /// is a place for it. It has as long as the [handshake](crate::Timeouts::handshake) has; who takes longer
+    /// is answered 503, and so is who panics with 500. It is dropped if the client goes away.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use throng::{Connection, Rejection, Request, Router};
+    ///
+    /// struct User { name: String }
+    ///
+    /// async fn look_up(session: &str) -> Option<User> {
+    ///     // A query to a database, say.
+    ///     (session == "s3cret").then(|| User { name: "Ada".to_owned() })
+    /// }
+    ///
+    /// let mut router = Router::with_handshake(|request: Request| async move {
+    ///     let session = request.cookie("sid").unwrap_or_default();
+    ///     look_up(session).await.ok_or_else(|| Rejection::unauthorized("log in first\n"))
+    /// });
+    /// router.on("whoami", |conn: &Connection<User>| conn.emit("you", &conn.state().name));
+    /// ```
+    pub fn with_handshake<F, Fut>(check: F) -> Self
+    where
+        F: Fn(Request) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<S, Rejection>> + Send + 'static,
+    {
+        let check = move |request| -> Checking {
+            let checking = check(request);
+            Box::pin(async { checking.await.map(|state| Arc::new(state) as State) })
+        };
+        Self::over(StateSource::Checked(Box::new(check)))
+    }
+
+    fn over(states: StateSource<S>) -> Self {
+        Self {
+            handlers: HashMap::new(),
+            before: Vec::new(),
+            connect: None,
+            close: None,
+            message: None,
+            states,
+            serves_throng: false,
+        }
     }
 
     /// Calls `handler` for each event with this name, in place of an earlier handler for it.
-    pub fn on<Args>(&mut self, event: &str, handler: impl Handler<Args>) -> &mut Self {
-        self.handlers.insert(
-            event.into(),
-            Box::new(move |conn, data| handler.call(conn, data)),
-        );
+    pub fn on<Args>(&mut self, event: &str, handler: impl Handler<S, Args>) -> &mut Self {
+        let dispatch = move |conn: &Connection<S>, data: Data<'_>| handler.call(conn, data);
+        self.handlers.insert(event.into(), Box::new(dispatch));
+        self
+    }
+
+    /// Calls `hook` before each event's handler, with the event's name: for limits of rate, for logs, for what
+    /// some may do and others not. Hooks are called in the order they were added, until one refuses;
+    /// then the sender is told so, and there is no handler.
+    ///
+    /// They are called for the requests of throng.v1 too, and for events that have no handler.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use throng::{Connection, Refusal, Router};
+    ///
+    /// let mut router = Router::with_state(|_| AtomicU32::new(0));
+    /// router.before(|conn: &Connection<AtomicU32>, _event: &str| {
+    ///     match conn.state().fetch_add(1, Ordering::Relaxed) {
+    ///         0..1000 => Ok(()),
+    ///         _ => Err(Refusal::new("too_many", "a thousand events are enough")),
+    ///     }
+    /// });
+    /// ```
+    pub fn before(
+        &mut self,
+        hook: impl Fn(&Connection<S>, &str) -> Result<(), Refusal> + Send + Sync + 'static,
+    ) -> &mut Self {
+        self.before.push(Box::new(hook));
         self
     }
 
@@ -97,14 +220,12 @@ impl Router {
         self
     }
 
-    pub(crate) const fn serves_throng(&self) -> bool {
-        self.serves_throng
-    }
-
     /// Calls `hook` for each connection, before its first message, with the request that opened it.
+    ///
+    /// If it panics, the connection is closed with 1011.
     pub fn on_connect(
         &mut self,
-        hook: impl Fn(&Connection, &http::request::Parts) + Send + Sync + 'static,
+        hook: impl Fn(&Connection<S>, &Request) + Send + Sync + 'static,
     ) -> &mut Self {
         self.connect = Some(Box::new(hook));
         self
@@ -115,7 +236,7 @@ impl Router {
     /// The connection has left its rooms by then, and what is sent to it goes nowhere.
     pub fn on_close(
         &mut self,
-        hook: impl Fn(&Connection, &Disconnect) + Send + Sync + 'static,
+        hook: impl Fn(&Connection<S>, &Disconnect) + Send + Sync + 'static,
     ) -> &mut Self {
         self.close = Some(Box::new(hook));
         self
@@ -126,50 +247,16 @@ impl Router {
     /// This is the level below events: what is built on it has its own protocol.
     pub fn on_message(
         &mut self,
-        hook: impl Fn(&Connection, Incoming<'_>) + Send + Sync + 'static,
+        hook: impl Fn(&Connection<S>, Incoming<'_>) + Send + Sync + 'static,
     ) -> &mut Self {
         self.message = Some(Box::new(hook));
         self
     }
 
-    pub(crate) fn wants_connect(&self) -> bool {
-        self.connect.is_some()
-    }
-
-    pub(crate) fn connected(&self, connection: &Connection, request: &http::request::Parts) {
-        if let Some(hook) = &self.connect {
-            hook(connection, request);
-        }
-    }
-
-    pub(crate) fn closed(&self, connection: &Connection, disconnect: &Disconnect) {
-        if let Some(hook) = &self.close {
-            hook(connection, disconnect);
-        }
-    }
-
-    pub(crate) fn takes_messages(&self) -> bool {
-        self.message.is_some()
-    }
-
-    /// Gives a message to the hook for messages, if there is one.
-    pub(crate) fn message(&self, connection: &Connection, message: Incoming<'_>) {
-        if let Some(hook) = &self.message {
-            hook(connection, message);
-        }
-    }
-
-    /// Gives an event to its handler.
-    pub(crate) fn dispatch(
-        &self,
-        connection: &Connection,
-        event: &str,
-        json: &mut [u8],
-        parser: &mut JsonParser,
-    ) -> Result<(), Refusal> {
+    fn dispatch(&self, connection: &Connection<S>, event: &str, data: Data<'_>) -> Reply {
         match self.handlers.get(event) {
-            Some(handler) => handler(connection, Data { json, parser }),
-            None => Err(Refusal::new("unknown_event", "no such event here")),
+            Some(handler) => handler(connection, data),
+            None => Reply::refused(Refusal::new("unknown_event", "no such event here")),
         }
     }
 }
@@ -183,237 +270,196 @@ pub enum Incoming<'a> {
     Text(&'a str),
 }
 
-/// The data of an event, not yet read.
-#[derive(Debug)]
-pub struct Data<'a> {
-    json: &'a mut [u8],
-    parser: &'a mut JsonParser,
-}
-
-impl<'a> Data<'a> {
-    /// The JSON as it came; empty if the event has no data.
-    pub const fn as_bytes(&self) -> &[u8] {
-        self.json
+impl<S: Send + Sync + 'static> Application for Router<S> {
+    fn on_core(self: Arc<Self>, peer: Peer) -> Box<dyn CoreApplication> {
+        let connections = match self.shared_state() {
+            Some(state) => Connections::Alike(Connection { peer, state }),
+            None => Connections::Each {
+                nobody: peer,
+                open: Slots::new(),
+            },
+        };
+        Box::new(OnCore {
+            router: self,
+            connections,
+        })
     }
 
-    /// Reads the data; what is read may borrow from the message.
-    ///
-    /// # Errors
-    ///
-    /// [`ParseError`] if it is not JSON or not a `T`.
-    pub fn parse<T: Deserialize<'a>>(self) -> Result<T, ParseError> {
-        self.parser.parse(self.json)
+    fn serves_throng(&self) -> bool {
+        self.serves_throng
+    }
+
+    fn takes_messages(&self) -> bool {
+        self.message.is_some()
+    }
+
+    fn wants_request(&self) -> bool {
+        self.connect.is_some() || !matches!(self.states, StateSource::Shared(_))
+    }
+
+    fn check(&self, request: &Request) -> Option<Checking> {
+        match &self.states {
+            StateSource::Checked(check) => Some(check(request.clone())),
+            StateSource::Made(_) | StateSource::Shared(_) => None,
+        }
     }
 }
 
-/// A function that handles an event. Implemented for the signatures in [`Router`]'s table.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is no event handler",
-    note = "a handler is Fn(&Connection), Fn(&Connection, T) with T: DeserializeOwned, or \
-            Fn(&Connection, Data<'_>); it returns nothing or Result<(), Refusal>"
-)]
-pub trait Handler<Args>: Send + Sync + 'static {
-    /// Calls the function.
-    ///
-    /// # Errors
-    ///
-    /// The function's [`Refusal`], or one with code `bad_data`.
-    fn call(&self, connection: &Connection, data: Data<'_>) -> Result<(), Refusal>;
+impl<S: Send + Sync + 'static> Router<S> {
+    /// What all connections share, if none has something of its own.
+    fn shared_state(&self) -> Option<Arc<S>> {
+        match &self.states {
+            StateSource::Shared(state) => Some(state.clone()),
+            StateSource::Made(_) => None,
+            // Who only lets in or refuses keeps nothing.
+            StateSource::Checked(_) => (Arc::new(()) as State).downcast().ok(),
+        }
+    }
 }
 
-/// What a handler returns: nothing, or a refusal to be sent back.
-pub trait Outcome {
-    /// As a result.
-    ///
-    /// # Errors
-    ///
-    /// The refusal, if it is one.
-    fn into_result(self) -> Result<(), Refusal>;
+/// One core's part of a router: its connections, as handlers are given them.
+struct OnCore<S> {
+    router: Arc<Router<S>>,
+    connections: Connections<S>,
 }
 
-impl Outcome for () {
-    fn into_result(self) -> Result<(), Refusal> {
+enum Connections<S> {
+    /// One handle, whose id changes from call to call, for there is nothing else to tell them apart.
+    Alike(Connection<S>),
+    /// One for each that is open, by slot.
+    Each {
+        nobody: Peer,
+        open: Slots<Option<Connection<S>>>,
+    },
+}
+
+impl<S> Connections<S> {
+    /// The handle of a connection; none if nothing was kept for it.
+    fn get(&mut self, id: ConnectionId) -> Option<&Connection<S>> {
+        match self {
+            Self::Alike(connection) => {
+                connection.peer.id = id;
+                Some(connection)
+            }
+            Self::Each { open, .. } => {
+                let connection = open.get(id.slot() as usize)?.as_ref()?;
+                (connection.peer.id == id).then_some(connection)
+            }
+        }
+    }
+}
+
+impl<S: Send + Sync + 'static> OnCore<S> {
+    /// Calls the application for a connection. One whose state could not be made is closing, and nobody
+    /// asks for it any more.
+    fn call<R: Default>(
+        &mut self,
+        id: ConnectionId,
+        what: &str,
+        call: impl FnOnce(&Router<S>, &Connection<S>) -> R,
+    ) -> Result<R, Panicked> {
+        let Some(connection) = self.connections.get(id) else {
+            return Ok(R::default());
+        };
+        let router = &*self.router;
+        panics::catch(what, Some(id), || call(router, connection))
+    }
+
+    /// Makes or takes what is kept for a new connection.
+    fn keep(
+        &mut self,
+        id: ConnectionId,
+        state: Option<State>,
+        request: Option<&Request>,
+    ) -> Result<(), Panicked> {
+        let Connections::Each { nobody, open } = &mut self.connections else {
+            return Ok(());
+        };
+        let state = match (&self.router.states, state, request) {
+            (StateSource::Made(make), _, Some(request)) => {
+                let make = || Arc::new(make(request));
+                panics::catch("what makes a connection's state", Some(id), make)?
+            }
+            (_, Some(state), _) => state.downcast().map_err(|_| Panicked)?,
+            _ => return Err(Panicked),
+        };
+        let peer = Peer {
+            id,
+            ..nobody.clone()
+        };
+        while open.len() <= id.slot() as usize {
+            open.push(None);
+        }
+        open[id.slot() as usize] = Some(Connection { peer, state });
         Ok(())
     }
 }
 
-impl<E: Into<Refusal>> Outcome for Result<(), E> {
-    fn into_result(self) -> Result<(), Refusal> {
-        self.map_err(Into::into)
+impl<S: Send + Sync + 'static> CoreApplication for OnCore<S> {
+    fn open(
+        &mut self,
+        id: ConnectionId,
+        state: Option<State>,
+        request: Option<&Request>,
+    ) -> Result<(), Panicked> {
+        self.keep(id, state, request)?;
+        self.call(id, "the hook for connections", |router, connection| {
+            if let (Some(hook), Some(request)) = (&router.connect, request) {
+                hook(connection, request);
+            }
+        })
     }
-}
 
-impl<F, R> Handler<()> for F
-where
-    F: Fn(&Connection) -> R + Send + Sync + 'static,
-    R: Outcome,
-{
-    fn call(&self, connection: &Connection, _: Data<'_>) -> Result<(), Refusal> {
-        self(connection).into_result()
+    fn before(&mut self, id: ConnectionId, event: &str) -> Result<Result<(), Refusal>, Panicked> {
+        if self.router.before.is_empty() {
+            return Ok(Ok(()));
+        }
+        let refused = self.call(id, event, |router, connection| {
+            let mut hooks = router.before.iter();
+            hooks.find_map(|hook| hook(connection, event).err())
+        });
+        refused.map(|refused| refused.map_or(Ok(()), Err))
     }
-}
 
-impl<F, R, T> Handler<(T,)> for F
-where
-    F: Fn(&Connection, T) -> R + Send + Sync + 'static,
-    R: Outcome,
-    T: DeserializeOwned,
-{
-    fn call(&self, connection: &Connection, data: Data<'_>) -> Result<(), Refusal> {
-        self(connection, data.parse()?).into_result()
+    fn event(&mut self, id: ConnectionId, event: &str, data: Data<'_>) -> Result<Reply, Panicked> {
+        self.call(id, event, |router, connection| {
+            router.dispatch(connection, event, data)
+        })
     }
-}
 
-/// Marks handlers that take [`Data`].
-#[derive(Debug)]
-pub struct Unread;
-
-impl<F, R> Handler<Unread> for F
-where
-    F: Fn(&Connection, Data<'_>) -> R + Send + Sync + 'static,
-    R: Outcome,
-{
-    fn call(&self, connection: &Connection, data: Data<'_>) -> Result<(), Refusal> {
-        self(connection, data).into_result()
+    fn message(&mut self, id: ConnectionId, message: Incoming<'_>) -> Result<(), Panicked> {
+        self.call(id, "the hook for messages", |router, connection| {
+            if let Some(hook) = &router.message {
+                hook(connection, message);
+            }
+        })
     }
-}
 
-/// Why an event was not carried out; sent back as an `error` event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    code: &'static str,
-    message: String,
-    retry_after_ms: Option<u32>,
-}
+    fn closed(&mut self, id: ConnectionId, disconnect: &Disconnect) {
+        // It is closed in any case.
+        _ = self.call(id, "the hook for ends", |router, connection| {
+            if let Some(hook) = &router.close {
+                hook(connection, disconnect);
+            }
+        });
+    }
 
-impl Refusal {
-    /// A refusal with a code for programs and a sentence for people.
-    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            retry_after_ms: None,
+    fn forget(&mut self, id: ConnectionId) {
+        if let Connections::Each { open, .. } = &mut self.connections
+            && let Some(connection) = open.get_mut(id.slot() as usize)
+        {
+            let connection = connection.take();
+            _ = panics::catch("the end of a connection's state", Some(id), || {
+                drop(connection);
+            });
         }
     }
 
-    /// The same, for what may succeed if it is tried again after so many milliseconds.
-    #[must_use]
-    pub const fn retry_after_ms(mut self, retry_after_ms: u32) -> Self {
-        self.retry_after_ms = Some(retry_after_ms);
-        self
-    }
-
-    /// The code.
-    pub const fn code(&self) -> &'static str {
-        self.code
-    }
-}
-
-impl From<ParseError> for Refusal {
-    fn from(error: ParseError) -> Self {
-        Self::new("bad_data", error.to_string())
-    }
-}
-
-impl From<JoinError> for Refusal {
-    fn from(error: JoinError) -> Self {
-        match error {
-            JoinError::Overloaded(error) => error.into(),
-            JoinError::Name(error) => error.into(),
-        }
-    }
-}
-
-impl From<NameError> for Refusal {
-    fn from(error: NameError) -> Self {
-        Self::new("bad_room", error.to_string())
-    }
-}
-
-impl From<PublishError> for Refusal {
-    fn from(error: PublishError) -> Self {
-        use rooms::PublishError as Refused;
-        let error = match error {
-            PublishError::Encode(error) => return error.into(),
-            PublishError::Refused(error) => error,
+    fn state(&self, id: ConnectionId) -> Option<State> {
+        let state: Arc<dyn Any + Send + Sync> = match &self.connections {
+            Connections::Alike(connection) => connection.state.clone(),
+            Connections::Each { open, .. } => open.get(id.slot() as usize)?.as_ref()?.state.clone(),
         };
-        match error {
-            Refused::Key { .. } => Self::new("bad_key", error.to_string()),
-            Refused::Name(error) => error.into(),
-            Refused::Overloaded(error) => error.into(),
-            Refused::NoMemory => {
-                Self::new("overloaded", error.to_string()).retry_after_ms(OVERLOADED_RETRY_MS)
-            }
-            Refused::Storage => {
-                Self::new("storage", error.to_string()).retry_after_ms(STORAGE_RETRY_MS)
-            }
-            Refused::TooLarge { .. } => Self::new("too_large", error.to_string()),
-        }
-    }
-}
-
-impl From<Overloaded> for Refusal {
-    fn from(error: Overloaded) -> Self {
-        Self::new("overloaded", error.to_string()).retry_after_ms(OVERLOADED_RETRY_MS)
-    }
-}
-
-impl From<EmitError> for Refusal {
-    fn from(error: EmitError) -> Self {
-        match error {
-            EmitError::Encode(error) => Self::new("not_encodable", error.to_string()),
-            EmitError::Overloaded(error) => error.into(),
-        }
-    }
-}
-
-impl From<proto::event::EncodeError> for Refusal {
-    fn from(error: proto::event::EncodeError) -> Self {
-        EmitError::from(error).into()
-    }
-}
-
-/// After how long a mailbox that was full is worth another attempt: it is drained every turn.
-const OVERLOADED_RETRY_MS: u32 = 500;
-
-/// After how long a disk that refused is worth another attempt: somewhat longer than the server's own.
-const STORAGE_RETRY_MS: u32 = 2000;
-
-/// The data of an `error` event.
-#[derive(Debug)]
-pub(crate) struct ErrorEvent<'a> {
-    pub(crate) id: Option<u64>,
-    pub(crate) event: Option<&'a str>,
-    pub(crate) room: Option<&'a str>,
-    pub(crate) refusal: &'a Refusal,
-}
-
-impl Serialize for ErrorEvent<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeMap as _;
-        let mut map = serializer.serialize_map(None)?;
-        if let Some(id) = self.id {
-            map.serialize_entry("id", &id)?;
-        }
-        if let Some(event) = self.event {
-            map.serialize_entry("event", event)?;
-        }
-        if let Some(room) = self.room {
-            map.serialize_entry("room", room)?;
-        }
-        map.serialize_entry("code", self.refusal.code)?;
-        map.serialize_entry("message", &self.refusal.message)?;
-        if let Some(retry_after_ms) = self.refusal.retry_after_ms {
-            map.serialize_entry("retry_after_ms", &retry_after_ms)?;
-        }
-        map.end()
-    }
-}
-
-/// The disconnect for a peer that closed by itself.
-pub(crate) fn closed_by_peer(frame: &CloseFrame<'_>) -> Disconnect {
-    Disconnect {
-        code: frame.code,
-        reason: frame.reason.to_owned().into(),
+        Some(state)
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::accept::{Acceptor, REFUSALS_MAX};
 use crate::admission::Admission;
+use crate::application::Application;
 use crate::config::{Config, FlushMode, ListenAddress};
 use crate::core::{Core, CoreParts, IdleHook};
 use crate::engine::Engine;
@@ -197,7 +198,10 @@ impl Server {
     /// # Errors
     ///
     /// [`ServeError`] if a core ended by itself; the others have been stopped.
-    pub fn serve(mut self, router: Router) -> Result<(), ServeError> {
+    pub fn serve<S>(mut self, router: Router<S>) -> Result<(), ServeError>
+    where
+        S: Send + Sync + 'static,
+    {
         let metrics = self
             .histories
             .is_some()
@@ -216,7 +220,11 @@ impl Server {
     }
 
     /// What each core's thread is given.
-    fn seats(&mut self, router: Arc<Router>, journal: Option<Arc<JournalMetrics>>) -> Vec<Seat> {
+    fn seats(
+        &mut self,
+        application: Arc<dyn Application>,
+        journal: Option<Arc<JournalMetrics>>,
+    ) -> Vec<Seat> {
         let exposition = Exposition {
             table: self.engine.table.clone(),
             cores: self.cores.clone(),
@@ -241,7 +249,7 @@ impl Server {
                 flush: self.flush,
                 sockets: self.bound.iter_mut().filter_map(Bound::take).collect(),
                 engine: self.engine.clone(),
-                router: router.clone(),
+                application: application.clone(),
                 config: self.config.clone(),
                 metrics,
                 exposition: exposition.clone(),
@@ -261,7 +269,7 @@ struct Seat {
     flush: FlushMode,
     sockets: Vec<Socket>,
     engine: Arc<Engine>,
-    router: Arc<Router>,
+    application: Arc<dyn Application>,
     config: Arc<Config>,
     metrics: Arc<CoreMetrics>,
     exposition: Arc<Exposition>,
@@ -294,7 +302,7 @@ impl Seat {
                 CoreParts {
                     id: self.id,
                     engine: self.engine,
-                    router: self.router.clone(),
+                    application: self.application.clone(),
                     config: self.config.clone(),
                     metrics: self.metrics.clone(),
                     new_sockets: receiver,
@@ -305,7 +313,7 @@ impl Seat {
             )?;
             let acceptor = Arc::new(Acceptor {
                 config: self.config,
-                router: self.router,
+                application: self.application,
                 pages: self.pages,
                 exposition: self.exposition,
                 admission: self.admission,

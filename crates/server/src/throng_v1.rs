@@ -11,10 +11,10 @@ use rooms::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::Config;
-use crate::connection::Connection;
+use crate::connection::Peer;
 use crate::engine;
 use crate::manager::PublishError;
-use crate::router::{ErrorEvent, Refusal};
+use crate::refusal::{ErrorEvent, Refusal};
 
 /// How many publications one answer to `history` has if the client does not say.
 const HISTORY_LIMIT: u32 = 100;
@@ -42,6 +42,12 @@ pub(crate) struct Refused {
     pub(crate) refusal: Refusal,
 }
 
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { id: None, refusal }
+    }
+}
+
 /// Which request an event is, if it is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -67,16 +73,17 @@ impl Request {
         })
     }
 
-    /// Carries the request out.
+    /// Carries the request out, if `before` has nothing against it.
     ///
     /// # Errors
     ///
     /// [`Refused`]; nothing was done.
     pub(crate) fn handle(
         self,
-        connection: &Connection,
+        connection: &Peer,
         json: &mut [u8],
         parser: &mut JsonParser,
+        before: impl FnOnce() -> Result<(), Refusal>,
     ) -> Result<(), Refused> {
         // No data says as little as an empty object.
         let fields: Option<Fields<'_>> = parser.parse(json).map_err(|error| Refused {
@@ -85,6 +92,7 @@ impl Request {
         })?;
         let fields = fields.unwrap_or_default();
         let id = id_of(fields.id.as_ref()).map_err(|refusal| Refused { id: None, refusal })?;
+        before().map_err(|refusal| Refused { id, refusal })?;
         let handled = match self {
             Self::Emit => emit(connection, id, &fields),
             Self::History => history(connection, id, &fields),
@@ -98,7 +106,7 @@ impl Request {
 }
 
 /// The greeting of a connection.
-pub(crate) fn hello_frame(connection: &Connection, config: &Config) -> Option<SharedFrame> {
+pub(crate) fn hello_frame(connection: &Peer, config: &Config) -> Option<SharedFrame> {
     let limits = &config.limits;
     let ping_interval = config.timeouts.ping_interval.as_millis();
     let name = connection.engine.name_of(connection.id);
@@ -131,20 +139,20 @@ pub(crate) fn joined_frame(room: &str, joined: &Joined, already: bool) -> Option
     engine::encode("joined", &answer).ok()
 }
 
-fn join(connection: &Connection, id: Option<u64>, fields: &Fields<'_>) -> Result<(), Refusal> {
+fn join(connection: &Peer, id: Option<u64>, fields: &Fields<'_>) -> Result<(), Refusal> {
     let room = text(fields.room.as_ref(), "room")?;
     let since = since(fields)?;
     let request = rooms::JoinRequest { id, since };
     Ok(connection.engine.join_since(connection.id, room, request)?)
 }
 
-fn leave(connection: &Connection, id: Option<u64>, fields: &Fields<'_>) -> Result<(), Refusal> {
+fn leave(connection: &Peer, id: Option<u64>, fields: &Fields<'_>) -> Result<(), Refusal> {
     let room = text(fields.room.as_ref(), "room")?;
     connection.engine.leave(connection.id, room)?;
     answer(connection, "left", &Left { id, room })
 }
 
-fn msg(connection: &Connection, id: Option<u64>, fields: &Fields<'_>) -> Result<(), Refusal> {
+fn msg(connection: &Peer, id: Option<u64>, fields: &Fields<'_>) -> Result<(), Refusal> {
     let room = text(fields.to.as_ref(), "to")?;
     let Some(msg) = &fields.msg else {
         return Err(missing("msg"));
@@ -186,7 +194,7 @@ impl Acknowledge for PublishAnswer<'_> {
     }
 }
 
-fn emit(connection: &Connection, id: Option<u64>, fields: &Fields<'_>) -> Result<(), Refusal> {
+fn emit(connection: &Peer, id: Option<u64>, fields: &Fields<'_>) -> Result<(), Refusal> {
     let room = text(fields.to.as_ref(), "to")?;
     let event = text(fields.event.as_ref(), "event")?;
     if event.is_empty() || event.len() > EVENT_NAME_LEN_MAX || event.contains(' ') {
@@ -213,7 +221,7 @@ fn emit(connection: &Connection, id: Option<u64>, fields: &Fields<'_>) -> Result
     acknowledge(connection, &ack)
 }
 
-fn history(connection: &Connection, id: Option<u64>, fields: &Fields<'_>) -> Result<(), Refusal> {
+fn history(connection: &Peer, id: Option<u64>, fields: &Fields<'_>) -> Result<(), Refusal> {
     let room = text(fields.room.as_ref(), "room")?;
     let limit = match &fields.limit {
         None => HISTORY_LIMIT,
@@ -273,12 +281,12 @@ fn write_history(
 }
 
 /// Sends an answer in its place among all that the connection is sent.
-fn answer<T: Serialize>(connection: &Connection, event: &str, data: &T) -> Result<(), Refusal> {
+fn answer<T: Serialize>(connection: &Peer, event: &str, data: &T) -> Result<(), Refusal> {
     connection.emit(event, data).map_err(Refusal::from)
 }
 
 /// Sends an acknowledgement behind the publications of this turn.
-fn acknowledge(connection: &Connection, ack: &Ack<'_>) -> Result<(), Refusal> {
+fn acknowledge(connection: &Peer, ack: &Ack<'_>) -> Result<(), Refusal> {
     let frame = engine::encode("ack", ack).map_err(Refusal::from)?;
     Ok(connection.engine.answer(connection.id, frame)?)
 }

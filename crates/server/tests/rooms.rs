@@ -554,9 +554,9 @@ mod hooks {
         let (sender, requests) = std::sync::mpsc::channel();
         let server = TestServer::start_with(config(throng::FlushMode::Auto), |router, _| {
             router.on_connect(move |conn, request| {
-                let agent = request.headers["user-agent"].to_str().unwrap().to_owned();
-                _ = sender.send((conn.id(), request.uri.to_string(), agent));
-                _ = conn.emit("welcome", request.uri.query().unwrap_or(""));
+                let agent = request.headers()["user-agent"].to_str().unwrap().to_owned();
+                _ = sender.send((conn.id(), request.uri().to_string(), agent));
+                _ = conn.emit("welcome", request.uri().query().unwrap_or(""));
             });
         });
         let headers = [("user-agent", "a test")];
@@ -594,7 +594,7 @@ mod hooks {
             let server = TestServer::start_with(config(mode), |router, rooms| {
                 router.on("panic", |_: &Connection| -> () { panic!("in a handler") });
                 router.on_connect(|_, request| {
-                    assert!(request.uri.query().is_none(), "in the hook for connections");
+                    assert!(request.uri().query().is_none(), "in the hook for connections");
                 });
                 router.on_close(move |_, disconnect| {
                     noted.lock().push(disconnect.code.0);

@@ -12,8 +12,7 @@ use super::Core;
 use super::read::lost_disconnect;
 use super::socket::Phase;
 use crate::engine;
-use crate::panics;
-use crate::router::{ErrorEvent, Refusal};
+use crate::refusal::{ErrorEvent, Refusal};
 use crate::survey::Survey;
 use crate::throng_v1;
 
@@ -139,6 +138,7 @@ impl Core {
         }
         socket.phase = Phase::Closing;
         socket.stash = None;
+        self.handlers.abort(slot);
         let connection = self.local.id_of(slot);
         self.local.shut(slot, &last, &self.engine.table);
         self.closing
@@ -166,8 +166,9 @@ impl Core {
             Phase::Open => {
                 self.metrics.closed.lost.add(1);
                 let connection = self.local.id_of(slot);
-                self.end(slot);
+                self.take_out(slot);
                 self.tell_closed(connection, &lost_disconnect());
+                self.application.forget(connection);
             }
             // Why it ends is on its way through the mailbox; its end is found again behind that.
             Phase::Ending => self.readable.push_back(slot),
@@ -177,15 +178,19 @@ impl Core {
 
     /// Calls the hook for connections that end.
     fn tell_closed(&mut self, connection: ConnectionId, disconnect: &Disconnect) {
-        self.handle.id = connection;
-        let call = || self.router.closed(&self.handle, disconnect);
-        // It is closed in any case.
-        _ = panics::catch("the hook for ends", Some(connection), call);
+        self.application.closed(connection, disconnect);
         forget_full();
     }
 
     /// Forgets a connection and closes its socket.
     pub(super) fn end(&mut self, slot: u32) {
+        let connection = self.local.id_of(slot);
+        self.take_out(slot);
+        self.application.forget(connection);
+    }
+
+    /// Takes a connection out of all that the engine has of it, and closes its socket.
+    fn take_out(&mut self, slot: u32) {
         let Some(socket) = self.sockets[slot as usize].take() else {
             return;
         };
@@ -196,6 +201,7 @@ impl Core {
             .get_ref()
             .registry()
             .deregister(&mut SourceFd(&source));
+        self.handlers.abort(slot);
         self.local.close(slot, &self.engine.table);
     }
 

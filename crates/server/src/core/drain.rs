@@ -122,7 +122,7 @@ impl Core {
             && let Some((id, after_ms)) = draining.waiting.pop_front()
         {
             draining.closed_count += 1;
-            if self.local.slot_of(id).is_some() {
+            if self.local.slot_of(id).is_some() && !self.handlers.drain_later(id.slot(), after_ms) {
                 self.close_drained(id, after_ms, now);
             }
         }
@@ -138,7 +138,7 @@ impl Core {
         self.close_drained(id, after_ms, now);
     }
 
-    fn close_drained(&mut self, id: ConnectionId, after_ms: u64, now: Instant) {
+    pub(super) fn close_drained(&mut self, id: ConnectionId, after_ms: u64, now: Instant) {
         let slot = id.slot();
         if self
             .socket(slot)

@@ -1,16 +1,24 @@
 //! Step 2: bytes from sockets to messages to handlers.
 
 use std::io;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use proto::{CloseCode, Input, Limits, Message, OpCode, ReadError, frame};
+use proto::{CloseCode, CloseFrame, Input, Limits, Message, OpCode, ReadError, frame};
 use rooms::{Disconnect, FlushQueue, Full};
 
+use super::handlers;
 use super::socket::Phase;
 use super::{Core, Ready};
+use crate::application::CoreApplication;
+use crate::connection::Peer;
+use crate::data::Data;
 use crate::engine;
-use crate::panics::{self, Panicked};
-use crate::router::{ErrorEvent, Incoming, Refusal, closed_by_peer};
+use crate::handler::{Handling, Progress, Reply};
+use crate::metrics::CoreMetrics;
+use crate::panics::Panicked;
+use crate::refusal::{ErrorEvent, Refusal};
+use crate::router::Incoming;
 use crate::throng_v1::{Refused, Request};
 use crate::wire::THRONG;
 
@@ -19,6 +27,8 @@ enum Next {
     Read,
     /// The connection ends, after the answers to its earlier messages.
     End(Disconnect),
+    /// The event's handler goes on, and the connection waits for it.
+    Wait(Box<str>, Handling),
 }
 
 impl Core {
@@ -109,7 +119,7 @@ impl Core {
             fragment_count_max: self.config.limits.fragments_max,
         };
         let mut input = Input::new(bytes);
-        self.handle.id = self.local.id_of(slot);
+        self.peer.id = self.local.id_of(slot);
         let stamp = self.stamp(now);
         loop {
             let Some(socket) = self.sockets[slot as usize].as_mut() else {
@@ -126,8 +136,9 @@ impl Core {
                         self.metrics.messages_in.add(1);
                     }
                     let dispatcher = Dispatcher {
-                        router: &self.router,
-                        handle: &self.handle,
+                        application: &mut *self.application,
+                        takes_messages: self.takes_messages,
+                        peer: &self.peer,
                         parser: &mut self.parser,
                         metrics: &self.metrics,
                     };
@@ -138,13 +149,20 @@ impl Core {
                     Next::End(broken(error))
                 }
             };
-            if let Next::End(disconnect) = next {
-                socket.phase = Phase::Ending;
-                // Never refused: this is a core.
-                _ = self.engine.close(self.handle.id, disconnect);
-            }
             // Also behind the last message of a read, or one message a packet would never be.
-            if let Some(full) = engine::take_full() {
+            let full = engine::take_full();
+            match next {
+                Next::Read => {}
+                Next::End(disconnect) => {
+                    socket.phase = Phase::Ending;
+                    // Never refused: this is a core.
+                    _ = self.engine.close(self.peer.id, disconnect);
+                }
+                Next::Wait(event, handling) => {
+                    return self.wait_for_handler(slot, (event, handling), full, input.rest());
+                }
+            }
+            if let Some(full) = full {
                 return self.hold_back(slot, full, input.rest());
             }
         }
@@ -169,13 +187,23 @@ impl Core {
                 self.stalled.push((slot, full));
                 continue;
             }
-            let Some(mut stash) = self.socket(slot).and_then(|socket| socket.stash.take()) else {
-                continue;
-            };
-            self.take_in(slot, &mut stash, now);
-            // Its socket was not read from meanwhile, and will not be told of again.
-            self.readable.push_back(slot);
+            self.resume(slot, now);
         }
+    }
+
+    /// Goes on with a connection that was held back.
+    pub(super) fn resume(&mut self, slot: u32, now: Instant) {
+        let Some(mut stash) = self.socket(slot).and_then(|socket| socket.stash.take()) else {
+            return;
+        };
+        self.take_in(slot, &mut stash, now);
+        // Its socket was not read from meanwhile, and will not be told of again.
+        self.readable.push_back(slot);
+    }
+
+    /// Tells whoever is dealt with what was wrong, and counts it.
+    pub(super) fn refuse(&self, id: Option<u64>, event: Option<&str>, refusal: &Refusal) {
+        refuse(&self.peer, &self.metrics, (id, event), refusal);
     }
 }
 
@@ -197,10 +225,11 @@ fn broken(error: ReadError) -> Disconnect {
 
 /// What a message is handled with: the parts of the core that are not the connection's.
 struct Dispatcher<'a> {
-    router: &'a crate::router::Router,
-    handle: &'a crate::connection::Connection,
+    application: &'a mut dyn CoreApplication,
+    takes_messages: bool,
+    peer: &'a Peer,
     parser: &'a mut proto::event::JsonParser,
-    metrics: &'a crate::metrics::CoreMetrics,
+    metrics: &'a CoreMetrics,
 }
 
 impl Dispatcher<'_> {
@@ -219,62 +248,95 @@ impl Dispatcher<'_> {
     }
 
     fn binary(self, payload: &[u8]) -> Next {
-        if self.router.takes_messages() {
+        if self.takes_messages {
             return self.message(Incoming::Binary(payload));
         }
-        self.refuse(
-            None,
-            None,
-            &Refusal::new("binary", "events are text messages"),
-        );
-        Next::Read
+        self.refuse(&Refusal::new("binary", "events are text messages"))
     }
 
     fn text(self, text: &mut [u8]) -> Next {
-        if self.router.takes_messages() {
+        if self.takes_messages {
             // Checked by the reader; checking again is cheaper than being wrong.
             return std::str::from_utf8(text)
                 .map_or(Next::Read, |text| self.message(Incoming::Text(text)));
         }
         match proto::event::split(text) {
             Ok((event, json)) => self.event(event, json),
-            Err(error) => {
-                self.refuse(None, None, &Refusal::new("bad_message", error.to_string()));
-                Next::Read
-            }
+            Err(error) => self.refuse(&Refusal::new("bad_message", error.to_string())),
         }
     }
 
     /// Gives a message to the hook for messages.
     fn message(self, message: Incoming<'_>) -> Next {
-        let call = || self.router.message(self.handle, message);
-        match panics::catch("the hook for messages", Some(self.handle.id), call) {
+        match self.application.message(self.peer.id, message) {
             Ok(()) => Next::Read,
             Err(Panicked) => self.end_panicked(),
         }
     }
 
-    /// Gives an event to its handler.
-    fn event(self, event: &str, json: &mut [u8]) -> Next {
-        let Self { router, handle, .. } = self;
-        let parser = &mut *self.parser;
-        if handle.id.wire() == THRONG
-            && let Some(request) = Request::named(event)
-        {
-            if let Err(Refused { id, refusal }) = request.handle(handle, json, parser) {
-                self.refuse(id, Some(event), &refusal);
-            }
-            return Next::Read;
-        }
-        let call = || router.dispatch(handle, event, json, parser);
-        match panics::catch(event, Some(handle.id), call) {
-            Ok(Ok(())) => Next::Read,
-            Ok(Err(refusal)) => {
-                self.refuse(None, Some(event), &refusal);
+    /// Gives an event to its handler, or a request of throng.v1 to what handles it.
+    fn event(mut self, event: &str, json: &mut [u8]) -> Next {
+        let request = match self.peer.id.wire() {
+            THRONG => Request::named(event),
+            _ => None,
+        };
+        let handled = match request {
+            Some(request) => self.request(request, event, json),
+            None => self.handler(event, json),
+        };
+        match handled {
+            Ok(Ok(next)) => next,
+            Ok(Err(Refused { id, refusal })) => {
+                refuse(self.peer, self.metrics, (id, Some(event)), &refusal);
                 Next::Read
             }
             Err(Panicked) => self.end_panicked(),
         }
+    }
+
+    fn request(
+        &mut self,
+        request: Request,
+        event: &str,
+        json: &mut [u8],
+    ) -> Result<Result<Next, Refused>, Panicked> {
+        let Self {
+            application, peer, ..
+        } = self;
+        let mut panicked = false;
+        let before = || match application.before(peer.id, event) {
+            Ok(result) => result,
+            Err(Panicked) => {
+                panicked = true;
+                Err(Refusal::new("panicked", "internal error"))
+            }
+        };
+        let handled = request.handle(peer, json, self.parser, before);
+        if panicked {
+            return Err(Panicked);
+        }
+        Ok(handled.map(|()| Next::Read))
+    }
+
+    fn handler(&mut self, event: &str, json: &mut [u8]) -> Result<Result<Next, Refused>, Panicked> {
+        let id = self.peer.id;
+        if let Err(refusal) = self.application.before(id, event)? {
+            return Ok(Err(refusal.into()));
+        }
+        let data = Data::json(json, self.parser);
+        let Reply(progress) = self.application.event(id, event, data)?;
+        let result = match progress {
+            Progress::Done(result) => result,
+            Progress::Pending(mut handling) => {
+                // Many are done at once, and need no task.
+                let cx = &mut Context::from_waker(Waker::noop());
+                match handlers::poll(&self.peer.engine, id, event, &mut handling, cx) {
+                    Poll::Ready(result) => result?,
+                    Poll::Pending => return Ok(Ok(Next::Wait(event.into(), handling))),
+                }
+            }
+        };
+        Ok(result.map(|()| Next::Read).map_err(Refused::from))
     }
 
     fn end_panicked(&self) -> Next {
@@ -282,17 +344,36 @@ impl Dispatcher<'_> {
         Next::End(panicked_disconnect())
     }
 
-    /// Tells the peer what was wrong, and counts it.
-    fn refuse(&self, id: Option<u64>, event: Option<&str>, refusal: &Refusal) {
-        self.metrics.errors.of(refusal.code()).add(1);
-        let data = ErrorEvent {
-            id,
-            event,
-            room: None,
-            refusal,
-        };
-        // Strings are always writable as JSON.
-        _ = self.handle.emit("error", &data);
+    /// Refuses a message that is no event.
+    fn refuse(&self, refusal: &Refusal) -> Next {
+        refuse(self.peer, self.metrics, (None, None), refusal);
+        Next::Read
+    }
+}
+
+/// Tells a peer what was wrong, and counts it.
+fn refuse(
+    peer: &Peer,
+    metrics: &CoreMetrics,
+    (id, event): (Option<u64>, Option<&str>),
+    refusal: &Refusal,
+) {
+    metrics.errors.of(refusal.code()).add(1);
+    let data = ErrorEvent {
+        id,
+        event,
+        room: None,
+        refusal,
+    };
+    // Strings can be written in any protocol.
+    _ = peer.emit("error", &data);
+}
+
+/// The disconnect for a peer that closed by itself.
+fn closed_by_peer(frame: &CloseFrame<'_>) -> Disconnect {
+    Disconnect {
+        code: frame.code,
+        reason: frame.reason.to_owned().into(),
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn add_to(router: &mut Router, rooms: &RoomManager) {
         move |conn: &Connection, data: Data<'_>| -> Result<(), Refusal> {
             let Msg { to, msg } = data.parse()?;
             let options = PublishOptions {
-                from: Some(conn),
+                from: Some(conn.id()),
                 ..PublishOptions::default()
             };
             rooms.publish(to, &msg, options)?;
