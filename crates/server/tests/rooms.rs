@@ -594,7 +594,10 @@ mod hooks {
             let server = TestServer::start_with(config(mode), |router, rooms| {
                 router.on("panic", |_: &Connection| -> () { panic!("in a handler") });
                 router.on_connect(|_, request| {
-                    assert!(request.uri().query().is_none(), "in the hook for connections");
+                    assert!(
+                        request.uri().query().is_none(),
+                        "in the hook for connections"
+                    );
                 });
                 router.on_close(move |_, disconnect| {
                     noted.lock().push(disconnect.code.0);

@@ -9,10 +9,15 @@ mod golem;
 /// knows what went before to be done, and `core` with the number of the connection's core.
 pub(crate) fn add_to(router: &mut Router, rooms: &RoomManager) {
     golem::add_to(router, rooms);
-    router.on("sync", |conn: &Connection, number: u64| {
+    add_signals_to(router);
+}
+
+/// The two events by which a test can tell what happened.
+pub(crate) fn add_signals_to<S: Send + Sync + 'static>(router: &mut Router<S>) {
+    router.on("sync", |conn: &Connection<S>, number: u64| {
         conn.emit("synced", &number)
     });
-    router.on("core", |conn: &Connection| {
+    router.on("core", |conn: &Connection<S>| {
         conn.emit("core", &conn.id().core().0)
     });
 }

@@ -27,6 +27,7 @@ mod throng_client;
 mod time;
 
 pub(crate) use binary::Binary;
+pub(crate) use chat::add_signals_to;
 pub(crate) use client::Client;
 pub(crate) use gate::Gate;
 pub(crate) use http::{Reply, exchange, get};

@@ -71,12 +71,18 @@ impl TestServer {
 
     /// Starts the chat on a server that is bound already.
     pub(crate) fn serve(server: Server, set_up: impl FnOnce(&mut Router, &RoomManager)) -> Self {
-        // A thousand peers and their server in one process need more than the usual 1,024.
-        _ = rlimit::increase_nofile_limit(u64::MAX);
         let mut router = Router::new();
         let rooms = server.rooms();
         chat::add_to(&mut router, &rooms);
         set_up(&mut router, &rooms);
+        Self::run(server, router)
+    }
+
+    /// Runs a server with an application of the test's own.
+    pub(crate) fn run<S: Send + Sync + 'static>(server: Server, router: Router<S>) -> Self {
+        // A thousand peers and their server in one process need more than the usual 1,024.
+        _ = rlimit::increase_nofile_limit(u64::MAX);
+        let rooms = server.rooms();
         let (addresses, stop) = (server.addresses(), server.stop());
         let (sender, ended) = channel();
         thread::spawn(move || _ = sender.send(server.serve(router)));
