@@ -18,6 +18,11 @@ pub const JSON_DEPTH_MAX: usize = 128;
 /// The longest event name, in bytes: generous for a name, short enough to be quoted in an answer.
 pub const EVENT_NAME_LEN_MAX: usize = 64;
 
+/// Whether an event can have this name: 1 to [`EVENT_NAME_LEN_MAX`] bytes without a space.
+pub fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= EVENT_NAME_LEN_MAX && !name.contains(' ')
+}
+
 /// A text message that is not `event json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SplitError {
@@ -61,11 +66,11 @@ pub fn split(text: &mut [u8]) -> Result<(&str, &mut [u8]), SplitError> {
     Ok((name, json))
 }
 
-/// JSON that cannot be read as what was asked for.
+/// Data that cannot be read as what was asked for.
 #[derive(Debug, Error)]
 #[error("{text}")]
 pub struct ParseError {
-    /// What is wrong, for the person who wrote the JSON.
+    /// What is wrong, for the person who wrote the data.
     text: String,
 }
 
@@ -89,6 +94,13 @@ impl Default for JsonParser {
 impl std::fmt::Debug for JsonParser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("JsonParser").finish_non_exhaustive()
+    }
+}
+
+impl ParseError {
+    /// An error with these words, for data in another format than JSON.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into() }
     }
 }
 
@@ -226,7 +238,7 @@ fn describe(error: &simd_json::Error) -> String {
 #[derive(Debug, Error)]
 pub enum EncodeError {
     /// The caller's data refused to be serialized.
-    #[error("data of the event cannot be written as JSON: {0}")]
+    #[error("data of the event cannot be written: {0}")]
     Data(String),
     /// The name is empty, too long, or has a space in it.
     #[error("an event's name is 1 to {EVENT_NAME_LEN_MAX} bytes without a space")]
@@ -302,7 +314,7 @@ impl EventEncoder {
     /// The header's length is known only when the payload is there, so the payload starts behind the
     /// longest header and the header is written right in front of it.
     fn begin(&mut self, event: &str) -> Result<(), EncodeError> {
-        if event.is_empty() || event.len() > EVENT_NAME_LEN_MAX || event.contains(' ') {
+        if !is_name(event) {
             return Err(EncodeError::Name);
         }
         self.scratch.clear();

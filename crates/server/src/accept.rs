@@ -24,12 +24,14 @@ use crate::core::NewSocket;
 use crate::http::{self as answers, Page};
 use crate::listen::Listener;
 use crate::metrics::{CoreMetrics, Exposition};
+use crate::protocol::Languages;
 use crate::request::Request;
 
 /// What the accepting side of one core works with.
 pub(crate) struct Acceptor {
     pub(crate) config: Arc<Config>,
     pub(crate) application: Arc<dyn Application>,
+    pub(crate) languages: Arc<Languages>,
     pub(crate) pages: Arc<[Page]>,
     pub(crate) exposition: Arc<Exposition>,
     pub(crate) admission: Arc<Admission>,

@@ -12,6 +12,7 @@ use crate::connection::Peer;
 use crate::data::Data;
 use crate::handler::Reply;
 use crate::panics::Panicked;
+use crate::protocol::Languages;
 use crate::refusal::Refusal;
 use crate::request::{Rejection, Request};
 use crate::router::Incoming;
@@ -27,8 +28,8 @@ pub(crate) trait Application: Send + Sync {
     /// The part of one core, which is given a handle that is nobody's.
     fn on_core(self: Arc<Self>, peer: Peer) -> Box<dyn CoreApplication>;
 
-    /// Whether `throng.v1` is spoken.
-    fn serves_throng(&self) -> bool;
+    /// What is spoken, and with whom.
+    fn languages(&self) -> Languages;
 
     /// Whether messages are taken as they come, and not read as events.
     fn takes_messages(&self) -> bool;

@@ -1,8 +1,11 @@
 //! The data of an event, on its way to a handler.
 
+use std::fmt;
+
 use proto::event::{JsonParser, ParseError};
 use serde::de::Deserialize;
 
+use crate::protocol::{self, AnyProtocol};
 use crate::refusal::Refusal;
 
 /// The data of an event, not yet read.
@@ -24,14 +27,22 @@ use crate::refusal::Refusal;
 ///     Ok(conn.emit("said", say.text)?)
 /// });
 /// ```
-#[derive(Debug)]
 pub struct Data<'a>(Source<'a>);
 
-#[derive(Debug)]
+impl fmt::Debug for Data<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Data").field(&self.as_bytes()).finish()
+    }
+}
+
 enum Source<'a> {
     Json {
         json: &'a mut [u8],
         parser: &'a mut JsonParser,
+    },
+    Other {
+        bytes: &'a [u8],
+        protocol: &'a dyn AnyProtocol,
     },
 }
 
@@ -40,11 +51,16 @@ impl<'a> Data<'a> {
         Self(Source::Json { json, parser })
     }
 
+    pub(crate) const fn other(bytes: &'a [u8], protocol: &'a dyn AnyProtocol) -> Self {
+        Self(Source::Other { bytes, protocol })
+    }
+
     /// The data as it came: JSON, unless the connection speaks another protocol. Empty if the event has
     /// none.
     pub const fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             Source::Json { json, .. } => json,
+            Source::Other { bytes, .. } => bytes,
         }
     }
 
@@ -56,6 +72,7 @@ impl<'a> Data<'a> {
     pub fn parse<T: Deserialize<'a>>(self) -> Result<T, ParseError> {
         match self.0 {
             Source::Json { json, parser } => parser.parse(json),
+            Source::Other { bytes, protocol } => protocol::decode(protocol, bytes),
         }
     }
 }

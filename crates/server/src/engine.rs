@@ -5,19 +5,20 @@ use std::fmt;
 
 use parking_lot::RwLock;
 use proto::SharedFrame;
-use proto::event::{EVENT_NAME_LEN_MAX, EncodeError, EventEncoder};
+use proto::event::{EncodeError, EventEncoder, is_name};
 use rooms::{
     Acknowledge, Backpressure, ConnectionId, Disconnect, EventKind, Full, JoinError, JoinRequest,
     Outgoing, Overloaded, Published, RoomTable, Wire,
 };
 use serde::Serialize;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::clock;
 use crate::manager::{EmitError, PublishError};
 use crate::name::{ConnectionName, Naming};
 use crate::panics;
-use crate::wire::{Draft, PUBLICATION};
+use crate::protocol::{self, AnyProtocol, Languages};
+use crate::wire::{self, Draft, PUBLICATION};
 
 /// Shared by the cores and by every [`Connection`](crate::Connection) and
 /// [`RoomManager`](crate::RoomManager).
@@ -25,6 +26,8 @@ pub(crate) struct Engine {
     pub(crate) table: Arc<RoomTable>,
     pub(crate) room_hooks: RwLock<RoomHooks>,
     naming: Naming,
+    /// What is spoken; known when serving begins.
+    languages: OnceLock<Arc<Languages>>,
 }
 
 /// Who wants to hear of rooms. Read once a room's birth or death, never for a message.
@@ -49,6 +52,7 @@ impl Engine {
             table,
             room_hooks: RwLock::new(RoomHooks::default()),
             naming: Naming::new(),
+            languages: OnceLock::new(),
         }
     }
 
@@ -74,14 +78,29 @@ impl Engine {
     /// Writes an event as a connection on this wire is sent it.
     pub(crate) fn encode_for<T>(
         &self,
-        _wire: Wire,
+        wire: Wire,
         event: &str,
         data: &T,
     ) -> Result<SharedFrame, EncodeError>
     where
         T: Serialize + ?Sized,
     {
-        encode(event, data)
+        match self.protocol(wire) {
+            None => encode(event, data),
+            Some(protocol) => protocol::encode(protocol, event, data),
+        }
+    }
+
+    /// Says what is spoken, before anybody speaks.
+    pub(crate) fn speak(&self, languages: Arc<Languages>) {
+        _ = self.languages.set(languages);
+    }
+
+    /// The application's protocol that a wire is; none if it is the engine's own.
+    pub(crate) fn protocol(&self, wire: Wire) -> Option<&dyn AnyProtocol> {
+        let index = usize::from(wire.0).checked_sub(wire::OWN.len())?;
+        let protocol = self.languages.get()?.protocols.get(index)?;
+        Some(&**protocol)
     }
 
     /// What tells this engine from others in the process, while it lives.
@@ -189,7 +208,7 @@ impl Engine {
         from: Option<ConnectionId>,
         data: &T,
     ) -> Result<u32, EmitError> {
-        if event.is_empty() || event.len() > EVENT_NAME_LEN_MAX || event.contains(' ') {
+        if !is_name(event) {
             return Err(EncodeError::Name.into());
         }
         let name = from.map(|id| self.name_of(id));

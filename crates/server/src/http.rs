@@ -16,7 +16,6 @@ use crate::application::State;
 use crate::metrics;
 use crate::panics;
 use crate::request::{Rejection, Request};
-use crate::wire::{GOLEM, THRONG, THRONG_PROTOCOL};
 
 /// An answer with its whole body.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -111,9 +110,8 @@ async fn upgrade<S: Stream>(
             return rejected(rejection);
         }
     };
-    let speaks_throng = acceptor.application.serves_throng()
-        && handshake::offered_protocols(request.headers()).any(|name| name == THRONG_PROTOCOL);
-    let wire = if speaks_throng { THRONG } else { GOLEM };
+    let offered = handshake::offered_protocols(request.headers());
+    let (wire, subprotocol) = acceptor.languages.choose(offered);
     let upgrade = hyper::upgrade::on(&mut request);
     let acceptor = acceptor.clone();
     tokio::spawn(async move {
@@ -130,9 +128,9 @@ async fn upgrade<S: Stream>(
     if let Ok(accept) = accept.try_into() {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
-    if speaks_throng {
-        let protocol = HeaderValue::from_static(THRONG_PROTOCOL);
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    if let Some(name) = subprotocol {
+        let name = HeaderValue::from_static(name);
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name);
     }
     answer
 }

@@ -65,9 +65,12 @@ mod http;
 mod journal;
 mod listen;
 mod manager;
+#[cfg(feature = "messagepack")]
+mod messagepack;
 mod metrics;
 mod name;
 mod panics;
+mod protocol;
 mod refusal;
 mod request;
 mod router;
@@ -86,8 +89,11 @@ pub use handler::{Async, Custom, Handler, Outcome, Reply, Unread};
 pub use http::Page;
 pub use listen::ListenError;
 pub use manager::{EmitError, PublishError, PublishOptions, Receipt, RoomManager};
+#[cfg(feature = "messagepack")]
+pub use messagepack::MessagePack;
 pub use proto::event::{EncodeError, ParseError};
 pub use proto::{CloseCode, Json};
+pub use protocol::{Mode, Protocol, ProtocolError};
 pub use refusal::Refusal;
 pub use request::{Rejection, Request};
 pub use rooms::{

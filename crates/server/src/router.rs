@@ -13,8 +13,10 @@ use crate::connection::{Connection, Peer};
 use crate::data::Data;
 use crate::handler::{Handler, Reply};
 use crate::panics::{self, Panicked};
+use crate::protocol::{Languages, Protocol};
 use crate::refusal::Refusal;
 use crate::request::{Rejection, Request};
+use crate::wire::{GOLEM, THRONG, THRONG_PROTOCOL};
 
 /// Which function handles which event, and what else the application does for its connections.
 ///
@@ -76,7 +78,7 @@ pub struct Router<S = ()> {
     close: Option<Box<CloseHook<S>>>,
     message: Option<Box<MessageHook<S>>>,
     states: StateSource<S>,
-    serves_throng: bool,
+    languages: Languages,
 }
 
 type Dispatch<S> = dyn Fn(&Connection<S>, Data<'_>) -> Reply + Send + Sync;
@@ -171,7 +173,11 @@ impl<S: Send + Sync + 'static> Router<S> {
             close: None,
             message: None,
             states,
-            serves_throng: false,
+            languages: Languages {
+                default: GOLEM,
+                named: Vec::new(),
+                protocols: Vec::new(),
+            },
         }
     }
 
@@ -215,8 +221,37 @@ impl<S: Send + Sync + 'static> Router<S> {
     /// come to handlers then; all others do.
     ///
     /// Whoever asks may join any room and publish to any. Without this, nobody is answered the subprotocol.
-    pub const fn serve_throng_v1(&mut self) -> &mut Self {
-        self.serves_throng = true;
+    pub fn serve_throng_v1(&mut self) -> &mut Self {
+        self.languages.name(THRONG_PROTOCOL, THRONG);
+        self
+    }
+
+    /// Speaks a protocol of the application's own, instead of `event json`, with clients that ask for no
+    /// subprotocol or for none that is served. The last one set counts.
+    ///
+    /// # Panics
+    ///
+    /// With more than 14 protocols.
+    pub fn set_protocol(&mut self, protocol: impl Protocol) -> &mut Self {
+        self.languages.default = self.languages.add(protocol);
+        self
+    }
+
+    /// Speaks a protocol of the application's own with clients that ask for this subprotocol
+    /// (`Sec-WebSocket-Protocol`). A client that asks for several gets the first that is served.
+    ///
+    /// # Panics
+    ///
+    /// With more than 14 protocols, or if the name is no token of HTTP (RFC 9110, section 5.6.2).
+    pub fn serve_protocol(
+        &mut self,
+        subprotocol: &'static str,
+        protocol: impl Protocol,
+    ) -> &mut Self {
+        let is_token = http::HeaderName::from_bytes(subprotocol.as_bytes()).is_ok();
+        assert!(is_token, "{subprotocol:?} is no name of a subprotocol");
+        let wire = self.languages.add(protocol);
+        self.languages.name(subprotocol, wire);
         self
     }
 
@@ -285,8 +320,8 @@ impl<S: Send + Sync + 'static> Application for Router<S> {
         })
     }
 
-    fn serves_throng(&self) -> bool {
-        self.serves_throng
+    fn languages(&self) -> Languages {
+        self.languages.clone()
     }
 
     fn takes_messages(&self) -> bool {

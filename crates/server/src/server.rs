@@ -23,6 +23,7 @@ use crate::journal::{Histories, Writing};
 use crate::listen::{Bound, ListenError, Listener};
 use crate::manager::RoomManager;
 use crate::metrics::{CoreMetrics, Exposition, JournalMetrics};
+use crate::protocol::Languages;
 use crate::router::Router;
 use crate::wire;
 
@@ -132,7 +133,7 @@ impl Server {
             classes: config.classes.clone(),
             history_wire: wire::THRONG,
             history_bytes_max: config.history.memory_bytes_max,
-            wires: wire::ALL.to_vec(),
+            wires: wire::OWN.to_vec(),
             journal: histories
                 .as_ref()
                 .map(|histories| histories.journal.clone()),
@@ -211,7 +212,9 @@ impl Server {
             (Some(histories), Some(metrics)) => histories.start(table, metrics),
             _ => Writing::nothing(),
         };
-        let seats = self.seats(Arc::new(router), metrics);
+        let languages = Arc::new(router.languages());
+        self.engine.speak(languages.clone());
+        let seats = self.seats((Arc::new(router), languages), metrics);
         let threads: Vec<_> = seats.into_iter().map(Seat::spawn).collect();
         let served = wait_for_all(threads, &self.stop);
         // Behind the last core: what was published last is written too.
@@ -222,7 +225,7 @@ impl Server {
     /// What each core's thread is given.
     fn seats(
         &mut self,
-        application: Arc<dyn Application>,
+        (application, languages): (Arc<dyn Application>, Arc<Languages>),
         journal: Option<Arc<JournalMetrics>>,
     ) -> Vec<Seat> {
         let exposition = Exposition {
@@ -250,6 +253,7 @@ impl Server {
                 sockets: self.bound.iter_mut().filter_map(Bound::take).collect(),
                 engine: self.engine.clone(),
                 application: application.clone(),
+                languages: languages.clone(),
                 config: self.config.clone(),
                 metrics,
                 exposition: exposition.clone(),
@@ -270,6 +274,7 @@ struct Seat {
     sockets: Vec<Socket>,
     engine: Arc<Engine>,
     application: Arc<dyn Application>,
+    languages: Arc<Languages>,
     config: Arc<Config>,
     metrics: Arc<CoreMetrics>,
     exposition: Arc<Exposition>,
@@ -314,6 +319,7 @@ impl Seat {
             let acceptor = Arc::new(Acceptor {
                 config: self.config,
                 application: self.application,
+                languages: self.languages,
                 pages: self.pages,
                 exposition: self.exposition,
                 admission: self.admission,

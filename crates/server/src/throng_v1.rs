@@ -3,7 +3,7 @@
 //! Spoken with connections that asked for the subprotocol, if the router serves it. Every request may
 //! carry an `id`, and its answer carries the same.
 
-use proto::event::{EVENT_NAME_LEN_MAX, JsonParser};
+use proto::event::{EVENT_NAME_LEN_MAX, JsonParser, is_name};
 use proto::{Json, SharedFrame};
 use rooms::{
     Acknowledge, EventKind, Joined, KEY_LEN_MAX, Past, PastLimits, Recovery, Since, StreamPosition,
@@ -197,7 +197,7 @@ impl Acknowledge for PublishAnswer<'_> {
 fn emit(connection: &Peer, id: Option<u64>, fields: &Fields<'_>) -> Result<(), Refusal> {
     let room = text(fields.to.as_ref(), "to")?;
     let event = text(fields.event.as_ref(), "event")?;
-    if event.is_empty() || event.len() > EVENT_NAME_LEN_MAX || event.contains(' ') {
+    if !is_name(event) {
         let text = format!("an event's name is 1 to {EVENT_NAME_LEN_MAX} bytes without a space");
         return Err(Refusal::new("bad_event", text));
     }

@@ -11,8 +11,8 @@ pub(crate) const GOLEM: Wire = Wire(0);
 /// `throng.v1`: positions, answers and recovery. Histories are kept in its frames.
 pub(crate) const THRONG: Wire = Wire(1);
 
-/// All of them.
-pub(crate) const ALL: [Wire; 2] = [GOLEM, THRONG];
+/// The engine's own; those of the application's protocols come behind them.
+pub(crate) const OWN: [Wire; 2] = [GOLEM, THRONG];
 
 /// The subprotocol that a client asks for to speak [`THRONG`].
 pub(crate) const THRONG_PROTOCOL: &str = "throng.v1";

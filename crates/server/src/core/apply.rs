@@ -116,7 +116,7 @@ impl Core {
             refusal: &refusal,
         };
         // In its place among the answers: what it was sent before is queued.
-        if let Ok(frame) = engine::encode("error", &data) {
+        if let Ok(frame) = self.engine.encode_for(connection.wire(), "error", &data) {
             self.local
                 .push(connection.slot(), &frame, FlushQueue::Prompt);
         }

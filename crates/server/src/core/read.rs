@@ -4,6 +4,7 @@ use std::io;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use proto::event::JsonParser;
 use proto::{CloseCode, CloseFrame, Input, Limits, Message, OpCode, ReadError, frame};
 use rooms::{Disconnect, FlushQueue, Full};
 
@@ -16,7 +17,8 @@ use crate::data::Data;
 use crate::engine;
 use crate::handler::{Handling, Progress, Reply};
 use crate::metrics::CoreMetrics;
-use crate::panics::Panicked;
+use crate::panics::{self, Panicked};
+use crate::protocol::{self, AnyProtocol, Mode};
 use crate::refusal::{ErrorEvent, Refusal};
 use crate::router::Incoming;
 use crate::throng_v1::{Refused, Request};
@@ -223,12 +225,15 @@ fn broken(error: ReadError) -> Disconnect {
     }
 }
 
+/// What came of an event.
+type Handled = Result<Result<Next, Refused>, Panicked>;
+
 /// What a message is handled with: the parts of the core that are not the connection's.
 struct Dispatcher<'a> {
     application: &'a mut dyn CoreApplication,
     takes_messages: bool,
     peer: &'a Peer,
-    parser: &'a mut proto::event::JsonParser,
+    parser: &'a mut JsonParser,
     metrics: &'a CoreMetrics,
 }
 
@@ -251,7 +256,10 @@ impl Dispatcher<'_> {
         if self.takes_messages {
             return self.message(Incoming::Binary(payload));
         }
-        self.refuse(&Refusal::new("binary", "events are text messages"))
+        match self.peer.engine.protocol(self.peer.id.wire()) {
+            Some(protocol) if protocol.mode() == Mode::Binary => self.unpack(protocol, payload),
+            _ => self.refuse(&Refusal::new("binary", "events are text messages")),
+        }
     }
 
     fn text(self, text: &mut [u8]) -> Next {
@@ -260,10 +268,28 @@ impl Dispatcher<'_> {
             return std::str::from_utf8(text)
                 .map_or(Next::Read, |text| self.message(Incoming::Text(text)));
         }
+        if let Some(protocol) = self.peer.engine.protocol(self.peer.id.wire()) {
+            return match protocol.mode() {
+                Mode::Text => self.unpack(protocol, text),
+                Mode::Binary => self.refuse(&Refusal::new("text", "events are binary messages")),
+            };
+        }
         match proto::event::split(text) {
             Ok((event, json)) => self.event(event, json),
             Err(error) => self.refuse(&Refusal::new("bad_message", error.to_string())),
         }
+    }
+
+    /// Takes an event out of a message in the application's protocol.
+    fn unpack(mut self, protocol: &dyn AnyProtocol, message: &[u8]) -> Next {
+        let unpack = || protocol::unpack(protocol, message);
+        let (event, data) = match panics::catch("a protocol", Some(self.peer.id), unpack) {
+            Ok(Ok(unpacked)) => unpacked,
+            Ok(Err(words)) => return self.refuse(&Refusal::new("bad_message", words)),
+            Err(Panicked) => return self.end_panicked(),
+        };
+        let handled = self.handler(&event, |_| Data::other(data, protocol));
+        self.after(&event, handled)
     }
 
     /// Gives a message to the hook for messages.
@@ -282,8 +308,12 @@ impl Dispatcher<'_> {
         };
         let handled = match request {
             Some(request) => self.request(request, event, json),
-            None => self.handler(event, json),
+            None => self.handler(event, |parser| Data::json(json, parser)),
         };
+        self.after(event, handled)
+    }
+
+    fn after(&self, event: &str, handled: Handled) -> Next {
         match handled {
             Ok(Ok(next)) => next,
             Ok(Err(Refused { id, refusal })) => {
@@ -294,12 +324,7 @@ impl Dispatcher<'_> {
         }
     }
 
-    fn request(
-        &mut self,
-        request: Request,
-        event: &str,
-        json: &mut [u8],
-    ) -> Result<Result<Next, Refused>, Panicked> {
+    fn request(&mut self, request: Request, event: &str, json: &mut [u8]) -> Handled {
         let Self {
             application, peer, ..
         } = self;
@@ -318,13 +343,16 @@ impl Dispatcher<'_> {
         Ok(handled.map(|()| Next::Read))
     }
 
-    fn handler(&mut self, event: &str, json: &mut [u8]) -> Result<Result<Next, Refused>, Panicked> {
+    fn handler<'d>(
+        &'d mut self,
+        event: &str,
+        data: impl FnOnce(&'d mut JsonParser) -> Data<'d>,
+    ) -> Handled {
         let id = self.peer.id;
         if let Err(refusal) = self.application.before(id, event)? {
             return Ok(Err(refusal.into()));
         }
-        let data = Data::json(json, self.parser);
-        let Reply(progress) = self.application.event(id, event, data)?;
+        let Reply(progress) = self.application.event(id, event, data(self.parser))?;
         let result = match progress {
             Progress::Done(result) => result,
             Progress::Pending(mut handling) => {

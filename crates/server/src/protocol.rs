@@ -1,0 +1,313 @@
+//! Protocols that an application brings: how an event is written as a message, and read.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::error::Error;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use proto::event::{EncodeError, ParseError, is_name};
+use proto::{OpCode, SharedFrame, frame};
+use rooms::{WIRE_COUNT_MAX, Wire};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _};
+use serde::{Serialize, Serializer};
+
+use crate::wire;
+
+/// Why a message could not be read or written: any error, or a text.
+pub type ProtocolError = Box<dyn Error + Send + Sync>;
+
+/// A protocol of the application's own: how an event, a name and its data, is one message, and back.
+///
+/// Served by [`Router::set_protocol`](crate::Router::set_protocol) or
+/// [`Router::serve_protocol`](crate::Router::serve_protocol). Data is anything that serde can read and write,
+/// so handlers and whoever emits need not know which protocol a connection speaks. What is sent to a room
+/// is written once for each protocol that members of it speak.
+///
+/// It is called on the threads of the cores and of whoever emits, at the same time. What it panics over,
+/// the handler has panicked over.
+///
+/// # Examples
+///
+/// A protocol of lines, `name=data`, whose data are numbers:
+///
+/// ```
+/// use std::borrow::Cow;
+/// use serde::{Serialize, de::{DeserializeSeed, IntoDeserializer, value::Error}};
+/// use throng::{Mode, Protocol, ProtocolError, Router};
+///
+/// struct Lines;
+///
+/// impl Protocol for Lines {
+///     fn mode(&self) -> Mode { Mode::Text }
+///
+///     fn unpack<'m>(&self, message: &'m [u8]) -> Result<(Cow<'m, str>, &'m [u8]), ProtocolError> {
+///         let text = std::str::from_utf8(message)?;
+///         let (name, data) = text.split_once('=').ok_or("a line is name=data")?;
+///         Ok((name.into(), data.as_bytes()))
+///     }
+///
+///     fn decode<'m, D>(&self, data: &'m [u8], seed: D) -> Result<D::Value, ProtocolError>
+///     where
+///         D: DeserializeSeed<'m>,
+///     {
+///         let number: u64 = std::str::from_utf8(data)?.parse()?;
+///         Ok(seed.deserialize(IntoDeserializer::<Error>::into_deserializer(number))?)
+///     }
+///
+///     fn encode<T>(&self, event: &str, data: &T, message: &mut Vec<u8>) -> Result<(), ProtocolError>
+///     where
+///         T: Serialize + ?Sized,
+///     {
+///         message.extend_from_slice(event.as_bytes());
+///         message.push(b'=');
+///         Ok(serde_json::to_writer(message, data)?)
+///     }
+/// }
+///
+/// Router::new().set_protocol(Lines);
+/// ```
+pub trait Protocol: Send + Sync + 'static {
+    /// Whether messages are text or binary, in both directions. Those of the other kind are answered
+    /// by an `error` event.
+    fn mode(&self) -> Mode {
+        Mode::Binary
+    }
+
+    /// Takes the name of the event, 1 to 64 bytes without a space, and its data out of a message. Called for every
+    /// message.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the message; its sender is told by an `error` event with code `bad_message`.
+    fn unpack<'m>(&self, message: &'m [u8]) -> Result<(Cow<'m, str>, &'m [u8]), ProtocolError>;
+
+    /// Reads data, as `unpack` took it out, into what `seed` makes of a deserializer:
+    /// `seed.deserialize(...)` is what all implementations end with.
+    ///
+    /// How deep data may nest is for the deserializer to limit: the stack of a core is 2 MiB.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the data; its sender is told by an `error` event with code `bad_data`.
+    fn decode<'m, D>(&self, data: &'m [u8], seed: D) -> Result<D::Value, ProtocolError>
+    where
+        D: DeserializeSeed<'m>;
+
+    /// Writes an event at the end of `message`, which is empty.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be written; whoever emits it is told.
+    fn encode<T>(&self, event: &str, data: &T, message: &mut Vec<u8>) -> Result<(), ProtocolError>
+    where
+        T: Serialize + ?Sized;
+}
+
+/// Of which kind the messages of a protocol are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Binary messages.
+    Binary,
+    /// Text messages; they are UTF-8.
+    Text,
+}
+
+/// A [`Protocol`], its type forgotten.
+pub(crate) trait AnyProtocol: Send + Sync {
+    fn mode(&self) -> Mode;
+
+    fn unpack<'m>(&self, message: &'m [u8]) -> Result<(Cow<'m, str>, &'m [u8]), ProtocolError>;
+
+    fn decode<'m>(&self, data: &'m [u8], read: Reading<'_, 'm>) -> Result<(), ProtocolError>;
+
+    fn encode(
+        &self,
+        event: &str,
+        data: &dyn erased_serde::Serialize,
+        message: &mut Vec<u8>,
+    ) -> Result<(), ProtocolError>;
+}
+
+/// Reads what it wants from any deserializer.
+type Reading<'a, 'm> =
+    &'a mut dyn FnMut(&mut dyn erased_serde::Deserializer<'m>) -> Result<(), erased_serde::Error>;
+
+struct Seed<'a, 'm>(Reading<'a, 'm>, PhantomData<&'m ()>);
+
+impl<'m> DeserializeSeed<'m> for Seed<'_, 'm> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'m>>(self, deserializer: D) -> Result<(), D::Error> {
+        let mut erased = <dyn erased_serde::Deserializer<'_>>::erase(deserializer);
+        (self.0)(&mut erased).map_err(D::Error::custom)
+    }
+}
+
+impl<P: Protocol> AnyProtocol for P {
+    fn mode(&self) -> Mode {
+        Protocol::mode(self)
+    }
+
+    fn unpack<'m>(&self, message: &'m [u8]) -> Result<(Cow<'m, str>, &'m [u8]), ProtocolError> {
+        Protocol::unpack(self, message)
+    }
+
+    fn decode<'m>(&self, data: &'m [u8], read: Reading<'_, 'm>) -> Result<(), ProtocolError> {
+        Protocol::decode(self, data, Seed(read, PhantomData))
+    }
+
+    fn encode(
+        &self,
+        event: &str,
+        data: &dyn erased_serde::Serialize,
+        message: &mut Vec<u8>,
+    ) -> Result<(), ProtocolError> {
+        Protocol::encode(self, event, data, message)
+    }
+}
+
+/// Takes the event out of a message.
+///
+/// # Errors
+///
+/// What is wrong with it, in words for its sender.
+pub(crate) fn unpack<'m>(
+    protocol: &dyn AnyProtocol,
+    message: &'m [u8],
+) -> Result<(Cow<'m, str>, &'m [u8]), String> {
+    let (event, data) = protocol.unpack(message).map_err(|error| words(&*error))?;
+    if !is_name(&event) {
+        return Err(EncodeError::Name.to_string());
+    }
+    Ok((event, data))
+}
+
+/// Reads data as a `T`.
+pub(crate) fn decode<'m, T: Deserialize<'m>>(
+    protocol: &dyn AnyProtocol,
+    data: &'m [u8],
+) -> Result<T, ParseError> {
+    let mut value = None;
+    let mut read = |deserializer: &mut dyn erased_serde::Deserializer<'m>| {
+        value = Some(T::deserialize(deserializer)?);
+        Ok(())
+    };
+    let decoded = protocol.decode(data, &mut read);
+    decoded.map_err(|error| ParseError::new(words(&*error)))?;
+    value.ok_or_else(|| ParseError::new("the protocol read nothing"))
+}
+
+/// Writes an event as a frame.
+pub(crate) fn encode<T: Serialize + ?Sized>(
+    protocol: &dyn AnyProtocol,
+    event: &str,
+    data: &T,
+) -> Result<SharedFrame, EncodeError> {
+    if !is_name(event) {
+        return Err(EncodeError::Name);
+    }
+    let opcode = match protocol.mode() {
+        Mode::Binary => OpCode::Binary,
+        Mode::Text => OpCode::Text,
+    };
+    // One that is used within a `Serialize` that emits has a message of its own.
+    let mut message = MESSAGE.take();
+    message.clear();
+    let encoded = protocol.encode(event, &Erased(data), &mut message);
+    let frame = match encoded {
+        Ok(()) if opcode == OpCode::Text && std::str::from_utf8(&message).is_err() => {
+            Err(EncodeError::Data("not UTF-8".to_owned()))
+        }
+        Ok(()) => Ok(frame::encode(opcode, &message)),
+        Err(error) => Err(EncodeError::Data(words(&*error))),
+    };
+    if message.capacity() <= MESSAGE_KEPT_MAX {
+        MESSAGE.set(message);
+    }
+    frame
+}
+
+thread_local! {
+    /// What messages are written into.
+    static MESSAGE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A message over this is given back after it was sent.
+const MESSAGE_KEPT_MAX: usize = 256 * 1024;
+
+/// Sized, so that it can be behind a `dyn`.
+struct Erased<'a, T: ?Sized>(&'a T);
+
+impl<T: Serialize + ?Sized> Serialize for Erased<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// An error's words, not longer than what a peer sent should be quoted.
+fn words(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    words.truncate(words.floor_char_boundary(WORDS_LEN_MAX));
+    words
+}
+
+/// The longest text of a protocol's error that its sender is told, in bytes.
+const WORDS_LEN_MAX: usize = 200;
+
+/// What is spoken with whom: which wire for which subprotocol.
+#[derive(Clone)]
+pub(crate) struct Languages {
+    /// With those who ask for none of the others.
+    pub(crate) default: Wire,
+    /// By the names that clients ask for.
+    pub(crate) named: Vec<(&'static str, Wire)>,
+    /// What the application brings, from the first wire that is not the engine's own on.
+    pub(crate) protocols: Vec<Arc<dyn AnyProtocol>>,
+}
+
+/// How many protocols an application can bring.
+pub(crate) const PROTOCOL_COUNT_MAX: usize = WIRE_COUNT_MAX - wire::OWN.len();
+
+impl fmt::Debug for Languages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Languages")
+            .field("default", &self.default)
+            .field("named", &self.named)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Languages {
+    /// Takes in a protocol.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than wires.
+    pub(crate) fn add(&mut self, protocol: impl Protocol) -> Wire {
+        let count = self.protocols.len();
+        assert!(
+            count < PROTOCOL_COUNT_MAX,
+            "at most {PROTOCOL_COUNT_MAX} protocols can be served"
+        );
+        self.protocols.push(Arc::new(protocol));
+        // Checked above: below 16.
+        Wire(u8::try_from(wire::OWN.len() + count).unwrap_or_default())
+    }
+
+    /// Speaks on a wire with those who ask for this name, in place of an earlier one.
+    pub(crate) fn name(&mut self, name: &'static str, wire: Wire) {
+        self.named.retain(|(named, _)| *named != name);
+        self.named.push((name, wire));
+    }
+
+    /// The wire for a client that offers these names, and the name to answer: its first that is spoken.
+    pub(crate) fn choose<'a>(
+        &self,
+        mut offered: impl Iterator<Item = &'a str>,
+    ) -> (Wire, Option<&'static str>) {
+        let named = offered.find_map(|offer| self.named.iter().find(|(name, _)| *name == offer));
+        named.map_or((self.default, None), |(name, wire)| (*wire, Some(*name)))
+    }
+}
