@@ -17,7 +17,8 @@ use crate::refusal::Refusal;
     label = "no event handler",
     note = "a handler takes `&Connection<S>`, or `Connection<S>` if it is async, and may take the event's \
             data: a type that is `DeserializeOwned` or `FromData`, or, if it is not async, `Data<'_>`",
-    note = "it returns nothing or a `Result<(), E>` where `Refusal` is `From<E>`, or a future of that",
+    note = "it returns nothing or a `Result<(), E>` where `Refusal` is `From<E>`; if it is async, its future \
+            is `Send`: what is not must be dropped before an `.await`",
     note = "a closure's parameters need their types written down: `|conn: &Connection, roll: Roll|`"
 )]
 pub trait Handler<S, Args>: Send + Sync + 'static {

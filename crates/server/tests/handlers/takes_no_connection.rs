@@ -1,0 +1,5 @@
+//! A handler that forgot the connection.
+
+fn main() {
+    throng::Router::new().on("roll", |sides: u32| _ = sides);
+}
