@@ -4,33 +4,28 @@
 //! that follows what each connection must receive, how many members each room has, and when rooms
 //! begin and end. The sockets take as many bytes as the steps say, so that outboxes fill up.
 
-use std::collections::{HashMap, VecDeque};
-use std::io::IoSlice;
+use std::collections::HashMap;
 use std::ops::Range;
 
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use rooms::{
-    Backpressure, Command, ConnectionId, CoreId, Disconnect, Effect, EventKind, FlushQueue,
-    LocalLimits, LocalRooms, Overloaded, RoomTable, TableConfig,
+    Backpressure, ConnectionId, Disconnect, Effect, EventKind, FlushQueue, LocalLimits, Overloaded,
+    RoomTable, TableConfig,
 };
 
+#[path = "support/cores.rs"]
+mod cores;
 #[path = "model/received.rs"]
 mod received;
 #[path = "model/steps.rs"]
 mod steps;
 
+use cores::{Core, Socket, core_id, is_full, is_quiet};
 use received::{HEADER_LEN, Item, check_received, decode};
 use steps::{CROWD, Config, ROOMS, Step, config, step};
 
 proptest! {
-    // The same cases in every run; `PROPTEST_CASES` asks for more of them.
-    #![proptest_config(ProptestConfig {
-        failure_persistence: None,
-        max_shrink_iters: 20_000,
-        rng_seed: RngSeed::Fixed(0),
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cores::same_cases())]
 
     #[test]
     fn every_core_does_what_plain_lists_would(
@@ -51,7 +46,7 @@ struct World {
     table: RoomTable,
     outbox_bytes_max: u32,
     rooms_per_connection_max: usize,
-    cores: Vec<Core>,
+    cores: Vec<Core<Entry>>,
     /// All there ever were.
     connections: Vec<Connection>,
     /// How many lives each room has had.
@@ -60,14 +55,6 @@ struct World {
     heard: HashMap<u8, Vec<(usize, bool)>>,
     publication_count: u64,
     next_serial: u32,
-}
-
-struct Core {
-    local: LocalRooms,
-    /// Commands taken from the mailbox and not yet carried out.
-    inbox: VecDeque<Command>,
-    /// The model of mailbox and inbox together.
-    log: VecDeque<Entry>,
 }
 
 /// The model's command.
@@ -90,9 +77,7 @@ struct Connection {
     expected: Vec<Item>,
     /// What it was sent when it was shut.
     last: Option<Item>,
-    received: Vec<u8>,
-    /// How many bytes the socket takes.
-    window: usize,
+    socket: Socket,
 }
 
 /// One life of a room.
@@ -108,11 +93,7 @@ impl World {
             rooms_per_connection_max: config.rooms_per_connection_max,
             outbox_bytes_max: config.outbox_bytes_max,
         };
-        let core = |id| Core {
-            local: LocalRooms::new(CoreId(id), limits),
-            inbox: VecDeque::new(),
-            log: VecDeque::new(),
-        };
+        let core = |id| Core::new(id, limits);
         Self {
             table: RoomTable::new(TableConfig {
                 core_count: config.core_count.into(),
@@ -191,7 +172,10 @@ impl World {
                     }
                 });
             }
-            Step::TakeMail { core } => self.take_mail(self.core(core)),
+            Step::TakeMail { core } => {
+                let core = self.core(core);
+                self.cores[core].take_mail(&self.table);
+            }
             Step::TryPublish { room, padding_len } => self.try_publish(room, padding_len),
             Step::Writable { connection, bytes } => {
                 self.with(connection, |world, it| {
@@ -281,8 +265,7 @@ impl World {
 
     fn try_publish(&mut self, room: u8, padding_len: u32) {
         let item = self.item(Some(room), padding_len);
-        let full = |core: &usize| self.table.mailbox(core_id(*core)).is_full();
-        let overloaded = self.listening(room).iter().any(full);
+        let overloaded = self.is_some_full(room);
         let member_count = self.member_count(room);
         match self
             .table
@@ -332,8 +315,7 @@ impl World {
             rooms: Vec::new(),
             expected: Vec::new(),
             last: None,
-            received: Vec::new(),
-            window,
+            socket: Socket::new(window),
         });
         self.connections.len() - 1
     }
@@ -355,12 +337,6 @@ impl World {
         self.cores[leaving.core]
             .local
             .detach_all(leaving.id.slot(), &self.table);
-    }
-
-    fn take_mail(&mut self, core: usize) {
-        let mut commands = Vec::new();
-        self.table.mailbox(core_id(core)).drain(&mut commands);
-        self.cores[core].inbox.extend(commands);
     }
 
     fn apply(&mut self, core: usize, count: usize) {
@@ -478,7 +454,7 @@ impl World {
                 continue;
             }
             assert_eq!(
-                self.connections[member].window, 0,
+                self.connections[member].socket.window, 0,
                 "its socket takes no more"
             );
             let pending_bytes = self.cores[core].local.outbox(overflow.slot).pending_bytes();
@@ -491,11 +467,9 @@ impl World {
 
     fn flush_line(&mut self, core: usize, queue: FlushQueue, count: usize) {
         for _ in 0..count {
-            let Some(slot) = self.cores[core].local.next_to_flush(queue) else {
+            let Some(slot) = self.cores[core].next_to_flush(queue) else {
                 return;
             };
-            assert!(!self.cores[core].local.is_blocked(slot));
-            assert!(!self.cores[core].local.outbox(slot).is_empty());
             let flushed = self.connection_in(core, slot);
             self.flush(flushed);
         }
@@ -505,32 +479,14 @@ impl World {
     fn flush(&mut self, connection: usize) {
         let flushed = &mut self.connections[connection];
         let (local, slot) = (&mut self.cores[flushed.core].local, flushed.id.slot());
-        while !local.outbox(slot).is_empty() {
-            let mut slices = [IoSlice::new(&[]); 3];
-            let count = local.outbox(slot).slices(&mut slices);
-            let shown: Vec<u8> = slices[..count]
-                .iter()
-                .flat_map(|slice| slice.iter().copied())
-                .collect();
-            let taken = shown.len().min(flushed.window);
-            flushed.window -= taken;
-            flushed.received.extend(&shown[..taken]);
-            local.advance(slot, taken);
-            if taken < shown.len() {
-                local.set_blocked(slot, true);
-                return;
-            }
-        }
+        flushed.socket.flush(local, slot);
     }
 
     fn make_writable(&mut self, connection: usize, bytes: usize) {
         let writable = &mut self.connections[connection];
-        writable.window += bytes;
-        if writable.window > 0 {
-            self.cores[writable.core]
-                .local
-                .set_blocked(writable.id.slot(), false);
-        }
+        let local = &mut self.cores[writable.core].local;
+        let slot = writable.id.slot();
+        writable.socket.make_writable(bytes, local, slot);
     }
 
     /// The one open connection in the slot.
@@ -587,14 +543,16 @@ impl World {
             .collect()
     }
 
+    /// Whether a core with members of the room has too much to do.
+    fn is_some_full(&self, room: u8) -> bool {
+        let mut listening = self.listening(room).into_iter();
+        listening.any(|core| is_full(&self.table, core))
+    }
+
     // What must be so.
 
     fn check_backpressure(&self, backpressure: Backpressure, asked: &[usize]) {
-        let full = |core: &usize| self.table.mailbox(core_id(*core)).is_full();
-        match backpressure.0 {
-            Some(full) => assert!(self.table.is_full(full)),
-            None => assert!(!asked.iter().any(full)),
-        }
+        cores::check_backpressure(&self.table, backpressure, asked);
     }
 
     /// What is so after every step.
@@ -693,7 +651,7 @@ impl World {
     fn turn_until_quiet(&mut self) {
         loop {
             for core in 0..self.cores.len() {
-                self.take_mail(core);
+                self.cores[core].take_mail(&self.table);
                 self.apply(core, usize::MAX);
                 self.cores[core].local.fan_out();
                 self.handle_overflow(core);
@@ -701,15 +659,10 @@ impl World {
                 self.flush_line(core, FlushQueue::Prompt, usize::MAX);
                 assert!(!self.cores[core].local.has_flushes());
             }
-            let pending = |core| self.table.mailbox(core_id(core)).pending_bytes() > 0;
-            if !(0..self.cores.len()).any(pending) {
-                break;
+            if is_quiet(&self.table, &self.cores) {
+                return;
             }
         }
-        assert!(
-            self.cores.iter().all(|core| core.log.is_empty()),
-            "nothing got lost"
-        );
     }
 }
 
@@ -721,7 +674,7 @@ impl Connection {
 
     /// Its socket may be gone at any time: what arrived is the beginning of what was sent.
     fn check_received(&self) {
-        let mut received = decode(&self.received, false);
+        let mut received = decode(&self.socket.received, false);
         received.pop_if(|item| Some(*item) == self.last);
         check_received(&received, &self.expected, false);
     }
@@ -729,7 +682,7 @@ impl Connection {
     /// Its socket took everything. Only who was shut may have missed something, and only if it
     /// could have been too much for its outbox.
     fn check_received_all(&self, outbox_bytes_max: u32) {
-        let mut received = decode(&self.received, true);
+        let mut received = decode(&self.socket.received, true);
         if self.last.is_some() {
             assert_eq!(received.pop(), self.last);
         }
@@ -741,8 +694,4 @@ impl Connection {
 
 fn name(room: u8) -> String {
     room.to_string()
-}
-
-fn core_id(index: usize) -> CoreId {
-    CoreId(u8::try_from(index).expect("there are three"))
 }
