@@ -29,6 +29,7 @@ use proto::SharedFrame;
 use crate::batch::Pending;
 use crate::disconnect::Disconnect;
 use crate::id::{ConnectionId, CoreId, SLOT_COUNT_MAX, Wire};
+use crate::key::Space;
 use crate::mailbox::{Command, Joined, RoomHandle};
 use crate::outbox::{Outbox, Tag};
 use crate::slots::Slots;
@@ -93,11 +94,15 @@ pub enum Effect {
     },
     /// A room began to exist.
     RoomCreated {
+        /// Whose room it is.
+        space: Space,
         /// The room's name.
         name: Arc<str>,
     },
     /// A room ended.
     RoomRemoved {
+        /// Whose room it was.
+        space: Space,
         /// The room's name.
         name: Arc<str>,
     },
@@ -315,8 +320,12 @@ impl LocalRooms {
                 self.fan_out();
                 return Some(Effect::Drain);
             }
-            Command::RoomCreated { name } => return Some(Effect::RoomCreated { name }),
-            Command::RoomRemoved { name } => return Some(Effect::RoomRemoved { name }),
+            Command::RoomCreated { space, name } => {
+                return Some(Effect::RoomCreated { space, name });
+            }
+            Command::RoomRemoved { space, name } => {
+                return Some(Effect::RoomRemoved { space, name });
+            }
             Command::Survey => return Some(Effect::Survey),
         }
         None

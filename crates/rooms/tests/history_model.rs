@@ -801,8 +801,8 @@ impl World {
             self.note_pressure(core);
             let effect = self.cores[core].local.apply(command, &self.table);
             match effect {
-                Some(Effect::RoomCreated { name }) => self.hear(&name, true),
-                Some(Effect::RoomRemoved { name }) => self.hear(&name, false),
+                Some(Effect::RoomCreated { name, .. }) => self.hear(&name, true),
+                Some(Effect::RoomRemoved { name, .. }) => self.hear(&name, false),
                 effect => {
                     let entry = self.cores[core].log.pop_front();
                     let entry = entry.expect("nobody asked for this");
@@ -1057,7 +1057,7 @@ impl World {
                 else {
                     return false;
                 };
-                let is_latest = self.classes.of(room).slow_consumer == SlowConsumer::Latest;
+                let is_latest = self.classes.of(*room).slow_consumer == SlowConsumer::Latest;
                 *is_excused = is_pressed || waits && is_latest;
                 !*is_excused
             });
@@ -1254,7 +1254,7 @@ impl World {
                 publications_max: usize::MAX,
                 bytes_max: usize::MAX,
             };
-            let past = self.table.past(room, Since::Last(u32::MAX), all);
+            let past = self.table.past(*room, Since::Last(u32::MAX), all);
             let recovery = past.and_then(|past| past.recovery);
             let first = recovery.expect("the room exists").first;
             if self.is_memory_ample {

@@ -346,8 +346,8 @@ impl World {
             };
             let effect = self.cores[core].local.apply(command, &self.table);
             match effect {
-                Some(Effect::RoomCreated { name }) => self.hear(core, &name, true),
-                Some(Effect::RoomRemoved { name }) => self.hear(core, &name, false),
+                Some(Effect::RoomCreated { name, .. }) => self.hear(core, &name, true),
+                Some(Effect::RoomRemoved { name, .. }) => self.hear(core, &name, false),
                 effect => {
                     let entry = self.cores[core]
                         .log

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use super::{Backpressure, JoinError, JoinRequest, RoomTable};
 use crate::id::ConnectionId;
+use crate::key::RoomKey;
 use crate::mailbox::{Command, Joined, RoomHandle};
 use crate::shard::Room;
 
@@ -17,9 +18,14 @@ impl RoomTable {
     /// # Errors
     ///
     /// [`JoinError`]; nothing has changed.
-    pub fn join(&self, connection: ConnectionId, name: &str) -> Result<Backpressure, JoinError> {
-        self.check_name(name)?;
-        Ok(self.join_hashed(connection, name, self.hasher.hash_one(name), None))
+    pub fn join<'a>(
+        &self,
+        connection: ConnectionId,
+        key: impl Into<RoomKey<'a>>,
+    ) -> Result<Backpressure, JoinError> {
+        let key = key.into();
+        self.check_name(key.name)?;
+        Ok(self.join_hashed(connection, (self.hash_of(key), key), None))
     }
 
     /// The same for a connection that is told the room's position, and given what was published since
@@ -31,14 +37,15 @@ impl RoomTable {
     /// # Errors
     ///
     /// [`JoinError`]; nothing has changed.
-    pub fn join_since(
+    pub fn join_since<'a>(
         &self,
         connection: ConnectionId,
-        name: &str,
+        key: impl Into<RoomKey<'a>>,
         request: JoinRequest,
     ) -> Result<Backpressure, JoinError> {
-        self.check_name(name)?;
-        Ok(self.join_hashed(connection, name, self.hasher.hash_one(name), Some(request)))
+        let key = key.into();
+        self.check_name(key.name)?;
+        Ok(self.join_hashed(connection, (self.hash_of(key), key), Some(request)))
     }
 
     /// [`join`](Self::join) for a caller that cannot be held back.
@@ -46,25 +53,25 @@ impl RoomTable {
     /// # Errors
     ///
     /// [`JoinError`], also [`JoinError::Overloaded`]; nothing has changed.
-    pub fn try_join(
+    pub fn try_join<'a>(
         &self,
         connection: ConnectionId,
-        name: &str,
+        key: impl Into<RoomKey<'a>>,
     ) -> Result<Backpressure, JoinError> {
-        self.check_name(name)?;
+        let key = key.into();
+        self.check_name(key.name)?;
         self.check_pressure(connection.core())?;
-        let hash = self.hasher.hash_one(name);
+        let hash = self.hash_of(key);
         if self.watches_rooms() {
             self.check_pressure(self.watcher(hash))?;
         }
-        Ok(self.join_hashed(connection, name, hash, None))
+        Ok(self.join_hashed(connection, (hash, key), None))
     }
 
     fn join_hashed(
         &self,
         connection: ConnectionId,
-        name: &str,
-        hash: u64,
+        (hash, key): (u64, RoomKey<'_>),
         request: Option<JoinRequest>,
     ) -> Backpressure {
         let (core, wire) = (connection.core(), connection.wire());
@@ -72,9 +79,9 @@ impl RoomTable {
             let mut shard = self.shard(hash).lock();
             let is_journaled = shard.is_journaled;
             let mut is_new = false;
-            let Ok((room, _)) = shard.find_or_create(hash, name, |id| {
+            let Ok((room, _)) = shard.find_or_create(hash, key, |id| {
                 is_new = true;
-                Ok::<_, Infallible>(self.draw(id, name))
+                Ok::<_, Infallible>(self.draw(id, key))
             });
             if is_new && is_journaled && self.classes.at(room.class).history.is_on() {
                 self.write_epoch(room);
@@ -84,8 +91,8 @@ impl RoomTable {
             let room = room.handle.clone();
             shard.peopled_count += usize::from(is_first);
             let watcher = (is_first && self.watches_rooms()).then(|| {
-                let name = room.name.clone();
-                self.tell_watcher(Command::RoomCreated { name }, hash)
+                let (space, name) = (room.space, room.name.clone());
+                self.tell_watcher(Command::RoomCreated { space, name }, hash)
             });
             let attach = Command::Attach {
                 connection,
@@ -102,12 +109,13 @@ impl RoomTable {
     /// Ends the connection's membership of the room, if there is one.
     ///
     /// What was published before still reaches it; what is published after does not.
-    pub fn leave(&self, connection: ConnectionId, name: &str) -> Backpressure {
-        let hash = self.hasher.hash_one(name);
+    pub fn leave<'a>(&self, connection: ConnectionId, key: impl Into<RoomKey<'a>>) -> Backpressure {
+        let key = key.into();
+        let hash = self.hash_of(key);
         let core = connection.core();
         let pushed = {
             let shard = self.shard(hash).lock();
-            let Some(room) = shard.find(hash, name) else {
+            let Some(room) = shard.find(hash, key) else {
                 return Backpressure::default();
             };
             let room = room.handle.id;
@@ -133,8 +141,8 @@ impl RoomTable {
             if !was_last || !self.watches_rooms() {
                 return;
             }
-            let name = handle.name.clone();
-            self.tell_watcher(Command::RoomRemoved { name }, handle.hash)
+            let (space, name) = (handle.space, handle.name.clone());
+            self.tell_watcher(Command::RoomRemoved { space, name }, handle.hash)
         };
         pushed.wake_quietly();
     }

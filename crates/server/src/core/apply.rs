@@ -63,8 +63,8 @@ impl Core {
                 room,
                 id,
             } => self.refuse_join(connection, &room, id),
-            Effect::RoomCreated { name } => self.engine.room_created(&name),
-            Effect::RoomRemoved { name } => self.engine.room_removed(&name),
+            Effect::RoomCreated { name, .. } => self.engine.room_created(&name),
+            Effect::RoomRemoved { name, .. } => self.engine.room_removed(&name),
             Effect::Survey => self.metrics.asked.answer(|| self.survey()),
         }
         forget_full();
