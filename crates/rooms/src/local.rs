@@ -6,7 +6,7 @@
 //! - `rooms[m.room].members[m.index]` names the slot and the place of each membership `m`, and the
 //!   other way round, so that joining and leaving cost the same in a room of ten or ten thousand;
 //! - a local room has the members of a room that speak one wire, and exists while it has one here;
-//! - each membership was counted by one [`RoomTable::join`] and ends with one release;
+//! - each membership was counted by one [`RoomTable::join`] and is counted out as it ends;
 //! - publications wait in `pending` only inside a turn, and whatever depends on who is a member
 //!   (attach, detach, a frame to one connection) fans them out first;
 //! - answers wait for the end of the turn, behind what rooms are sent, and keep their order with
@@ -316,6 +316,7 @@ impl LocalRooms {
                 self.push_answers_of(slot);
                 self.push(slot, &frame, FlushQueue::Prompt);
             }
+            Command::Dissolve { room } => self.dissolve(room, table),
             Command::Drain => {
                 self.fan_out();
                 return Some(Effect::Drain);

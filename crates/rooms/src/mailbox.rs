@@ -115,6 +115,11 @@ pub enum Command {
         /// The frames, encoded.
         frame: SharedFrame,
     },
+    /// End all memberships of the room on this core, on every wire.
+    Dissolve {
+        /// What everybody leaves.
+        room: RoomId,
+    },
     /// Close every connection and take no new ones.
     Drain,
     /// A room began to exist. Sent to one core, the same for every life of a name.
@@ -163,7 +168,11 @@ impl Weigh for Command {
             }),
             Self::Close { disconnect, .. } => disconnect.reason.len(),
             Self::RoomCreated { name, .. } | Self::RoomRemoved { name, .. } => name.len(),
-            Self::Detach { .. } | Self::DetachAll { .. } | Self::Drain | Self::Survey => 0,
+            Self::Detach { .. }
+            | Self::DetachAll { .. }
+            | Self::Dissolve { .. }
+            | Self::Drain
+            | Self::Survey => 0,
         };
         size_of::<Self>() + kept_len
     }

@@ -325,12 +325,12 @@ impl Shard {
         true
     }
 
-    /// Counts a member out. With the last one the room is forgotten, unless it keeps something or is
+    /// Counts members out. With the last one the room is forgotten, unless it keeps something or is
     /// of a class that does: then it lingers as long as a history does. Returns whether it was the last.
     pub(crate) fn count_out(
         &mut self,
         handle: &RoomHandle,
-        (core, wire): (CoreId, Wire),
+        members: MemberCount,
         now_ms: u64,
         house: &House<'_>,
     ) -> bool {
@@ -342,7 +342,7 @@ impl Shard {
             return false;
         };
         let room = entry.get_mut();
-        room.count_out(core, wire);
+        room.count_out(members);
         if !room.members.is_empty() {
             return false;
         }
@@ -487,6 +487,15 @@ impl Room {
         self.members.iter().map(|members| members.count).sum()
     }
 
+    /// The cores that have members, each once.
+    pub(crate) fn cores(&self) -> SmallVec<[CoreId; 4]> {
+        let cores = self.members.iter().map(|members| members.core);
+        let mut cores: SmallVec<[CoreId; 4]> = cores.collect();
+        cores.sort_unstable();
+        cores.dedup();
+        cores
+    }
+
     /// Counts a member in; returns whether it is the first.
     pub(crate) fn count_in(&mut self, core: CoreId, wire: Wire) -> bool {
         let is_first = self.members.is_empty();
@@ -501,12 +510,12 @@ impl Room {
         is_first
     }
 
-    fn count_out(&mut self, core: CoreId, wire: Wire) {
+    fn count_out(&mut self, MemberCount { core, wire, count }: MemberCount) {
         let Some(index) = self.members.iter().position(|m| m.is_of(core, wire)) else {
             debug_assert!(false, "a member that is released was counted");
             return;
         };
-        self.members[index].count -= 1;
+        self.members[index].count -= count;
         if self.members[index].count == 0 {
             self.members.swap_remove(index);
         }

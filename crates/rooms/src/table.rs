@@ -27,6 +27,7 @@ use crate::shard::{House, NewRoom, Room, Shard};
 use crate::sync::Mutex;
 
 mod deliver;
+mod dissolve;
 mod emit;
 mod join;
 mod publish;

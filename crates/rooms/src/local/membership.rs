@@ -5,6 +5,7 @@ use super::{Effect, LocalRooms};
 use crate::class::SlowConsumer;
 use crate::id::{ConnectionId, RoomId, Wire};
 use crate::mailbox::{Joined, RoomHandle};
+use crate::shard::MemberCount;
 use crate::table::RoomTable;
 
 impl LocalRooms {
@@ -35,6 +36,12 @@ impl LocalRooms {
             room.handle.id == id && room.wire == wire
         });
         found.copied()
+    }
+
+    /// A local room of this id: one for each wire that its members here speak.
+    fn find_room_on_some_wire(&self, id: RoomId) -> Option<u32> {
+        let is_of = |room: &u32| self.rooms[*room as usize].handle.id == id;
+        self.rooms_by_id.find(id.spread(), is_of).copied()
     }
 
     /// Accepts an `Attach`, or gives back what the table counted for it.
@@ -122,15 +129,33 @@ impl LocalRooms {
             .position(|found| found.room == room)
     }
 
+    /// Ends all memberships of a room, of whatever wire. What was published before still reaches who
+    /// was a member.
+    ///
+    /// Costs in proportion to the members, and one look at the table for each wire.
+    pub(super) fn dissolve(&mut self, id: RoomId, table: &RoomTable) {
+        while let Some(room) = self.find_room_on_some_wire(id) {
+            self.fan_out_room(room);
+            let local = &mut self.rooms[room as usize];
+            let (handle, wire) = (local.handle.clone(), local.wire);
+            let members = std::mem::take(&mut local.members);
+            for member in &members {
+                self.take_membership(member.slot, member.membership as usize);
+            }
+            self.membership_count -= members.len();
+            let counted = MemberCount {
+                core: self.core,
+                wire,
+                count: u32::try_from(members.len()).unwrap_or(u32::MAX),
+            };
+            table.release_members(counted, &handle, self.now_ms);
+            self.remove_room(room);
+        }
+    }
+
     /// Takes a membership out of both lists, mending the two entries that move into its place.
     fn end_membership(&mut self, slot: u32, membership: usize, table: &RoomTable) {
-        let memberships = &mut self.members[slot as usize].memberships;
-        let Membership { room, index } = memberships.swap_remove(membership);
-        if let Some(moved) = memberships.get(membership) {
-            let at = moved.index as usize;
-            let moved_room = &mut self.rooms[moved.room as usize];
-            moved_room.members[at].membership = u32::try_from(membership).unwrap_or(u32::MAX);
-        }
+        let Membership { room, index } = self.take_membership(slot, membership);
         let local = &mut self.rooms[room as usize];
         local.members.swap_remove(index as usize);
         if let Some(moved) = local.members.get(index as usize) {
@@ -143,6 +168,19 @@ impl LocalRooms {
         if self.rooms[room as usize].members.is_empty() {
             self.remove_room(room);
         }
+    }
+
+    /// Takes a membership out of the connection's list alone, mending the entry that moves into its
+    /// place.
+    fn take_membership(&mut self, slot: u32, membership: usize) -> Membership {
+        let memberships = &mut self.members[slot as usize].memberships;
+        let taken = memberships.swap_remove(membership);
+        if let Some(moved) = memberships.get(membership) {
+            let at = moved.index as usize;
+            let moved_room = &mut self.rooms[moved.room as usize];
+            moved_room.members[at].membership = u32::try_from(membership).unwrap_or(u32::MAX);
+        }
+        taken
     }
 
     fn create_room(&mut self, handle: RoomHandle, wire: Wire) -> u32 {

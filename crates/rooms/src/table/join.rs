@@ -6,7 +6,7 @@ use super::{Backpressure, JoinError, JoinRequest, RoomTable};
 use crate::id::ConnectionId;
 use crate::key::RoomKey;
 use crate::mailbox::{Command, Joined, RoomHandle};
-use crate::shard::Room;
+use crate::shard::{MemberCount, Room};
 
 impl RoomTable {
     /// Makes the connection a member of the room, and the room if it does not exist.
@@ -134,10 +134,19 @@ impl RoomTable {
     ///
     /// Called once for each membership that ends and each `Attach` that is not accepted.
     pub(crate) fn release(&self, connection: ConnectionId, handle: &RoomHandle, now_ms: u64) {
-        let of = (connection.core(), connection.wire());
+        let one = MemberCount {
+            core: connection.core(),
+            wire: connection.wire(),
+            count: 1,
+        };
+        self.release_members(one, handle, now_ms);
+    }
+
+    /// The same for several members of one core and wire.
+    pub(crate) fn release_members(&self, members: MemberCount, handle: &RoomHandle, now_ms: u64) {
         let pushed = {
             let mut shard = self.shard(handle.hash).lock();
-            let was_last = shard.count_out(handle, of, now_ms, &self.house());
+            let was_last = shard.count_out(handle, members, now_ms, &self.house());
             if !was_last || !self.watches_rooms() {
                 return;
             }
