@@ -85,6 +85,15 @@ pub enum Command {
         /// What to tell it.
         disconnect: Disconnect,
     },
+    /// Say when the connection leaves its last room of a space, or do not any more.
+    CloseWithLastRoom {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Whose rooms.
+        space: Space,
+        /// Whether to say so.
+        on: bool,
+    },
     /// Send these frames to every member on this core that speaks the wire.
     Deliver {
         /// To which room.
@@ -168,7 +177,8 @@ impl Weigh for Command {
             }),
             Self::Close { disconnect, .. } => disconnect.reason.len(),
             Self::RoomCreated { name, .. } | Self::RoomRemoved { name, .. } => name.len(),
-            Self::Detach { .. }
+            Self::CloseWithLastRoom { .. }
+            | Self::Detach { .. }
             | Self::DetachAll { .. }
             | Self::Dissolve { .. }
             | Self::Drain

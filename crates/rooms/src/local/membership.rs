@@ -10,10 +10,14 @@ use crate::table::RoomTable;
 
 impl LocalRooms {
     /// Ends all memberships of a connection that stays open. What was published before still
-    /// reaches it.
-    pub fn detach_all(&mut self, slot: u32, table: &RoomTable) {
+    /// reaches it. Returns [`Effect::LastRoomLeft`] if it is to be closed with that.
+    pub fn detach_all(&mut self, slot: u32, table: &RoomTable) -> Option<Effect> {
         self.fan_out_rooms_of(slot);
+        let closes = self.closes_with_all_rooms(slot);
         self.end_memberships(slot, table);
+        closes.then(|| Effect::LastRoomLeft {
+            connections: vec![self.id_of(slot)],
+        })
     }
 
     pub(super) fn end_memberships(&mut self, slot: u32, table: &RoomTable) {
@@ -108,16 +112,17 @@ impl LocalRooms {
         self.membership_count += 1;
     }
 
-    pub(super) fn detach(&mut self, slot: u32, room: RoomId, table: &RoomTable) {
+    pub(super) fn detach(&mut self, slot: u32, room: RoomId, table: &RoomTable) -> Option<Effect> {
         let wire = self.members[slot as usize].wire;
-        let Some(room) = self.find_room((room, wire)) else {
-            return;
-        };
-        let Some(membership) = self.membership_index(slot, room) else {
-            return;
-        };
+        let room = self.find_room((room, wire))?;
+        let membership = self.membership_index(slot, room)?;
         self.fan_out_room(room);
+        let space = self.rooms[room as usize].handle.space;
         self.end_membership(slot, membership, table);
+        self.closes_after_room_of(slot, space)
+            .then(|| Effect::LastRoomLeft {
+                connections: vec![self.id_of(slot)],
+            })
     }
 
     /// Where in the connection's memberships this room is. Costs at most the rooms of the
@@ -133,7 +138,8 @@ impl LocalRooms {
     /// was a member.
     ///
     /// Costs in proportion to the members, and one look at the table for each wire.
-    pub(super) fn dissolve(&mut self, id: RoomId, table: &RoomTable) {
+    pub(super) fn dissolve(&mut self, id: RoomId, table: &RoomTable) -> Option<Effect> {
+        let mut connections = Vec::new();
         while let Some(room) = self.find_room_on_some_wire(id) {
             self.fan_out_room(room);
             let local = &mut self.rooms[room as usize];
@@ -141,6 +147,9 @@ impl LocalRooms {
             let members = std::mem::take(&mut local.members);
             for member in &members {
                 self.take_membership(member.slot, member.membership as usize);
+                if self.closes_after_room_of(member.slot, handle.space) {
+                    connections.push(self.id_of(member.slot));
+                }
             }
             self.membership_count -= members.len();
             let counted = MemberCount {
@@ -151,6 +160,7 @@ impl LocalRooms {
             table.release_members(counted, &handle, self.now_ms);
             self.remove_room(room);
         }
+        (!connections.is_empty()).then_some(Effect::LastRoomLeft { connections })
     }
 
     /// Takes a membership out of both lists, mending the two entries that move into its place.

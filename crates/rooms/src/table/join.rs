@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use super::{Backpressure, JoinError, JoinRequest, RoomTable};
 use crate::id::ConnectionId;
-use crate::key::RoomKey;
+use crate::key::{RoomKey, Space};
 use crate::mailbox::{Command, Joined, RoomHandle};
 use crate::shard::{MemberCount, Room};
 
@@ -128,6 +128,27 @@ impl RoomTable {
     /// Ends all memberships of the connection.
     pub fn leave_all(&self, connection: ConnectionId) -> Backpressure {
         self.send(connection, Command::DetachAll { connection })
+    }
+
+    /// Says whether the connection is to be closed when it leaves its last room of a space, by
+    /// [`leave`](Self::leave), [`leave_all`](Self::leave_all) or [`dissolve`](Self::dissolve): then its
+    /// core gets an [`Effect::LastRoomLeft`](crate::Effect::LastRoomLeft). Not at first, and forgotten
+    /// with the connection. It holds for what is asked of the connection after this call.
+    ///
+    /// Its core keeps 8 bytes for each space for which it is so, and looks at the rooms of the connection
+    /// when it leaves one.
+    pub fn close_with_last_room(
+        &self,
+        connection: ConnectionId,
+        space: Space,
+        on: bool,
+    ) -> Backpressure {
+        let command = Command::CloseWithLastRoom {
+            connection,
+            space,
+            on,
+        };
+        self.send(connection, command)
     }
 
     /// Counts one member less, and forgets the room with its last one unless it keeps something.
