@@ -94,6 +94,8 @@ struct World {
     next_serial: u32,
     /// The first serial number of this step.
     step_serial: u32,
+    /// Where something was published in this step that is larger than it was said to be.
+    understated: Option<&'static str>,
     replayed_count: u64,
     /// What complete connections were told that they were not sent.
     skipped_count: u64,
@@ -237,6 +239,7 @@ impl World {
             publication_count: 0,
             next_serial: 0,
             step_serial: 0,
+            understated: None,
             replayed_count: 0,
             skipped_count: 0,
             has_ended: false,
@@ -258,6 +261,7 @@ impl World {
 
     fn take(&mut self, step: Step) {
         self.step_serial = self.next_serial;
+        self.understated = None;
         match step {
             Step::Answer { connection } => self.with(connection, Self::answer),
             Step::Apply { core, count } => self.apply(self.core(core), count),
@@ -554,6 +558,7 @@ impl World {
         let (mut said, mut ack) = (Said { room, body }, Ack(serial));
         let overloaded = is_tried && self.is_some_full(room);
         let payload_len = if is_understated { 0 } else { body.len() };
+        self.understated = is_understated.then_some(room);
         let outgoing = Outgoing {
             publication: &mut said,
             payload_len,
@@ -1261,8 +1266,14 @@ impl World {
                 assert_eq!(first, life.first_offset(), "of {room}");
                 continue;
             }
+            // Memory is made for what is announced. If there is none for what it is, all that its room had
+            // goes, and nothing of others.
+            let is_own_fault = self.understated == Some(*room) && first > life.offset();
             for (offset, expires_ms) in life.expiries() {
                 let serial = life.since(offset)[0].serial;
+                if offset < first && is_own_fault {
+                    continue;
+                }
                 if offset < first {
                     last_gone = last_gone.max(expires_ms);
                 } else if serial <= self.step_serial {
