@@ -131,6 +131,9 @@ enum Entry {
     DetachAll {
         connection: usize,
     },
+    Dissolve {
+        life: LifeOf,
+    },
     Direct {
         connection: usize,
         text: String,
@@ -275,6 +278,7 @@ impl World {
                 self.with(connection, |world, it| world.come_back(it, core, window));
             }
             Step::Direct { connection } => self.with(connection, Self::direct),
+            Step::Dissolve { room, is_tried } => self.dissolve(ROOMS[room], is_tried),
             Step::Emit {
                 room,
                 kind,
@@ -490,6 +494,29 @@ impl World {
         log.push_back(Entry::DetachAll { connection });
         let backpressure = self.table.leave_all(id);
         self.check_backpressure(backpressure, &[core]);
+    }
+
+    fn dissolve(&mut self, room: &'static str, is_tried: bool) {
+        let overloaded = is_tried && self.is_some_full(room);
+        let dissolved = match is_tried {
+            false => Ok(self.table.dissolve(room)),
+            true => self.table.try_dissolve(room),
+        };
+        match dissolved {
+            Ok(backpressure) => {
+                assert!(!overloaded);
+                let cores = self.listening(room);
+                for core in &cores {
+                    let life = self.life(room);
+                    let log = &mut self.cores[*core].log;
+                    log.push_back(Entry::Dissolve { life });
+                }
+                self.check_backpressure(backpressure, &cores);
+            }
+            Err(Overloaded { core }) => {
+                assert!(overloaded && self.table.mailbox(core).is_full());
+            }
+        }
     }
 
     fn direct(&mut self, connection: usize) {
@@ -886,6 +913,12 @@ impl World {
                 assert!(effect.is_none());
                 self.connections[*connection].rooms.clear();
             }
+            Entry::Dissolve { life } => {
+                assert!(effect.is_none());
+                for connection in self.connections.iter_mut().filter(|it| it.core == core) {
+                    connection.rooms.retain(|joined| joined != life);
+                }
+            }
             Entry::Answer { connection, text } | Entry::Direct { connection, text } => {
                 assert!(effect.is_none());
                 let to = &mut self.connections[*connection];
@@ -1183,14 +1216,20 @@ impl World {
             .sum()
     }
 
-    /// Whether a core with members of the room has too much to do.
-    fn is_some_full(&self, room: &str) -> bool {
-        let listens = |core: usize| {
+    /// The cores that have members of a room, on whatever wire.
+    fn listening(&self, room: &str) -> Vec<usize> {
+        let listens = |core: &usize| {
             [Wire(0), KEPT]
                 .iter()
-                .any(|wire| self.member_count_of(room, core, *wire) > 0)
+                .any(|wire| self.member_count_of(room, *core, *wire) > 0)
         };
-        (0..self.cores.len()).any(|core| listens(core) && is_full(&self.table, core))
+        (0..self.cores.len()).filter(listens).collect()
+    }
+
+    /// Whether a core with members of the room has too much to do.
+    fn is_some_full(&self, room: &str) -> bool {
+        let mut listening = self.listening(room).into_iter();
+        listening.any(|core| is_full(&self.table, core))
     }
 
     // What must be so.

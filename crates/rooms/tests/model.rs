@@ -4,13 +4,13 @@
 //! that follows what each connection must receive, how many members each room has, and when rooms
 //! begin and end. The sockets take as many bytes as the steps say, so that outboxes fill up.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use proptest::prelude::*;
 use rooms::{
-    Backpressure, ConnectionId, Disconnect, Effect, EventKind, FlushQueue, LocalLimits, Overloaded,
-    RoomTable, TableConfig,
+    Backpressure, Command, ConnectionId, Disconnect, Effect, EventKind, FlushQueue, LocalLimits,
+    Overloaded, RoomId, RoomKey, RoomTable, Space, TableConfig,
 };
 
 #[path = "support/cores.rs"]
@@ -53,6 +53,8 @@ struct World {
     life_counts: HashMap<u8, u32>,
     /// What was heard of each room: which core, and whether it was a beginning.
     heard: HashMap<u8, Vec<(usize, bool)>>,
+    /// Which life each room's id is, of those that a member has been of.
+    lives: HashMap<RoomId, Life>,
     publication_count: u64,
     next_serial: u32,
 }
@@ -60,12 +62,36 @@ struct World {
 /// The model's command.
 #[derive(Clone, Debug)]
 enum Entry {
-    Attach { connection: usize, life: Life },
-    Close { connection: usize },
-    Deliver { life: Life, item: Item },
-    Detach { connection: usize, life: Life },
-    DetachAll { connection: usize },
-    Direct { connection: usize, item: Item },
+    Attach {
+        connection: usize,
+        life: Life,
+    },
+    Close {
+        connection: usize,
+    },
+    CloseWithLastRoom {
+        connection: usize,
+        space: Space,
+        on: bool,
+    },
+    Deliver {
+        life: Life,
+        item: Item,
+    },
+    Detach {
+        connection: usize,
+        life: Life,
+    },
+    DetachAll {
+        connection: usize,
+    },
+    Dissolve {
+        life: Life,
+    },
+    Direct {
+        connection: usize,
+        item: Item,
+    },
 }
 
 #[derive(Debug)]
@@ -74,6 +100,8 @@ struct Connection {
     core: usize,
     open: bool,
     rooms: Vec<Life>,
+    /// With the last room of which spaces it is to be closed.
+    closes_with: HashSet<Space>,
     expected: Vec<Item>,
     /// What it was sent when it was shut.
     last: Option<Item>,
@@ -109,6 +137,7 @@ impl World {
             connections: Vec::new(),
             life_counts: HashMap::new(),
             heard: HashMap::new(),
+            lives: HashMap::new(),
             publication_count: 0,
             next_serial: 0,
         }
@@ -119,6 +148,15 @@ impl World {
             Step::Apply { core, count } => self.apply(self.core(core), count),
             Step::Close { connection } => {
                 self.with(connection, |world, it| world.send_close(it));
+            }
+            Step::CloseWithLastRoom {
+                connection,
+                space,
+                on,
+            } => {
+                self.with(connection, |world, it| {
+                    world.close_with_last_room(it, Space(space), on);
+                });
             }
             Step::Crowd { core, room } => {
                 for _ in 0..CROWD {
@@ -132,6 +170,8 @@ impl World {
             } => {
                 self.with(connection, |world, it| world.direct(it, padding_len));
             }
+            Step::Dissolve { room } => self.dissolve(room),
+            Step::DissolveSpace { space } => self.dissolve_space(Space(space)),
             Step::FanOut { core } => {
                 let core = self.core(core);
                 self.cores[core].local.fan_out();
@@ -176,6 +216,7 @@ impl World {
                 let core = self.core(core);
                 self.cores[core].take_mail(&self.table);
             }
+            Step::TryDissolve { room } => self.try_dissolve(room),
             Step::TryPublish { room, padding_len } => self.try_publish(room, padding_len),
             Step::Writable { connection, bytes } => {
                 self.with(connection, |world, it| {
@@ -210,7 +251,7 @@ impl World {
             .push_back(Entry::Attach { connection, life });
         let backpressure = self
             .table
-            .join(id, &name(room))
+            .join(id, key(room))
             .expect("the name is a good one");
         self.check_backpressure(backpressure, &[core]);
     }
@@ -218,7 +259,7 @@ impl World {
     fn leave(&mut self, connection: usize, room: u8) {
         let Connection { id, core, .. } = self.connections[connection];
         let exists = self.member_count(room) > 0;
-        let backpressure = self.table.leave(id, &name(room));
+        let backpressure = self.table.leave(id, key(room));
         if exists {
             let life = self.life(room);
             self.cores[core]
@@ -235,6 +276,55 @@ impl World {
             .push_back(Entry::DetachAll { connection });
         let backpressure = self.table.leave_all(id);
         self.check_backpressure(backpressure, &[core]);
+    }
+
+    fn close_with_last_room(&mut self, connection: usize, space: Space, on: bool) {
+        let Connection { id, core, .. } = self.connections[connection];
+        self.cores[core].log.push_back(Entry::CloseWithLastRoom {
+            connection,
+            space,
+            on,
+        });
+        let backpressure = self.table.close_with_last_room(id, space, on);
+        self.check_backpressure(backpressure, &[core]);
+    }
+
+    fn dissolve(&mut self, room: u8) {
+        let cores = self.note_dissolve(room);
+        let backpressure = self.table.dissolve(key(room));
+        self.check_backpressure(backpressure, &cores);
+    }
+
+    fn try_dissolve(&mut self, room: u8) {
+        let overloaded = self.is_some_full(room);
+        match self.table.try_dissolve(key(room)) {
+            Ok(backpressure) => {
+                assert!(!overloaded);
+                let cores = self.note_dissolve(room);
+                self.check_backpressure(backpressure, &cores);
+            }
+            Err(Overloaded { core }) => {
+                assert!(overloaded && self.table.mailbox(core).is_full());
+            }
+        }
+    }
+
+    fn dissolve_space(&mut self, space: Space) {
+        let of_the_space = (0..ROOMS).filter(|room| key(*room).space == space);
+        let cores: Vec<usize> = of_the_space
+            .flat_map(|room| self.note_dissolve(room))
+            .collect();
+        let backpressure = self.table.dissolve_space(space);
+        self.check_backpressure(backpressure, &cores);
+    }
+
+    /// Writes to the logs of the cores with members that all of them leave, and says which.
+    fn note_dissolve(&mut self, room: u8) -> Vec<usize> {
+        let (cores, life) = (self.listening(room), self.life(room));
+        for core in &cores {
+            self.cores[*core].log.push_back(Entry::Dissolve { life });
+        }
+        cores
     }
 
     fn direct(&mut self, connection: usize, padding_len: u32) {
@@ -258,7 +348,7 @@ impl World {
         let item = self.item(Some(room), padding_len);
         let member_count = self.member_count(room);
         let cores = self.deliver(room, item);
-        let published = self.table.emit(&name(room), item.encode());
+        let published = self.table.emit(key(room), item.encode());
         assert_eq!(published.member_count, member_count);
         self.check_backpressure(published.backpressure, &cores);
     }
@@ -269,7 +359,7 @@ impl World {
         let member_count = self.member_count(room);
         match self
             .table
-            .try_emit_as(EventKind::Lasting, &name(room), item.encode())
+            .try_emit_as(EventKind::Lasting, key(room), item.encode())
         {
             Ok(published) => {
                 assert!(!overloaded);
@@ -313,6 +403,7 @@ impl World {
             core,
             open: true,
             rooms: Vec::new(),
+            closes_with: HashSet::new(),
             expected: Vec::new(),
             last: None,
             socket: Socket::new(window),
@@ -332,11 +423,10 @@ impl World {
     }
 
     fn leave_all_here(&mut self, connection: usize) {
-        let leaving = &mut self.connections[connection];
-        leaving.rooms.clear();
-        self.cores[leaving.core]
-            .local
-            .detach_all(leaving.id.slot(), &self.table);
+        let leaving = &self.connections[connection];
+        let local = &mut self.cores[leaving.core].local;
+        let effect = local.detach_all(leaving.id.slot(), &self.table);
+        self.leave_rooms(&[connection], |_| true, effect);
     }
 
     fn apply(&mut self, core: usize, count: usize) {
@@ -344,10 +434,15 @@ impl World {
             let Some(command) = self.cores[core].inbox.pop_front() else {
                 return;
             };
+            self.note_life(core, &command);
             let effect = self.cores[core].local.apply(command, &self.table);
             match effect {
-                Some(Effect::RoomCreated { name, .. }) => self.hear(core, &name, true),
-                Some(Effect::RoomRemoved { name, .. }) => self.hear(core, &name, false),
+                Some(Effect::RoomCreated { space, name }) => {
+                    self.hear(core, RoomKey::new(space, &name), true);
+                }
+                Some(Effect::RoomRemoved { space, name }) => {
+                    self.hear(core, RoomKey::new(space, &name), false);
+                }
                 effect => {
                     let entry = self.cores[core]
                         .log
@@ -357,6 +452,66 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Takes note of which life of a room has which id; and of the rooms of a space that are dissolved
+    /// together, in whatever order, moves the one to the front of the log that comes first.
+    fn note_life(&mut self, core: usize, command: &Command) {
+        let log = &mut self.cores[core].log;
+        match command {
+            Command::Attach { room, .. } => {
+                let Some(Entry::Attach { life, .. }) = log.front() else {
+                    panic!("{command:?} comes where {:?} should", log.front());
+                };
+                assert_eq!(RoomKey::from(room), key(life.room));
+                let known = *self.lives.entry(room.id).or_insert(*life);
+                assert_eq!(known, *life);
+            }
+            Command::Dissolve { room } => {
+                let life = self.lives[room];
+                let together = log.iter().map_while(|entry| match entry {
+                    Entry::Dissolve { life } => Some(*life),
+                    _ => None,
+                });
+                let index = together.into_iter().position(|it| it == life);
+                log.swap(0, index.expect("nobody asked for this"));
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets connections leave the rooms that `leaves` says in the model, and shuts those that are to be
+    /// closed for it, which the effect must say.
+    fn leave_rooms(
+        &mut self,
+        leaving: &[usize],
+        leaves: impl Fn(Life) -> bool,
+        effect: Option<Effect>,
+    ) {
+        let mut closed = Vec::new();
+        for index in leaving {
+            let connection = &mut self.connections[*index];
+            let before = connection.spaces();
+            connection.rooms.retain(|life| !leaves(*life));
+            let left = &before - &connection.spaces();
+            if !left.is_disjoint(&connection.closes_with) {
+                closed.push(*index);
+            }
+        }
+        let mut said = match effect {
+            None => Vec::new(),
+            Some(Effect::LastRoomLeft { connections }) => {
+                assert!(!connections.is_empty(), "an effect has something to do");
+                connections
+            }
+            Some(effect) => panic!("nobody asked for {effect:?}"),
+        };
+        let mut expected: Vec<ConnectionId> =
+            closed.iter().map(|it| self.connections[*it].id).collect();
+        said.sort_unstable_by_key(|id| id.as_u64());
+        expected.sort_unstable_by_key(|id| id.as_u64());
+        assert_eq!(said, expected);
+        closed.into_iter().for_each(|it| self.shut(it));
     }
 
     /// Carries out what the core did in the model, and what the core asks for in both.
@@ -378,7 +533,7 @@ impl World {
                     else {
                         panic!("{entry:?} is one too many, not {effect:?}");
                     };
-                    assert_eq!((id, &*room.name), (joining.id, &*name(life.room)));
+                    assert_eq!((id, RoomKey::from(&room)), (joining.id, key(life.room)));
                     self.answer(connection);
                 }
             }
@@ -399,15 +554,29 @@ impl World {
                     member.expected.push(item);
                 }
             }
-            Entry::Detach { connection, life } => {
+            Entry::CloseWithLastRoom {
+                connection,
+                space,
+                on,
+            } => {
                 assert!(effect.is_none());
-                self.connections[connection]
-                    .rooms
-                    .retain(|joined| *joined != life);
+                let asked = &mut self.connections[connection];
+                match on && asked.is_addressable() {
+                    true => asked.closes_with.insert(space),
+                    false => asked.closes_with.remove(&space),
+                };
+            }
+            Entry::Detach { connection, life } => {
+                self.leave_rooms(&[connection], |joined| joined == life, effect);
             }
             Entry::DetachAll { connection } => {
-                assert!(effect.is_none());
-                self.connections[connection].rooms.clear();
+                self.leave_rooms(&[connection], |_| true, effect);
+            }
+            Entry::Dissolve { life } => {
+                let all = 0..self.connections.len();
+                let here = all.filter(|it| self.connections[*it].core == core);
+                let here: Vec<usize> = here.collect();
+                self.leave_rooms(&here, |joined| joined == life, effect);
             }
             Entry::Direct { connection, item } if self.connections[connection].is_addressable() => {
                 assert!(effect.is_none());
@@ -436,9 +605,9 @@ impl World {
         local.shut(shut.id.slot(), &item.encode(), &self.table);
     }
 
-    fn hear(&mut self, core: usize, name: &str, begins: bool) {
-        let room = name.parse().expect("rooms are called by their numbers");
-        self.heard.entry(room).or_default().push((core, begins));
+    fn hear(&mut self, core: usize, key: RoomKey<'_>, begins: bool) {
+        let heard = self.heard.entry(room_of(key)).or_default();
+        heard.push((core, begins));
     }
 
     /// Flushes what did not fit and queues it again; shuts those whose socket does not take it.
@@ -559,7 +728,7 @@ impl World {
     fn check(&self) {
         let member_counts: Vec<u32> = (0..ROOMS).map(|room| self.member_count(room)).collect();
         for (room, member_count) in (0..ROOMS).zip(&member_counts) {
-            assert_eq!(self.table.member_count(&name(room)), *member_count);
+            assert_eq!(self.table.member_count(key(room)), *member_count);
         }
         let room_count = member_counts.iter().filter(|count| **count > 0).count();
         assert_eq!(self.table.room_count(), room_count);
@@ -581,10 +750,10 @@ impl World {
             );
             if let Some(slot) = slot {
                 let mut rooms: Vec<&str> = local.rooms_of(slot).collect();
-                let mut expected: Vec<String> = connection
+                let mut expected: Vec<&str> = connection
                     .rooms
                     .iter()
-                    .map(|life| name(life.room))
+                    .map(|life| key(life.room).name)
                     .collect();
                 rooms.sort_unstable();
                 expected.sort_unstable();
@@ -667,6 +836,12 @@ impl World {
 }
 
 impl Connection {
+    /// The spaces of its rooms.
+    fn spaces(&self) -> HashSet<Space> {
+        let spaces = self.rooms.iter().map(|life| key(life.room).space);
+        spaces.collect()
+    }
+
     /// Whether anything may still be sent to it.
     const fn is_addressable(&self) -> bool {
         self.open && self.last.is_none()
@@ -692,6 +867,14 @@ impl Connection {
     }
 }
 
-fn name(room: u8) -> String {
-    room.to_string()
+/// Rooms of two spaces have the same names.
+fn key(room: u8) -> RoomKey<'static> {
+    let space = Space((room / 2).into());
+    RoomKey::new(space, ["tea", "milk"][usize::from(room % 2)])
+}
+
+fn room_of(found: RoomKey<'_>) -> u8 {
+    let mut all = 0..ROOMS;
+    let room = all.find(|room| key(*room) == found);
+    room.expect("there are no others")
 }
