@@ -23,6 +23,7 @@ mod gap;
 mod id;
 mod journal;
 mod kept;
+mod key;
 mod local;
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -41,6 +42,7 @@ pub use class::{Classes, HistoryLimits, RoomClass, SlowConsumer, SlowConsumerErr
 pub use disconnect::Disconnect;
 pub use id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, SLOT_COUNT_MAX, WIRE_COUNT_MAX, Wire};
 pub use journal::{Acknowledge, Ancestor, Change, Entry, Journal, RoomImage, WriteOrder};
+pub use key::{RoomKey, Space};
 pub use local::{Effect, FlushQueue, LocalCounts, LocalLimits, LocalRooms, Overflow};
 pub use mailbox::{Command, Delivery, Joined, Mailbox, Recovery, RoomHandle};
 pub use outbox::{Outbox, PushError, Span, Tag};

@@ -6,7 +6,7 @@
 //! - `rooms[m.room].members[m.index]` names the slot and the place of each membership `m`, and the
 //!   other way round, so that joining and leaving cost the same in a room of ten or ten thousand;
 //! - a local room has the members of a room that speak one wire, and exists while it has one here;
-//! - each membership was counted by one [`RoomTable::join`] and ends with one release;
+//! - each membership was counted by one [`RoomTable::join`] and is counted out as it ends;
 //! - publications wait in `pending` only inside a turn, and whatever depends on who is a member
 //!   (attach, detach, a frame to one connection) fans them out first;
 //! - answers wait for the end of the turn, behind what rooms are sent, and keep their order with
@@ -15,6 +15,7 @@
 mod answer;
 mod fan_out;
 mod flush;
+mod last_room;
 mod member;
 mod membership;
 mod push;
@@ -25,10 +26,12 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 use proto::SharedFrame;
+use smallvec::SmallVec;
 
 use crate::batch::Pending;
 use crate::disconnect::Disconnect;
 use crate::id::{ConnectionId, CoreId, SLOT_COUNT_MAX, Wire};
+use crate::key::Space;
 use crate::mailbox::{Command, Joined, RoomHandle};
 use crate::outbox::{Outbox, Tag};
 use crate::slots::Slots;
@@ -91,13 +94,23 @@ pub enum Effect {
         /// The request's mark, if it had one.
         id: Option<u64>,
     },
+    /// These connections have left their last room of a space with which they are to be
+    /// [closed](crate::RoomTable::close_with_last_room): one, or several if the room was dissolved.
+    LastRoomLeft {
+        /// Whom to close, each once, at least one. They are open, and are not shut.
+        connections: Vec<ConnectionId>,
+    },
     /// A room began to exist.
     RoomCreated {
+        /// Whose room it is.
+        space: Space,
         /// The room's name.
         name: Arc<str>,
     },
     /// A room ended.
     RoomRemoved {
+        /// Whose room it was.
+        space: Space,
         /// The room's name.
         name: Arc<str>,
     },
@@ -126,6 +139,9 @@ pub struct LocalRooms {
     /// How much more than the limit may wait for a connection that was replayed to, in bytes, until
     /// its outbox has been empty once.
     allowances: HashMap<u32, u32, ahash::RandomState>,
+    /// With the last room of which spaces connections are to be closed, by slot; nothing of one for
+    /// which that is not so.
+    last_room_spaces: HashMap<u32, SmallVec<[Space; 1]>, ahash::RandomState>,
     /// The last replay that was put together: many who lost the server together ask for the same.
     replayed: Option<Replayed>,
     /// Local rooms that have publications of this turn.
@@ -172,6 +188,7 @@ impl LocalRooms {
             rooms_by_id: HashTable::new(),
             answers: Vec::new(),
             allowances: HashMap::default(),
+            last_room_spaces: HashMap::default(),
             replayed: None,
             published: Vec::new(),
             merged: Vec::new(),
@@ -217,6 +234,7 @@ impl LocalRooms {
     pub fn close(&mut self, slot: u32, table: &RoomTable) {
         self.end_memberships(slot, table);
         self.forget_allowance(slot);
+        self.forget_last_room_spaces(slot);
         self.blocked.remove(&slot);
         let member = &mut self.members[slot as usize];
         debug_assert!(
@@ -236,7 +254,8 @@ impl LocalRooms {
     ///
     /// If there is no room for `last`, what the socket has not begun to take makes way.
     pub fn shut(&mut self, slot: u32, last: &SharedFrame, table: &RoomTable) {
-        self.detach_all(slot, table);
+        self.fan_out_rooms_of(slot);
+        self.end_memberships(slot, table);
         self.push_answers_of(slot);
         let bytes_max = self.bytes_max(slot);
         let member = &mut self.members[slot as usize];
@@ -291,6 +310,14 @@ impl LocalRooms {
                     disconnect,
                 });
             }
+            Command::CloseWithLastRoom {
+                connection,
+                space,
+                on,
+            } => {
+                let slot = self.slot_of(connection)?;
+                self.close_with_last_room(slot, space, on);
+            }
             Command::Deliver {
                 room,
                 wire,
@@ -299,11 +326,11 @@ impl LocalRooms {
             } => self.deliver((room, wire), Pending { frame, delivery }),
             Command::Detach { connection, room } => {
                 let slot = self.slot_of(connection)?;
-                self.detach(slot, room, table);
+                return self.detach(slot, room, table);
             }
             Command::DetachAll { connection } => {
                 let slot = self.slot_of(connection)?;
-                self.detach_all(slot, table);
+                return self.detach_all(slot, table);
             }
             Command::Direct { connection, frame } => {
                 let slot = self.slot_of(connection)?;
@@ -311,12 +338,17 @@ impl LocalRooms {
                 self.push_answers_of(slot);
                 self.push(slot, &frame, FlushQueue::Prompt);
             }
+            Command::Dissolve { room } => return self.dissolve(room, table),
             Command::Drain => {
                 self.fan_out();
                 return Some(Effect::Drain);
             }
-            Command::RoomCreated { name } => return Some(Effect::RoomCreated { name }),
-            Command::RoomRemoved { name } => return Some(Effect::RoomRemoved { name }),
+            Command::RoomCreated { space, name } => {
+                return Some(Effect::RoomCreated { space, name });
+            }
+            Command::RoomRemoved { space, name } => {
+                return Some(Effect::RoomRemoved { space, name });
+            }
             Command::Survey => return Some(Effect::Survey),
         }
         None

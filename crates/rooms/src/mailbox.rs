@@ -7,6 +7,7 @@ use proto::SharedFrame;
 use crate::class::SlowConsumer;
 use crate::disconnect::Disconnect;
 use crate::id::{ConnectionId, RoomId, Wire};
+use crate::key::Space;
 use crate::position::StreamPosition;
 use crate::publication::EventKind;
 use crate::queue::{Queue, Weigh};
@@ -16,8 +17,10 @@ use crate::queue::{Queue, Weigh};
 pub struct RoomHandle {
     /// Which life of the room.
     pub id: RoomId,
-    /// The hash of the name, computed once.
+    /// The hash of space and name, computed once.
     pub(crate) hash: u64,
+    /// Whose room it is.
+    pub space: Space,
     /// The room's name.
     pub name: Arc<str>,
     /// What happens to members that are too slow.
@@ -82,6 +85,15 @@ pub enum Command {
         /// What to tell it.
         disconnect: Disconnect,
     },
+    /// Say when the connection leaves its last room of a space, or do not any more.
+    CloseWithLastRoom {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Whose rooms.
+        space: Space,
+        /// Whether to say so.
+        on: bool,
+    },
     /// Send these frames to every member on this core that speaks the wire.
     Deliver {
         /// To which room.
@@ -112,15 +124,24 @@ pub enum Command {
         /// The frames, encoded.
         frame: SharedFrame,
     },
+    /// End all memberships of the room on this core, on every wire.
+    Dissolve {
+        /// What everybody leaves.
+        room: RoomId,
+    },
     /// Close every connection and take no new ones.
     Drain,
     /// A room began to exist. Sent to one core, the same for every life of a name.
     RoomCreated {
+        /// Whose room it is.
+        space: Space,
         /// The room's name.
         name: Arc<str>,
     },
     /// A room ended. Sent to the core that was told of its creation.
     RoomRemoved {
+        /// Whose room it was.
+        space: Space,
         /// The room's name.
         name: Arc<str>,
     },
@@ -155,8 +176,13 @@ impl Weigh for Command {
                 size_of::<Joined>() + joined.replay.len() * size_of::<SharedFrame>()
             }),
             Self::Close { disconnect, .. } => disconnect.reason.len(),
-            Self::RoomCreated { name } | Self::RoomRemoved { name } => name.len(),
-            Self::Detach { .. } | Self::DetachAll { .. } | Self::Drain | Self::Survey => 0,
+            Self::RoomCreated { name, .. } | Self::RoomRemoved { name, .. } => name.len(),
+            Self::CloseWithLastRoom { .. }
+            | Self::Detach { .. }
+            | Self::DetachAll { .. }
+            | Self::Dissolve { .. }
+            | Self::Drain
+            | Self::Survey => 0,
         };
         size_of::<Self>() + kept_len
     }

@@ -1,4 +1,5 @@
-//! The rooms of the process: N tables, each behind a lock, picked by the hash of the room's name.
+//! The rooms of the process: N tables, each behind a lock, picked by the hash of the room's
+//! space and name.
 //!
 //! Invariant: whatever orders a room is pushed to the mailboxes before its shard's lock is released.
 //! What holds of the rooms under it is in `shard.rs`.
@@ -16,6 +17,7 @@ use crate::class::{Classes, RoomClass};
 use crate::disconnect::Disconnect;
 use crate::id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, Wire};
 use crate::journal::Journal;
+use crate::key::{RoomKey, Space};
 use crate::mailbox::{Command, Mailbox, Recovery};
 use crate::memory::Pool;
 use crate::position::{Epoch, StreamPosition};
@@ -25,6 +27,7 @@ use crate::shard::{House, NewRoom, Room, Shard};
 use crate::sync::Mutex;
 
 mod deliver;
+mod dissolve;
 mod emit;
 mod join;
 mod publish;
@@ -296,8 +299,8 @@ impl RoomTable {
     }
 
     /// What is so of a room with this name.
-    pub fn class_of(&self, name: &str) -> &RoomClass {
-        self.classes.of(name)
+    pub fn class_of<'a>(&self, key: impl Into<RoomKey<'a>>) -> &RoomClass {
+        self.classes.of(key)
     }
 
     fn check_name(&self, name: &str) -> Result<(), NameError> {
@@ -323,8 +326,8 @@ impl RoomTable {
     }
 
     /// What a new room is to be.
-    fn draw(&self, id: RoomId, name: &str) -> NewRoom {
-        let class = self.classes.index_of(name);
+    fn draw(&self, id: RoomId, key: RoomKey<'_>) -> NewRoom {
+        let class = self.classes.index_of(key);
         NewRoom {
             // The key is this process's own, so no other's epoch is hit but by chance.
             epoch: Epoch(self.hasher.hash_one(id).max(1)),
@@ -355,10 +358,16 @@ impl RoomTable {
 
     /// A part of a room's history, in the frames of the history's wire; none if the room does not
     /// exist. Costs a reference count a publication.
-    pub fn past(&self, name: &str, since: Since, limits: PastLimits) -> Option<Past> {
-        let hash = self.hasher.hash_one(name);
+    pub fn past<'a>(
+        &self,
+        key: impl Into<RoomKey<'a>>,
+        since: Since,
+        limits: PastLimits,
+    ) -> Option<Past> {
+        let key = key.into();
+        let hash = self.hash_of(key);
         let shard = self.shard(hash).lock();
-        let room = shard.find(hash, name)?;
+        let room = shard.find(hash, key)?;
         let recovery = room.recover(since);
         let first = recovery.map_or(room.offset + 1, |recovery| recovery.first);
         let mut bytes = 0;
@@ -497,18 +506,20 @@ impl RoomTable {
     }
 
     /// How many members the room has, counting those whose `Attach` is on its way.
-    pub fn member_count(&self, name: &str) -> u32 {
-        let hash = self.hasher.hash_one(name);
+    pub fn member_count<'a>(&self, key: impl Into<RoomKey<'a>>) -> u32 {
+        let key = key.into();
+        let hash = self.hash_of(key);
         self.shard(hash)
             .lock()
-            .find(hash, name)
+            .find(hash, key)
             .map_or(0, Room::member_count)
     }
 
     /// Where the room's stream is; none if the room does not exist.
-    pub fn position(&self, name: &str) -> Option<StreamPosition> {
-        let hash = self.hasher.hash_one(name);
-        self.shard(hash).lock().find(hash, name).map(Room::position)
+    pub fn position<'a>(&self, key: impl Into<RoomKey<'a>>) -> Option<StreamPosition> {
+        let key = key.into();
+        let hash = self.hash_of(key);
+        self.shard(hash).lock().find(hash, key).map(Room::position)
     }
 
     /// What the fullest mailbox holds, in bytes.
@@ -536,6 +547,16 @@ impl RoomTable {
     /// How many shards there are.
     pub fn shard_count(&self) -> usize {
         self.shards.len()
+    }
+
+    /// The hash that a room is found by. In the default space it is that of the name alone.
+    #[inline]
+    fn hash_of(&self, key: RoomKey<'_>) -> u64 {
+        let hash = self.hasher.hash_one(key.name);
+        match key.space {
+            Space::DEFAULT => hash,
+            space => hash ^ self.hasher.hash_one(space),
+        }
     }
 
     /// The index of the shard for a hash: bits that hashbrown uses neither for its bucket (the

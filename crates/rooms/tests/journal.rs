@@ -60,6 +60,23 @@ fn what_could_not_be_written_down_is_refused_and_its_offset_is_given_again() {
 }
 
 #[test]
+fn who_leaves_with_all_others_does_not_see_what_is_written_down_after_that() {
+    let (mut house, mut writer) = ahead(1 << 20);
+    let alice = house.open_in("tea");
+    publish(&house, alice, "tea", "one", None).unwrap();
+    publish(&house, alice, "tea", "two", None).unwrap();
+    writer.commit(&house, 1);
+    house.table.dissolve("tea");
+    let bob = house.open(0, KEPT);
+    house.table.join(bob, "tea").unwrap();
+    writer.commit(&house, 2);
+    house.turn();
+    assert_eq!(house.hear(alice), "1:tea/1 one, ack one at 1, ack two at 2");
+    assert_eq!(house.hear(bob), "1:tea/2 two");
+    assert_eq!(house.held("tea"), (1, 2));
+}
+
+#[test]
 fn a_repeat_of_what_is_not_written_down_waits_with_it() {
     let (mut house, mut writer) = ahead(1 << 20);
     let [alice, bob] = [(); 2].map(|()| house.open_in("tea"));

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use super::deliver::{Encoder, Wakes};
 use super::{Overloaded, RoomTable};
 use crate::kept::{Kept, Staged};
+use crate::key::RoomKey;
 use crate::mailbox::Delivery;
 use crate::publication::{EventKind, Publication, Published};
 use crate::queue::Pushed;
@@ -14,22 +15,27 @@ impl RoomTable {
     /// Sends an event to the members of a room; it has no offset and is not kept.
     ///
     /// A room that does not exist has no members, so nobody misses anything.
-    pub fn emit(&self, name: &str, publication: impl Publication) -> Published {
-        self.emit_as(EventKind::Lasting, name, publication)
+    pub fn emit<'a>(
+        &self,
+        key: impl Into<RoomKey<'a>>,
+        publication: impl Publication,
+    ) -> Published {
+        self.emit_as(EventKind::Lasting, key, publication)
     }
 
     /// The same, of some kind.
-    pub fn emit_as(
+    pub fn emit_as<'a>(
         &self,
         kind: EventKind,
-        name: &str,
+        key: impl Into<RoomKey<'a>>,
         mut publication: impl Publication,
     ) -> Published {
-        let hash = self.hasher.hash_one(name);
+        let key = key.into();
+        let hash = self.hash_of(key);
         let (published, wakes) = {
             let mut shard = self.shard(hash).lock();
             shard.publication_count += 1;
-            self.place_event(&mut shard, (hash, name), kind, &mut publication)
+            self.place_event(&mut shard, (hash, key), kind, &mut publication)
         };
         wakes.into_iter().for_each(Pushed::wake_quietly);
         published
@@ -42,20 +48,21 @@ impl RoomTable {
     ///
     /// [`Overloaded`] if a core with members of the room has more to do than it may keep; nobody
     /// got the event.
-    pub fn try_emit_as(
+    pub fn try_emit_as<'a>(
         &self,
         kind: EventKind,
-        name: &str,
+        key: impl Into<RoomKey<'a>>,
         mut publication: impl Publication,
     ) -> Result<Published, Overloaded> {
-        let hash = self.hasher.hash_one(name);
+        let key = key.into();
+        let hash = self.hash_of(key);
         let (published, wakes) = {
             let mut shard = self.shard(hash).lock();
-            if let Some(room) = shard.find(hash, name) {
+            if let Some(room) = shard.find(hash, key) {
                 self.check_members(room)?;
             }
             shard.publication_count += 1;
-            self.place_event(&mut shard, (hash, name), kind, &mut publication)
+            self.place_event(&mut shard, (hash, key), kind, &mut publication)
         };
         wakes.into_iter().for_each(Pushed::wake_quietly);
         Ok(published)
@@ -66,12 +73,12 @@ impl RoomTable {
     fn place_event(
         &self,
         shard: &mut Shard,
-        (hash, name): (u64, &str),
+        (hash, key): (u64, RoomKey<'_>),
         kind: EventKind,
         publication: &mut dyn Publication,
     ) -> (Published, Wakes) {
         let (rooms, retention) = (&mut shard.rooms, &mut shard.retention);
-        let Some(room) = rooms.find_mut(hash, |room| room.has_name(hash, name)) else {
+        let Some(room) = rooms.find_mut(hash, |room| room.has_key(hash, key)) else {
             return (Published::default(), Wakes::new());
         };
         let mut encoder = Encoder::new(publication, None);

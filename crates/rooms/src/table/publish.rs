@@ -10,6 +10,7 @@ use super::{Backpressure, Full, Overloaded, PublishError, RoomTable};
 use crate::class::RoomClass;
 use crate::journal::{Change, Journal, Waiting};
 use crate::kept::{self, Staged};
+use crate::key::RoomKey;
 use crate::mailbox::Delivery;
 use crate::position::StreamPosition;
 use crate::publication::{KEY_LEN_MAX, Outgoing, Published};
@@ -25,8 +26,12 @@ impl RoomTable {
     /// # Errors
     ///
     /// [`PublishError`]; nobody got it.
-    pub fn publish(&self, name: &str, outgoing: Outgoing<'_>) -> Result<Published, PublishError> {
-        self.publish_unless(name, outgoing, |_| Ok(()))
+    pub fn publish<'a>(
+        &self,
+        name: impl Into<RoomKey<'a>>,
+        outgoing: Outgoing<'_>,
+    ) -> Result<Published, PublishError> {
+        self.publish_unless(name.into(), outgoing, |_| Ok(()))
     }
 
     /// The same for publishers that cannot be held back otherwise: not if a core with members of the
@@ -35,23 +40,23 @@ impl RoomTable {
     /// # Errors
     ///
     /// [`PublishError`], also [`PublishError::Overloaded`]; nobody got it.
-    pub fn try_publish(
+    pub fn try_publish<'a>(
         &self,
-        name: &str,
+        name: impl Into<RoomKey<'a>>,
         outgoing: Outgoing<'_>,
     ) -> Result<Published, PublishError> {
-        self.publish_unless(name, outgoing, |room| self.check_members(room))
+        self.publish_unless(name.into(), outgoing, |room| self.check_members(room))
     }
 
     fn publish_unless(
         &self,
-        name: &str,
+        name: RoomKey<'_>,
         mut outgoing: Outgoing<'_>,
         check: impl Fn(&Room) -> Result<(), Overloaded>,
     ) -> Result<Published, PublishError> {
-        self.check_name(name)?;
+        self.check_name(name.name)?;
         let key = self.check_key(outgoing.key)?;
-        let hash = self.hasher.hash_one(name);
+        let hash = self.hash_of(name);
         let placed = {
             let mut shard = self.shard(hash).lock();
             let placed = self.place(&mut shard, (hash, name), &mut outgoing, key, &check);
@@ -91,7 +96,7 @@ impl RoomTable {
     fn place(
         &self,
         shard: &mut Shard,
-        (hash, name): (u64, &str),
+        (hash, name): (u64, RoomKey<'_>),
         outgoing: &mut Outgoing<'_>,
         key: Option<(u64, &str)>,
         check: &impl Fn(&Room) -> Result<(), Overloaded>,
@@ -99,7 +104,7 @@ impl RoomTable {
         let created_count = shard.created_count;
         let fits = self.make_memory(shard, (hash, name), outgoing, key, check);
         let placed = self.place_in(shard, (hash, name), outgoing, key, (check, fits));
-        if shard.created_count > created_count && shard.forget_unused(hash, name, &self.house()) {
+        if shard.created_count > created_count && shard.forget_unused((hash, name), &self.house()) {
             // There was no memory for it after all.
             return placed.and(Err(NoRoom::Nobody));
         }
@@ -109,7 +114,7 @@ impl RoomTable {
     fn place_in(
         &self,
         shard: &mut Shard,
-        (hash, name): (u64, &str),
+        (hash, name): (u64, RoomKey<'_>),
         outgoing: &mut Outgoing<'_>,
         key: Option<(u64, &str)>,
         (check, fits): (&impl Fn(&Room) -> Result<(), Overloaded>, bool),
@@ -298,7 +303,7 @@ impl RoomTable {
     fn make_memory(
         &self,
         shard: &mut Shard,
-        (hash, name): (u64, &str),
+        (hash, name): (u64, RoomKey<'_>),
         outgoing: &Outgoing<'_>,
         key: Option<(u64, &str)>,
         check: &impl Fn(&Room) -> Result<(), Overloaded>,
@@ -307,7 +312,7 @@ impl RoomTable {
             return false;
         }
         let key_len = key.map_or(0, |(_, key)| key.len());
-        let mut bytes = kept::cost_at_most(outgoing.payload_len, name.len(), key_len);
+        let mut bytes = kept::cost_at_most(outgoing.payload_len, name.name.len(), key_len);
         if self
             .journal
             .as_ref()

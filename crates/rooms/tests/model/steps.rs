@@ -24,6 +24,11 @@ pub(crate) enum Step {
     Close {
         connection: usize,
     },
+    CloseWithLastRoom {
+        connection: usize,
+        space: u64,
+        on: bool,
+    },
     /// So many connections that join one room, which is then a large one.
     Crowd {
         core: usize,
@@ -32,6 +37,12 @@ pub(crate) enum Step {
     Direct {
         connection: usize,
         padding_len: u32,
+    },
+    Dissolve {
+        room: u8,
+    },
+    DissolveSpace {
+        space: u64,
     },
     FanOut {
         core: usize,
@@ -76,6 +87,9 @@ pub(crate) enum Step {
     TakeMail {
         core: usize,
     },
+    TryDissolve {
+        room: u8,
+    },
     TryPublish {
         room: u8,
         padding_len: u32,
@@ -113,6 +127,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     let core = || 0..3_usize;
     let connection = || 0..24_usize;
     let room = || 0..ROOMS;
+    let space = || 0..SPACES;
+    let is_on = prop_oneof![3 => Just(true), 1 => Just(false)];
     // Two of the longest do not fit into one merged buffer.
     let padding = || prop_oneof![30 => 0..40_u32, 1 => Just(40_000)];
     let bytes = || prop_oneof![10 => 0..100_usize, 3 => Just(1 << 20)];
@@ -120,9 +136,18 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (core(), 1..8_usize).prop_map(|(core, count)| Step::Apply { core, count }),
         1 => connection().prop_map(|connection| Step::Close { connection }),
+        4 => (connection(), space(), is_on).prop_map(|(connection, space, on)| {
+            Step::CloseWithLastRoom {
+                connection,
+                space,
+                on,
+            }
+        }),
         1 => (core(), room()).prop_map(|(core, room)| Step::Crowd { core, room }),
         5 => (connection(), padding())
             .prop_map(|(connection, padding_len)| Step::Direct { connection, padding_len }),
+        2 => room().prop_map(|room| Step::Dissolve { room }),
+        1 => space().prop_map(|space| Step::DissolveSpace { space }),
         6 => core().prop_map(|core| Step::FanOut { core }),
         4 => (core(), queue, 1..4_usize)
             .prop_map(|(core, queue, count)| Step::Flush { core, queue, count }),
@@ -135,14 +160,18 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         16 => (room(), padding()).prop_map(|(room, padding_len)| Step::Publish { room, padding_len }),
         1 => connection().prop_map(|connection| Step::Shut { connection }),
         8 => core().prop_map(|core| Step::TakeMail { core }),
+        1 => room().prop_map(|room| Step::TryDissolve { room }),
         4 => (room(), padding()).prop_map(|(room, padding_len)| Step::TryPublish { room, padding_len }),
         4 => (connection(), bytes())
             .prop_map(|(connection, bytes)| Step::Writable { connection, bytes }),
     ]
 }
 
-/// How many rooms there are to choose from.
+/// How many rooms there are to choose from, the same names in each space.
 pub(crate) const ROOMS: u8 = 4;
+
+/// How many spaces there are.
+const SPACES: u64 = 2;
 
 /// One more than the members up to which a room's connections wait in the prompt line.
 pub(crate) const CROWD: usize = 65;

@@ -28,6 +28,8 @@ pub(crate) struct House {
     sent: HashMap<ConnectionId, Vec<u8>>,
     /// Who was closed because it was too slow.
     pub(crate) closed: Vec<ConnectionId>,
+    /// Who is to be closed for having left its last room, as often as that was said.
+    pub(crate) left: Vec<ConnectionId>,
 }
 
 impl House {
@@ -45,6 +47,7 @@ impl House {
             now_ms: NOON_MS,
             sent: HashMap::new(),
             closed: Vec::new(),
+            left: Vec::new(),
         }
     }
 
@@ -154,6 +157,7 @@ impl House {
                         local.replay(connection.slot(), &room, &joined);
                     }
                 }
+                Some(Effect::LastRoomLeft { connections }) => self.left.extend(connections),
                 Some(effect) => panic!("nobody asked for {effect:?}"),
             }
         }

@@ -31,7 +31,11 @@ impl Core {
     }
 
     fn carry_out(&mut self, effect: Effect, now: Instant) {
-        if self.local.has_overflow() && matches!(effect, Effect::Close { .. } | Effect::Drain) {
+        let closes = matches!(
+            effect,
+            Effect::Close { .. } | Effect::Drain | Effect::LastRoomLeft { .. }
+        );
+        if closes && self.local.has_overflow() {
             // An outbox may be full only because its flush has not come round: what is sent
             // before a close frame must not be lost by that.
             self.local.fan_out();
@@ -41,15 +45,7 @@ impl Core {
             Effect::Close {
                 connection,
                 disconnect,
-            } => {
-                if self
-                    .socket(connection.slot())
-                    .is_some_and(|s| s.phase == Phase::Open)
-                {
-                    self.metrics.closed.by_application.add(1);
-                }
-                self.begin_close(connection.slot(), disconnect, now);
-            }
+            } => self.close_for_application(connection, disconnect, now),
             Effect::Drain => self.begin_drain(now),
             Effect::Joined {
                 connection,
@@ -62,11 +58,29 @@ impl Core {
                 room,
                 id,
             } => self.refuse_join(connection, &room, id),
-            Effect::RoomCreated { name } => self.engine.room_created(&name),
-            Effect::RoomRemoved { name } => self.engine.room_removed(&name),
+            Effect::LastRoomLeft { connections } => {
+                for connection in connections {
+                    self.close_for_application(connection, Disconnect::left_last_room(), now);
+                }
+            }
+            Effect::RoomCreated { name, .. } => self.engine.room_created(&name),
+            Effect::RoomRemoved { name, .. } => self.engine.room_removed(&name),
             Effect::Survey => self.metrics.asked.answer(|| self.survey()),
         }
         forget_full();
+    }
+
+    fn close_for_application(
+        &mut self,
+        connection: ConnectionId,
+        disconnect: Disconnect,
+        now: Instant,
+    ) {
+        let slot = connection.slot();
+        if self.socket(slot).is_some_and(|s| s.phase == Phase::Open) {
+            self.metrics.closed.by_application.add(1);
+        }
+        self.begin_close(slot, disconnect, now);
     }
 
     /// What waits for this core's connections.
