@@ -523,6 +523,7 @@ fn config_with_histories() -> TableConfig {
 fn keep(table: &RoomTable, frame: &[u8; 1], key: Option<&str>) -> Published {
     let outgoing = Outgoing {
         publication: &mut SharedFrame::from(&frame[..]),
+        except: None,
         payload_len: 1,
         key,
         at_ms: 1,

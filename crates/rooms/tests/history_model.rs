@@ -13,9 +13,9 @@ use proptest::test_runner::RngSeed;
 use proto::SharedFrame;
 use rooms::{
     Acknowledge, Backpressure, Classes, Command, ConnectionId, CoreId, Delivery, Disconnect,
-    Effect, Epoch, EventKind, FlushQueue, Full, JoinRequest, LocalLimits, LocalRooms, Outgoing,
-    Overloaded, PastLimits, Publication as _, PublishError, Published, Recovery, RoomTable, Since,
-    SlowConsumer, StreamPosition, TableConfig, Wire,
+    Effect, EmitError, Epoch, EventKind, FlushQueue, Full, JoinRequest, LocalLimits, LocalRooms,
+    Outgoing, Overloaded, PastLimits, Publication as _, PublishError, Published, Recovery,
+    RoomTable, Since, SlowConsumer, StreamPosition, TableConfig, Wire,
 };
 
 #[path = "history_model/expected.rs"]
@@ -536,8 +536,11 @@ impl World {
         let overloaded = is_tried && self.is_some_full(room);
         let said = Said { room, body };
         let published = match is_tried {
-            false => Ok(self.table.emit_as(kind, room, said)),
-            true => self.table.try_emit_as(kind, room, said),
+            false => Ok(self
+                .table
+                .emit_as(kind, room, None, said)
+                .expect("nothing is lacking")),
+            true => self.table.try_emit_as(kind, room, None, said),
         };
         match published {
             Ok(published) => {
@@ -548,9 +551,10 @@ impl World {
                 let cores = self.deliver(room, What::Event { serial, kind });
                 self.check_backpressure(published.backpressure, &cores);
             }
-            Err(Overloaded { core }) => {
+            Err(EmitError::Overloaded(Overloaded { core })) => {
                 assert!(overloaded && self.table.mailbox(core).is_full());
             }
+            Err(EmitError::Lacks(lacks)) => panic!("{lacks}"),
         }
     }
 
@@ -572,6 +576,7 @@ impl World {
         let payload_len = if is_understated { 0 } else { body.len() };
         let outgoing = Outgoing {
             publication: &mut said,
+            except: None,
             payload_len,
             key: key.as_deref(),
             at_ms: self.now_ms,
@@ -816,8 +821,8 @@ impl World {
             let Some(command) = self.cores[core].inbox.pop_front() else {
                 return;
             };
-            if let Command::Deliver { wire, delivery, .. } = &command {
-                self.deliver_on(core, *wire, *delivery);
+            if let Command::Deliver { to, delivery, .. } = &command {
+                self.deliver_on(core, to.wire(), *delivery);
                 assert!(self.cores[core].local.apply(command, &self.table).is_none());
                 continue;
             }
@@ -1333,7 +1338,7 @@ impl World {
         let is_addressable = connection.is_addressable();
         assert_eq!(slot, is_addressable.then_some(connection.id.slot()));
         let Some(slot) = slot else { return };
-        let mut rooms: Vec<&str> = local.rooms_of(slot).collect();
+        let mut rooms: Vec<&str> = local.rooms_of(slot).map(|room| &*room.name).collect();
         let mut expected: Vec<&str> = connection.rooms.iter().map(|life| life.room).collect();
         rooms.sort_unstable();
         expected.sort_unstable();

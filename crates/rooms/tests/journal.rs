@@ -171,6 +171,7 @@ fn publish(
 ) -> Result<Published, PublishError> {
     let outgoing = Outgoing {
         publication: &mut Said { room, body },
+        except: None,
         payload_len: body.len(),
         key,
         at_ms: house.now_ms,

@@ -11,8 +11,8 @@ use std::ops::Range;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use rooms::{
-    Backpressure, Command, ConnectionId, CoreId, Disconnect, Effect, EventKind, FlushQueue,
-    LocalLimits, LocalRooms, Overloaded, RoomTable, TableConfig,
+    Backpressure, Command, ConnectionId, CoreId, Disconnect, Effect, EmitError, EventKind,
+    FlushQueue, LocalLimits, LocalRooms, Overloaded, RoomId, RoomTable, TableConfig,
 };
 
 #[path = "model/received.rs"]
@@ -73,12 +73,38 @@ struct Core {
 /// The model's command.
 #[derive(Clone, Debug)]
 enum Entry {
-    Attach { connection: usize, life: Life },
-    Close { connection: usize },
-    Deliver { life: Life, item: Item },
-    Detach { connection: usize, life: Life },
-    DetachAll { connection: usize },
-    Direct { connection: usize, item: Item },
+    /// About the members of a room, or about nothing.
+    Ask {
+        life: Option<Life>,
+        serial: u32,
+    },
+    Attach {
+        connection: usize,
+        life: Life,
+    },
+    Broadcast {
+        item: Item,
+    },
+    Close {
+        connection: usize,
+    },
+    /// To all members but one, perhaps.
+    Deliver {
+        life: Life,
+        item: Item,
+        except: Option<usize>,
+    },
+    Detach {
+        connection: usize,
+        life: Life,
+    },
+    DetachAll {
+        connection: usize,
+    },
+    Direct {
+        connection: usize,
+        item: Item,
+    },
 }
 
 #[derive(Debug)]
@@ -136,6 +162,12 @@ impl World {
     fn take(&mut self, step: Step) {
         match step {
             Step::Apply { core, count } => self.apply(self.core(core), count),
+            Step::Ask { room, is_tried } => self.ask(room, is_tried),
+            Step::AskCore { core, is_tried } => self.ask_core(self.core(core), is_tried),
+            Step::Broadcast {
+                padding_len,
+                is_tried,
+            } => self.broadcast(padding_len, is_tried),
             Step::Close { connection } => {
                 self.with(connection, |world, it| world.send_close(it));
             }
@@ -183,7 +215,14 @@ impl World {
             Step::Open { core, window } => {
                 self.open(self.core(core), window);
             }
-            Step::Publish { room, padding_len } => self.publish(room, padding_len),
+            Step::Publish {
+                room,
+                padding_len,
+                except,
+            } => {
+                let except = self.connection(except);
+                self.publish(room, padding_len, except);
+            }
             Step::Shut { connection } => {
                 self.with(connection, |world, it| {
                     if world.connections[it].is_addressable() {
@@ -192,7 +231,14 @@ impl World {
                 });
             }
             Step::TakeMail { core } => self.take_mail(self.core(core)),
-            Step::TryPublish { room, padding_len } => self.try_publish(room, padding_len),
+            Step::TryPublish {
+                room,
+                padding_len,
+                except,
+            } => {
+                let except = self.connection(except);
+                self.try_publish(room, padding_len, except);
+            }
             Step::Writable { connection, bytes } => {
                 self.with(connection, |world, it| {
                     if world.connections[it].open {
@@ -205,6 +251,10 @@ impl World {
 
     fn core(&self, index: usize) -> usize {
         index % self.cores.len()
+    }
+
+    fn connection(&self, index: Option<usize>) -> Option<usize> {
+        index?.checked_rem(self.connections.len())
     }
 
     fn with(&mut self, connection: usize, act: impl FnOnce(&mut Self, usize)) {
@@ -270,45 +320,116 @@ impl World {
         self.check_backpressure(backpressure, &[core]);
     }
 
-    fn publish(&mut self, room: u8, padding_len: u32) {
+    fn publish(&mut self, room: u8, padding_len: u32, except: Option<usize>) {
         let item = self.item(Some(room), padding_len);
         let member_count = self.member_count(room);
-        let cores = self.deliver(room, item);
-        let published = self.table.emit(&name(room), item.encode());
+        let cores = self.deliver(room, item, except);
+        let id = except.map(|it| self.connections[it].id);
+        let kind = EventKind::Lasting;
+        let published = self.table.emit_as(kind, &name(room), id, item.encode());
+        let published = published.expect("a frame is its own on every wire");
         assert_eq!(published.member_count, member_count);
         self.check_backpressure(published.backpressure, &cores);
     }
 
-    fn try_publish(&mut self, room: u8, padding_len: u32) {
+    fn try_publish(&mut self, room: u8, padding_len: u32, except: Option<usize>) {
         let item = self.item(Some(room), padding_len);
         let full = |core: &usize| self.table.mailbox(core_id(*core)).is_full();
         let overloaded = self.listening(room).iter().any(full);
         let member_count = self.member_count(room);
-        match self
-            .table
-            .try_emit_as(EventKind::Lasting, &name(room), item.encode())
-        {
+        let id = except.map(|it| self.connections[it].id);
+        let kind = EventKind::Lasting;
+        match self.table.try_emit_as(kind, &name(room), id, item.encode()) {
             Ok(published) => {
                 assert!(!overloaded);
                 assert_eq!(published.member_count, member_count);
-                let cores = self.deliver(room, item);
+                let cores = self.deliver(room, item, except);
                 self.check_backpressure(published.backpressure, &cores);
             }
-            Err(Overloaded { core }) => {
+            Err(EmitError::Overloaded(Overloaded { core })) => {
                 assert!(overloaded && self.table.mailbox(core).is_full());
             }
+            Err(EmitError::Lacks(lacks)) => panic!("{lacks}"),
         }
     }
 
+    fn broadcast(&mut self, padding_len: u32, is_tried: bool) {
+        let item = self.item(None, padding_len);
+        let cores: Vec<usize> = (0..self.cores.len()).collect();
+        let overloaded = self.is_some_full(&cores);
+        if is_tried {
+            let sent = self.table.try_broadcast(item.encode());
+            assert_eq!(sent.is_err(), overloaded);
+            if overloaded {
+                return;
+            }
+        } else {
+            let sent = self.table.broadcast(item.encode());
+            self.check_backpressure(sent.expect("a frame is its own on every wire"), &cores);
+        }
+        for core in &mut self.cores {
+            core.log.push_back(Entry::Broadcast { item });
+        }
+    }
+
+    fn ask(&mut self, room: u8, is_tried: bool) {
+        self.next_serial += 1;
+        let (serial, cores) = (self.next_serial, self.listening(room));
+        let life = Some(self.life(room));
+        let mut asked = Vec::new();
+        let make = |core: CoreId| {
+            asked.push(usize::from(core.0));
+            Box::new(serial) as _
+        };
+        let overloaded = is_tried && self.is_some_full(&cores);
+        let core_count = if is_tried {
+            self.table.try_ask_members(&name(room), make)
+        } else {
+            let (core_count, backpressure) = self.table.ask_members(&name(room), make);
+            self.check_backpressure(backpressure, &cores);
+            Ok(core_count)
+        };
+        assert_eq!(core_count.is_err(), overloaded);
+        if let Ok(core_count) = core_count {
+            assert_eq!((core_count, &asked), (cores.len(), &cores));
+        }
+        for core in asked {
+            self.cores[core].log.push_back(Entry::Ask { life, serial });
+        }
+    }
+
+    fn ask_core(&mut self, core: usize, is_tried: bool) {
+        self.next_serial += 1;
+        let question = Box::new(self.next_serial);
+        if is_tried {
+            let overloaded = self.is_some_full(&[core]);
+            let asked = self.table.try_ask(core_id(core), question);
+            assert_eq!(asked.is_err(), overloaded);
+            if overloaded {
+                return;
+            }
+        } else {
+            let backpressure = self.table.ask(core_id(core), question);
+            self.check_backpressure(backpressure, &[core]);
+        }
+        let (life, serial) = (None, self.next_serial);
+        self.cores[core].log.push_back(Entry::Ask { life, serial });
+    }
+
+    fn is_some_full(&self, cores: &[usize]) -> bool {
+        let mut mailboxes = cores.iter().map(|core| self.table.mailbox(core_id(*core)));
+        mailboxes.any(|mailbox| mailbox.is_full())
+    }
+
     /// Writes a publication to the logs of the cores that must get it, and says which.
-    fn deliver(&mut self, room: u8, item: Item) -> Vec<usize> {
+    fn deliver(&mut self, room: u8, item: Item, except: Option<usize>) -> Vec<usize> {
         self.publication_count += 1;
         let cores = self.listening(room);
         let life = self.life(room);
         for core in &cores {
             self.cores[*core]
                 .log
-                .push_back(Entry::Deliver { life, item });
+                .push_back(Entry::Deliver { life, item, except });
         }
         cores
     }
@@ -386,6 +507,16 @@ impl World {
     /// Carries out what the core did in the model, and what the core asks for in both.
     fn apply_entry(&mut self, core: usize, entry: &Entry, effect: Option<Effect>) {
         match *entry {
+            Entry::Ask { life, serial } => {
+                let Some(Effect::Ask { room, question }) = effect else {
+                    panic!("{entry:?} is one, not {effect:?}");
+                };
+                assert_eq!(question.downcast_ref(), Some(&serial));
+                assert_eq!(room.is_some(), life.is_some());
+                if let (Some(room), Some(life)) = (room, life) {
+                    self.check_members(core, room, life);
+                }
+            }
             Entry::Attach { connection, life } => {
                 let joining = &mut self.connections[connection];
                 if !joining.is_addressable() || joining.rooms.contains(&life) {
@@ -406,6 +537,13 @@ impl World {
                     self.answer(connection);
                 }
             }
+            Entry::Broadcast { item } => {
+                assert!(effect.is_none());
+                let here = self.connections.iter_mut().filter(|it| it.core == core);
+                for connection in here.filter(|it| it.is_addressable()) {
+                    connection.expected.push(item);
+                }
+            }
             Entry::Close { connection } if self.connections[connection].is_addressable() => {
                 let Some(Effect::Close { connection: id, .. }) = effect else {
                     panic!("{entry:?} closes, not {effect:?}");
@@ -413,14 +551,14 @@ impl World {
                 assert_eq!(id, self.connections[connection].id);
                 self.shut(connection);
             }
-            Entry::Deliver { life, item } => {
+            Entry::Deliver { life, item, except } => {
                 assert!(effect.is_none());
-                let members = self
-                    .connections
-                    .iter_mut()
-                    .filter(|member| member.core == core);
-                for member in members.filter(|member| member.rooms.contains(&life)) {
-                    member.expected.push(item);
+                let here = (0..).zip(&mut self.connections);
+                let here = here.filter(|(_, member)| member.core == core);
+                for (index, member) in here.filter(|(_, member)| member.rooms.contains(&life)) {
+                    if except != Some(index) {
+                        member.expected.push(item);
+                    }
                 }
             }
             Entry::Detach { connection, life } => {
@@ -622,7 +760,7 @@ impl World {
                 connection.is_addressable().then_some(connection.id.slot())
             );
             if let Some(slot) = slot {
-                let mut rooms: Vec<&str> = local.rooms_of(slot).collect();
+                let mut rooms: Vec<&str> = local.rooms_of(slot).map(|room| &*room.name).collect();
                 let mut expected: Vec<String> = connection
                     .rooms
                     .iter()
@@ -638,6 +776,18 @@ impl World {
                 );
             }
         }
+    }
+
+    fn check_members(&self, core: usize, room: RoomId, life: Life) {
+        let mut members: Vec<u64> = { self.cores[core].local.members_of(room) }
+            .map(ConnectionId::as_u64)
+            .collect();
+        let here = self.connections.iter().filter(|it| it.core == core);
+        let expected = here.filter(|it| it.rooms.contains(&life));
+        let mut expected: Vec<u64> = expected.map(|it| it.id.as_u64()).collect();
+        members.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(members, expected);
     }
 
     fn check_core(&self, core: usize) {

@@ -31,7 +31,7 @@ fn a_room_that_does_not_exist_costs_no_core_anything() {
     let table = RoomTable::new(config());
     assert_eq!(table.emit("tea", frame(9)), Published::default());
     assert_eq!(
-        table.try_emit_as(EventKind::Lasting, "tea", frame(9)),
+        table.try_emit_as(EventKind::Lasting, "tea", None, frame(9)),
         Ok(Published::default())
     );
     assert_eq!(table.leave(open(HERE), "tea"), Backpressure(None));
@@ -50,14 +50,14 @@ fn a_publication_is_refused_before_any_core_has_it() {
     let filling = table.direct(open(THERE), frame(config().mailbox_bytes_max));
     assert_eq!(filling, Backpressure(Some(Full::Core(THERE))));
 
-    let refused = table.try_emit_as(EventKind::Lasting, "tea", frame(1));
-    assert_eq!(refused, Err(Overloaded { core: THERE }));
+    let refused = table.try_emit_as(EventKind::Lasting, "tea", None, frame(1));
+    assert_eq!(refused, Err(Overloaded { core: THERE }.into()));
     assert_eq!(take(table.mailbox(HERE)), 0);
     assert_eq!(counted(&table), (1, 0));
 
     take(table.mailbox(THERE));
     let published = table
-        .try_emit_as(EventKind::Lasting, "tea", frame(1))
+        .try_emit_as(EventKind::Lasting, "tea", None, frame(1))
         .unwrap();
     assert_eq!(published.member_count, 2);
     assert_eq!([HERE, THERE].map(|core| take(table.mailbox(core))), [1, 1]);

@@ -144,6 +144,7 @@ impl Engine {
             let outgoing = Outgoing {
                 publication: &mut message,
                 payload_len,
+                except: None,
                 key,
                 at_ms,
                 answer: match (from, answer) {
@@ -182,9 +183,9 @@ impl Engine {
             draft.write(room, 0, data)?;
             let message = draft.as_event(event, name.as_ref().map(ConnectionName::as_str));
             if self.is_on_core() {
-                Ok(self.table.emit_as(kind, room, message))
+                Ok(self.table.emit_as(kind, room, None, message)?)
             } else {
-                Ok::<_, EmitError>(self.table.try_emit_as(kind, room, message)?)
+                Ok::<_, EmitError>(self.table.try_emit_as(kind, room, None, message)?)
             }
         })?;
         if self.is_on_core() {

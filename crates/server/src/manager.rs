@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proto::event::EncodeError;
-use rooms::{EventKind, JoinError, Overloaded, StreamPosition};
+use rooms::{EventKind, JoinError, Lacks, Overloaded, StreamPosition};
 use serde::Serialize;
 use thiserror::Error;
 
@@ -44,6 +44,18 @@ pub enum EmitError {
     /// the engine's own; a connection whose handler publishes too fast is not read from instead.
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
+    /// There is no frame of it for a wire that a member speaks.
+    #[error(transparent)]
+    Lacks(#[from] Lacks),
+}
+
+impl From<rooms::EmitError> for EmitError {
+    fn from(error: rooms::EmitError) -> Self {
+        match error {
+            rooms::EmitError::Lacks(error) => error.into(),
+            rooms::EmitError::Overloaded(error) => error.into(),
+        }
+    }
 }
 
 /// A publication that did not go out. Nobody got it.

@@ -339,6 +339,7 @@ impl From<PublishError> for Refusal {
         };
         match error {
             Refused::Key { .. } => Self::new("bad_key", error.to_string()),
+            Refused::Lacks(error) => Self::new("not_encodable", error.to_string()),
             Refused::Name(error) => error.into(),
             Refused::Overloaded(error) => error.into(),
             Refused::NoMemory => {
@@ -362,6 +363,7 @@ impl From<EmitError> for Refusal {
     fn from(error: EmitError) -> Self {
         match error {
             EmitError::Encode(error) => Self::new("not_encodable", error.to_string()),
+            EmitError::Lacks(error) => Self::new("not_encodable", error.to_string()),
             EmitError::Overloaded(error) => error.into(),
         }
     }

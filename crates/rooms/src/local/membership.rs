@@ -21,12 +21,22 @@ impl LocalRooms {
         }
     }
 
-    /// The names of the rooms that the connection is a member of.
-    pub fn rooms_of(&self, slot: u32) -> impl Iterator<Item = &str> {
+    /// The rooms that the connection is a member of.
+    pub fn rooms_of(&self, slot: u32) -> impl Iterator<Item = &RoomHandle> {
         self.members[slot as usize]
             .memberships
             .iter()
-            .map(|membership| &*self.rooms[membership.room as usize].handle.name)
+            .map(|membership| &self.rooms[membership.room as usize].handle)
+    }
+
+    /// The members of a room on this core, whatever they speak.
+    pub fn members_of(&self, room: RoomId) -> impl Iterator<Item = ConnectionId> {
+        let same_hash = self.rooms_by_id.iter_hash(room.spread());
+        let found = same_hash.map(|local| &self.rooms[*local as usize]);
+        found
+            .filter(move |local| local.handle.id == room)
+            .flat_map(|local| local.members.iter())
+            .map(|member| self.id_of(member.slot))
     }
 
     pub(super) fn find_room(&self, (id, wire): (RoomId, Wire)) -> Option<u32> {
@@ -115,7 +125,7 @@ impl LocalRooms {
 
     /// Where in the connection's memberships this room is. Costs at most the rooms of the
     /// connection.
-    fn membership_index(&self, slot: u32, room: u32) -> Option<usize> {
+    pub(super) fn membership_index(&self, slot: u32, room: u32) -> Option<usize> {
         self.members[slot as usize]
             .memberships
             .iter()
@@ -150,6 +160,7 @@ impl LocalRooms {
         let local = LocalRoom {
             handle,
             wire,
+            has_exceptions: false,
             members: Vec::new(),
             pending: Vec::new(),
         };

@@ -39,6 +39,8 @@ impl Core {
             self.resolve_overflow(now);
         }
         match effect {
+            // Nobody asks yet: who did would learn of it by this.
+            Effect::Ask { question, .. } => drop(question),
             Effect::Close {
                 connection,
                 disconnect,
