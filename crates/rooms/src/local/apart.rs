@@ -7,7 +7,6 @@ use super::member::{MemberRef, MemberState};
 use crate::batch::{Batch, Pending};
 use crate::class::SlowConsumer;
 use crate::id::RoomId;
-use crate::outbox::Tag;
 
 impl LocalRooms {
     /// Moves the members of a room that are excepted from something pending behind those that are not;
@@ -82,10 +81,6 @@ impl LocalRooms {
                 while let Some(offset) = excepted.next_if(|offset| *offset < first) {
                     self.note_exception(member.slot, id, offset);
                 }
-            }
-            if let Tag::Publications(span) = batch.tag() {
-                // Its span tells of these.
-                while excepted.next_if(|offset| *offset < span.last).is_some() {}
             }
             self.push_to_all(room, &[member], &batch, queue, scratch);
             rest = &rest[batch.len()..];
