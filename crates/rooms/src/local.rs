@@ -13,6 +13,8 @@
 //!   other frames to the same connection.
 
 mod answer;
+mod apart;
+mod broadcast;
 mod fan_out;
 mod flush;
 mod last_room;
@@ -21,6 +23,7 @@ mod membership;
 mod push;
 mod replay;
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -28,9 +31,8 @@ use hashbrown::HashTable;
 use proto::SharedFrame;
 use smallvec::SmallVec;
 
-use crate::batch::Pending;
 use crate::disconnect::Disconnect;
-use crate::id::{ConnectionId, CoreId, SLOT_COUNT_MAX, Wire};
+use crate::id::{ConnectionId, CoreId, RoomId, SLOT_COUNT_MAX, Wire};
 use crate::key::Space;
 use crate::mailbox::{Command, Joined, RoomHandle};
 use crate::outbox::{Outbox, Tag};
@@ -64,6 +66,13 @@ impl Default for LocalLimits {
 /// What a command asks of the core beyond its tables.
 #[derive(Debug)]
 pub enum Effect {
+    /// Answer what the application wants to know, or drop it: that refuses to.
+    Ask {
+        /// Of which room's [members](LocalRooms::members_of), if it is about those.
+        room: Option<RoomId>,
+        /// The question.
+        question: Box<dyn Any + Send>,
+    },
     /// Send what is queued, then close.
     Close {
         /// Whom to close.
@@ -161,7 +170,8 @@ pub struct LocalRooms {
 /// What a core's rooms have counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalCounts {
-    /// Frames queued for members: publications and events times members.
+    /// Frames queued for members: publications and events times members, without those that are excepted
+    /// from them; and broadcasts times connections.
     pub deliveries: u64,
     /// Publications that slow members were not sent, and told so.
     pub skipped: u64,
@@ -293,11 +303,13 @@ impl LocalRooms {
     pub fn apply(&mut self, command: Command, table: &RoomTable) -> Option<Effect> {
         match command {
             Command::Answer { connection, frame } => self.answer(connection, frame),
+            Command::Ask { room, question } => return Some(Effect::Ask { room, question }),
             Command::Attach {
                 connection,
                 room,
                 joined,
             } => return self.attach(connection, room, joined, table),
+            Command::Broadcast { frames } => self.broadcast(&frames),
             Command::Close {
                 connection,
                 disconnect,
@@ -320,17 +332,17 @@ impl LocalRooms {
             }
             Command::Deliver {
                 room,
-                wire,
+                to,
                 frame,
                 delivery,
-            } => self.deliver((room, wire), Pending { frame, delivery }),
+            } => self.deliver((room, to), frame, delivery),
             Command::Detach { connection, room } => {
                 let slot = self.slot_of(connection)?;
                 return self.detach(slot, room, table);
             }
-            Command::DetachAll { connection } => {
+            Command::DetachAll { connection, space } => {
                 let slot = self.slot_of(connection)?;
-                return self.detach_all(slot, table);
+                return self.detach_all(slot, space, table);
             }
             Command::Direct { connection, frame } => {
                 let slot = self.slot_of(connection)?;

@@ -390,6 +390,67 @@ fn loom_who_joins_while_publications_are_written_down_receives_all_once() {
     });
 }
 
+#[test]
+fn loom_the_members_that_two_cores_name_are_those_of_one_moment() {
+    loom::model(|| {
+        let table = table(2);
+        let mut here = Core::new(HERE);
+        let mut there = Core::new(THERE);
+        let [alice, bob] = [here.open(), there.open()];
+        let joiner = {
+            let table = table.clone();
+            thread::spawn(move || {
+                table.join(alice, "tea").map(drop).unwrap();
+                table.join(bob, "tea").map(drop).unwrap();
+            })
+        };
+        let (core_count, _) = table.ask_members("tea", |_| Box::new(()));
+        publish(&table, "tea", &[b"!"]);
+        // In the middle of it, so that the two cores' turns differ.
+        there.turn(&table);
+        join(joiner);
+        here.turn(&table);
+        there.turn(&table);
+
+        let named = [&here.named[..], &there.named[..]].concat();
+        assert_eq!(named, [alice, bob][..named.len()], "she joined first");
+        assert_eq!(core_count, named.len());
+        for (core, member) in [(&here, alice), (&there, bob)] {
+            let is_named = named.contains(&member);
+            assert!(!is_named || core.received(member) == b"!");
+        }
+    });
+}
+
+#[test]
+fn loom_who_joins_around_a_broadcast_receives_it_once_in_its_place() {
+    loom::model(|| {
+        let table = table(2);
+        let mut here = Core::new(HERE);
+        let mut there = Core::new(THERE);
+        let bob = there.open_in("tea", &table);
+        let alice = here.open();
+        let publisher = {
+            let table = table.clone();
+            thread::spawn(move || {
+                publish(&table, "tea", &[b"1"]);
+                let sent = table.broadcast(SharedFrame::from(&b"b"[..]));
+                sent.map(drop).unwrap();
+                publish(&table, "tea", &[b"2"]);
+            })
+        };
+        table.join(alice, "tea").unwrap();
+        here.turn(&table);
+        join(publisher);
+        here.turn(&table);
+        there.turn(&table);
+
+        assert_eq!(there.received(bob), b"1b2");
+        let received = here.received(alice);
+        assert!([&b"1b2"[..], b"b2", b"b"].contains(&&received[..]));
+    });
+}
+
 /// Writes down what there is to write, and says so.
 fn write(table: &RoomTable, journal: &Journal) {
     let mut entries = Vec::new();
@@ -406,6 +467,8 @@ struct Core {
     id: CoreId,
     rooms: LocalRooms,
     lives: Vec<Life>,
+    /// The members that it named when it was asked.
+    named: Vec<ConnectionId>,
 }
 
 /// A room's beginning or end.
@@ -421,6 +484,7 @@ impl Core {
             id,
             rooms: LocalRooms::new(id, LocalLimits::default()),
             lives: Vec::new(),
+            named: Vec::new(),
         }
     }
 
@@ -441,6 +505,9 @@ impl Core {
         table.mailbox(self.id).drain(&mut commands);
         for command in commands {
             match self.rooms.apply(command, table) {
+                Some(Effect::Ask {
+                    room: Some(room), ..
+                }) => self.named.extend(self.rooms.members_of(room)),
                 Some(Effect::RoomCreated { .. }) => self.lives.push(Life::Created),
                 Some(Effect::RoomRemoved { .. }) => self.lives.push(Life::Removed),
                 Some(Effect::Joined {
@@ -523,6 +590,7 @@ fn config_with_histories() -> TableConfig {
 fn keep(table: &RoomTable, frame: &[u8; 1], key: Option<&str>) -> Published {
     let outgoing = Outgoing {
         publication: &mut SharedFrame::from(&frame[..]),
+        except: None,
         payload_len: 1,
         key,
         at_ms: 1,

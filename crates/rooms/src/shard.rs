@@ -19,7 +19,7 @@ use proto::SharedFrame;
 use smallvec::SmallVec;
 
 use crate::class::{Classes, RoomClass, SlowConsumer};
-use crate::id::{CoreId, RoomId, Wire};
+use crate::id::{CoreId, RoomId, Wire, WireSet};
 use crate::journal::{Change, Entry as Written, Journal, RoomImage};
 use crate::kept::{self, Kept};
 use crate::key::RoomKey;
@@ -481,6 +481,11 @@ impl Room {
             epoch: self.epoch,
             offset: self.offset,
         }
+    }
+
+    /// The wires that its members speak.
+    pub(crate) fn wires(&self) -> WireSet {
+        self.members.iter().map(|members| members.wire).collect()
     }
 
     pub(crate) fn member_count(&self) -> u32 {

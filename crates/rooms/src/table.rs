@@ -5,7 +5,7 @@
 //! What holds of the rooms under it is in `shard.rs`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::task::Waker;
 
 use ahash::RandomState;
@@ -15,7 +15,7 @@ use thiserror::Error;
 
 use crate::class::{Classes, RoomClass};
 use crate::disconnect::Disconnect;
-use crate::id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, Wire};
+use crate::id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, Wire, WireSet};
 use crate::journal::Journal;
 use crate::key::{RoomKey, Space};
 use crate::mailbox::{Command, Mailbox, Recovery};
@@ -26,6 +26,8 @@ use crate::queue::Pushed;
 use crate::shard::{House, NewRoom, Room, Shard};
 use crate::sync::Mutex;
 
+mod ask;
+mod broadcast;
 mod deliver;
 mod dissolve;
 mod emit;
@@ -52,7 +54,8 @@ pub struct TableConfig {
     pub history_wire: Wire,
     /// The memory for what all rooms keep, in bytes. At the limit the oldest makes way.
     pub history_bytes_max: usize,
-    /// The wires that connections may speak.
+    /// The wires that connections may speak, as far as they are known by now:
+    /// [`add_wire`](RoomTable::add_wire) adds others.
     pub wires: Vec<Wire>,
     /// Where what rooms with a history keep is written down, if it is.
     pub journal: Option<Arc<Journal>>,
@@ -113,6 +116,9 @@ pub enum PublishError {
         /// The length of the key, in bytes.
         key_len: usize,
     },
+    /// It lacks the frame of a wire that needs one.
+    #[error(transparent)]
+    Lacks(#[from] Lacks),
     /// A name that no room can have.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -133,6 +139,33 @@ pub enum PublishError {
         /// The limit, in bytes.
         payload_len_max: u32,
     },
+}
+
+/// An event that was not accepted: nobody got it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum EmitError {
+    /// It lacks the frame of a wire that needs one.
+    #[error(transparent)]
+    Lacks(#[from] Lacks),
+    /// A core has more to do than it may keep; only for callers that cannot be held back.
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
+}
+
+/// A publication [has no frame](crate::Publication::lacks) for these wires, which somebody needs: nothing was
+/// done, nobody got anything. Write those and try again; by then there may be members on one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("there is no frame for {} of the wires that need one", .0.len())]
+pub struct Lacks(pub WireSet);
+
+impl Lacks {
+    /// Whether it is none that are lacking and needed.
+    fn check(lacking: WireSet) -> Result<(), Self> {
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        Err(Self(lacking))
+    }
 }
 
 /// A core has more to do than it may keep, and the caller cannot be held back otherwise: nothing
@@ -253,7 +286,9 @@ pub struct RoomTable {
     keeps_histories: bool,
     history_wire: Wire,
     pool: CachePadded<Pool>,
-    wires: Vec<Wire>,
+    /// Those in use, as a [`WireSet`]; only ever more. A member that speaks one was counted under its
+    /// shard's lock after the wire was added, so who holds that sees the wires of all members.
+    wires: AtomicU16,
     journal: Option<Arc<Journal>>,
     /// Only ever set, and read under a shard's lock: a room whose birth was not told may have its
     /// death told, never the other way round.
@@ -270,6 +305,9 @@ impl RoomTable {
             .next_power_of_two();
         let mailbox = || CachePadded::new(Mailbox::new(config.mailbox_bytes_max));
         let is_journaled = config.journal.is_some();
+        let keeps_histories = config.classes.keep_histories();
+        let history_wire = keeps_histories.then_some(config.history_wire);
+        let wires: WireSet = config.wires.into_iter().chain(history_wire).collect();
         Self {
             shards: (0..shard_count)
                 .map(|index| CachePadded::new(Mutex::new(Shard::new(index, is_journaled))))
@@ -279,11 +317,11 @@ impl RoomTable {
                 .collect(),
             hasher: RandomState::new(),
             name_len_max: config.name_len_max,
-            keeps_histories: config.classes.keep_histories(),
+            keeps_histories,
             classes: config.classes,
             history_wire: config.history_wire,
             pool: CachePadded::new(Pool::new(config.history_bytes_max, shard_count)),
-            wires: config.wires,
+            wires: AtomicU16::new(wires.0),
             journal: config.journal,
             watch_rooms: AtomicBool::new(config.watch_rooms),
         }
@@ -296,6 +334,21 @@ impl RoomTable {
     /// If the table was built for fewer cores.
     pub fn mailbox(&self, core: CoreId) -> &Mailbox {
         &self.mailboxes[core.index()]
+    }
+
+    /// Says that connections will speak a wire, before the first that does is opened. To be called before
+    /// anything is published: what waits to be written down by then has no frame for it, and members on
+    /// it are not sent that.
+    pub fn add_wire(&self, wire: Wire) {
+        let mut added = WireSet::default();
+        added.insert(wire);
+        self.wires.fetch_or(added.0, Ordering::Relaxed);
+    }
+
+    /// The wires that connections may speak.
+    #[inline]
+    fn wires(&self) -> WireSet {
+        WireSet(self.wires.load(Ordering::Relaxed))
     }
 
     /// What is so of a room with this name.

@@ -28,7 +28,10 @@ fn members_on_every_core_and_wire_leave_behind_what_was_published_before() {
         room: "tea",
         body: "after",
     };
-    let published = house.table.emit("tea", after);
+    let published = house
+        .table
+        .emit_as(EventKind::Lasting, "tea", None, after)
+        .unwrap();
     assert_eq!(
         published.member_count, 4,
         "their cores have not heard of it"

@@ -10,10 +10,10 @@ use std::collections::{BTreeMap, HashSet};
 use proptest::prelude::*;
 use proto::SharedFrame;
 use rooms::{
-    Acknowledge, Backpressure, Classes, Command, ConnectionId, Delivery, Disconnect, Effect, Epoch,
-    EventKind, FlushQueue, JoinRequest, LocalLimits, Outgoing, Overloaded, PastLimits,
-    Publication as _, PublishError, Published, Recovery, RoomTable, Since, SlowConsumer,
-    StreamPosition, TableConfig, Wire,
+    Acknowledge, Backpressure, Classes, Command, ConnectionId, Delivery, Disconnect, Effect,
+    EmitError, Epoch, EventKind, FlushQueue, JoinRequest, LocalLimits, Outgoing, Overloaded,
+    PastLimits, Publication as _, PublishError, Published, Recovery, RoomTable, Since,
+    SlowConsumer, StreamPosition, TableConfig, Wire,
 };
 
 #[path = "support/cores.rs"]
@@ -492,7 +492,7 @@ impl World {
         let Connection { id, core, .. } = self.connections[connection];
         let log = &mut self.cores[core].log;
         log.push_back(Entry::DetachAll { connection });
-        let backpressure = self.table.leave_all(id);
+        let backpressure = self.table.leave_all(id, Space::DEFAULT);
         self.check_backpressure(backpressure, &[core]);
     }
 
@@ -551,8 +551,11 @@ impl World {
         let overloaded = is_tried && self.is_some_full(room);
         let said = Said { room, body };
         let published = match is_tried {
-            false => Ok(self.table.emit_as(kind, room, said)),
-            true => self.table.try_emit_as(kind, room, said),
+            false => Ok(self
+                .table
+                .emit_as(kind, room, None, said)
+                .expect("nothing is lacking")),
+            true => self.table.try_emit_as(kind, room, None, said),
         };
         match published {
             Ok(published) => {
@@ -563,9 +566,10 @@ impl World {
                 let cores = self.deliver(room, What::Event { serial, kind });
                 self.check_backpressure(published.backpressure, &cores);
             }
-            Err(Overloaded { core }) => {
+            Err(EmitError::Overloaded(Overloaded { core })) => {
                 assert!(overloaded && self.table.mailbox(core).is_full());
             }
+            Err(EmitError::Lacks(lacks)) => panic!("{lacks}"),
         }
     }
 
@@ -588,6 +592,7 @@ impl World {
         self.understated = is_understated.then_some(room);
         let outgoing = Outgoing {
             publication: &mut said,
+            except: None,
             payload_len,
             key: key.as_deref(),
             at_ms: self.now_ms,
@@ -825,8 +830,8 @@ impl World {
             let Some(command) = self.cores[core].inbox.pop_front() else {
                 return;
             };
-            if let Command::Deliver { wire, delivery, .. } = &command {
-                self.deliver_on(core, *wire, *delivery);
+            if let Command::Deliver { to, delivery, .. } = &command {
+                self.deliver_on(core, to.wire(), *delivery);
                 assert!(self.cores[core].local.apply(command, &self.table).is_none());
                 continue;
             }
@@ -1336,7 +1341,7 @@ impl World {
         let is_addressable = connection.is_addressable();
         assert_eq!(slot, is_addressable.then_some(connection.id.slot()));
         let Some(slot) = slot else { return };
-        let mut rooms: Vec<&str> = local.rooms_of(slot).collect();
+        let mut rooms: Vec<&str> = local.rooms_of(slot).map(|room| &*room.name).collect();
         let mut expected: Vec<&str> = connection.rooms.iter().map(|life| life.room).collect();
         rooms.sort_unstable();
         expected.sort_unstable();

@@ -25,19 +25,19 @@ fn who_leaves_its_last_room_is_to_be_closed() {
     house.table.leave(alice, "milk");
     assert_eq!(left(&mut house), [alice]);
     house.table.leave(alice, "milk");
-    house.table.leave_all(alice);
+    house.table.leave_all(alice, Space::DEFAULT);
     assert_eq!(left(&mut house), [], "it left no more rooms");
 
     join_all(&house, alice, ["tea", "milk", "rum"]);
-    house.table.leave_all(alice);
+    house.table.leave_all(alice, Space::DEFAULT);
     assert_eq!(left(&mut house), [alice], "once");
     join_all(&house, alice, ["tea"]);
     house.turn();
-    let effect = house.cores[0].detach_all(alice.slot(), &house.table);
+    let effect = house.cores[0].detach_all(alice.slot(), Space::DEFAULT, &house.table);
     assert!(effect.is_some(), "also if its own core lets it leave");
     assert!(
         house.cores[0]
-            .detach_all(alice.slot(), &house.table)
+            .detach_all(alice.slot(), Space::DEFAULT, &house.table)
             .is_none()
     );
 }
@@ -86,16 +86,16 @@ fn only_rooms_of_the_space_count() {
     close_with_last_room(&house, alice, OTHER);
     join_all(&house, alice, ["tea"]);
     house.table.join(alice, other).unwrap();
-    house.table.leave_all(alice);
+    house.table.leave_all(alice, Space::DEFAULT);
     assert_eq!(left(&mut house), [alice], "both at once are one leaving");
     house
         .table
         .close_with_last_room(alice, Space::DEFAULT, false);
     join_all(&house, alice, ["tea"]);
-    house.table.leave_all(alice);
+    house.table.leave_all(alice, Space::DEFAULT);
     assert_eq!(left(&mut house), []);
     house.table.join(alice, other).unwrap();
-    house.table.leave_all(alice);
+    house.table.leave_all(alice, Space::DEFAULT);
     assert_eq!(left(&mut house), [alice]);
 }
 
@@ -134,7 +134,7 @@ fn the_end_of_a_connection_is_no_leaving_and_the_next_in_its_slot_is_not_meant()
     assert_eq!(bob.slot(), alice.slot(), "the slot is reused");
     join_all(&house, bob, ["tea"]);
     close_with_last_room(&house, alice, Space::DEFAULT);
-    house.table.leave_all(bob);
+    house.table.leave_all(bob, Space::DEFAULT);
     assert_eq!(left(&mut house), []);
 }
 

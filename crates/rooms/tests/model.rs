@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use proptest::prelude::*;
 use rooms::{
-    Backpressure, Command, ConnectionId, Disconnect, Effect, EventKind, FlushQueue, LocalLimits,
-    Overloaded, RoomId, RoomKey, RoomTable, Space, TableConfig,
+    Backpressure, Command, ConnectionId, CoreId, Disconnect, Effect, EmitError, EventKind,
+    FlushQueue, LocalLimits, Overloaded, RoomId, RoomKey, RoomTable, Space, TableConfig,
 };
 
 #[path = "support/cores.rs"]
@@ -62,9 +62,17 @@ struct World {
 /// The model's command.
 #[derive(Clone, Debug)]
 enum Entry {
+    /// About the members of a room, or about nothing.
+    Ask {
+        life: Option<Life>,
+        serial: u32,
+    },
     Attach {
         connection: usize,
         life: Life,
+    },
+    Broadcast {
+        item: Item,
     },
     Close {
         connection: usize,
@@ -74,9 +82,11 @@ enum Entry {
         space: Space,
         on: bool,
     },
+    /// To all members but one, perhaps.
     Deliver {
         life: Life,
         item: Item,
+        except: Option<usize>,
     },
     Detach {
         connection: usize,
@@ -84,6 +94,7 @@ enum Entry {
     },
     DetachAll {
         connection: usize,
+        space: Space,
     },
     Dissolve {
         life: Life,
@@ -146,6 +157,12 @@ impl World {
     fn take(&mut self, step: Step) {
         match step {
             Step::Apply { core, count } => self.apply(self.core(core), count),
+            Step::Ask { room, is_tried } => self.ask(room, is_tried),
+            Step::AskCore { core, is_tried } => self.ask_core(self.core(core), is_tried),
+            Step::Broadcast {
+                padding_len,
+                is_tried,
+            } => self.broadcast(padding_len, is_tried),
             Step::Close { connection } => {
                 self.with(connection, |world, it| world.send_close(it));
             }
@@ -191,20 +208,27 @@ impl World {
             Step::Leave { connection, room } => {
                 self.with(connection, |world, it| world.leave(it, room));
             }
-            Step::LeaveAll { connection } => {
-                self.with(connection, |world, it| world.leave_all(it));
+            Step::LeaveAll { connection, space } => {
+                self.with(connection, |world, it| world.leave_all(it, space));
             }
-            Step::LeaveAllHere { connection } => {
+            Step::LeaveAllHere { connection, space } => {
                 self.with(connection, |world, it| {
                     if world.connections[it].open {
-                        world.leave_all_here(it);
+                        world.leave_all_here(it, space);
                     }
                 });
             }
             Step::Open { core, window } => {
                 self.open(self.core(core), window);
             }
-            Step::Publish { room, padding_len } => self.publish(room, padding_len),
+            Step::Publish {
+                room,
+                padding_len,
+                except,
+            } => {
+                let except = self.connection(except);
+                self.publish(room, padding_len, except);
+            }
             Step::Shut { connection } => {
                 self.with(connection, |world, it| {
                     if world.connections[it].is_addressable() {
@@ -217,7 +241,14 @@ impl World {
                 self.cores[core].take_mail(&self.table);
             }
             Step::TryDissolve { room } => self.try_dissolve(room),
-            Step::TryPublish { room, padding_len } => self.try_publish(room, padding_len),
+            Step::TryPublish {
+                room,
+                padding_len,
+                except,
+            } => {
+                let except = self.connection(except);
+                self.try_publish(room, padding_len, except);
+            }
             Step::Writable { connection, bytes } => {
                 self.with(connection, |world, it| {
                     if world.connections[it].open {
@@ -230,6 +261,10 @@ impl World {
 
     fn core(&self, index: usize) -> usize {
         index % self.cores.len()
+    }
+
+    fn connection(&self, index: Option<usize>) -> Option<usize> {
+        index?.checked_rem(self.connections.len())
     }
 
     fn with(&mut self, connection: usize, act: impl FnOnce(&mut Self, usize)) {
@@ -269,12 +304,12 @@ impl World {
         }
     }
 
-    fn leave_all(&mut self, connection: usize) {
+    fn leave_all(&mut self, connection: usize, space: Space) {
         let Connection { id, core, .. } = self.connections[connection];
         self.cores[core]
             .log
-            .push_back(Entry::DetachAll { connection });
-        let backpressure = self.table.leave_all(id);
+            .push_back(Entry::DetachAll { connection, space });
+        let backpressure = self.table.leave_all(id, space);
         self.check_backpressure(backpressure, &[core]);
     }
 
@@ -296,7 +331,7 @@ impl World {
     }
 
     fn try_dissolve(&mut self, room: u8) {
-        let overloaded = self.is_some_full(room);
+        let overloaded = self.is_some_full(&self.listening(room));
         match self.table.try_dissolve(key(room)) {
             Ok(backpressure) => {
                 assert!(!overloaded);
@@ -344,44 +379,115 @@ impl World {
         self.check_backpressure(backpressure, &[core]);
     }
 
-    fn publish(&mut self, room: u8, padding_len: u32) {
+    fn publish(&mut self, room: u8, padding_len: u32, except: Option<usize>) {
         let item = self.item(Some(room), padding_len);
         let member_count = self.member_count(room);
-        let cores = self.deliver(room, item);
-        let published = self.table.emit(key(room), item.encode());
+        let cores = self.deliver(room, item, except);
+        let id = except.map(|it| self.connections[it].id);
+        let kind = EventKind::Lasting;
+        let published = self.table.emit_as(kind, key(room), id, item.encode());
+        let published = published.expect("a frame is its own on every wire");
         assert_eq!(published.member_count, member_count);
         self.check_backpressure(published.backpressure, &cores);
     }
 
-    fn try_publish(&mut self, room: u8, padding_len: u32) {
+    fn try_publish(&mut self, room: u8, padding_len: u32, except: Option<usize>) {
         let item = self.item(Some(room), padding_len);
-        let overloaded = self.is_some_full(room);
+        let overloaded = self.is_some_full(&self.listening(room));
         let member_count = self.member_count(room);
-        match self
-            .table
-            .try_emit_as(EventKind::Lasting, key(room), item.encode())
-        {
+        let id = except.map(|it| self.connections[it].id);
+        let kind = EventKind::Lasting;
+        match self.table.try_emit_as(kind, key(room), id, item.encode()) {
             Ok(published) => {
                 assert!(!overloaded);
                 assert_eq!(published.member_count, member_count);
-                let cores = self.deliver(room, item);
+                let cores = self.deliver(room, item, except);
                 self.check_backpressure(published.backpressure, &cores);
             }
-            Err(Overloaded { core }) => {
+            Err(EmitError::Overloaded(Overloaded { core })) => {
                 assert!(overloaded && self.table.mailbox(core).is_full());
             }
+            Err(EmitError::Lacks(lacks)) => panic!("{lacks}"),
         }
     }
 
+    fn broadcast(&mut self, padding_len: u32, is_tried: bool) {
+        let item = self.item(None, padding_len);
+        let cores: Vec<usize> = (0..self.cores.len()).collect();
+        let overloaded = self.is_some_full(&cores);
+        if is_tried {
+            let sent = self.table.try_broadcast(item.encode());
+            assert_eq!(sent.is_err(), overloaded);
+            if overloaded {
+                return;
+            }
+        } else {
+            let sent = self.table.broadcast(item.encode());
+            self.check_backpressure(sent.expect("a frame is its own on every wire"), &cores);
+        }
+        for core in &mut self.cores {
+            core.log.push_back(Entry::Broadcast { item });
+        }
+    }
+
+    fn ask(&mut self, room: u8, is_tried: bool) {
+        self.next_serial += 1;
+        let (serial, cores) = (self.next_serial, self.listening(room));
+        let life = Some(self.life(room));
+        let mut asked = Vec::new();
+        let make = |core: CoreId| {
+            asked.push(usize::from(core.0));
+            Box::new(serial) as _
+        };
+        let overloaded = is_tried && self.is_some_full(&cores);
+        let core_count = if is_tried {
+            self.table.try_ask_members(key(room), make)
+        } else {
+            let (core_count, backpressure) = self.table.ask_members(key(room), make);
+            self.check_backpressure(backpressure, &cores);
+            Ok(core_count)
+        };
+        assert_eq!(core_count.is_err(), overloaded);
+        if let Ok(core_count) = core_count {
+            assert_eq!((core_count, &asked), (cores.len(), &cores));
+        }
+        for core in asked {
+            self.cores[core].log.push_back(Entry::Ask { life, serial });
+        }
+    }
+
+    fn ask_core(&mut self, core: usize, is_tried: bool) {
+        self.next_serial += 1;
+        let question = Box::new(self.next_serial);
+        if is_tried {
+            let overloaded = self.is_some_full(&[core]);
+            let asked = self.table.try_ask(core_id(core), question);
+            assert_eq!(asked.is_err(), overloaded);
+            if overloaded {
+                return;
+            }
+        } else {
+            let backpressure = self.table.ask(core_id(core), question);
+            self.check_backpressure(backpressure, &[core]);
+        }
+        let (life, serial) = (None, self.next_serial);
+        self.cores[core].log.push_back(Entry::Ask { life, serial });
+    }
+
+    /// Whether one of these cores has too much to do.
+    fn is_some_full(&self, cores: &[usize]) -> bool {
+        cores.iter().any(|core| is_full(&self.table, *core))
+    }
+
     /// Writes a publication to the logs of the cores that must get it, and says which.
-    fn deliver(&mut self, room: u8, item: Item) -> Vec<usize> {
+    fn deliver(&mut self, room: u8, item: Item, except: Option<usize>) -> Vec<usize> {
         self.publication_count += 1;
         let cores = self.listening(room);
         let life = self.life(room);
         for core in &cores {
             self.cores[*core]
                 .log
-                .push_back(Entry::Deliver { life, item });
+                .push_back(Entry::Deliver { life, item, except });
         }
         cores
     }
@@ -422,11 +528,12 @@ impl World {
             .close(ended.id.slot(), &self.table);
     }
 
-    fn leave_all_here(&mut self, connection: usize) {
+    fn leave_all_here(&mut self, connection: usize, space: Space) {
         let leaving = &self.connections[connection];
         let local = &mut self.cores[leaving.core].local;
-        let effect = local.detach_all(leaving.id.slot(), &self.table);
-        self.leave_rooms(&[connection], |_| true, effect);
+        let effect = local.detach_all(leaving.id.slot(), space, &self.table);
+        let is_of_it = |life: Life| key(life.room).space == space;
+        self.leave_rooms(&[connection], is_of_it, effect);
     }
 
     fn apply(&mut self, core: usize, count: usize) {
@@ -517,6 +624,16 @@ impl World {
     /// Carries out what the core did in the model, and what the core asks for in both.
     fn apply_entry(&mut self, core: usize, entry: &Entry, effect: Option<Effect>) {
         match *entry {
+            Entry::Ask { life, serial } => {
+                let Some(Effect::Ask { room, question }) = effect else {
+                    panic!("{entry:?} is one, not {effect:?}");
+                };
+                assert_eq!(question.downcast_ref(), Some(&serial));
+                assert_eq!(room.is_some(), life.is_some());
+                if let (Some(room), Some(life)) = (room, life) {
+                    self.check_members(core, room, life);
+                }
+            }
             Entry::Attach { connection, life } => {
                 let joining = &mut self.connections[connection];
                 if !joining.is_addressable() || joining.rooms.contains(&life) {
@@ -537,6 +654,13 @@ impl World {
                     self.answer(connection);
                 }
             }
+            Entry::Broadcast { item } => {
+                assert!(effect.is_none());
+                let here = self.connections.iter_mut().filter(|it| it.core == core);
+                for connection in here.filter(|it| it.is_addressable()) {
+                    connection.expected.push(item);
+                }
+            }
             Entry::Close { connection } if self.connections[connection].is_addressable() => {
                 let Some(Effect::Close { connection: id, .. }) = effect else {
                     panic!("{entry:?} closes, not {effect:?}");
@@ -544,14 +668,14 @@ impl World {
                 assert_eq!(id, self.connections[connection].id);
                 self.shut(connection);
             }
-            Entry::Deliver { life, item } => {
+            Entry::Deliver { life, item, except } => {
                 assert!(effect.is_none());
-                let members = self
-                    .connections
-                    .iter_mut()
-                    .filter(|member| member.core == core);
-                for member in members.filter(|member| member.rooms.contains(&life)) {
-                    member.expected.push(item);
+                let here = (0..).zip(&mut self.connections);
+                let here = here.filter(|(_, member)| member.core == core);
+                for (index, member) in here.filter(|(_, member)| member.rooms.contains(&life)) {
+                    if except != Some(index) {
+                        member.expected.push(item);
+                    }
                 }
             }
             Entry::CloseWithLastRoom {
@@ -569,8 +693,9 @@ impl World {
             Entry::Detach { connection, life } => {
                 self.leave_rooms(&[connection], |joined| joined == life, effect);
             }
-            Entry::DetachAll { connection } => {
-                self.leave_rooms(&[connection], |_| true, effect);
+            Entry::DetachAll { connection, space } => {
+                let is_of_it = |life: Life| key(life.room).space == space;
+                self.leave_rooms(&[connection], is_of_it, effect);
             }
             Entry::Dissolve { life } => {
                 let all = 0..self.connections.len();
@@ -712,12 +837,6 @@ impl World {
             .collect()
     }
 
-    /// Whether a core with members of the room has too much to do.
-    fn is_some_full(&self, room: u8) -> bool {
-        let mut listening = self.listening(room).into_iter();
-        listening.any(|core| is_full(&self.table, core))
-    }
-
     // What must be so.
 
     fn check_backpressure(&self, backpressure: Backpressure, asked: &[usize]) {
@@ -749,7 +868,7 @@ impl World {
                 connection.is_addressable().then_some(connection.id.slot())
             );
             if let Some(slot) = slot {
-                let mut rooms: Vec<&str> = local.rooms_of(slot).collect();
+                let mut rooms: Vec<&str> = local.rooms_of(slot).map(|room| &*room.name).collect();
                 let mut expected: Vec<&str> = connection
                     .rooms
                     .iter()
@@ -765,6 +884,18 @@ impl World {
                 );
             }
         }
+    }
+
+    fn check_members(&self, core: usize, room: RoomId, life: Life) {
+        let mut members: Vec<u64> = { self.cores[core].local.members_of(room) }
+            .map(ConnectionId::as_u64)
+            .collect();
+        let here = self.connections.iter().filter(|it| it.core == core);
+        let expected = here.filter(|it| it.rooms.contains(&life));
+        let mut expected: Vec<u64> = expected.map(|it| it.id.as_u64()).collect();
+        members.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(members, expected);
     }
 
     fn check_core(&self, core: usize) {

@@ -58,7 +58,14 @@ fn a_connection_is_a_member_of_one_name_in_many_spaces_at_once() {
     for key in spaces.rev() {
         let body = &key.space.0.to_string();
         let said = Said { room: "tea", body };
-        assert_eq!(house.table.emit(key, said).member_count, 1);
+        assert_eq!(
+            house
+                .table
+                .emit_as(EventKind::Lasting, key, None, said)
+                .unwrap()
+                .member_count,
+            1
+        );
     }
     house.turn();
     let heard = house.read(alice);
@@ -199,7 +206,11 @@ fn open_there(house: &mut House) -> ConnectionId {
 }
 
 fn emit(house: &House, body: &str) {
-    house.table.emit(THERE, Said { room: "tea", body });
+    let said = Said { room: "tea", body };
+    house
+        .table
+        .emit_as(EventKind::Lasting, THERE, None, said)
+        .unwrap();
 }
 
 fn publish(house: &House, body: &str) -> Result<Published, PublishError> {
@@ -212,6 +223,7 @@ fn publish_keyed(house: &House, body: &str, key: &str) -> Result<Published, Publ
 
 fn publish_as(house: &House, body: &str, key: Option<&str>) -> Result<Published, PublishError> {
     let outgoing = Outgoing {
+        except: None,
         publication: &mut Said { room: "tea", body },
         payload_len: body.len(),
         key,

@@ -31,15 +31,6 @@ impl LocalRooms {
             && !self.spaces_of(slot).any(|other| other == space)
     }
 
-    /// Whether the connection is to be closed if all its memberships end.
-    #[inline]
-    pub(super) fn closes_with_all_rooms(&self, slot: u32) -> bool {
-        self.members[slot as usize].closes_with_last_room
-            && self
-                .spaces_of(slot)
-                .any(|space| self.closes_with(slot, space))
-    }
-
     fn closes_with(&self, slot: u32, space: Space) -> bool {
         let spaces = self.last_room_spaces.get(&slot);
         spaces.is_some_and(|spaces| spaces.contains(&space))

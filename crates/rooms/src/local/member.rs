@@ -82,6 +82,8 @@ pub(super) struct MemberRef {
 pub(super) struct LocalRoom {
     pub(super) handle: RoomHandle,
     pub(super) wire: Wire,
+    /// Members are excepted from some of what is pending.
+    pub(super) has_exceptions: bool,
     pub(super) members: Vec<MemberRef>,
     /// Publications of this turn that are not fanned out yet.
     pub(super) pending: Vec<Pending>,

@@ -4,18 +4,28 @@ use super::member::{LocalRoom, MemberRef, Membership};
 use super::{Effect, LocalRooms};
 use crate::class::SlowConsumer;
 use crate::id::{ConnectionId, RoomId, Wire};
+use crate::key::Space;
 use crate::mailbox::{Joined, RoomHandle};
 use crate::shard::MemberCount;
 use crate::table::RoomTable;
 
 impl LocalRooms {
-    /// Ends all memberships of a connection that stays open. What was published before still
-    /// reaches it. Returns [`Effect::LastRoomLeft`] if it is to be closed with that.
-    pub fn detach_all(&mut self, slot: u32, table: &RoomTable) -> Option<Effect> {
+    /// Ends all memberships of a connection in rooms of a space. What was published before still reaches
+    /// it. Returns [`Effect::LastRoomLeft`] if it is to be closed with that.
+    ///
+    /// Costs in proportion to the rooms of the connection.
+    pub fn detach_all(&mut self, slot: u32, space: Space, table: &RoomTable) -> Option<Effect> {
         self.fan_out_rooms_of(slot);
-        let closes = self.closes_with_all_rooms(slot);
-        self.end_memberships(slot, table);
-        closes.then(|| Effect::LastRoomLeft {
+        let mut has_left = false;
+        // From the last one on: who moves into a place that is left free was looked at already.
+        for membership in (0..self.members[slot as usize].memberships.len()).rev() {
+            let room = self.members[slot as usize].memberships[membership].room;
+            if self.rooms[room as usize].handle.space == space {
+                self.end_membership(slot, membership, table);
+                has_left = true;
+            }
+        }
+        (has_left && self.closes_after_room_of(slot, space)).then(|| Effect::LastRoomLeft {
             connections: vec![self.id_of(slot)],
         })
     }
@@ -26,12 +36,22 @@ impl LocalRooms {
         }
     }
 
-    /// The names of the rooms that the connection is a member of.
-    pub fn rooms_of(&self, slot: u32) -> impl Iterator<Item = &str> {
+    /// The rooms that the connection is a member of.
+    pub fn rooms_of(&self, slot: u32) -> impl Iterator<Item = &RoomHandle> {
         self.members[slot as usize]
             .memberships
             .iter()
-            .map(|membership| &*self.rooms[membership.room as usize].handle.name)
+            .map(|membership| &self.rooms[membership.room as usize].handle)
+    }
+
+    /// The members of a room on this core, whatever they speak.
+    pub fn members_of(&self, room: RoomId) -> impl Iterator<Item = ConnectionId> {
+        let same_hash = self.rooms_by_id.iter_hash(room.spread());
+        let found = same_hash.map(|local| &self.rooms[*local as usize]);
+        found
+            .filter(move |local| local.handle.id == room)
+            .flat_map(|local| local.members.iter())
+            .map(|member| self.id_of(member.slot))
     }
 
     pub(super) fn find_room(&self, (id, wire): (RoomId, Wire)) -> Option<u32> {
@@ -127,7 +147,7 @@ impl LocalRooms {
 
     /// Where in the connection's memberships this room is. Costs at most the rooms of the
     /// connection.
-    fn membership_index(&self, slot: u32, room: u32) -> Option<usize> {
+    pub(super) fn membership_index(&self, slot: u32, room: u32) -> Option<usize> {
         self.members[slot as usize]
             .memberships
             .iter()
@@ -198,6 +218,7 @@ impl LocalRooms {
         let local = LocalRoom {
             handle,
             wire,
+            has_exceptions: false,
             members: Vec::new(),
             pending: Vec::new(),
         };

@@ -125,9 +125,9 @@ impl RoomTable {
         pushed.wake(core)
     }
 
-    /// Ends all memberships of the connection.
-    pub fn leave_all(&self, connection: ConnectionId) -> Backpressure {
-        self.send(connection, Command::DetachAll { connection })
+    /// Ends all memberships of the connection in rooms of a space.
+    pub fn leave_all(&self, connection: ConnectionId, space: Space) -> Backpressure {
+        self.send(connection, Command::DetachAll { connection, space })
     }
 
     /// Says whether the connection is to be closed when it leaves its last room of a space, by

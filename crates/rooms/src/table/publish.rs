@@ -6,8 +6,9 @@ use proto::SharedFrame;
 use smallvec::SmallVec;
 
 use super::deliver::{Encoder, Wakes};
-use super::{Backpressure, Full, Overloaded, PublishError, RoomTable};
+use super::{Backpressure, Full, Lacks, Overloaded, PublishError, RoomTable};
 use crate::class::RoomClass;
+use crate::id::WireSet;
 use crate::journal::{Change, Journal, Waiting};
 use crate::kept::{self, Staged};
 use crate::key::RoomKey;
@@ -22,6 +23,11 @@ impl RoomTable {
     /// keeps a history, and sends one command to each core for each wire that has members there.
     ///
     /// A publication with a key that was published there before is not published again.
+    ///
+    /// Who is [excepted](Outgoing::except) is not sent it, also if it waits to be written down first, and all
+    /// others are, whether that one is a member or not. The publication has its offset, and is kept:
+    /// a history replays it to everybody, to who was excepted too. No `gap` begins or ends with what
+    /// its member was excepted from, but one that tells of what is before and behind that goes across it.
     ///
     /// # Errors
     ///
@@ -59,7 +65,10 @@ impl RoomTable {
         let hash = self.hash_of(name);
         let placed = {
             let mut shard = self.shard(hash).lock();
-            let placed = self.place(&mut shard, (hash, name), &mut outgoing, key, &check);
+            let framed = self.check_frames(&shard, (hash, name), &outgoing, key, &check);
+            let placed = framed
+                .map_err(NoRoom::Refused)
+                .and_then(|()| self.place(&mut shard, (hash, name), &mut outgoing, key, &check));
             let is_counted = match &placed {
                 Ok((published, _)) => !published.duplicate,
                 Err(NoRoom::Nobody) => true,
@@ -163,7 +172,7 @@ impl RoomTable {
         }
         room.offset += 1;
         let mut encoder = Encoder::new(outgoing.publication, Some(room.offset));
-        let delivery = Delivery::Publication(room.offset);
+        let delivery = (Delivery::Publication(room.offset), outgoing.except);
         let (mut published, wakes) = self.deliver(room, delivery, &mut encoder);
         published.position = Some(room.position());
         if is_kept(class, key.is_some()) {
@@ -234,9 +243,10 @@ impl RoomTable {
         let (offset, at_ms) = (room.staged_offset() + 1, outgoing.at_ms);
         let mut encoder = Encoder::new(outgoing.publication, Some(offset));
         let frame = encoder.frame(self.history_wire);
-        let frames = self.wires.iter().map(|wire| (*wire, encoder.frame(*wire)));
+        let frames = self.wires().iter().map(|wire| (wire, encoder.frame(wire)));
         let staged = Staged {
             delivery: Delivery::Publication(offset),
+            except: outgoing.except,
             frames: frames.collect(),
             at_ms,
             waiting: SmallVec::new(),
@@ -299,6 +309,56 @@ impl RoomTable {
         self.house().write(&room.handle, change)
     }
 
+    /// Whether the publication has the frames that it needs. Looked at before anything is changed, or made
+    /// for it; what would not be published anyway needs none.
+    #[inline]
+    fn check_frames(
+        &self,
+        shard: &Shard,
+        named: (u64, RoomKey<'_>),
+        outgoing: &Outgoing<'_>,
+        key: Option<(u64, &str)>,
+        check: &impl Fn(&Room) -> Result<(), Overloaded>,
+    ) -> Result<(), PublishError> {
+        let lacking = outgoing.publication.lacking(self.wires());
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        self.check_lacking(shard, named, (outgoing, lacking), key, check)
+    }
+
+    #[cold]
+    fn check_lacking(
+        &self,
+        shard: &Shard,
+        (hash, name): (u64, RoomKey<'_>),
+        (outgoing, lacking): (&Outgoing<'_>, WireSet),
+        key: Option<(u64, &str)>,
+        check: &impl Fn(&Room) -> Result<(), Overloaded>,
+    ) -> Result<(), PublishError> {
+        let room = shard.find(hash, name);
+        let class = match room {
+            Some(room) => self.classes.at(room.class),
+            None => self.classes.of(name),
+        };
+        let journal = self.journal.as_deref().filter(|_| class.history.is_on());
+        let is_refused = check_size(outgoing, class).is_err()
+            || room.is_some_and(|room| find_key(room, key).is_some() || check(room).is_err())
+            || journal.is_some_and(Journal::refuses);
+        if is_refused {
+            return Ok(());
+        }
+        if shard.is_journaled && journal.is_some_and(Journal::is_ahead) {
+            // Who is a member when it is written down is not known yet.
+            return Ok(Lacks::check(lacking)?);
+        }
+        let mut needed = room.map_or_else(WireSet::default, Room::wires);
+        if class.history.is_on() {
+            needed.insert(self.history_wire);
+        }
+        Ok(Lacks::check(lacking.intersection(needed))?)
+    }
+
     /// Whether there is memory to keep a publication, if need be at the expense of what others keep.
     fn make_memory(
         &self,
@@ -319,7 +379,7 @@ impl RoomTable {
             .is_some_and(|journal| journal.is_ahead())
         {
             // Until it is written down, on every wire.
-            bytes *= 1 + self.wires.len();
+            bytes *= 1 + self.wires().len();
         }
         if shard.retention.has_memory(bytes) {
             return true;

@@ -21,6 +21,19 @@ pub(crate) enum Step {
         core: usize,
         count: usize,
     },
+    /// Asks for the members of a room.
+    Ask {
+        room: u8,
+        is_tried: bool,
+    },
+    AskCore {
+        core: usize,
+        is_tried: bool,
+    },
+    Broadcast {
+        padding_len: u32,
+        is_tried: bool,
+    },
     Close {
         connection: usize,
     },
@@ -66,10 +79,12 @@ pub(crate) enum Step {
     },
     LeaveAll {
         connection: usize,
+        space: Space,
     },
     /// The same, asked for by the connection's own core, at once.
     LeaveAllHere {
         connection: usize,
+        space: Space,
     },
     Open {
         core: usize,
@@ -78,6 +93,7 @@ pub(crate) enum Step {
     Publish {
         room: u8,
         padding_len: u32,
+        except: Option<usize>,
     },
     /// Begins the end of a connection, which its core has decided.
     Shut {
@@ -93,6 +109,7 @@ pub(crate) enum Step {
     TryPublish {
         room: u8,
         padding_len: u32,
+        except: Option<usize>,
     },
     /// The socket takes so many bytes more.
     Writable {
@@ -132,9 +149,14 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     // Two of the longest do not fit into one merged buffer.
     let padding = || prop_oneof![30 => 0..40_u32, 1 => Just(40_000)];
     let bytes = || prop_oneof![10 => 0..100_usize, 3 => Just(1 << 20)];
+    let except = || prop::option::weighted(0.4, 0..24_usize);
     let queue = prop_oneof![3 => Just(FlushQueue::Prompt), 1 => Just(FlushQueue::Bulk)];
     prop_oneof![
         12 => (core(), 1..8_usize).prop_map(|(core, count)| Step::Apply { core, count }),
+        2 => (room(), any::<bool>()).prop_map(|(room, is_tried)| Step::Ask { room, is_tried }),
+        1 => (core(), any::<bool>()).prop_map(|(core, is_tried)| Step::AskCore { core, is_tried }),
+        2 => (padding(), any::<bool>())
+            .prop_map(|(padding_len, is_tried)| Step::Broadcast { padding_len, is_tried }),
         1 => connection().prop_map(|connection| Step::Close { connection }),
         4 => (connection(), space(), is_on).prop_map(|(connection, space, on)| {
             Step::CloseWithLastRoom {
@@ -154,14 +176,18 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         2 => connection().prop_map(|connection| Step::Gone { connection }),
         16 => (connection(), room()).prop_map(|(connection, room)| Step::Join { connection, room }),
         5 => (connection(), room()).prop_map(|(connection, room)| Step::Leave { connection, room }),
-        1 => connection().prop_map(|connection| Step::LeaveAll { connection }),
-        1 => connection().prop_map(|connection| Step::LeaveAllHere { connection }),
+        1 => (connection(), space())
+            .prop_map(|(connection, space)| Step::LeaveAll { connection, space }),
+        1 => (connection(), space())
+            .prop_map(|(connection, space)| Step::LeaveAllHere { connection, space }),
         6 => (core(), bytes()).prop_map(|(core, window)| Step::Open { core, window }),
-        16 => (room(), padding()).prop_map(|(room, padding_len)| Step::Publish { room, padding_len }),
+        16 => (room(), padding(), except())
+            .prop_map(|(room, padding_len, except)| Step::Publish { room, padding_len, except }),
         1 => connection().prop_map(|connection| Step::Shut { connection }),
         8 => core().prop_map(|core| Step::TakeMail { core }),
         1 => room().prop_map(|room| Step::TryDissolve { room }),
-        4 => (room(), padding()).prop_map(|(room, padding_len)| Step::TryPublish { room, padding_len }),
+        4 => (room(), padding(), except())
+            .prop_map(|(room, padding_len, except)| Step::TryPublish { room, padding_len, except }),
         4 => (connection(), bytes())
             .prop_map(|(connection, bytes)| Step::Writable { connection, bytes }),
     ]

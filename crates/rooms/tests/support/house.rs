@@ -97,6 +97,7 @@ impl House {
     ) -> Result<Published, PublishError> {
         let outgoing = Outgoing {
             publication: &mut Said { room, body },
+            except: None,
             payload_len: body.len(),
             key,
             at_ms: self.now_ms,
@@ -106,7 +107,8 @@ impl House {
     }
 
     pub(crate) fn emit(&self, kind: EventKind, room: &str, body: &str) {
-        self.table.emit_as(kind, room, Said { room, body });
+        let emitted = self.table.emit_as(kind, room, None, Said { room, body });
+        emitted.expect("it lacks no frame");
     }
 
     /// Where the room's stream is.

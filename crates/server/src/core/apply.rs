@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use mio::unix::SourceFd;
 use proto::CloseCode;
-use rooms::{ConnectionId, Disconnect, Effect, FlushQueue, Joined, RoomHandle};
+use rooms::{ConnectionId, Disconnect, Effect, FlushQueue, Joined, RoomHandle, RoomId};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 
@@ -12,6 +12,7 @@ use super::Core;
 use super::read::lost_disconnect;
 use super::socket::Phase;
 use crate::engine;
+use crate::question::Question;
 use crate::refusal::{ErrorEvent, Refusal};
 use crate::survey::Survey;
 use crate::throng_v1;
@@ -42,6 +43,12 @@ impl Core {
             self.resolve_overflow(now);
         }
         match effect {
+            Effect::Ask { room, question } => {
+                // Nobody asks anything else; to drop it would be an answer too.
+                if let Ok(question) = question.downcast::<Question>() {
+                    self.answer(room, *question);
+                }
+            }
             Effect::Close {
                 connection,
                 disconnect,
@@ -63,8 +70,8 @@ impl Core {
                     self.close_for_application(connection, Disconnect::left_last_room(), now);
                 }
             }
-            Effect::RoomCreated { name, .. } => self.engine.room_created(&name),
-            Effect::RoomRemoved { name, .. } => self.engine.room_removed(&name),
+            Effect::RoomCreated { space, name } => self.engine.room_created(space, &name),
+            Effect::RoomRemoved { space, name } => self.engine.room_removed(space, &name),
             Effect::Survey => self.metrics.asked.answer(|| self.survey()),
         }
         forget_full();
@@ -81,6 +88,37 @@ impl Core {
             self.metrics.closed.by_application.add(1);
         }
         self.begin_close(slot, disconnect, now);
+    }
+
+    /// Answers a question of the application's. Who asked may have gone.
+    fn answer(&self, room: Option<RoomId>, question: Question) {
+        match question {
+            Question::Connections(answer) => {
+                let ids: Vec<ConnectionId> = match room {
+                    Some(room) => self.local.members_of(room).collect(),
+                    None => self
+                        .local
+                        .slots()
+                        .map(|slot| self.local.id_of(slot))
+                        .collect(),
+                };
+                let open = ids
+                    .into_iter()
+                    .filter(|id| self.local.slot_of(*id).is_some());
+                let found = open.filter_map(|id| Some((id, self.application.state(id)?)));
+                _ = answer.send(found.collect());
+            }
+            Question::Rooms {
+                connection,
+                space,
+                answer,
+            } => {
+                let slot = self.local.slot_of(connection).into_iter();
+                let rooms = slot.flat_map(|slot| self.local.rooms_of(slot));
+                let of_space = rooms.filter(|room| room.space == space);
+                _ = answer.send(of_space.map(|room| room.name.clone()).collect());
+            }
+        }
     }
 
     /// What waits for this core's connections.
