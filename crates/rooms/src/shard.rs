@@ -634,3 +634,24 @@ const STAGED_LOOK_MS: u64 = 1000;
 
 /// How many entries one sweep drops, or rooms it looks at: some tenths of a millisecond's worth.
 const SWEEP_STEPS_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Space;
+
+    #[test]
+    fn rooms_whose_hashes_are_the_same_by_chance_are_told_apart() {
+        let new = NewRoom {
+            epoch: Epoch(1),
+            class: 0,
+            slow_consumer: SlowConsumer::Disconnect,
+        };
+        let here = RoomKey::from("tea");
+        let room = Room::new(RoomId::new(1, 0), (7, here), new);
+        assert!(room.has_key(7, here));
+        assert!(!room.has_key(7, RoomKey::new(Space(1), "tea")));
+        assert!(!room.has_key(7, RoomKey::from("milk")));
+        assert!(!room.has_key(8, here));
+    }
+}

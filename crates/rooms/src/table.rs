@@ -633,3 +633,21 @@ impl RoomTable {
         CoreId(u8::try_from(index).expect("there are at most 256 cores"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn rooms_of_one_name_spread_over_the_table_by_their_spaces() {
+        let table = RoomTable::new(TableConfig::default());
+        let hash_of = |space| table.hash_of(RoomKey::new(Space(space), "tea"));
+        assert_eq!(hash_of(0), table.hasher.hash_one("tea"));
+        let hashes: HashSet<u64> = (0..1000).map(hash_of).collect();
+        assert_eq!(hashes.len(), 1000);
+        let shards: HashSet<usize> = hashes.iter().map(|it| table.shard_index(*it)).collect();
+        assert_eq!(shards.len(), table.shard_count());
+    }
+}

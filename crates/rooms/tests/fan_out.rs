@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use proto::SharedFrame;
 use rooms::{
     Command, ConnectionId, CoreId, Disconnect, Effect, EventKind, FlushQueue, LocalLimits,
-    LocalRooms, Publication, RoomTable, TableConfig, Wire,
+    LocalRooms, Publication, RoomTable, Space, TableConfig, Wire,
 };
 
 #[test]

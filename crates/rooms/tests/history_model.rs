@@ -13,7 +13,7 @@ use rooms::{
     Acknowledge, Backpressure, Classes, Command, ConnectionId, Delivery, Disconnect, Effect,
     EmitError, Epoch, EventKind, FlushQueue, JoinRequest, LocalLimits, Outgoing, Overloaded,
     PastLimits, Publication as _, PublishError, Published, Recovery, RoomTable, Since,
-    SlowConsumer, StreamPosition, TableConfig, Wire,
+    SlowConsumer, Space, StreamPosition, TableConfig, Wire,
 };
 
 #[path = "support/cores.rs"]
@@ -1126,7 +1126,7 @@ impl World {
             let bytes_max = self.limits.outbox_bytes_max as usize + slow.allowed_bytes;
             assert!(pending_bytes > 0 && would_be > bytes_max);
             assert!(
-                self.is_firm(&overflow.frame) || slow.has_rejoined,
+                self.is_firm(&overflow.frame, slow) || slow.has_rejoined,
                 "what can be skipped closes nobody"
             );
             self.shut(member);
@@ -1134,11 +1134,14 @@ impl World {
         assert!(!self.cores[core].local.has_overflow());
     }
 
-    /// Whether frames must not be left out.
-    fn is_firm(&self, frame: &SharedFrame) -> bool {
+    /// Whether frames must not be left out: what is replayed must not, whatever the room.
+    fn is_firm(&self, frame: &SharedFrame, to: &Connection) -> bool {
         let (texts, _) = texts(frame);
         texts.iter().any(|text| match Item::of(text) {
-            Item::Publication { room, .. } => self.way_of(&room) == SlowConsumer::Disconnect,
+            Item::Publication { room, .. } => {
+                let (_, serial) = serial_in(text);
+                self.way_of(&room) == SlowConsumer::Disconnect || to.is_replayed(serial)
+            }
             // Of passing events it is not known here.
             Item::Event { .. } | Item::Text(_) => true,
             Item::Gap { .. } => false,
@@ -1436,6 +1439,12 @@ impl Connection {
     /// Whether anything may still be sent to it.
     const fn is_addressable(&self) -> bool {
         self.open && self.last.is_none()
+    }
+
+    /// Whether it was replayed the publication with this serial number.
+    fn is_replayed(&self, of: u32) -> bool {
+        let is_it = |it: &Expected| matches!(it, Expected::Publication { serial, is_replayed: true, .. } if *serial == of);
+        self.expected.iter().any(is_it)
     }
 }
 

@@ -65,11 +65,7 @@ impl Draft {
     }
 
     /// What was written, under an event's name that is one, from a connection or from the application.
-    pub(crate) fn as_event<'a>(
-        &'a mut self,
-        event: &'a str,
-        from: Option<&'a str>,
-    ) -> Message<'a> {
+    pub(crate) fn as_event<'a>(&'a mut self, event: &'a str, from: Option<&'a str>) -> Message<'a> {
         Message {
             draft: self,
             event,

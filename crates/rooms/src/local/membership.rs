@@ -202,6 +202,7 @@ impl LocalRooms {
 
     /// Takes a membership out of the connection's list alone, mending the entry that moves into its
     /// place.
+    #[inline]
     fn take_membership(&mut self, slot: u32, membership: usize) -> Membership {
         let memberships = &mut self.members[slot as usize].memberships;
         let taken = memberships.swap_remove(membership);
