@@ -18,12 +18,12 @@ impl RoomTable {
         room: &Room,
         (delivery, except): (Delivery, Option<ConnectionId>),
         encoder: &mut Encoder<'_>,
-    ) -> (Published, Wakes) {
+        wakes: &mut Wakes,
+    ) -> Published {
         let mut published = Published {
             member_count: room.member_count(),
             ..Published::default()
         };
-        let mut wakes = Wakes::new();
         for members in &room.members {
             let frame = encoder.frame(members.wire);
             if frame.is_empty() {
@@ -41,7 +41,7 @@ impl RoomTable {
             }
             wakes.push(pushed);
         }
-        (published, wakes)
+        published
     }
 }
 

@@ -79,8 +79,7 @@ impl RoomTable {
         room.offset += u64::from(item.is_publication());
         let mut frames = Encoded(&item.frames);
         let mut encoder = Encoder::new(&mut frames, None);
-        let (_, woken) = self.deliver(room, (item.delivery, item.except), &mut encoder);
-        wakes.extend(woken);
+        self.deliver(room, (item.delivery, item.except), &mut encoder, wakes);
         if item.is_publication() {
             let written = (item.at_ms, Some(encoder.frame(self.history_wire)), None);
             let class = self.classes.at(room.class);
