@@ -48,6 +48,14 @@ impl RoomTable {
 /// Whom to wake when no lock is held.
 pub(super) type Wakes = SmallVec<[Pushed; 2]>;
 
+/// Wakes all of them; no lock is held.
+#[inline]
+pub(super) fn wake_all(wakes: &mut Wakes) {
+    for pushed in wakes {
+        pushed.wake_owner();
+    }
+}
+
 /// A publication's frames, each encoded when it is first needed.
 pub(super) struct Encoder<'a> {
     publication: &'a mut dyn Publication,

@@ -3,14 +3,13 @@
 use proto::SharedFrame;
 use smallvec::SmallVec;
 
-use super::deliver::{Encoder, Wakes};
+use super::deliver::{Encoder, Wakes, wake_all};
 use super::{EmitError, Lacks, RoomTable};
 use crate::id::ConnectionId;
 use crate::kept::{Kept, Staged};
 use crate::key::RoomKey;
 use crate::mailbox::Delivery;
 use crate::publication::{EventKind, Publication, Published};
-use crate::queue::Pushed;
 use crate::shard::{Room, Shard};
 
 impl RoomTable {
@@ -77,7 +76,7 @@ impl RoomTable {
             shard.publication_count += 1;
             published
         };
-        wakes.into_iter().for_each(Pushed::wake_quietly);
+        wake_all(&mut wakes);
         Ok(published)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto::SharedFrame;
 use smallvec::SmallVec;
 
-use super::deliver::{Encoder, Wakes};
+use super::deliver::{Encoder, Wakes, wake_all};
 use super::{Backpressure, Full, Lacks, Overloaded, PublishError, RoomTable};
 use crate::class::RoomClass;
 use crate::id::WireSet;
@@ -15,7 +15,6 @@ use crate::key::RoomKey;
 use crate::mailbox::Delivery;
 use crate::position::StreamPosition;
 use crate::publication::{KEY_LEN_MAX, Outgoing, Published};
-use crate::queue::Pushed;
 use crate::shard::{Retention, Room, Shard};
 
 impl RoomTable {
@@ -80,7 +79,7 @@ impl RoomTable {
         let answer = outgoing.answer;
         let mut published = match placed {
             Ok(published) => {
-                wakes.into_iter().for_each(Pushed::wake_quietly);
+                wake_all(&mut wakes);
                 published
             }
             Err(NoRoom::Nobody) => Published::default(),
