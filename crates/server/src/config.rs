@@ -7,6 +7,8 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 use rooms::Classes;
 use thiserror::Error;
 
+use crate::origin::Origins;
+
 /// Everything that can be set about a server.
 ///
 /// # Examples
@@ -33,6 +35,9 @@ pub struct Config {
     pub listen: Vec<ListenAddress>,
     /// The path of the WebSocket; none accepts one on every path that is no page.
     pub path: Option<String>,
+    /// Which pages may open a WebSocket, by the request's `Origin`. Others: HTTP 403. Requests without
+    /// one, which are not a page's, are not looked at.
+    pub origins: Origins,
     /// How many cores to use; 0 is as many as this process may run on.
     pub cores: usize,
     /// Whether each core's thread stays on one CPU.
@@ -56,11 +61,12 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// `127.0.0.1:8080`, `/ws`, all CPUs, io_uring where the kernel allows it; rooms keep no history.
+    /// `127.0.0.1:8080`, `/ws` for pages of the same origin, all CPUs, io_uring where the kernel allows it; rooms keep no history.
     fn default() -> Self {
         Self {
             listen: vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))],
             path: Some("/ws".to_owned()),
+            origins: Origins::same(),
             cores: 0,
             pin: false,
             shards: 0,

@@ -14,6 +14,7 @@ use crate::accept::{Acceptor, Stream};
 use crate::admission::Refused;
 use crate::application::State;
 use crate::metrics;
+use crate::origin::Forbidden;
 use crate::panics;
 use crate::request::{Rejection, Request};
 
@@ -88,6 +89,10 @@ async fn upgrade<S: Stream>(
             return bad_handshake(error);
         }
     };
+    if let Err(forbidden) = acceptor.config.origins.check(request.headers()) {
+        acceptor.metrics.refused.origin.add(1);
+        return other_origin(&forbidden);
+    }
     let place = match acceptor.admission.admit(peer) {
         Ok(place) => place,
         Err(refused) => {
@@ -184,6 +189,16 @@ fn bad_handshake(error: OpeningError) -> Answer {
         _ => {}
     }
     answer
+}
+
+/// The answer to a page from elsewhere.
+fn other_origin(forbidden: &Forbidden<'_>) -> Answer {
+    // The counter is for operators; who looks for one page's trouble turns this on.
+    tracing::debug!("refused: {forbidden}");
+    let sentence = format!(
+        "{forbidden} may not open a WebSocket here: the operator allows it with THRONG_ORIGINS\n"
+    );
+    text(StatusCode::FORBIDDEN, sentence)
 }
 
 /// The answer at a limit.

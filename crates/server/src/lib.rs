@@ -70,6 +70,7 @@ mod manager;
 mod messagepack;
 mod metrics;
 mod name;
+mod origin;
 mod panics;
 mod protocol;
 mod question;
@@ -95,6 +96,7 @@ pub use listen::ListenError;
 pub use manager::{EmitError, JoinError, PublishError, PublishOptions, Receipt, RoomManager};
 #[cfg(feature = "messagepack")]
 pub use messagepack::MessagePack;
+pub use origin::{Origins, OriginsError};
 pub use proto::event::{EncodeError, ParseError};
 pub use proto::{CloseCode, Json};
 pub use protocol::{Mode, Protocol, ProtocolError};

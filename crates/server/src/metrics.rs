@@ -115,6 +115,7 @@ labelled! {
         connections_per_ip,
         handshake_timeout,
         handshakes,
+        origin,
     }
 }
 
