@@ -6,7 +6,6 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -21,11 +20,13 @@ use crate::admission::{Admission, Handshake, Place, Refused};
 use crate::application::{Application, State};
 use crate::config::Config;
 use crate::core::NewSocket;
+use crate::fallback::Fallback;
 use crate::http::{self as answers, Page};
 use crate::listen::Listener;
 use crate::metrics::{CoreMetrics, Exposition};
 use crate::protocol::Languages;
 use crate::request::Request;
+use crate::visit::Visit;
 
 /// What the accepting side of one core works with.
 pub(crate) struct Acceptor {
@@ -33,6 +34,7 @@ pub(crate) struct Acceptor {
     pub(crate) application: Arc<dyn Application>,
     pub(crate) languages: Arc<Languages>,
     pub(crate) pages: Arc<[Page]>,
+    pub(crate) fallback: Option<Fallback>,
     pub(crate) exposition: Arc<Exposition>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) metrics: Arc<CoreMetrics>,
@@ -110,48 +112,50 @@ impl Acceptor {
         self: Arc<Self>,
         stream: S,
         peer: Option<IpAddr>,
-        _handshake: Handshake,
+        handshake: Handshake,
     ) {
         let timeouts = self.config.timeouts;
         let mut drain = self.drain.clone();
-        let acceptor = self.clone();
-        let answered = Arc::new(AtomicBool::new(false));
-        let answering = answered.clone();
+        let visit = Visit::new(handshake, timeouts.handshake);
+        let (acceptor, visiting) = (self.clone(), visit.clone());
         let service = service_fn(move |request| {
-            answering.store(true, Ordering::Relaxed);
-            answers::answer::<S>(acceptor.clone(), request, peer)
+            answers::answer::<S>(acceptor.clone(), request, peer, visiting.clone())
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(timeouts.header_read)
             .max_buf_size(HEAD_LEN_MAX)
-            // A client may end its side after its request and still wants the answer.
-            .half_close(true)
+            // A client may end its side after its request and still wants the answer. But a service may
+            // take for ever, and then it is the only sign that the client is gone.
+            .half_close(self.fallback.is_none())
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        let serve = async move {
-            tokio::pin!(connection);
-            tokio::select! {
-                served = connection.as_mut() => return served,
-                _ = drain.wait_for(|draining| *draining) => {}
-            }
-            connection.as_mut().graceful_shutdown();
-            // What was asked is answered; half a request is not waited for.
-            tokio::time::timeout(LAST_ANSWER_MAX, connection)
-                .await
-                .unwrap_or(Ok(()))
+        tokio::pin!(connection);
+        let served = tokio::select! {
+            served = visit.drive(connection.as_mut()) => Some(served),
+            _ = drain.wait_for(|draining| *draining) => None,
         };
-        let served = tokio::time::timeout(timeouts.handshake, serve).await;
-        if answered.load(Ordering::Relaxed) {
+        let served = match served {
+            Some(served) => served,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                // What was asked is answered; half a request is not waited for.
+                visit.hurry(LAST_ANSWER_MAX);
+                visit.drive(connection).await.or(Some(Ok(())))
+            }
+        };
+        if visit.has_asked() {
             // A page's connection that is kept alive ends by a timeout too; that is its normal end.
             return;
         }
         match served {
-            Err(_) => self.metrics.refused.handshake_timeout.add(1),
-            Ok(Err(error)) if error.is_timeout() => self.metrics.refused.handshake_timeout.add(1),
-            Ok(Err(error)) if error.is_parse() => self.metrics.refused.bad_handshake.add(1),
+            None => self.metrics.refused.handshake_timeout.add(1),
+            Some(Err(error)) if error.is_timeout() => {
+                self.metrics.refused.handshake_timeout.add(1);
+            }
+            Some(Err(error)) if error.is_parse() => self.metrics.refused.bad_handshake.add(1),
             // Peers that go away in the middle are no news.
-            Ok(_) => {}
+            Some(_) => {}
         }
     }
 

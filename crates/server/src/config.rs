@@ -184,6 +184,10 @@ pub struct Limits {
     pub connections_per_ip_max: usize,
     /// The most connections that have not become WebSockets. More: HTTP 503 with Retry-After.
     pub handshakes_max: usize,
+    /// The most HTTP connections that the service of [`Server::fallback`](crate::Server::fallback) has to do
+    /// with; 0 is no limit. A connection is one of them from its first request for the service to its end.
+    /// More: HTTP 503 with Retry-After.
+    pub fallback_connections_max: usize,
 }
 
 impl Default for Limits {
@@ -198,6 +202,7 @@ impl Default for Limits {
             connections_max: 0,
             connections_per_ip_max: 0,
             handshakes_max: 4096,
+            fallback_connections_max: 1024,
         }
     }
 }
@@ -211,9 +216,11 @@ pub struct Timeouts {
     pub pong_timeout: Duration,
     /// How long a peer may send no message before it is closed; zero is for ever.
     pub idle: Duration,
-    /// How long an HTTP connection may last without becoming a WebSocket.
+    /// How long an HTTP connection may last without becoming a WebSocket. With
+    /// [`Server::fallback`](crate::Server::fallback) the time stands while that is at work, and starts anew
+    /// with each 64 KiB of its answers that the peer takes.
     pub handshake: Duration,
-    /// How long a request's head may take to arrive.
+    /// How long a request's head may take to arrive; also how long a connection may wait for its next.
     pub header_read: Duration,
     /// How long a peer may take to end the connection after a close frame.
     pub close: Duration,

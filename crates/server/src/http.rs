@@ -6,20 +6,25 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use proto::handshake::{self, Opening, OpeningError};
 
 use crate::accept::{Acceptor, Stream};
 use crate::admission::Refused;
 use crate::application::State;
+use crate::fallback::{Failed, Fallback, Paced};
 use crate::metrics;
 use crate::origin::Forbidden;
 use crate::panics;
 use crate::request::{Rejection, Request};
+use crate::visit::Visit;
 
 /// An answer with its whole body.
 pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// An answer with its whole body, or one of the application's service.
+type AnyAnswer = Response<Either<Full<Bytes>, Paced>>;
 
 /// A page that is served as it is.
 #[derive(Clone, Debug)]
@@ -44,35 +49,109 @@ pub(crate) async fn answer<S: Stream>(
     acceptor: Arc<Acceptor>,
     request: http::Request<Incoming>,
     peer: Option<IpAddr>,
-) -> Result<Answer, Infallible> {
-    let path = request.uri().path();
-    if acceptor
-        .config
-        .path
-        .as_deref()
-        .is_some_and(|websocket| websocket == path)
-    {
-        return Ok(upgrade::<S>(&acceptor, request, peer).await);
+    visit: Arc<Visit>,
+) -> Result<AnyAnswer, Infallible> {
+    visit.note_request();
+    if is_for_websocket(&acceptor, &request) {
+        return Ok(upgrade::<S>(&acceptor, request, peer)
+            .await
+            .map(Either::Left));
     }
-    let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
-    let found = match path {
-        "/healthz" => Some(text(StatusCode::OK, "ok\n")),
-        "/metrics" => Some(page(
-            metrics::CONTENT_TYPE,
-            acceptor.exposition.render().await.into(),
-        )),
-        path => acceptor
-            .pages
-            .iter()
-            .find(|page| page.path == path)
-            .map(|found| page(found.content_type, found.body.clone())),
-    };
-    Ok(match found {
-        Some(_) if !is_get => method_not_allowed(),
-        Some(answer) => answer,
-        None if acceptor.config.path.is_none() => upgrade::<S>(&acceptor, request, peer).await,
-        None => text(StatusCode::NOT_FOUND, "there is nothing here\n"),
+    if let Some(answer) = own(&acceptor, &request).await {
+        return Ok(answer.map(Either::Left));
+    }
+    Ok(match acceptor.fallback.clone() {
+        Some(fallback) => fall_back(&acceptor, &fallback, request, peer, visit).await,
+        None if acceptor.config.path.is_none() => upgrade::<S>(&acceptor, request, peer)
+            .await
+            .map(Either::Left),
+        None => text(StatusCode::NOT_FOUND, "there is nothing here\n").map(Either::Left),
     })
+}
+
+/// Whether the WebSocket's rules are what a request is held against.
+fn is_for_websocket(acceptor: &Acceptor, request: &http::Request<Incoming>) -> bool {
+    let path = request.uri().path();
+    match &acceptor.config.path {
+        Some(websocket) => websocket == path,
+        // On every path that is no page: then what asks for none is the service's.
+        None => {
+            acceptor.fallback.is_some() && !is_own(acceptor, path) && asks_for_websocket(request)
+        }
+    }
+}
+
+fn asks_for_websocket(request: &http::Request<Incoming>) -> bool {
+    use OpeningError::{HttpVersion, Method, NoUpgrade};
+    let opening = handshake::open(request.method(), request.version(), request.headers());
+    !matches!(opening, Err(HttpVersion | Method | NoUpgrade))
+}
+
+const HEALTH: &str = "/healthz";
+const METRICS: &str = "/metrics";
+
+fn is_own(acceptor: &Acceptor, path: &str) -> bool {
+    path == HEALTH || path == METRICS || acceptor.pages.iter().any(|page| page.path == path)
+}
+
+/// Health, metrics or a page, if the request is for one of them.
+async fn own(acceptor: &Acceptor, request: &http::Request<Incoming>) -> Option<Answer> {
+    let path = request.uri().path();
+    if !is_own(acceptor, path) {
+        return None;
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Some(method_not_allowed());
+    }
+    match path {
+        HEALTH => Some(text(StatusCode::OK, "ok\n")),
+        METRICS => {
+            let exposition = acceptor.exposition.render().await;
+            Some(page(metrics::CONTENT_TYPE, exposition.into()))
+        }
+        path => {
+            let mut pages = acceptor.pages.iter();
+            let found = pages.find(|page| page.path == path)?;
+            Some(page(found.content_type, found.body.clone()))
+        }
+    }
+}
+
+/// Has a request answered by the application's service.
+async fn fall_back(
+    acceptor: &Acceptor,
+    fallback: &Fallback,
+    mut request: http::Request<Incoming>,
+    peer: Option<IpAddr>,
+    visit: Arc<Visit>,
+) -> AnyAnswer {
+    if let Err(refused) = visit.begin_service(&acceptor.admission) {
+        return refuse(acceptor, refused).map(Either::Left);
+    }
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(peer);
+    }
+    match fallback.answer(request, visit.clone()).await {
+        Ok(answer) => answer.map(Either::Right),
+        Err(Failed) => {
+            visit.restart_clock();
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            text(status, "something went wrong here\n").map(Either::Left)
+        }
+    }
+}
+
+/// Counts who met a limit, and tells it.
+fn refuse(acceptor: &Acceptor, refused: Refused) -> Answer {
+    let refusals = &acceptor.metrics.refused;
+    match refused {
+        Refused::Connections => &refusals.connections,
+        Refused::ConnectionsPerIp => &refusals.connections_per_ip,
+        Refused::FallbackConnections => &refusals.fallback_connections,
+        Refused::Handshakes => &refusals.handshakes,
+    }
+    .add(1);
+    overloaded(refused)
 }
 
 /// Answers a request for a WebSocket; its socket goes to the core once the answer is sent.
@@ -95,16 +174,7 @@ async fn upgrade<S: Stream>(
     }
     let place = match acceptor.admission.admit(peer) {
         Ok(place) => place,
-        Err(refused) => {
-            let refusals = &acceptor.metrics.refused;
-            match refused {
-                Refused::Connections => &refusals.connections,
-                Refused::ConnectionsPerIp => &refusals.connections_per_ip,
-                Refused::Handshakes => &refusals.handshakes,
-            }
-            .add(1);
-            return overloaded(refused);
-        }
+        Err(refused) => return refuse(acceptor, refused),
     };
     let wanted = acceptor.application.wants_request();
     let opened = wanted.then(|| Request::new(&request, peer));
@@ -202,7 +272,7 @@ fn other_origin(forbidden: &Forbidden<'_>) -> Answer {
 }
 
 /// The answer at a limit.
-pub(crate) fn overloaded(refused: Refused) -> Answer {
+fn overloaded(refused: Refused) -> Answer {
     let mut answer = text(
         StatusCode::SERVICE_UNAVAILABLE,
         format!("{}\n", refused.sentence()),

@@ -59,6 +59,7 @@ mod connection;
 mod core;
 mod data;
 mod engine;
+mod fallback;
 mod flush;
 mod handler;
 mod http;
@@ -81,6 +82,7 @@ mod router;
 mod server;
 mod survey;
 mod throng_v1;
+mod visit;
 mod wire;
 
 pub use config::{

@@ -113,6 +113,7 @@ labelled! {
         bad_handshake,
         connections,
         connections_per_ip,
+        fallback_connections,
         handshake_timeout,
         handshakes,
         origin,

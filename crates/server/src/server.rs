@@ -5,11 +5,16 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
 use rooms::{CoreId, RoomTable, TableConfig};
 use socket2::Socket;
 use store::OpenError;
 use thiserror::Error;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tower_service::Service;
 
 use crate::accept::{Acceptor, REFUSALS_MAX};
 use crate::admission::Admission;
@@ -17,6 +22,7 @@ use crate::application::Application;
 use crate::config::{Config, FlushMode, ListenAddress};
 use crate::core::{Core, CoreParts, IdleHook};
 use crate::engine::Engine;
+use crate::fallback::{AnyError, Fallback};
 use crate::flush::Flusher;
 use crate::http::Page;
 use crate::hub::Hub;
@@ -39,6 +45,7 @@ pub struct Server {
     engine: Arc<Engine>,
     bound: Vec<Bound>,
     pages: Vec<Page>,
+    fallback: Option<Fallback>,
     cores: Vec<Arc<CoreMetrics>>,
     flush: FlushMode,
     idle_hook: Option<IdleHook>,
@@ -146,6 +153,7 @@ impl Server {
             engine: Arc::new(Engine::new(table.clone())),
             bound,
             pages: Vec::new(),
+            fallback: None,
             cores: (0..core_count).map(|_| Arc::default()).collect(),
             flush,
             idle_hook: None,
@@ -194,6 +202,49 @@ impl Server {
     /// Serves a page as it is.
     pub fn page(&mut self, page: Page) -> &mut Self {
         self.pages.push(page);
+        self
+    }
+
+    /// Has a service answer all requests that are not for the WebSocket's path, a [page](Self::page),
+    /// `/healthz` or `/metrics`, in place of an earlier service: any of hyper's and tower's, as an
+    /// `axum::Router`. If [`Config::path`] is none, requests that ask for a WebSocket are not the service's
+    /// either.
+    ///
+    /// It runs on the cores' threads beside their loops, and must not block. It may take its time: no timeout
+    /// bounds how long it works, nor how large a request's body may be; that is the service's to say.
+    /// [`Timeouts::handshake`](crate::Timeouts::handshake) bounds how long a peer may take for 64 KiB of an
+    /// answer, [`Timeouts::header_read`](crate::Timeouts::header_read) how long a connection may wait for its
+    /// next request, [`Limits::fallback_connections_max`](crate::Limits::fallback_connections_max) how many
+    /// connections there are. A request whose client is gone, or has ended its side, is dropped.
+    ///
+    /// An error of the service, and a panic, is answered with 500 and logged; a body that panics ends its
+    /// connection. When the server is [stopped](Stop::drain), requests under way are waited for until
+    /// [`Timeouts::drain`](crate::Timeouts::drain).
+    ///
+    /// The request's extensions have the peer's [`IpAddr`](std::net::IpAddr), unless it came by a Unix socket.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::routing::get;
+    /// use throng::{Config, Server};
+    ///
+    /// let config = Config { listen: vec!["127.0.0.1:0".parse()?], cores: 1, ..Config::default() };
+    /// let mut server = Server::bind(config)?;
+    /// let rooms = server.rooms();
+    /// let members = move || async move { rooms.member_count("lobby").to_string() };
+    /// server.fallback(axum::Router::new().route("/lobby/members", get(members)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn fallback<S, B>(&mut self, service: S) -> &mut Self
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<AnyError>,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<AnyError>,
+    {
+        self.fallback = Some(Fallback::new(service));
         self
     }
 
@@ -277,6 +328,7 @@ impl Server {
                 exposition: exposition.clone(),
                 admission: admission.clone(),
                 pages: pages.clone(),
+                fallback: self.fallback.clone(),
                 drain: self.stop.draining.subscribe(),
                 idle_hook: self.idle_hook.clone(),
             })
@@ -298,6 +350,7 @@ struct Seat {
     exposition: Arc<Exposition>,
     admission: Arc<Admission>,
     pages: Arc<[Page]>,
+    fallback: Option<Fallback>,
     drain: watch::Receiver<bool>,
     idle_hook: Option<IdleHook>,
 }
@@ -339,6 +392,7 @@ impl Seat {
                 application: self.application,
                 languages: self.languages,
                 pages: self.pages,
+                fallback: self.fallback,
                 exposition: self.exposition,
                 admission: self.admission,
                 metrics: self.metrics,

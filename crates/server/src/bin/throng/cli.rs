@@ -223,6 +223,8 @@ impl Settings {
                 connections_max: self.max_connections,
                 connections_per_ip_max: self.max_connections_per_ip,
                 handshakes_max: self.max_handshakes,
+                // The program has no service that it would bound.
+                fallback_connections_max: Limits::default().fallback_connections_max,
             },
             timeouts: Timeouts {
                 ping_interval: self.ping_interval_s,

@@ -101,6 +101,7 @@ fn announce(config: &Config, server: &Server, open_files_max: Option<u64>) {
         connections_max,
         connections_per_ip_max,
         handshakes_max,
+        fallback_connections_max: _,
     } = config.limits;
     tracing::info!(
         message_bytes_max,
