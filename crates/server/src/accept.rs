@@ -16,27 +16,21 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::admission::{Admission, Handshake, Place, Refused};
-use crate::application::{Application, State};
-use crate::config::Config;
+use crate::admission::{Handshake, Refused};
 use crate::core::NewSocket;
 use crate::fallback::Fallback;
 use crate::http::{self as answers, Page};
 use crate::listen::Listener;
 use crate::metrics::{CoreMetrics, Exposition};
-use crate::protocol::Languages;
-use crate::request::Request;
+use crate::opening::{Gate, Newcomer};
 use crate::visit::Visit;
 
 /// What the accepting side of one core works with.
 pub(crate) struct Acceptor {
-    pub(crate) config: Arc<Config>,
-    pub(crate) application: Arc<dyn Application>,
-    pub(crate) languages: Arc<Languages>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) pages: Arc<[Page]>,
     pub(crate) fallback: Option<Fallback>,
     pub(crate) exposition: Arc<Exposition>,
-    pub(crate) admission: Arc<Admission>,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) new_sockets: mpsc::Sender<NewSocket>,
     pub(crate) drain: watch::Receiver<bool>,
@@ -90,12 +84,12 @@ impl Acceptor {
     /// Begins a handshake, or refuses it at the limit without reading it.
     fn begin<S: Stream>(self: &Arc<Self>, stream: S, peer: Option<IpAddr>) {
         stream.prepare();
-        match self.admission.begin_handshake() {
+        match self.gate.admission.begin_handshake() {
             Ok(handshake) => {
                 tokio::spawn(self.clone().serve(stream, peer, handshake));
             }
             Err(refused) => {
-                self.metrics.refused.handshakes.add(1);
+                self.metrics.refused.handshakes.count();
                 // Beyond that many, closing is answer enough.
                 if let Ok(refusal) = self.refusals.clone().try_acquire_owned() {
                     tokio::spawn(async move {
@@ -114,7 +108,7 @@ impl Acceptor {
         peer: Option<IpAddr>,
         handshake: Handshake,
     ) {
-        let timeouts = self.config.timeouts;
+        let timeouts = self.gate.config.timeouts;
         let mut drain = self.drain.clone();
         let visit = Visit::new(handshake, timeouts.handshake);
         let (acceptor, visiting) = (self.clone(), visit.clone());
@@ -149,37 +143,25 @@ impl Acceptor {
             return;
         }
         match served {
-            None => self.metrics.refused.handshake_timeout.add(1),
+            None => self.metrics.refused.handshake_timeout.count(),
             Some(Err(error)) if error.is_timeout() => {
-                self.metrics.refused.handshake_timeout.add(1);
+                self.metrics.refused.handshake_timeout.count();
             }
-            Some(Err(error)) if error.is_parse() => self.metrics.refused.bad_handshake.add(1),
+            Some(Err(error)) if error.is_parse() => self.metrics.refused.bad_handshake.count(),
             // Peers that go away in the middle are no news.
             Some(_) => {}
         }
     }
 
     /// Takes an upgraded socket out of the runtime and gives it to the core.
-    pub(crate) async fn hand_over<S: Stream>(
-        &self,
-        upgraded: Upgraded,
-        place: Place,
-        (request, state, wire): (Option<Request>, Option<State>, rooms::Wire),
-    ) {
+    pub(crate) async fn hand_over<S: Stream>(&self, upgraded: Upgraded, newcomer: Newcomer) {
         let Ok(parts) = upgraded.downcast::<TokioIo<S>>() else {
             return;
         };
         let Ok(stream) = parts.io.into_inner().into_socket() else {
             return;
         };
-        let new = NewSocket {
-            stream,
-            leftover: parts.read_buf,
-            place,
-            request,
-            state,
-            wire,
-        };
+        let new = newcomer.on(stream, parts.read_buf);
         // Fails only when the core has ended; then the socket closes, as it should.
         _ = self.new_sockets.send(new).await;
     }

@@ -35,6 +35,8 @@ pub(crate) enum Refused {
     ConnectionsPerIp,
     FallbackConnections,
     Handshakes,
+    /// A server that is mounted in another, which still listens.
+    Stopping,
 }
 
 impl Refused {
@@ -45,6 +47,7 @@ impl Refused {
             Self::ConnectionsPerIp => "your address has as many connections as it may",
             Self::FallbackConnections => "the server answers as many clients as it takes",
             Self::Handshakes => "the server has as many handshakes under way as it takes",
+            Self::Stopping => "the server is stopping",
         }
     }
 }

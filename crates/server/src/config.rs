@@ -31,7 +31,7 @@ use crate::origin::Origins;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen; all of them.
+    /// Where to listen; all of them. None for a server that is only [mounted](crate::Server::mount).
     pub listen: Vec<ListenAddress>,
     /// The path of the WebSocket; none accepts one on every path that is no page.
     pub path: Option<String>,

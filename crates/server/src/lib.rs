@@ -47,6 +47,12 @@
 //! connection's core, and must not block: it would hold up every connection there. What it sends
 //! goes out in the same turn. One that panics closes its connection with 1011 and harms nobody else.
 //!
+//! # Beside other HTTP
+//!
+//! [`Server::fallback`] has a service of the application's own, as an `axum::Router`, answer what is not the
+//! WebSocket's on the same port. [`Server::mount`] makes the WebSocket a route of another HTTP server of the
+//! same process.
+//!
 //! What is bounded, and what happens at each bound, is in [`Limits`], [`Timeouts`], [`RoomClass`] and
 //! [`History`].
 
@@ -70,7 +76,9 @@ mod manager;
 #[cfg(feature = "messagepack")]
 mod messagepack;
 mod metrics;
+mod mount;
 mod name;
+mod opening;
 mod origin;
 mod panics;
 mod protocol;
@@ -98,6 +106,7 @@ pub use listen::ListenError;
 pub use manager::{EmitError, JoinError, PublishError, PublishOptions, Receipt, RoomManager};
 #[cfg(feature = "messagepack")]
 pub use messagepack::MessagePack;
+pub use mount::{Mount, Running};
 pub use origin::{Origins, OriginsError};
 pub use proto::event::{EncodeError, ParseError};
 pub use proto::{CloseCode, Json};
