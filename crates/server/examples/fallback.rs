@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let rooms = server.rooms();
     let publish = move |Path(room): Path<String>, text: String| async move {
-        match rooms.emit(&room, "msg", &text) {
+        match rooms.emit(&room, "news", &text) {
             Ok(count) => (StatusCode::OK, format!("{count} members\n")),
             Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")),
         }

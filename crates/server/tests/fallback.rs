@@ -186,7 +186,7 @@ mod requests {
         let mut server = Server::bind(config(FlushMode::Auto)).unwrap();
         let rooms = server.rooms();
         let publish = move |text: String| async move {
-            let reached = rooms.emit("tea", "msg", &text);
+            let reached = rooms.emit("tea", "news", &text);
             reached.map_or_else(|error| error.to_string(), |count| count.to_string())
         };
         server.fallback(axum::Router::new().route("/publish", on_post(publish)));
@@ -196,7 +196,7 @@ mod requests {
         let text = "POST /publish HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
                     Content-Length: 5\r\n\r\nready";
         assert_eq!(exchange(server.address(), text).body, "1");
-        alice.expect("msg \"ready\"");
+        alice.expect("news \"ready\"");
     }
 
     #[test]

@@ -187,9 +187,9 @@ fn check_conversation(mounted: &Mounted) {
     alice.say("tea", "hello");
     bob.expect("msg \"hello\"");
     alice.expect("msg \"hello\"");
-    assert_eq!(mounted.rooms.emit("tea", "msg", &1).unwrap(), 2);
-    alice.expect("msg 1");
-    bob.expect("msg 1");
+    assert_eq!(mounted.rooms.emit("tea", "news", &1).unwrap(), 2);
+    alice.expect("news 1");
+    bob.expect("news 1");
     alice.close();
     bob.close();
     wait_for_metric(mounted.inside, "throng_connections", 0);
