@@ -263,6 +263,8 @@ mod binary {
             ("THRONG_CORES", "257"),
             ("THRONG_CORES", "-1"),
             ("THRONG_PATH", "ws"),
+            ("THRONG_ORIGINS", "https://a.example/chat"),
+            ("THRONG_ORIGINS", "same,"),
             ("THRONG_FLUSH", "fast"),
             ("THRONG_MAX_MESSAGE_BYTES", "0"),
             ("THRONG_PONG_TIMEOUT_S", "0"),
