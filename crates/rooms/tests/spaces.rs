@@ -175,6 +175,7 @@ fn whose_room_began_or_ended_is_told() {
     house.table.join(alice, THERE).unwrap();
     house.table.join(alice, "tea").unwrap();
     house.table.leave_all(alice, Space::DEFAULT);
+    house.table.leave_all(alice, THERE.space);
     let mut told = Vec::new();
     // Ends are told of while what ends them is carried out.
     for _ in 0..2 {

@@ -50,7 +50,7 @@ pub(crate) async fn answer<S: Stream>(
 ) -> Result<AnyAnswer, Infallible> {
     visit.note_request();
     if is_for_websocket(&acceptor, &request) {
-        return Ok(upgrade::<S>(&acceptor, request, peer)
+        return Ok(upgrade::<S>(&acceptor, request, peer, &visit)
             .await
             .map(Either::Left));
     }
@@ -59,9 +59,11 @@ pub(crate) async fn answer<S: Stream>(
     }
     Ok(match acceptor.fallback.clone() {
         Some(fallback) => fall_back(&acceptor, &fallback, request, peer, visit).await,
-        None if acceptor.gate.config.path.is_none() => upgrade::<S>(&acceptor, request, peer)
-            .await
-            .map(Either::Left),
+        None if acceptor.gate.config.path.is_none() => {
+            upgrade::<S>(&acceptor, request, peer, &visit)
+                .await
+                .map(Either::Left)
+        }
         None => text(StatusCode::NOT_FOUND, "there is nothing here\n").map(Either::Left),
     })
 }
@@ -143,6 +145,7 @@ async fn upgrade<S: Stream>(
     acceptor: &Arc<Acceptor>,
     mut request: http::Request<Incoming>,
     peer: Option<IpAddr>,
+    visit: &Visit,
 ) -> Answer {
     let gate = &acceptor.gate;
     let refused = &acceptor.metrics.refused;
@@ -151,7 +154,11 @@ async fn upgrade<S: Stream>(
         Err(answer) => return *answer,
     };
     let upgrade = hyper::upgrade::on(&mut request);
-    let (answer, newcomer) = match gate.admit(visitor, refused).await {
+    // The application has a clock of its own.
+    visit.stop_clock();
+    let admitted = gate.admit(visitor, refused).await;
+    visit.restart_clock();
+    let (answer, newcomer) = match admitted {
         Ok(admitted) => admitted,
         Err(answer) => return *answer,
     };

@@ -74,7 +74,7 @@ impl Visit {
         Ok(())
     }
 
-    /// The service is at work.
+    /// The application is at work.
     pub(crate) fn stop_clock(&self) {
         self.state.lock().deadline = None;
     }

@@ -479,9 +479,9 @@ mod addresses {
                 client
             })
             .collect();
-        server.rooms.emit("tea", "msg", &1).unwrap();
+        server.rooms.emit("tea", "said", &1).unwrap();
         for mut client in clients {
-            client.expect("msg 1");
+            client.expect("said 1");
         }
         server.wait_until_empty();
         server.drain().unwrap();
