@@ -7,7 +7,6 @@
 //! - [`Client`] speaks WebSocket by tokio-tungstenite, which nobody here wrote.
 //! - [`Throng`] is a client that speaks throng.v1.
 //! - [`Raw`] is a bare TCP connection, for what no decent peer sends.
-//! - [`Binary`] is the binary `throng` in a process of its own.
 
 #![allow(
     dead_code,
@@ -15,7 +14,6 @@
     reason = "each file of tests uses its own part of this"
 )]
 
-mod binary;
 mod chat;
 mod client;
 mod gate;
@@ -26,7 +24,6 @@ mod server;
 mod throng_client;
 mod time;
 
-pub(crate) use binary::Binary;
 pub(crate) use chat::add_signals_to;
 pub(crate) use chat::add_to as add_chat_to;
 pub(crate) use client::Client;

@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use super::time::{TIMEOUT, until};
+use super::library::{TIMEOUT, until};
 
 /// A process, killed when dropped.
 pub(crate) struct Binary {

@@ -6,7 +6,7 @@ use throng::{Page, Server};
 /// An embedded file of this repository; of the chat page's `assets`, unless another is named.
 macro_rules! embedded {
     ($path:literal, $content_type:ident) => {
-        embedded!($path, $content_type, concat!("../../../assets", $path))
+        embedded!($path, $content_type, concat!("../assets", $path))
     };
     ($path:literal, $content_type:ident, $file:expr) => {
         Page {
@@ -38,7 +38,7 @@ pub(crate) fn add_to(server: &mut Server, websocket: &str) {
         .page(embedded!(
             "/throng.js",
             JAVASCRIPT,
-            "../../../../../clients/js/dist/throng.js"
+            "../../../clients/js/dist/throng.js"
         ));
 }
 
@@ -51,7 +51,7 @@ const SVG: &str = "image/svg+xml";
 /// below a path that nobody here knows.
 fn index(websocket: &str) -> String {
     let relative = websocket.trim_start_matches('/');
-    include_str!("../../../assets/index.html").replacen(WEBSOCKET, &with_path(relative), 1)
+    include_str!("../assets/index.html").replacen(WEBSOCKET, &with_path(relative), 1)
 }
 
 /// What the file says, as it is served by default.

@@ -1,0 +1,124 @@
+//! How much memory the binary takes for peers that no decent person wrote, and what is left of them.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a helper of a test fails as the test does"
+)]
+
+#[path = "support/harness.rs"]
+mod harness;
+
+use harness::{Binary, Client, Raw, get, opcode, text, until};
+use proto::OpCode;
+
+const CROWD: u64 = 1_000;
+
+/// How much memory may be left of an attack. At its height the second one holds 180 MB, of which
+/// the allocator keeps up to 20.
+const LEFT_BYTES_MAX: u64 = 32 << 20;
+
+#[test]
+fn the_memory_of_a_crowd_and_of_half_sent_messages_is_given_back() {
+    for flush in ["auto", "write"] {
+        let (binary, address) = Binary::serve(&[
+            ("THRONG_FLUSH", flush),
+            ("THRONG_CORES", "1"),
+            ("THRONG_MAX_MESSAGE_BYTES", "1000000"),
+        ]);
+        server_is_used(address);
+        let Some(before) = binary.resident_bytes() else {
+            println!("this system does not tell");
+            return;
+        };
+        for attack in [crowd_comes_and_goes, half_sends] {
+            attack(address);
+            wait_until_empty(address);
+            let resident = || binary.resident_bytes().unwrap();
+            until(
+                || (resident() < before + LEFT_BYTES_MAX).then_some(()),
+                || format!("{before} bytes before, and {} after", resident()),
+            );
+            println!("{before} bytes before, and {} after", resident());
+        }
+    }
+}
+
+/// What any use leaves behind for good.
+fn server_is_used(address: std::net::SocketAddr) {
+    let mut alice = Client::connect(address);
+    alice.send(r#"join {"name":"tea"}"#);
+    alice.say("tea", "hi");
+    alice.expect("msg \"hi\"");
+    alice.close();
+    wait_until_empty(address);
+}
+
+fn crowd_comes_and_goes(address: std::net::SocketAddr) {
+    let crowd: Vec<Raw> = (0..CROWD)
+        .map(|_| {
+            let mut raw = Raw::connect(address);
+            raw.open_and_send(&text(r#"join {"name":"tea"}"#));
+            raw
+        })
+        .collect();
+    let mut alice = Client::connect(address);
+    let long = "x".repeat(10_000);
+    for _ in 0..20 {
+        alice.say("tea", &long);
+    }
+    crowd.into_iter().for_each(Raw::reset);
+    alice.close();
+}
+
+/// 200 messages of nearly a megabyte, of which the last byte does not come.
+fn half_sends(address: std::net::SocketAddr) {
+    let whole = opcode(OpCode::Binary, &vec![0; 900_000]);
+    let senders: Vec<Raw> = (0..200)
+        .map(|_| {
+            let mut raw = Raw::connect_websocket(address);
+            raw.send(&whole[..whole.len() - 1]);
+            raw
+        })
+        .collect();
+    senders.into_iter().for_each(Raw::reset);
+}
+
+fn wait_until_empty(address: std::net::SocketAddr) {
+    until(
+        || {
+            let text = get(address, "/metrics").body;
+            let gone = |line: &str| text.lines().any(|found| found == line);
+            (gone("throng_connections 0") && gone("throng_rooms 0")).then_some(())
+        },
+        || "somebody is left".to_owned(),
+    );
+}
+
+/// The outbox is bounded in bytes, so what each byte in it costs must be about one.
+#[test]
+fn pongs_that_nobody_reads_take_little_more_memory_than_the_outbox_allows() {
+    for flush in ["auto", "write"] {
+        let (binary, address) = Binary::serve(&[
+            ("THRONG_FLUSH", flush),
+            ("THRONG_CORES", "1"),
+            ("THRONG_MAX_OUTBOX_BYTES", "1048576"),
+            ("THRONG_CLOSE_TIMEOUT_S", "0.2"),
+            ("MIMALLOC_PURGE_DELAY", "0"),
+        ]);
+        let mut raw = Raw::connect_narrow(address).opened();
+        let Some(before) = binary.resident_bytes() else {
+            println!("this system does not tell");
+            return;
+        };
+        let pings = opcode(OpCode::Ping, b"").repeat(10_000);
+        let mut peak = before;
+        while raw.try_send(&pings) {
+            peak = peak.max(binary.resident_bytes().unwrap());
+        }
+        println!("{before} bytes before, {peak} at most");
+        assert!(
+            peak < before + (8 << 20),
+            "{before} bytes before, {peak} at most"
+        );
+    }
+}
