@@ -25,7 +25,10 @@ use store::{Durability, OpenError, Opened, Options, Record, RoomRecord, Store};
 
 use crate::clock;
 use crate::config::{Disk, Fsync, OnFailure};
-use crate::metrics::JournalMetrics;
+
+mod metrics;
+
+pub(crate) use metrics::JournalMetrics;
 
 /// How many bytes may wait to be written before publishers are held back.
 const PENDING_BYTES_MAX: usize = 32 << 20;

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use rooms::RoomTable;
 
+use crate::journal::JournalMetrics;
 use crate::survey::{Asked, BOUNDS, Survey, survey};
 
 use std::fmt;
@@ -174,45 +175,6 @@ impl ErrorCounts {
 labelled! {
     /// System calls of the core loop.
     SystemCalls { epoll_wait, io_uring_enter, recv, send }
-}
-
-/// What the thread that writes histories counts; only it does.
-#[derive(Debug, Default)]
-pub(crate) struct JournalMetrics {
-    batches: Count,
-    records: Count,
-    syncs: Count,
-    failures: Count,
-    failing: Count,
-    disk_bytes: Count,
-}
-
-impl JournalMetrics {
-    /// A batch of so many records was written.
-    pub(crate) fn wrote(&self, record_count: usize) {
-        self.batches.add(1);
-        self.records.add(record_count as u64);
-    }
-
-    /// What was written was brought to the disk.
-    pub(crate) fn synced(&self) {
-        self.syncs.add(1);
-    }
-
-    /// The disk did not take something.
-    pub(crate) fn failed(&self) {
-        self.failures.add(1);
-    }
-
-    /// Whether the disk takes nothing at present.
-    pub(crate) fn set_failing(&self, failing: bool) {
-        self.failing.set(failing.into());
-    }
-
-    /// What the disk takes for it, in bytes.
-    pub(crate) fn set_disk_bytes(&self, bytes: u64) {
-        self.disk_bytes.set(bytes);
-    }
 }
 
 /// All that `/metrics` shows.
@@ -408,7 +370,9 @@ impl Exposition {
             slow,
         )?;
 
-        self.encode_journal(&mut encoder)?;
+        if let Some(journal) = &self.journal {
+            journal.encode(&mut encoder, self.table.journal_pending_bytes())?;
+        }
         self.family(
             &mut encoder,
             "connections_closed",
@@ -437,62 +401,6 @@ impl Exposition {
 }
 
 impl Exposition {
-    /// What is so of histories on disk, if there are any.
-    fn encode_journal(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(journal) = &self.journal else {
-            return Ok(());
-        };
-        let gauges = [
-            (
-                "journal_failing",
-                "1 while the disk takes no histories",
-                journal.failing.get(),
-            ),
-            (
-                "journal_disk_bytes",
-                "What histories take on disk",
-                journal.disk_bytes.get(),
-            ),
-            (
-                "journal_pending_bytes",
-                "What waits to be written",
-                self.table.journal_pending_bytes(),
-            ),
-        ];
-        for (name, help, value) in gauges {
-            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
-            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
-        }
-        let counters = [
-            ("journal_batches", "Batches written", journal.batches.get()),
-            (
-                "journal_records",
-                "Changes of rooms written",
-                journal.records.get(),
-            ),
-            (
-                "journal_syncs",
-                "Times that it was brought to the disk",
-                journal.syncs.get(),
-            ),
-            (
-                "journal_failures",
-                "Times that the disk did not take it",
-                journal.failures.get(),
-            ),
-        ];
-        for (name, help, value) in counters {
-            let counter = ConstCounter::new(value);
-            counter.encode(encoder.encode_descriptor(
-                name,
-                help,
-                None,
-                counter.metric_type(),
-            )?)?;
-        }
-        Ok(())
-    }
-
     /// One counter with a label, summed over the cores.
     fn family(
         &self,

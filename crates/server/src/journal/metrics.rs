@@ -1,0 +1,105 @@
+//! What is counted of histories on disk, and how `/metrics` shows it.
+
+use std::fmt;
+
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use crate::metrics::Count;
+
+/// What the thread that writes histories counts; only it does.
+#[derive(Debug, Default)]
+pub(crate) struct JournalMetrics {
+    batches: Count,
+    records: Count,
+    syncs: Count,
+    failures: Count,
+    failing: Count,
+    disk_bytes: Count,
+}
+
+impl JournalMetrics {
+    /// A batch of so many records was written.
+    pub(crate) fn wrote(&self, record_count: usize) {
+        self.batches.add(1);
+        self.records.add(record_count as u64);
+    }
+
+    /// What was written was brought to the disk.
+    pub(crate) fn synced(&self) {
+        self.syncs.add(1);
+    }
+
+    /// The disk did not take something.
+    pub(crate) fn failed(&self) {
+        self.failures.add(1);
+    }
+
+    /// Whether the disk takes nothing at present.
+    pub(crate) fn set_failing(&self, failing: bool) {
+        self.failing.set(failing.into());
+    }
+
+    /// What the disk takes for it, in bytes.
+    pub(crate) fn set_disk_bytes(&self, bytes: u64) {
+        self.disk_bytes.set(bytes);
+    }
+
+    /// Its part of `/metrics`, with how many bytes wait to be written.
+    pub(crate) fn encode(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        pending_bytes: u64,
+    ) -> fmt::Result {
+        let gauges = [
+            (
+                "journal_failing",
+                "1 while the disk takes no histories",
+                self.failing.get(),
+            ),
+            (
+                "journal_disk_bytes",
+                "What histories take on disk",
+                self.disk_bytes.get(),
+            ),
+            (
+                "journal_pending_bytes",
+                "What waits to be written",
+                pending_bytes,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        let counters = [
+            ("journal_batches", "Batches written", self.batches.get()),
+            (
+                "journal_records",
+                "Changes of rooms written",
+                self.records.get(),
+            ),
+            (
+                "journal_syncs",
+                "Times that it was brought to the disk",
+                self.syncs.get(),
+            ),
+            (
+                "journal_failures",
+                "Times that the disk did not take it",
+                self.failures.get(),
+            ),
+        ];
+        for (name, help, value) in counters {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                counter.metric_type(),
+            )?)?;
+        }
+        Ok(())
+    }
+}
