@@ -9,9 +9,15 @@ use thiserror::Error;
 
 use crate::origin::Origins;
 
+#[cfg(feature = "disk")]
 mod disk;
 
+#[cfg(feature = "disk")]
 pub use disk::{Disk, Fsync, FsyncError, OnFailure, OnFailureError};
+
+/// Histories on disk, where nobody can have them: `None` is all that can be said.
+#[cfg(not(feature = "disk"))]
+pub(crate) type Disk = std::convert::Infallible;
 
 /// Everything that can be set about a server.
 ///
@@ -253,7 +259,8 @@ pub struct History {
     /// are held are dropped, though the limits of their rooms would keep them. Who asks for them is
     /// told that they are missing.
     pub memory_bytes_max: usize,
-    /// Where they are kept over a restart; none keeps them in memory only.
+    /// Where they are kept over a restart; none keeps them in memory only. Needs the crate's feature `disk`,
+    /// without which there is no `Disk` to say it with.
     pub disk: Option<Disk>,
 }
 

@@ -1,14 +1,17 @@
 //! Bytes from outboxes to sockets: many sockets at once, by io_uring where the kernel allows it.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 
 use smallvec::SmallVec;
 use socket2::SockRef;
 
 use crate::config::FlushMode;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(feature = "uring", target_os = "linux"))]
+mod uring;
+#[cfg(not(all(feature = "uring", target_os = "linux")))]
+#[path = "flush/no_uring.rs"]
 mod uring;
 
 /// What one socket is to be sent: non-blocking, and never with a signal.
@@ -46,7 +49,6 @@ pub(crate) const SLICE_COUNT_MAX: usize = 64;
 #[derive(Debug)]
 pub(crate) enum Flusher {
     /// One submission for many sockets: 14-20 % less than the leanest loop over `send`.
-    #[cfg(target_os = "linux")]
     Uring(Box<uring::Uring>),
     /// One `send` or `writev` a socket.
     Write,
@@ -57,21 +59,21 @@ impl Flusher {
     ///
     /// # Errors
     ///
-    /// The probe's, if io_uring is demanded and the kernel refuses it.
+    /// The probe's, if io_uring is demanded and the kernel refuses it, or there is none.
     pub(crate) fn new(mode: FlushMode) -> io::Result<Self> {
         if mode == FlushMode::Write {
             return Ok(Self::Write);
         }
-        match probe() {
+        match uring::Uring::new() {
+            Ok(uring) => Ok(Self::Uring(Box::new(uring))),
             Err(_) if mode == FlushMode::Auto => Ok(Self::Write),
-            probed => probed,
+            Err(error) => Err(error),
         }
     }
 
     /// The name that is logged.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
-            #[cfg(target_os = "linux")]
             Self::Uring(_) => "io_uring",
             Self::Write => "write",
         }
@@ -81,7 +83,6 @@ impl Flusher {
     /// calls it took.
     pub(crate) fn flush(&mut self, sends: &[Send<'_>], results: &mut Results) -> u64 {
         match self {
-            #[cfg(target_os = "linux")]
             Self::Uring(uring) => uring.send_all(sends, results),
             Self::Write => {
                 results.extend(sends.iter().map(send));
@@ -89,16 +90,6 @@ impl Flusher {
             }
         }
     }
-}
-
-#[cfg(target_os = "linux")]
-fn probe() -> io::Result<Flusher> {
-    uring::Uring::new().map(|uring| Flusher::Uring(Box::new(uring)))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn probe() -> io::Result<Flusher> {
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// One `send` or `sendmsg`. The socket is non-blocking.
@@ -114,12 +105,6 @@ fn send(send: &Send<'_>) -> io::Result<usize> {
             sent => return sent,
         }
     }
-}
-
-/// The raw descriptor, for the kernel.
-#[cfg(target_os = "linux")]
-fn raw(send: &Send<'_>) -> i32 {
-    send.socket.as_raw_fd()
 }
 
 #[cfg(test)]

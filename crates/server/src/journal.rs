@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use rooms::{
     Ancestor, Change, Entry, Epoch, Journal, RoomHandle, RoomImage, RoomTable, WriteOrder,
 };
-use store::{Durability, OpenError, Opened, Options, Record, RoomRecord, Store};
+use store::{Durability, Opened, Options, Record, RoomRecord, Store};
 
 use crate::clock;
 use crate::config::{Disk, Fsync, OnFailure};
@@ -29,6 +29,7 @@ use crate::config::{Disk, Fsync, OnFailure};
 mod metrics;
 
 pub(crate) use metrics::JournalMetrics;
+pub(crate) use store::OpenError;
 
 /// How many bytes may wait to be written before publishers are held back.
 const PENDING_BYTES_MAX: usize = 32 << 20;
@@ -57,7 +58,7 @@ const AHEAD: &str = "ahead\n";
 
 /// Histories that were opened, and are not yet written to.
 pub(crate) struct Histories {
-    pub(crate) journal: Arc<Journal>,
+    journal: Arc<Journal>,
     disk: Disk,
     store: Option<Store>,
     rooms: Vec<RoomRecord>,
@@ -106,6 +107,11 @@ impl Histories {
         Ok(histories)
     }
 
+    /// What the table is to write its changes to.
+    pub(crate) fn journal(&self) -> Arc<Journal> {
+        self.journal.clone()
+    }
+
     fn open_store(&mut self) -> Result<(), OpenError> {
         let path = &self.disk.path;
         let io_error = |source: io::Error| OpenError::Io {
@@ -130,7 +136,13 @@ impl Histories {
     }
 
     /// Gives the rooms back to the table, and begins to write. What cannot be given back is forgotten.
-    pub(crate) fn start(self, table: Arc<RoomTable>, metrics: Arc<JournalMetrics>) -> Writing {
+    pub(crate) fn start(self, table: Arc<RoomTable>) -> (Writing, Arc<JournalMetrics>) {
+        let metrics = Arc::<JournalMetrics>::default();
+        let writing = self.start_counting(table, metrics.clone());
+        (writing, metrics)
+    }
+
+    fn start_counting(self, table: Arc<RoomTable>, metrics: Arc<JournalMetrics>) -> Writing {
         let now_ms = clock::unix_ms();
         let room_count = self.rooms.len();
         let mut restored_count = 0;

@@ -53,6 +53,17 @@
 //! WebSocket's on the same port. [`Server::mount`] makes the WebSocket a route of another HTTP server of the
 //! same process.
 //!
+//! # Features
+//!
+//! | feature | by default | what it adds | what it costs |
+//! |---|---|---|---|
+//! | `uring` | yes | on Linux, writing to many sockets in one system call ([`FlushMode`]) | the crates `io-uring` and `libc` |
+//! | `disk` | no | histories that outlive the process: `Disk` in [`History`] | SQLite, built along by a C compiler |
+//! | `messagepack` | no | the protocol `MessagePack` | the crate `rmp-serde` |
+//!
+//! Without `uring` frames are written with one system call a member, and a server that demands io_uring is refused
+//! by [`Server::bind`]. Without `disk` there is no way to ask for it: the types are missing.
+//!
 //! What is bounded, and what happens at each bound, is in [`Limits`], [`Timeouts`], [`RoomClass`] and
 //! [`History`].
 
@@ -70,6 +81,10 @@ mod flush;
 mod handler;
 mod http;
 mod hub;
+#[cfg(feature = "disk")]
+mod journal;
+#[cfg(not(feature = "disk"))]
+#[path = "no_journal.rs"]
 mod journal;
 mod listen;
 mod manager;
@@ -94,9 +109,11 @@ mod visit;
 mod wire;
 
 pub use config::{
-    Config, Disk, Drain, FlushMode, FlushModeError, Fsync, FsyncError, History, Limits,
-    ListenAddress, ListenAddressError, OnFailure, OnFailureError, Timeouts,
+    Config, Drain, FlushMode, FlushModeError, History, Limits, ListenAddress, ListenAddressError,
+    Timeouts,
 };
+#[cfg(feature = "disk")]
+pub use config::{Disk, Fsync, FsyncError, OnFailure, OnFailureError};
 pub use connection::Connection;
 pub use data::{Data, FromData};
 pub use handler::{Async, Custom, Handler, Outcome, Reply, Unread};

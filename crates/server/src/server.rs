@@ -11,7 +11,6 @@ use http_body::Body;
 use hyper::body::Incoming;
 use rooms::{CoreId, RoomTable, TableConfig};
 use socket2::Socket;
-use store::OpenError;
 use thiserror::Error;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -27,7 +26,7 @@ use crate::fallback::{AnyError, Fallback};
 use crate::flush::Flusher;
 use crate::http::Page;
 use crate::hub::Hub;
-use crate::journal::{Histories, JournalMetrics, Writing};
+use crate::journal::{Histories, JournalMetrics, OpenError, Writing};
 use crate::listen::{Bound, ListenError, Listener};
 use crate::manager::RoomManager;
 use crate::metrics::{CoreMetrics, Exposition};
@@ -67,12 +66,12 @@ impl fmt::Debug for Server {
 /// A server that cannot start.
 #[derive(Debug, Error)]
 pub enum BindError {
-    /// io_uring was demanded and the kernel does not give it.
-    #[error("the kernel refuses io_uring: {0}")]
+    /// io_uring was demanded, and the kernel does not give it, or the crate was built without `uring`.
+    #[error("io_uring was demanded and cannot be had: {0}")]
     Flush(io::Error),
-    /// The histories on disk cannot be had.
+    /// The histories on disk cannot be had. Never without the crate's feature `disk`.
     #[error("cannot open the histories")]
-    History(#[from] OpenError),
+    History(#[source] OpenError),
     /// An address is taken, forbidden, or not this machine's.
     #[error("cannot listen on {0}")]
     Listen(#[from] ListenError),
@@ -123,7 +122,6 @@ impl Server {
     pub fn bind(config: Config) -> Result<Self, BindError> {
         let flush = match Flusher::new(config.flush).map_err(BindError::Flush)? {
             Flusher::Write => FlushMode::Write,
-            #[cfg(target_os = "linux")]
             Flusher::Uring(_) => FlushMode::Uring,
         };
         let core_count = config.core_count();
@@ -133,7 +131,8 @@ impl Server {
             .map(|address| Bound::new(address, core_count));
         let bound = bound.collect::<Result<_, _>>()?;
         let disk = config.history.disk.as_ref();
-        let histories = disk.map(Histories::open).transpose()?;
+        let histories = disk.map(Histories::open).transpose();
+        let histories = histories.map_err(BindError::History)?;
         let table = Arc::new(RoomTable::new(TableConfig {
             core_count,
             shard_count: config.shard_count(),
@@ -145,9 +144,7 @@ impl Server {
             history_wire: wire::THRONG,
             history_bytes_max: config.history.memory_bytes_max,
             wires: wire::OWN.to_vec(),
-            journal: histories
-                .as_ref()
-                .map(|histories| histories.journal.clone()),
+            journal: histories.as_ref().map(Histories::journal),
         }));
         let (draining, _) = watch::channel(false);
         Ok(Self {
@@ -302,14 +299,12 @@ impl Server {
     where
         S: Send + Sync + 'static,
     {
-        let metrics = self
-            .histories
-            .is_some()
-            .then(Arc::<JournalMetrics>::default);
-        let table = self.engine.table.clone();
-        let writing = match (self.histories.take(), metrics.clone()) {
-            (Some(histories), Some(metrics)) => histories.start(table, metrics),
-            _ => Writing::nothing(),
+        let (writing, journal) = match self.histories.take() {
+            Some(histories) => {
+                let (writing, metrics) = histories.start(self.engine.table.clone());
+                (writing, Some(metrics))
+            }
+            None => (Writing::nothing(), None),
         };
         let languages = Arc::new(router.languages());
         self.engine.speak(languages.clone());
@@ -320,7 +315,7 @@ impl Server {
             admission: Arc::new(Admission::new(&self.config.limits)),
         });
         let outside = Arc::<CoreMetrics>::default();
-        let seats = self.seats(&gate, &outside, metrics);
+        let seats = self.seats(&gate, &outside, journal);
         let (threads, doors): (Vec<_>, Vec<_>) = seats.into_iter().map(Seat::spawn).unzip();
         let mount = Mount::new(gate, doors.into_iter().flatten().collect(), outside);
         let started = Started {

@@ -12,12 +12,13 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::process::abort;
 
 use io_uring::types::Fd;
 use io_uring::{IoUring, opcode, squeue};
 
-use super::{Bytes, Results, Send, raw};
+use super::{Bytes, Results, Send};
 
 /// Sends in one submission. At 5 us each that is a third of a millisecond: more would not make the
 /// system call cheaper, and fairness needs the loop to come round.
@@ -124,7 +125,7 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 fn entry(send: &Send<'_>, header: &mut libc::msghdr) -> squeue::Entry {
-    let socket = Fd(raw(send));
+    let socket = Fd(send.socket.as_raw_fd());
     match &send.bytes {
         Bytes::One(bytes) => {
             let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
