@@ -54,6 +54,7 @@ impl Core {
     /// If the table refuses it.
     pub fn publish(&self, room: &str, mut frame: SharedFrame, key: Option<&str>) -> Published {
         let outgoing = Outgoing {
+            except: None,
             payload_len: frame.len(),
             publication: &mut frame,
             key,

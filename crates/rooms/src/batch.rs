@@ -1,5 +1,7 @@
 //! Publications of one turn, put together into buffers that all members of a room share.
 
+use std::borrow::Borrow;
+
 use proto::SharedFrame;
 
 use crate::class::SlowConsumer;
@@ -13,9 +15,19 @@ use crate::publication::EventKind;
 pub(crate) struct Pending {
     pub(crate) frame: SharedFrame,
     pub(crate) delivery: Delivery,
+    /// The slot of the member that is not sent it.
+    pub(crate) except: Option<u32>,
 }
 
 impl Pending {
+    /// Its place in the room's stream, if it has one.
+    pub(crate) const fn offset(&self) -> Option<u64> {
+        match self.delivery {
+            Delivery::Event(_) => None,
+            Delivery::Publication(offset) => Some(offset),
+        }
+    }
+
     fn is_passing(&self) -> bool {
         self.delivery == Delivery::Event(EventKind::Passing)
     }
@@ -25,26 +37,27 @@ impl Pending {
 /// than the entry of a vectored write that it saves.
 pub(crate) const MERGED_LEN_MAX: usize = 64 * 1024;
 
-/// As many publications of a turn as go into one buffer.
+/// As many publications of a turn as go into one buffer: all that wait for a room, or references to those
+/// that are for one member.
 #[derive(Debug)]
-pub(crate) struct Batch<'a> {
-    publications: &'a [Pending],
+pub(crate) struct Batch<'a, P> {
+    publications: &'a [P],
     frame: SharedFrame,
     tag: Tag,
     passing_count: u64,
 }
 
-impl<'a> Batch<'a> {
+impl<'a, P: Borrow<Pending>> Batch<'a, P> {
     /// Puts the first of them together; none if there are none.
     pub(crate) fn first_of(
-        pending: &'a [Pending],
+        pending: &'a [P],
         room: RoomId,
         slow_consumer: SlowConsumer,
         scratch: &mut Vec<u8>,
     ) -> Option<Self> {
-        let (frame, len) = merge(scratch, pending.iter().map(|pending| &pending.frame))?;
+        let (frame, len) = merge(scratch, pending.iter().map(|p| &p.borrow().frame))?;
         let publications = &pending[..len];
-        let passing = publications.iter().filter(|pending| pending.is_passing());
+        let passing = publications.iter().filter(|p| (*p).borrow().is_passing());
         Some(Self {
             publications,
             frame,
@@ -83,7 +96,8 @@ impl<'a> Batch<'a> {
 
     /// The others as one buffer; none if there are none.
     pub(crate) fn without_passing(&self, scratch: &mut Vec<u8>) -> Option<SharedFrame> {
-        let firm = self.publications.iter().filter(|p| !p.is_passing());
+        let firm = self.publications.iter().map(Borrow::borrow);
+        let firm = firm.filter(|pending| !pending.is_passing());
         merge(scratch, firm.map(|pending| &pending.frame)).map(|(frame, _)| frame)
     }
 
@@ -92,10 +106,12 @@ impl<'a> Batch<'a> {
         let Tag::Publications(span) = self.tag else {
             return None;
         };
+        let newest_first = self.publications.iter().rev().map(Borrow::borrow);
         let is_newest = |p: &&Pending| p.delivery == Delivery::Publication(span.last);
-        let newest = self.publications.iter().rev().find(is_newest)?;
+        let newest = { newest_first }.find(is_newest)?;
         let tag = Tag::Publications(Span {
             first: span.last,
+            excepted_within: 0,
             ..span
         });
         Some((&newest.frame, tag))
@@ -103,30 +119,47 @@ impl<'a> Batch<'a> {
 
     /// The publications before the newest, if there are any.
     pub(crate) fn older_than_newest(&self) -> Option<Span> {
-        match self.tag {
-            Tag::Publications(span) if span.first < span.last => Some(Span {
-                last: span.last - 1,
-                ..span
-            }),
-            _ => None,
-        }
+        let Tag::Publications(span) = self.tag else {
+            return None;
+        };
+        let newest_first = self.publications.iter().rev().map(Borrow::borrow);
+        let last = { newest_first }.filter_map(Pending::offset).nth(1)?;
+        let between = span.last - 1 - last;
+        let excepted_behind = u32::try_from(between).unwrap_or(u32::MAX);
+        Some(Span {
+            last,
+            excepted_within: span.excepted_within.saturating_sub(excepted_behind),
+            excepted_behind,
+            ..span
+        })
+    }
+
+    /// The offset of the first publication.
+    pub(crate) fn first_offset(&self) -> Option<u64> {
+        let mut publications = self.publications.iter().map(Borrow::borrow);
+        publications.find_map(Pending::offset)
     }
 }
 
 /// What a buffer of these holds. An event that must arrive makes the whole of it firm.
-fn tag_of(publications: &[Pending], room: RoomId) -> Tag {
+fn tag_of<P: Borrow<Pending>>(publications: &[P], room: RoomId) -> Tag {
     let mut span: Option<Span> = None;
     for pending in publications {
-        match pending.delivery {
+        match pending.borrow().delivery {
             Delivery::Event(EventKind::Lasting) => return Tag::Firm,
             Delivery::Event(EventKind::Passing) => {}
             Delivery::Publication(offset) => {
-                let first = span.map_or(offset, |span| span.first);
-                span = Some(Span {
+                let span = span.get_or_insert(Span {
                     room,
-                    first,
+                    first: offset,
                     last: offset,
+                    excepted_within: 0,
+                    excepted_behind: 0,
                 });
+                // A core is sent all of a room: what is missing between two is not for this member.
+                let missing = offset.saturating_sub(span.last + 1);
+                span.excepted_within += u32::try_from(missing).unwrap_or(u32::MAX);
+                span.last = offset;
             }
         }
     }

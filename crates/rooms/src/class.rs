@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use crate::key::{RoomKey, Space};
+
 /// What is so of a room, by its name. A setting of the operator's, the same for a room's whole life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomClass {
@@ -30,6 +32,15 @@ impl RoomClass {
         keys_max: 0,
         publication_bytes_max: u32::MAX,
     };
+
+    /// The same for rooms that keep nothing.
+    const fn keeping_nothing(&self) -> Self {
+        Self {
+            slow_consumer: self.slow_consumer,
+            publication_bytes_max: self.publication_bytes_max,
+            ..Self::PLAIN
+        }
+    }
 }
 
 impl Default for RoomClass {
@@ -136,8 +147,10 @@ impl fmt::Display for SlowConsumer {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Classes {
-    patterns: Vec<(Box<str>, RoomClass)>,
-    other: RoomClass,
+    patterns: Vec<Box<str>>,
+    /// The class of each pattern, then that of all other rooms; then all of them again for rooms that
+    /// keep nothing.
+    classes: Box<[RoomClass]>,
 }
 
 impl Default for Classes {
@@ -151,46 +164,56 @@ impl Classes {
     /// Classes by pattern, in the order they are tried, and the class of all other rooms.
     ///
     /// In a pattern `*` stands for any characters or none, everything else for itself.
-    pub const fn new(patterns: Vec<(Box<str>, RoomClass)>, other: RoomClass) -> Self {
-        Self { patterns, other }
+    pub fn new(patterns: Vec<(Box<str>, RoomClass)>, other: RoomClass) -> Self {
+        let (patterns, mut classes): (Vec<_>, Vec<_>) = patterns.into_iter().unzip();
+        classes.push(other);
+        let keeping_nothing: Vec<_> = classes.iter().map(RoomClass::keeping_nothing).collect();
+        classes.extend(keeping_nothing);
+        Self {
+            patterns,
+            classes: classes.into(),
+        }
     }
 
-    /// The class of a room. Costs a comparison for each pattern before the one that matches.
-    pub fn of(&self, name: &str) -> &RoomClass {
-        self.at(self.index_of(name))
+    /// The class of a room; in a space that is not the default one without anything that is kept. Costs
+    /// a comparison for each pattern before the one that matches.
+    pub fn of<'a>(&self, key: impl Into<RoomKey<'a>>) -> &RoomClass {
+        self.at(self.index_of(key.into()))
     }
 
     /// Which class a room has, for [`at`](Self::at).
-    pub(crate) fn index_of(&self, name: &str) -> u32 {
+    pub(crate) fn index_of(&self, key: RoomKey<'_>) -> u32 {
         let found = self
             .patterns
             .iter()
-            .position(|(pattern, _)| matches(pattern.as_bytes(), name.as_bytes()));
-        u32::try_from(found.unwrap_or(self.patterns.len())).unwrap_or(u32::MAX)
+            .position(|pattern| matches(pattern.as_bytes(), key.name.as_bytes()));
+        let index = found.unwrap_or(self.patterns.len());
+        let index = match key.space {
+            Space::DEFAULT => index,
+            _ => index + self.patterns.len() + 1,
+        };
+        u32::try_from(index).unwrap_or(u32::MAX)
     }
 
     /// The class that [`index_of`](Self::index_of) named.
     pub(crate) fn at(&self, index: u32) -> &RoomClass {
-        self.patterns
-            .get(index as usize)
-            .map_or(&self.other, |(_, class)| class)
+        &self.classes[index as usize]
     }
 
     /// Whether some rooms keep a history.
     pub(crate) fn keep_histories(&self) -> bool {
-        self.other.history.is_on() || self.patterns.iter().any(|(_, class)| class.history.is_on())
+        self.classes.iter().any(|class| class.history.is_on())
     }
 
     /// Every pattern with its class, in the order they are tried.
     pub fn patterns(&self) -> impl Iterator<Item = (&str, &RoomClass)> {
-        self.patterns
-            .iter()
-            .map(|(pattern, class)| (&**pattern, class))
+        let patterns = self.patterns.iter().map(|pattern| &**pattern);
+        patterns.zip(&self.classes)
     }
 
     /// The class of the rooms that no pattern matches.
-    pub const fn other(&self) -> &RoomClass {
-        &self.other
+    pub fn other(&self) -> &RoomClass {
+        &self.classes[self.patterns.len()]
     }
 }
 
@@ -277,6 +300,28 @@ mod tests {
             .map(|(pattern, class)| (pattern, class.keys_max));
         assert!(patterns.eq([("chat:vip*", 1), ("chat:*", 2)]));
         assert_eq!(classes.other().keys_max, 3);
+    }
+
+    #[test]
+    fn rooms_of_other_spaces_have_what_their_class_says_of_members_and_keep_nothing() {
+        let chat = RoomClass {
+            slow_consumer: SlowConsumer::Skip,
+            publication_bytes_max: 7,
+            ..RoomClass::default()
+        };
+        let classes = Classes::new(vec![("chat:*".into(), chat)], RoomClass::default());
+        let elsewhere = |name| *classes.of(RoomKey::new(Space(1), name));
+        assert_eq!(*classes.of("chat:7"), chat);
+        assert_eq!(
+            elsewhere("chat:7"),
+            RoomClass {
+                slow_consumer: SlowConsumer::Skip,
+                publication_bytes_max: 7,
+                ..RoomClass::PLAIN
+            }
+        );
+        assert_eq!(elsewhere("lobby"), RoomClass::PLAIN);
+        assert_eq!(*classes.other(), RoomClass::default());
     }
 
     #[test]

@@ -35,6 +35,11 @@ impl Disconnect {
         }
     }
 
+    /// The connection left the last of the rooms that it was open for.
+    pub const fn left_last_room() -> Self {
+        Self::new(CloseCode::NORMAL, "left the last room")
+    }
+
     /// The member did not take its frames as fast as they came.
     ///
     /// The reason carries the pause after which it may come back, in milliseconds.

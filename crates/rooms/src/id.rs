@@ -21,6 +21,69 @@ pub struct Wire(pub u8);
 /// How many wires there may be: what four bits of a [`ConnectionId`] can say.
 pub const WIRE_COUNT_MAX: usize = 16;
 
+/// Some of the wires that there may be.
+///
+/// # Examples
+///
+/// ```
+/// use rooms::{Wire, WireSet};
+///
+/// let mut wires = WireSet::default();
+/// wires.insert(Wire(9));
+/// wires.insert(Wire(2));
+/// assert!(wires.contains(Wire(2)) && !wires.contains(Wire(3)));
+/// assert!(wires.iter().eq([Wire(2), Wire(9)]));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WireSet(pub u16);
+
+impl WireSet {
+    /// Whether the wire is among them.
+    pub const fn contains(self, wire: Wire) -> bool {
+        self.0 & Self::bit(wire) != 0
+    }
+
+    /// Adds a wire. One that [cannot be](WIRE_COUNT_MAX) is not added.
+    pub const fn insert(&mut self, wire: Wire) {
+        self.0 |= Self::bit(wire);
+    }
+
+    /// Those that are in both.
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// How many there are.
+    pub const fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// Each of them, the lowest first.
+    pub fn iter(self) -> impl Iterator<Item = Wire> + Clone {
+        (0..16).map(Wire).filter(move |wire| self.contains(*wire))
+    }
+
+    const fn bit(Wire(wire): Wire) -> u16 {
+        match 1_u16.checked_shl(wire as u32) {
+            Some(bit) => bit,
+            None => 0,
+        }
+    }
+}
+
+impl FromIterator<Wire> for WireSet {
+    fn from_iter<I: IntoIterator<Item = Wire>>(wires: I) -> Self {
+        let mut set = Self::default();
+        wires.into_iter().for_each(|wire| set.insert(wire));
+        set
+    }
+}
+
 /// One connection, for as long as it lives: `core` (8 bits), `slot` (24), `wire` (4), `generation`
 /// (28).
 ///
@@ -73,6 +136,50 @@ impl ConnectionId {
     }
 }
 
+/// Whom on one core something is for that is sent to a room: all members that speak a wire, or all of
+/// them but one.
+///
+/// A core is known by its mailbox, so the id of the one who is excepted need not say it, and has a bit to
+/// spare for whether there is one: no command is larger for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Audience(u64);
+
+/// Where an id has its core.
+const CORE_SHIFT: u32 = 56;
+
+/// Set if somebody is excepted, where an id has its core.
+const EXCEPTION: u64 = 1 << CORE_SHIFT;
+
+impl Audience {
+    /// Members on a core that speak a wire, without `except` if it is one of those.
+    #[inline]
+    pub(crate) fn new(core: CoreId, wire: Wire, except: Option<ConnectionId>) -> Self {
+        match except {
+            Some(except) if except.core() == core && except.wire() == wire => {
+                let low = except.0 & (EXCEPTION - 1);
+                Self(low | EXCEPTION)
+            }
+            _ => Self(ConnectionId::new(CoreId(0), 0, wire, 0).0),
+        }
+    }
+
+    /// The wire that all of them speak.
+    #[inline]
+    pub const fn wire(self) -> Wire {
+        ConnectionId(self.0).wire()
+    }
+
+    /// Who it is not for, of the connections of the core that it was sent to.
+    #[inline]
+    pub const fn exception(self, core: CoreId) -> Option<ConnectionId> {
+        if self.0 & EXCEPTION == 0 {
+            return None;
+        }
+        let low = self.0 & (EXCEPTION - 1);
+        Some(ConnectionId((core.0 as u64) << CORE_SHIFT | low))
+    }
+}
+
 /// One life of a room. A room that is forgotten and made anew has another id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomId(u64);
@@ -113,6 +220,35 @@ mod tests {
         );
         let next = ConnectionId::new(CoreId(200), 0xABCDEF, Wire(9), 0xEADBEEF + (1 << 28));
         assert_eq!(next, id, "what does not fit is forgotten");
+    }
+
+    #[test]
+    fn an_audience_excepts_nobody_but_who_is_on_its_core_and_wire() {
+        let (core, wire) = (CoreId(200), Wire(9));
+        let everybody = Audience::new(core, wire, None);
+        assert_eq!((everybody.wire(), everybody.exception(core)), (wire, None));
+        for slot in [0, 0xABCDEF] {
+            let one = ConnectionId::new(core, slot, wire, 0xEADBEEF);
+            let others = Audience::new(core, wire, Some(one));
+            assert_eq!((others.wire(), others.exception(core)), (wire, Some(one)));
+            assert_eq!(Audience::new(CoreId(201), wire, Some(one)), everybody);
+            let elsewhere = Audience::new(core, Wire(8), Some(one));
+            assert_eq!(
+                (elsewhere.wire(), elsewhere.exception(core)),
+                (Wire(8), None)
+            );
+        }
+    }
+
+    #[test]
+    fn a_wire_that_cannot_be_is_in_no_set() {
+        let mut wires = WireSet::default();
+        wires.insert(Wire(16));
+        wires.insert(Wire(255));
+        assert!(wires.is_empty() && !wires.contains(Wire(16)));
+        wires.insert(Wire(15));
+        wires.insert(Wire(15));
+        assert_eq!((wires.0, wires.len()), (1 << 15, 1));
     }
 
     #[test]

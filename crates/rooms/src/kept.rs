@@ -10,7 +10,7 @@ use proto::SharedFrame;
 use smallvec::SmallVec;
 
 use crate::class::RoomClass;
-use crate::id::Wire;
+use crate::id::{ConnectionId, Wire};
 use crate::journal::{Ancestor, Waiting};
 use crate::mailbox::Delivery;
 
@@ -41,6 +41,8 @@ pub(crate) struct Kept {
 #[derive(Debug)]
 pub(crate) struct Staged {
     pub(crate) delivery: Delivery,
+    /// Who is not sent it.
+    pub(crate) except: Option<ConnectionId>,
     /// Its frames on every wire: who is a member when it is written down is not known yet.
     pub(crate) frames: SmallVec<[(Wire, SharedFrame); 2]>,
     pub(crate) at_ms: u64,

@@ -23,6 +23,7 @@ mod gap;
 mod id;
 mod journal;
 mod kept;
+mod key;
 mod local;
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -39,8 +40,12 @@ mod table;
 
 pub use class::{Classes, HistoryLimits, RoomClass, SlowConsumer, SlowConsumerError};
 pub use disconnect::Disconnect;
-pub use id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, SLOT_COUNT_MAX, WIRE_COUNT_MAX, Wire};
+pub use id::{
+    Audience, ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, SLOT_COUNT_MAX, WIRE_COUNT_MAX, Wire,
+    WireSet,
+};
 pub use journal::{Acknowledge, Ancestor, Change, Entry, Journal, RoomImage, WriteOrder};
+pub use key::{RoomKey, Space};
 pub use local::{Effect, FlushQueue, LocalCounts, LocalLimits, LocalRooms, Overflow};
 pub use mailbox::{Command, Delivery, Joined, Mailbox, Recovery, RoomHandle};
 pub use outbox::{Outbox, PushError, Span, Tag};
@@ -49,6 +54,6 @@ pub use publication::{EventKind, KEY_LEN_MAX, Outgoing, Publication, Published};
 pub use queue::{Pushed, Queue, Weigh};
 pub use slots::Slots;
 pub use table::{
-    Backpressure, Full, JoinError, JoinRequest, NameError, Overloaded, Past, PastLimits,
-    PublishError, RoomTable, Since, TableConfig, Totals,
+    Backpressure, EmitError, Full, JoinError, JoinRequest, Lacks, NameError, Overloaded, Past,
+    PastLimits, PublishError, RoomTable, Since, TableConfig, Totals,
 };

@@ -6,29 +6,34 @@
 //! - `rooms[m.room].members[m.index]` names the slot and the place of each membership `m`, and the
 //!   other way round, so that joining and leaving cost the same in a room of ten or ten thousand;
 //! - a local room has the members of a room that speak one wire, and exists while it has one here;
-//! - each membership was counted by one [`RoomTable::join`] and ends with one release;
+//! - each membership was counted by one [`RoomTable::join`] and is counted out as it ends;
 //! - publications wait in `pending` only inside a turn, and whatever depends on who is a member
 //!   (attach, detach, a frame to one connection) fans them out first;
 //! - answers wait for the end of the turn, behind what rooms are sent, and keep their order with
 //!   other frames to the same connection.
 
 mod answer;
+mod apart;
+mod broadcast;
 mod fan_out;
 mod flush;
+mod last_room;
 mod member;
 mod membership;
 mod push;
 mod replay;
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 use proto::SharedFrame;
+use smallvec::SmallVec;
 
-use crate::batch::Pending;
 use crate::disconnect::Disconnect;
-use crate::id::{ConnectionId, CoreId, SLOT_COUNT_MAX, Wire};
+use crate::id::{ConnectionId, CoreId, RoomId, SLOT_COUNT_MAX, Wire};
+use crate::key::Space;
 use crate::mailbox::{Command, Joined, RoomHandle};
 use crate::outbox::{Outbox, Tag};
 use crate::slots::Slots;
@@ -61,6 +66,13 @@ impl Default for LocalLimits {
 /// What a command asks of the core beyond its tables.
 #[derive(Debug)]
 pub enum Effect {
+    /// Answer what the application wants to know, or drop it: that refuses to.
+    Ask {
+        /// Of which room's [members](LocalRooms::members_of), if it is about those.
+        room: Option<RoomId>,
+        /// The question.
+        question: Box<dyn Any + Send>,
+    },
     /// Send what is queued, then close.
     Close {
         /// Whom to close.
@@ -91,13 +103,23 @@ pub enum Effect {
         /// The request's mark, if it had one.
         id: Option<u64>,
     },
+    /// These connections have left their last room of a space with which they are to be
+    /// [closed](crate::RoomTable::close_with_last_room): one, or several if the room was dissolved.
+    LastRoomLeft {
+        /// Whom to close, each once, at least one. They are open, and are not shut.
+        connections: Vec<ConnectionId>,
+    },
     /// A room began to exist.
     RoomCreated {
+        /// Whose room it is.
+        space: Space,
         /// The room's name.
         name: Arc<str>,
     },
     /// A room ended.
     RoomRemoved {
+        /// Whose room it was.
+        space: Space,
         /// The room's name.
         name: Arc<str>,
     },
@@ -126,6 +148,9 @@ pub struct LocalRooms {
     /// How much more than the limit may wait for a connection that was replayed to, in bytes, until
     /// its outbox has been empty once.
     allowances: HashMap<u32, u32, ahash::RandomState>,
+    /// With the last room of which spaces connections are to be closed, by slot; nothing of one for
+    /// which that is not so.
+    last_room_spaces: HashMap<u32, SmallVec<[Space; 1]>, ahash::RandomState>,
     /// The last replay that was put together: many who lost the server together ask for the same.
     replayed: Option<Replayed>,
     /// Local rooms that have publications of this turn.
@@ -145,7 +170,8 @@ pub struct LocalRooms {
 /// What a core's rooms have counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LocalCounts {
-    /// Frames queued for members: publications and events times members.
+    /// Frames queued for members: publications and events times members, without those that are excepted
+    /// from them; and broadcasts times connections.
     pub deliveries: u64,
     /// Publications that slow members were not sent, and told so.
     pub skipped: u64,
@@ -172,6 +198,7 @@ impl LocalRooms {
             rooms_by_id: HashTable::new(),
             answers: Vec::new(),
             allowances: HashMap::default(),
+            last_room_spaces: HashMap::default(),
             replayed: None,
             published: Vec::new(),
             merged: Vec::new(),
@@ -217,6 +244,7 @@ impl LocalRooms {
     pub fn close(&mut self, slot: u32, table: &RoomTable) {
         self.end_memberships(slot, table);
         self.forget_allowance(slot);
+        self.forget_last_room_spaces(slot);
         self.blocked.remove(&slot);
         let member = &mut self.members[slot as usize];
         debug_assert!(
@@ -236,7 +264,8 @@ impl LocalRooms {
     ///
     /// If there is no room for `last`, what the socket has not begun to take makes way.
     pub fn shut(&mut self, slot: u32, last: &SharedFrame, table: &RoomTable) {
-        self.detach_all(slot, table);
+        self.fan_out_rooms_of(slot);
+        self.end_memberships(slot, table);
         self.push_answers_of(slot);
         let bytes_max = self.bytes_max(slot);
         let member = &mut self.members[slot as usize];
@@ -274,11 +303,13 @@ impl LocalRooms {
     pub fn apply(&mut self, command: Command, table: &RoomTable) -> Option<Effect> {
         match command {
             Command::Answer { connection, frame } => self.answer(connection, frame),
+            Command::Ask { room, question } => return Some(Effect::Ask { room, question }),
             Command::Attach {
                 connection,
                 room,
                 joined,
             } => return self.attach(connection, room, joined, table),
+            Command::Broadcast { frames } => self.broadcast(&frames),
             Command::Close {
                 connection,
                 disconnect,
@@ -291,19 +322,27 @@ impl LocalRooms {
                     disconnect,
                 });
             }
+            Command::CloseWithLastRoom {
+                connection,
+                space,
+                on,
+            } => {
+                let slot = self.slot_of(connection)?;
+                self.close_with_last_room(slot, space, on);
+            }
             Command::Deliver {
                 room,
-                wire,
+                to,
                 frame,
                 delivery,
-            } => self.deliver((room, wire), Pending { frame, delivery }),
+            } => self.deliver((room, to), frame, delivery),
             Command::Detach { connection, room } => {
                 let slot = self.slot_of(connection)?;
-                self.detach(slot, room, table);
+                return self.detach(slot, room, table);
             }
-            Command::DetachAll { connection } => {
+            Command::DetachAll { connection, space } => {
                 let slot = self.slot_of(connection)?;
-                self.detach_all(slot, table);
+                return self.detach_all(slot, space, table);
             }
             Command::Direct { connection, frame } => {
                 let slot = self.slot_of(connection)?;
@@ -311,12 +350,17 @@ impl LocalRooms {
                 self.push_answers_of(slot);
                 self.push(slot, &frame, FlushQueue::Prompt);
             }
+            Command::Dissolve { room } => return self.dissolve(room, table),
             Command::Drain => {
                 self.fan_out();
                 return Some(Effect::Drain);
             }
-            Command::RoomCreated { name } => return Some(Effect::RoomCreated { name }),
-            Command::RoomRemoved { name } => return Some(Effect::RoomRemoved { name }),
+            Command::RoomCreated { space, name } => {
+                return Some(Effect::RoomCreated { space, name });
+            }
+            Command::RoomRemoved { space, name } => {
+                return Some(Effect::RoomRemoved { space, name });
+            }
             Command::Survey => return Some(Effect::Survey),
         }
         None

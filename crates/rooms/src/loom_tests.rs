@@ -14,6 +14,7 @@ use proto::SharedFrame;
 use crate::class::{Classes, RoomClass};
 use crate::id::{ConnectionId, CoreId};
 use crate::journal::{Change, Journal, WriteOrder};
+use crate::key::Space;
 use crate::local::{Effect, LocalLimits, LocalRooms};
 use crate::mailbox::{Command, Mailbox};
 use crate::publication::{Outgoing, Published};
@@ -390,6 +391,154 @@ fn loom_who_joins_while_publications_are_written_down_receives_all_once() {
     });
 }
 
+#[test]
+fn loom_a_room_is_dissolved_between_the_same_publications_for_all_its_members() {
+    loom::model(|| {
+        let table = table(2);
+        let mut here = Core::new(HERE);
+        let mut there = Core::new(THERE);
+        let alice = here.open_in("tea", &table);
+        let carol = there.open_in("tea", &table);
+        let bob = there.open();
+        let publisher = {
+            let table = table.clone();
+            thread::spawn(move || publish(&table, "tea", &[b"1", b"2"]))
+        };
+        let dissolver = {
+            let table = table.clone();
+            thread::spawn(move || {
+                table.dissolve("tea");
+            })
+        };
+        table.join(bob, "tea").unwrap();
+        there.turn(&table);
+        [publisher, dissolver].into_iter().for_each(join);
+        publish(&table, "tea", &[b"!"]);
+        here.turn(&table);
+        there.turn(&table);
+
+        let before = here.received(alice);
+        assert_eq!(before, there.received(carol));
+        assert!(b"12".starts_with(&before));
+        let after = &b"12!"[before.len()..];
+        let received = there.received(bob);
+        let is_member = there.rooms.rooms_of(bob.slot()).count() == 1;
+        match is_member {
+            true => assert!(after.ends_with(&received) && received.ends_with(b"!")),
+            false => assert!(before.ends_with(&received)),
+        }
+        let count = usize::from(is_member);
+        assert_eq!(table.room_count(), count);
+        assert_eq!(table.member_count("tea") as usize, count);
+        here.turn(&table);
+        let life_count = usize::try_from(table.totals().rooms_created).unwrap();
+        let told = 2 * life_count - count;
+        assert_eq!(here.lives, LIFE.repeat(life_count)[..told]);
+    });
+}
+
+#[test]
+fn loom_a_room_dissolved_from_two_threads_ends_once_and_tells_who_left_its_last() {
+    loom::model(|| {
+        let table = table(2);
+        let mut here = Core::new(HERE);
+        let mut there = Core::new(THERE);
+        let [alice, bob] = [here.open_in("tea", &table), there.open_in("tea", &table)];
+        for member in [alice, bob] {
+            table.close_with_last_room(member, Space::DEFAULT, true);
+        }
+        let dissolver = {
+            let table = table.clone();
+            thread::spawn(move || {
+                table.dissolve("tea");
+            })
+        };
+        let leaver = {
+            let table = table.clone();
+            thread::spawn(move || {
+                table.leave(alice, "tea");
+            })
+        };
+        table.dissolve_space(Space::DEFAULT);
+        there.turn(&table);
+        here.turn(&table);
+        [dissolver, leaver].into_iter().for_each(join);
+        there.turn(&table);
+        here.turn(&table);
+
+        assert_eq!((here.left, there.left), (vec![alice], vec![bob]));
+        assert_eq!((table.room_count(), table.member_count("tea")), (0, 0));
+        let mut commands = Vec::new();
+        table.mailbox(HERE).drain(&mut commands);
+        let ended = commands
+            .iter()
+            .filter(|it| matches!(it, Command::RoomRemoved { .. }));
+        here.lives.extend(ended.map(|_| Life::Removed));
+        assert_eq!(here.lives, LIFE);
+    });
+}
+
+#[test]
+fn loom_the_members_that_two_cores_name_are_those_of_one_moment() {
+    loom::model(|| {
+        let table = table(2);
+        let mut here = Core::new(HERE);
+        let mut there = Core::new(THERE);
+        let [alice, bob] = [here.open(), there.open()];
+        let joiner = {
+            let table = table.clone();
+            thread::spawn(move || {
+                table.join(alice, "tea").map(drop).unwrap();
+                table.join(bob, "tea").map(drop).unwrap();
+            })
+        };
+        let (core_count, _) = table.ask_members("tea", |_| Box::new(()));
+        publish(&table, "tea", &[b"!"]);
+        // In the middle of it, so that the two cores' turns differ.
+        there.turn(&table);
+        join(joiner);
+        here.turn(&table);
+        there.turn(&table);
+
+        let named = [&here.named[..], &there.named[..]].concat();
+        assert_eq!(named, [alice, bob][..named.len()], "she joined first");
+        assert_eq!(core_count, named.len());
+        for (core, member) in [(&here, alice), (&there, bob)] {
+            let is_named = named.contains(&member);
+            assert!(!is_named || core.received(member) == b"!");
+        }
+    });
+}
+
+#[test]
+fn loom_who_joins_around_a_broadcast_receives_it_once_in_its_place() {
+    loom::model(|| {
+        let table = table(2);
+        let mut here = Core::new(HERE);
+        let mut there = Core::new(THERE);
+        let bob = there.open_in("tea", &table);
+        let alice = here.open();
+        let publisher = {
+            let table = table.clone();
+            thread::spawn(move || {
+                publish(&table, "tea", &[b"1"]);
+                let sent = table.broadcast(SharedFrame::from(&b"b"[..]));
+                sent.map(drop).unwrap();
+                publish(&table, "tea", &[b"2"]);
+            })
+        };
+        table.join(alice, "tea").unwrap();
+        here.turn(&table);
+        join(publisher);
+        here.turn(&table);
+        there.turn(&table);
+
+        assert_eq!(there.received(bob), b"1b2");
+        let received = here.received(alice);
+        assert!([&b"1b2"[..], b"b2", b"b"].contains(&&received[..]));
+    });
+}
+
 /// Writes down what there is to write, and says so.
 fn write(table: &RoomTable, journal: &Journal) {
     let mut entries = Vec::new();
@@ -406,6 +555,10 @@ struct Core {
     id: CoreId,
     rooms: LocalRooms,
     lives: Vec<Life>,
+    /// The members that it named when it was asked.
+    named: Vec<ConnectionId>,
+    /// Who is to be closed for having left its last room.
+    left: Vec<ConnectionId>,
 }
 
 /// A room's beginning or end.
@@ -421,6 +574,8 @@ impl Core {
             id,
             rooms: LocalRooms::new(id, LocalLimits::default()),
             lives: Vec::new(),
+            named: Vec::new(),
+            left: Vec::new(),
         }
     }
 
@@ -441,6 +596,9 @@ impl Core {
         table.mailbox(self.id).drain(&mut commands);
         for command in commands {
             match self.rooms.apply(command, table) {
+                Some(Effect::Ask {
+                    room: Some(room), ..
+                }) => self.named.extend(self.rooms.members_of(room)),
                 Some(Effect::RoomCreated { .. }) => self.lives.push(Life::Created),
                 Some(Effect::RoomRemoved { .. }) => self.lives.push(Life::Removed),
                 Some(Effect::Joined {
@@ -449,6 +607,7 @@ impl Core {
                     joined,
                     ..
                 }) => self.rooms.replay(connection.slot(), &room, &joined),
+                Some(Effect::LastRoomLeft { connections }) => self.left.extend(connections),
                 None => {}
                 Some(effect) => panic!("nobody asked for {effect:?}"),
             }
@@ -523,6 +682,7 @@ fn config_with_histories() -> TableConfig {
 fn keep(table: &RoomTable, frame: &[u8; 1], key: Option<&str>) -> Published {
     let outgoing = Outgoing {
         publication: &mut SharedFrame::from(&frame[..]),
+        except: None,
         payload_len: 1,
         key,
         at_ms: 1,

@@ -1,12 +1,14 @@
 //! What is asked of a core, in order, by other threads and by itself.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use proto::SharedFrame;
 
 use crate::class::SlowConsumer;
 use crate::disconnect::Disconnect;
-use crate::id::{ConnectionId, RoomId, Wire};
+use crate::id::{Audience, ConnectionId, RoomId, Wire};
+use crate::key::Space;
 use crate::position::StreamPosition;
 use crate::publication::EventKind;
 use crate::queue::{Queue, Weigh};
@@ -16,8 +18,10 @@ use crate::queue::{Queue, Weigh};
 pub struct RoomHandle {
     /// Which life of the room.
     pub id: RoomId,
-    /// The hash of the name, computed once.
+    /// The hash of space and name, computed once.
     pub(crate) hash: u64,
+    /// Whose room it is.
+    pub space: Space,
     /// The room's name.
     pub name: Arc<str>,
     /// What happens to members that are too slow.
@@ -66,6 +70,14 @@ pub enum Command {
         /// The frames, encoded.
         frame: SharedFrame,
     },
+    /// What the application wants to know of a core's connections. Its mailbox is a log, so the answer is
+    /// as of this place in it. To drop a question is to refuse it.
+    Ask {
+        /// Of which room's members, if it is about those.
+        room: Option<RoomId>,
+        /// The question, which only who asks and who answers understand.
+        question: Box<dyn Any + Send>,
+    },
     /// Make the connection a member. The table has counted it already.
     Attach {
         /// Who joins.
@@ -75,6 +87,11 @@ pub enum Command {
         /// What it is told, if it asked.
         joined: Option<Box<Joined>>,
     },
+    /// Send these frames to every connection on this core that is open, whatever rooms it is in.
+    Broadcast {
+        /// One for each wire; all cores have the same list.
+        frames: Arc<[(Wire, SharedFrame)]>,
+    },
     /// Close the connection after what it was sent before.
     Close {
         /// Whom to close.
@@ -82,12 +99,21 @@ pub enum Command {
         /// What to tell it.
         disconnect: Disconnect,
     },
-    /// Send these frames to every member on this core that speaks the wire.
+    /// Say when the connection leaves its last room of a space, or do not any more.
+    CloseWithLastRoom {
+        /// Which connection.
+        connection: ConnectionId,
+        /// Whose rooms.
+        space: Space,
+        /// Whether to say so.
+        on: bool,
+    },
+    /// Send these frames to members on this core.
     Deliver {
         /// To which room.
         room: RoomId,
         /// To which members of it.
-        wire: Wire,
+        to: Audience,
         /// The publication or event, encoded for the wire.
         frame: SharedFrame,
         /// What it is.
@@ -100,10 +126,12 @@ pub enum Command {
         /// What it leaves.
         room: RoomId,
     },
-    /// End all memberships of the connection.
+    /// End all memberships of the connection in rooms of a space.
     DetachAll {
         /// Who leaves.
         connection: ConnectionId,
+        /// Whose rooms.
+        space: Space,
     },
     /// Send these frames to one connection.
     Direct {
@@ -112,15 +140,24 @@ pub enum Command {
         /// The frames, encoded.
         frame: SharedFrame,
     },
+    /// End all memberships of the room on this core, on every wire.
+    Dissolve {
+        /// What everybody leaves.
+        room: RoomId,
+    },
     /// Close every connection and take no new ones.
     Drain,
     /// A room began to exist. Sent to one core, the same for every life of a name.
     RoomCreated {
+        /// Whose room it is.
+        space: Space,
         /// The room's name.
         name: Arc<str>,
     },
     /// A room ended. Sent to the core that was told of its creation.
     RoomRemoved {
+        /// Whose room it was.
+        space: Space,
         /// The room's name.
         name: Arc<str>,
     },
@@ -154,10 +191,33 @@ impl Weigh for Command {
             Self::Attach { joined, .. } => joined.as_ref().map_or(0, |joined| {
                 size_of::<Joined>() + joined.replay.len() * size_of::<SharedFrame>()
             }),
+            Self::Ask { question, .. } => size_of_val(&**question),
+            Self::Broadcast { frames } => frames.iter().map(|(_, frame)| frame.len()).sum(),
             Self::Close { disconnect, .. } => disconnect.reason.len(),
-            Self::RoomCreated { name } | Self::RoomRemoved { name } => name.len(),
-            Self::Detach { .. } | Self::DetachAll { .. } | Self::Drain | Self::Survey => 0,
+            Self::RoomCreated { name, .. } | Self::RoomRemoved { name, .. } => name.len(),
+            Self::CloseWithLastRoom { .. }
+            | Self::Detach { .. }
+            | Self::DetachAll { .. }
+            | Self::Dissolve { .. }
+            | Self::Drain
+            | Self::Survey => 0,
         };
         size_of::<Self>() + kept_len
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sent_to_members_makes_no_command_larger() {
+        struct Attach {
+            _connection: ConnectionId,
+            _room: RoomHandle,
+            _joined: Option<Box<Joined>>,
+        }
+        // A mailbox holds them by value.
+        assert_eq!(size_of::<Command>(), size_of::<Attach>());
     }
 }

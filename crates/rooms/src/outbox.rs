@@ -2,7 +2,8 @@
 //!
 //! Invariants: `pending_bytes` is the sum of what is queued less what was sent of the first frame;
 //! `rest` is absent when it would be empty; `first` is present whenever `rest` is; a gap tells of
-//! publications without holes of which none is queued, in the place of the first that was.
+//! publications without holes of which none is queued, in the place of the first that was. What the
+//! member is excepted from makes no hole between others, and nor does a gap begin or end with it.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -112,7 +113,7 @@ pub enum Tag {
     Publications(Span),
 }
 
-/// Publications of one room.
+/// Publications of one room, without holes but for those that the member is excepted from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// Which room.
@@ -121,12 +122,16 @@ pub struct Span {
     pub first: u64,
     /// The offset of the last.
     pub last: u64,
+    /// From how many between the first and the last the member is excepted.
+    pub excepted_within: u32,
+    /// From how many right behind the last the member is excepted.
+    pub excepted_behind: u32,
 }
 
 impl Span {
     /// How many these are.
     pub const fn len(&self) -> u64 {
-        self.last + 1 - self.first
+        self.last + 1 - self.first - self.excepted_within as u64
     }
 
     /// Whether these are none; they never are.
@@ -136,7 +141,20 @@ impl Span {
 
     /// Whether the others follow these without a hole.
     const fn is_before(&self, others: &Self) -> bool {
-        self.last + 1 == others.first
+        self.last + 1 + self.excepted_behind as u64 == others.first
+    }
+
+    /// Ends where others end that follow without a hole.
+    const fn extend_to(&mut self, others: &Self) {
+        self.last = others.last;
+        self.excepted_behind = others.excepted_behind;
+    }
+
+    /// Takes note that the member is excepted from a publication, if it is the next one.
+    pub(crate) const fn except(&mut self, offset: u64) {
+        if self.last + 1 + self.excepted_behind as u64 == offset {
+            self.excepted_behind = self.excepted_behind.saturating_add(1);
+        }
     }
 }
 
@@ -225,7 +243,7 @@ impl Outbox {
             }
             dropped_count += if is_gap { 0 } else { span.len() };
             if let Some((_, told)) = place.as_mut().filter(|(_, told)| told.is_before(&span)) {
-                told.last = span.last;
+                told.extend_to(&span);
                 self.pending_bytes -= len_of(&rest.frames[index]);
                 rest.remove(index);
                 continue;
@@ -266,15 +284,26 @@ impl Outbox {
                 _ => None,
             }
         });
-        let Some((index, told, rest)) = last else {
+        let Some((index, mut told, rest)) = last else {
             return self.push(&gap(span), Tag::Gap(span), pending_bytes_max);
         };
-        let told = Span {
-            last: span.last,
-            ..told
-        };
+        told.extend_to(&span);
         rest.tell(Some((index, told)), &gap, &mut self.pending_bytes);
         Ok(())
+    }
+
+    /// Takes note that the member is excepted from a publication of the room, if what is queued of it ends
+    /// right before: a gap that tells of that may go on behind it. Costs in proportion to the queue at
+    /// worst.
+    pub fn except(&mut self, room: RoomId, offset: u64) {
+        let Some(rest) = &mut self.rest else { return };
+        let last = rest.tags.iter_mut().rev().find_map(|tag| match tag {
+            Tag::Gap(span) | Tag::Publications(span) if span.room == room => Some(span),
+            _ => None,
+        });
+        if let Some(span) = last {
+            span.except(offset);
+        }
     }
 
     /// The bound that holds for what is queued behind the first frame, which may be over it alone.
@@ -458,8 +487,7 @@ mod tests {
         for (room, offset) in publications {
             let span = Span {
                 room: *room,
-                first: *offset,
-                last: *offset,
+                ..publication(*offset)
             };
             let letter = if *room == TEA { 't' } else { 'a' };
             let frame = format!("{letter}{offset:02} ").into_bytes().into();
@@ -558,11 +586,50 @@ mod tests {
         assert_eq!(outbox.drop_oldest(ART, |_| true, gap), 1);
     }
 
+    #[test]
+    fn a_gap_goes_across_what_the_member_is_excepted_from_and_ends_with_nothing_of_it() {
+        let mut outbox = queued(&[(TEA, 1)]);
+        outbox.except(TEA, 2);
+        outbox.except(ART, 2);
+        outbox.except(TEA, 3);
+        push(&mut outbox, 4);
+        outbox.except(TEA, 5);
+        assert_eq!(outbox.drop_oldest(TEA, |bytes| bytes < 10, gap), 1);
+        assert_eq!(text(&outbox), "x[1-1] t04 ");
+        assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 1);
+        assert_eq!(text(&outbox), "x[1-4] ");
+        outbox.pass_over(publication(6), gap, 100).unwrap();
+        assert_eq!(text(&outbox), "x[1-6] ");
+
+        // 8 is no exception: it may have been sent.
+        outbox.except(TEA, 7);
+        outbox.except(TEA, 9);
+        push(&mut outbox, 9);
+        assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 1);
+        assert_eq!(text(&outbox), "x[1-6] [9-9] ");
+    }
+
+    #[test]
+    fn what_the_member_is_excepted_from_is_not_counted_as_dropped() {
+        let mut outbox = queued(&[(TEA, 1)]);
+        let span = Span {
+            last: 6,
+            excepted_within: 2,
+            ..publication(2)
+        };
+        let merged = b"t02 t04 t06 ".as_slice().into();
+        outbox.push(&merged, Tag::Publications(span), 100).unwrap();
+        assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 4);
+        assert_eq!(text(&outbox), "x[1-6] ");
+    }
+
     const fn publication(offset: u64) -> Span {
         Span {
             room: TEA,
             first: offset,
             last: offset,
+            excepted_within: 0,
+            excepted_behind: 0,
         }
     }
 

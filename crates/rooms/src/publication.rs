@@ -2,7 +2,7 @@
 
 use proto::SharedFrame;
 
-use crate::id::{ConnectionId, Wire};
+use crate::id::{ConnectionId, Wire, WireSet};
 use crate::journal::Acknowledge;
 use crate::position::StreamPosition;
 use crate::table::Backpressure;
@@ -17,6 +17,38 @@ pub trait Publication {
     /// Called under the lock of the room's shard, at most once for each wire, and only for wires that
     /// somebody needs: it must be quick, and must not call the table.
     fn encode(&mut self, wire: Wire, offset: Option<u64>) -> SharedFrame;
+
+    /// Whether there is no frame for the wire: one that costs the application's code to write, which a
+    /// lock should not be held for. What needs it is refused with [`Lacks`](crate::Lacks), and
+    /// nothing done; the caller writes the frame and tries again.
+    ///
+    /// Called under the lock too, before anything is encoded, for each of the
+    /// [wires in use](crate::RoomTable::add_wire).
+    fn lacks(&self, wire: Wire) -> bool {
+        _ = wire;
+        false
+    }
+
+    /// Those of some wires that it [lacks](Self::lacks). In one call, so that a publication that lacks
+    /// none is asked once and not for each wire.
+    #[doc(hidden)]
+    fn lacking(&self, wires: WireSet) -> WireSet {
+        wires.iter().filter(|wire| self.lacks(*wire)).collect()
+    }
+}
+
+impl<P: Publication + ?Sized> Publication for &mut P {
+    fn encode(&mut self, wire: Wire, offset: Option<u64>) -> SharedFrame {
+        (**self).encode(wire, offset)
+    }
+
+    fn lacks(&self, wire: Wire) -> bool {
+        (**self).lacks(wire)
+    }
+
+    fn lacking(&self, wires: WireSet) -> WireSet {
+        (**self).lacking(wires)
+    }
 }
 
 impl Publication for SharedFrame {
@@ -33,6 +65,9 @@ impl Publication for SharedFrame {
 pub struct Outgoing<'a> {
     /// What is published.
     pub publication: &'a mut dyn Publication,
+    /// Who is not sent it though it is a member, such as who publishes. It has its offset as any other:
+    /// [`RoomTable::publish`](crate::RoomTable::publish) says what else that means.
+    pub except: Option<ConnectionId>,
     /// How large its payload is, in bytes, as the room's class limits it.
     pub payload_len: usize,
     /// What a repeat of it is recognised by, at most [`KEY_LEN_MAX`] bytes.

@@ -54,6 +54,11 @@ impl Pushed {
         Backpressure(full.then_some(Full::Core(core)))
     }
 
+    /// Whether the owner waits.
+    pub(crate) const fn wakes(&self) -> bool {
+        self.owner.is_some()
+    }
+
     /// Wakes the owner, if it waits.
     pub fn wake_quietly(self) {
         if let Some(owner) = self.owner {

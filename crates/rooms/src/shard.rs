@@ -1,4 +1,4 @@
-//! One shard of the table: the rooms whose names hash there, and when what they keep expires.
+//! One shard of the table: the rooms whose keys hash there, and when what they keep expires.
 //!
 //! Invariants, under the shard's lock:
 //! - a room is in its shard while some core counts a member of it or something is kept of it;
@@ -19,9 +19,10 @@ use proto::SharedFrame;
 use smallvec::SmallVec;
 
 use crate::class::{Classes, RoomClass, SlowConsumer};
-use crate::id::{CoreId, RoomId, Wire};
+use crate::id::{CoreId, RoomId, Wire, WireSet};
 use crate::journal::{Change, Entry as Written, Journal, RoomImage};
 use crate::kept::{self, Kept};
+use crate::key::RoomKey;
 use crate::mailbox::{Recovery, RoomHandle};
 use crate::memory::{Allotment, Pool};
 use crate::position::{Epoch, StreamPosition};
@@ -129,20 +130,20 @@ impl Shard {
         }
     }
 
-    pub(crate) fn find(&self, hash: u64, name: &str) -> Option<&Room> {
-        self.rooms.find(hash, |room| room.has_name(hash, name))
+    pub(crate) fn find(&self, hash: u64, key: RoomKey<'_>) -> Option<&Room> {
+        self.rooms.find(hash, |room| room.has_key(hash, key))
     }
 
     /// The room, made if it is not there and `new` does not refuse, and what the shard keeps beside it.
     pub(crate) fn find_or_create<E>(
         &mut self,
         hash: u64,
-        name: &str,
+        key: RoomKey<'_>,
         new: impl FnOnce(RoomId) -> Result<NewRoom, E>,
     ) -> Result<(&mut Room, &mut Retention), E> {
         let entry = self.rooms.entry(
             hash,
-            |room| room.has_name(hash, name),
+            |room| room.has_key(hash, key),
             |room| room.handle.hash,
         );
         let room = match entry {
@@ -151,7 +152,7 @@ impl Shard {
                 let id = RoomId::new(self.created_count + 1, self.index);
                 let new = new(id)?;
                 self.created_count += 1;
-                entry.insert(Room::new(id, hash, name, new)).into_mut()
+                entry.insert(Room::new(id, (hash, key), new)).into_mut()
             }
         };
         Ok((room, &mut self.retention))
@@ -171,10 +172,12 @@ impl Shard {
 
     /// Forgets a room that was made just now, if it has no members and nothing is kept of it: nobody
     /// would do it later. Returns whether that is so.
-    pub(crate) fn forget_unused(&mut self, hash: u64, name: &str, house: &House<'_>) -> bool {
-        let entry = self
-            .rooms
-            .find_entry(hash, |room| room.has_name(hash, name));
+    pub(crate) fn forget_unused(
+        &mut self,
+        (hash, key): (u64, RoomKey<'_>),
+        house: &House<'_>,
+    ) -> bool {
+        let entry = self.rooms.find_entry(hash, |room| room.has_key(hash, key));
         let Ok(entry) = entry else { return false };
         let room = entry.get();
         if !room.members.is_empty() || room.kept.is_some() {
@@ -322,12 +325,12 @@ impl Shard {
         true
     }
 
-    /// Counts a member out. With the last one the room is forgotten, unless it keeps something or is
+    /// Counts members out. With the last one the room is forgotten, unless it keeps something or is
     /// of a class that does: then it lingers as long as a history does. Returns whether it was the last.
     pub(crate) fn count_out(
         &mut self,
         handle: &RoomHandle,
-        (core, wire): (CoreId, Wire),
+        members: MemberCount,
         now_ms: u64,
         house: &House<'_>,
     ) -> bool {
@@ -339,7 +342,7 @@ impl Shard {
             return false;
         };
         let room = entry.get_mut();
-        room.count_out(core, wire);
+        room.count_out(members);
         if !room.members.is_empty() {
             return false;
         }
@@ -445,7 +448,7 @@ impl Retention {
 }
 
 impl Room {
-    fn new(id: RoomId, hash: u64, name: &str, new: NewRoom) -> Self {
+    fn new(id: RoomId, (hash, key): (u64, RoomKey<'_>), new: NewRoom) -> Self {
         let NewRoom {
             epoch,
             class,
@@ -454,7 +457,8 @@ impl Room {
         let handle = RoomHandle {
             id,
             hash,
-            name: Arc::from(name),
+            space: key.space,
+            name: Arc::from(key.name),
             slow_consumer,
         };
         Self {
@@ -467,8 +471,8 @@ impl Room {
         }
     }
 
-    pub(crate) fn has_name(&self, hash: u64, name: &str) -> bool {
-        self.handle.hash == hash && *self.handle.name == *name
+    pub(crate) fn has_key(&self, hash: u64, key: RoomKey<'_>) -> bool {
+        self.handle.hash == hash && RoomKey::from(&self.handle) == key
     }
 
     /// Behind the last publication.
@@ -479,8 +483,22 @@ impl Room {
         }
     }
 
+    /// The wires that its members speak.
+    pub(crate) fn wires(&self) -> WireSet {
+        self.members.iter().map(|members| members.wire).collect()
+    }
+
     pub(crate) fn member_count(&self) -> u32 {
         self.members.iter().map(|members| members.count).sum()
+    }
+
+    /// The cores that have members, each once.
+    pub(crate) fn cores(&self) -> SmallVec<[CoreId; 4]> {
+        let cores = self.members.iter().map(|members| members.core);
+        let mut cores: SmallVec<[CoreId; 4]> = cores.collect();
+        cores.sort_unstable();
+        cores.dedup();
+        cores
     }
 
     /// Counts a member in; returns whether it is the first.
@@ -497,12 +515,12 @@ impl Room {
         is_first
     }
 
-    fn count_out(&mut self, core: CoreId, wire: Wire) {
+    fn count_out(&mut self, MemberCount { core, wire, count }: MemberCount) {
         let Some(index) = self.members.iter().position(|m| m.is_of(core, wire)) else {
             debug_assert!(false, "a member that is released was counted");
             return;
         };
-        self.members[index].count -= 1;
+        self.members[index].count -= count;
         if self.members[index].count == 0 {
             self.members.swap_remove(index);
         }
@@ -616,3 +634,24 @@ const STAGED_LOOK_MS: u64 = 1000;
 
 /// How many entries one sweep drops, or rooms it looks at: some tenths of a millisecond's worth.
 const SWEEP_STEPS_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Space;
+
+    #[test]
+    fn rooms_whose_hashes_are_the_same_by_chance_are_told_apart() {
+        let new = NewRoom {
+            epoch: Epoch(1),
+            class: 0,
+            slow_consumer: SlowConsumer::Disconnect,
+        };
+        let here = RoomKey::from("tea");
+        let room = Room::new(RoomId::new(1, 0), (7, here), new);
+        assert!(room.has_key(7, here));
+        assert!(!room.has_key(7, RoomKey::new(Space(1), "tea")));
+        assert!(!room.has_key(7, RoomKey::from("milk")));
+        assert!(!room.has_key(8, here));
+    }
+}

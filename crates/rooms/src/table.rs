@@ -1,10 +1,11 @@
-//! The rooms of the process: N tables, each behind a lock, picked by the hash of the room's name.
+//! The rooms of the process: N tables, each behind a lock, picked by the hash of the room's
+//! space and name.
 //!
 //! Invariant: whatever orders a room is pushed to the mailboxes before its shard's lock is released.
 //! What holds of the rooms under it is in `shard.rs`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::task::Waker;
 
 use ahash::RandomState;
@@ -14,8 +15,9 @@ use thiserror::Error;
 
 use crate::class::{Classes, RoomClass};
 use crate::disconnect::Disconnect;
-use crate::id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, Wire};
+use crate::id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, Wire, WireSet};
 use crate::journal::Journal;
+use crate::key::{RoomKey, Space};
 use crate::mailbox::{Command, Mailbox, Recovery};
 use crate::memory::Pool;
 use crate::position::{Epoch, StreamPosition};
@@ -24,7 +26,10 @@ use crate::queue::Pushed;
 use crate::shard::{House, NewRoom, Room, Shard};
 use crate::sync::Mutex;
 
+mod ask;
+mod broadcast;
 mod deliver;
+mod dissolve;
 mod emit;
 mod join;
 mod publish;
@@ -49,7 +54,8 @@ pub struct TableConfig {
     pub history_wire: Wire,
     /// The memory for what all rooms keep, in bytes. At the limit the oldest makes way.
     pub history_bytes_max: usize,
-    /// The wires that connections may speak.
+    /// The wires that connections may speak, as far as they are known by now:
+    /// [`add_wire`](RoomTable::add_wire) adds others.
     pub wires: Vec<Wire>,
     /// Where what rooms with a history keep is written down, if it is.
     pub journal: Option<Arc<Journal>>,
@@ -110,6 +116,9 @@ pub enum PublishError {
         /// The length of the key, in bytes.
         key_len: usize,
     },
+    /// It lacks the frame of a wire that needs one.
+    #[error(transparent)]
+    Lacks(#[from] Lacks),
     /// A name that no room can have.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -130,6 +139,33 @@ pub enum PublishError {
         /// The limit, in bytes.
         payload_len_max: u32,
     },
+}
+
+/// An event that was not accepted: nobody got it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum EmitError {
+    /// It lacks the frame of a wire that needs one.
+    #[error(transparent)]
+    Lacks(#[from] Lacks),
+    /// A core has more to do than it may keep; only for callers that cannot be held back.
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
+}
+
+/// A publication [has no frame](crate::Publication::lacks) for these wires, which somebody needs: nothing was
+/// done, nobody got anything. Write those and try again; by then there may be members on one more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("there is no frame for {} of the wires that need one", .0.len())]
+pub struct Lacks(pub WireSet);
+
+impl Lacks {
+    /// Whether it is none that are lacking and needed.
+    fn check(lacking: WireSet) -> Result<(), Self> {
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        Err(Self(lacking))
+    }
 }
 
 /// A core has more to do than it may keep, and the caller cannot be held back otherwise: nothing
@@ -250,7 +286,9 @@ pub struct RoomTable {
     keeps_histories: bool,
     history_wire: Wire,
     pool: CachePadded<Pool>,
-    wires: Vec<Wire>,
+    /// Those in use, as a [`WireSet`]; only ever more. A member that speaks one was counted under its
+    /// shard's lock after the wire was added, so who holds that sees the wires of all members.
+    wires: AtomicU16,
     journal: Option<Arc<Journal>>,
     /// Only ever set, and read under a shard's lock: a room whose birth was not told may have its
     /// death told, never the other way round.
@@ -267,6 +305,9 @@ impl RoomTable {
             .next_power_of_two();
         let mailbox = || CachePadded::new(Mailbox::new(config.mailbox_bytes_max));
         let is_journaled = config.journal.is_some();
+        let keeps_histories = config.classes.keep_histories();
+        let history_wire = keeps_histories.then_some(config.history_wire);
+        let wires: WireSet = config.wires.into_iter().chain(history_wire).collect();
         Self {
             shards: (0..shard_count)
                 .map(|index| CachePadded::new(Mutex::new(Shard::new(index, is_journaled))))
@@ -276,11 +317,11 @@ impl RoomTable {
                 .collect(),
             hasher: RandomState::new(),
             name_len_max: config.name_len_max,
-            keeps_histories: config.classes.keep_histories(),
+            keeps_histories,
             classes: config.classes,
             history_wire: config.history_wire,
             pool: CachePadded::new(Pool::new(config.history_bytes_max, shard_count)),
-            wires: config.wires,
+            wires: AtomicU16::new(wires.0),
             journal: config.journal,
             watch_rooms: AtomicBool::new(config.watch_rooms),
         }
@@ -295,9 +336,24 @@ impl RoomTable {
         &self.mailboxes[core.index()]
     }
 
+    /// Says that connections will speak a wire, before the first that does is opened. To be called before
+    /// anything is published: what waits to be written down by then has no frame for it, and members on
+    /// it are not sent that.
+    pub fn add_wire(&self, wire: Wire) {
+        let mut added = WireSet::default();
+        added.insert(wire);
+        self.wires.fetch_or(added.0, Ordering::Relaxed);
+    }
+
+    /// The wires that connections may speak.
+    #[inline]
+    fn wires(&self) -> WireSet {
+        WireSet(self.wires.load(Ordering::Relaxed))
+    }
+
     /// What is so of a room with this name.
-    pub fn class_of(&self, name: &str) -> &RoomClass {
-        self.classes.of(name)
+    pub fn class_of<'a>(&self, key: impl Into<RoomKey<'a>>) -> &RoomClass {
+        self.classes.of(key)
     }
 
     fn check_name(&self, name: &str) -> Result<(), NameError> {
@@ -323,8 +379,8 @@ impl RoomTable {
     }
 
     /// What a new room is to be.
-    fn draw(&self, id: RoomId, name: &str) -> NewRoom {
-        let class = self.classes.index_of(name);
+    fn draw(&self, id: RoomId, key: RoomKey<'_>) -> NewRoom {
+        let class = self.classes.index_of(key);
         NewRoom {
             // The key is this process's own, so no other's epoch is hit but by chance.
             epoch: Epoch(self.hasher.hash_one(id).max(1)),
@@ -355,10 +411,16 @@ impl RoomTable {
 
     /// A part of a room's history, in the frames of the history's wire; none if the room does not
     /// exist. Costs a reference count a publication.
-    pub fn past(&self, name: &str, since: Since, limits: PastLimits) -> Option<Past> {
-        let hash = self.hasher.hash_one(name);
+    pub fn past<'a>(
+        &self,
+        key: impl Into<RoomKey<'a>>,
+        since: Since,
+        limits: PastLimits,
+    ) -> Option<Past> {
+        let key = key.into();
+        let hash = self.hash_of(key);
         let shard = self.shard(hash).lock();
-        let room = shard.find(hash, name)?;
+        let room = shard.find(hash, key)?;
         let recovery = room.recover(since);
         let first = recovery.map_or(room.offset + 1, |recovery| recovery.first);
         let mut bytes = 0;
@@ -497,18 +559,20 @@ impl RoomTable {
     }
 
     /// How many members the room has, counting those whose `Attach` is on its way.
-    pub fn member_count(&self, name: &str) -> u32 {
-        let hash = self.hasher.hash_one(name);
+    pub fn member_count<'a>(&self, key: impl Into<RoomKey<'a>>) -> u32 {
+        let key = key.into();
+        let hash = self.hash_of(key);
         self.shard(hash)
             .lock()
-            .find(hash, name)
+            .find(hash, key)
             .map_or(0, Room::member_count)
     }
 
     /// Where the room's stream is; none if the room does not exist.
-    pub fn position(&self, name: &str) -> Option<StreamPosition> {
-        let hash = self.hasher.hash_one(name);
-        self.shard(hash).lock().find(hash, name).map(Room::position)
+    pub fn position<'a>(&self, key: impl Into<RoomKey<'a>>) -> Option<StreamPosition> {
+        let key = key.into();
+        let hash = self.hash_of(key);
+        self.shard(hash).lock().find(hash, key).map(Room::position)
     }
 
     /// What the fullest mailbox holds, in bytes.
@@ -538,6 +602,16 @@ impl RoomTable {
         self.shards.len()
     }
 
+    /// The hash that a room is found by. In the default space it is that of the name alone.
+    #[inline]
+    fn hash_of(&self, key: RoomKey<'_>) -> u64 {
+        let hash = self.hasher.hash_one(key.name);
+        match key.space {
+            Space::DEFAULT => hash,
+            space => hash ^ self.hasher.hash_one(space),
+        }
+    }
+
     /// The index of the shard for a hash: bits that hashbrown uses neither for its bucket (the
     /// lowest) nor for its tag (the highest 7).
     fn shard_index(&self, hash: u64) -> usize {
@@ -557,5 +631,23 @@ impl RoomTable {
     fn watcher(&self, hash: u64) -> CoreId {
         let index = self.shard_index(hash) % self.mailboxes.len();
         CoreId(u8::try_from(index).expect("there are at most 256 cores"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn rooms_of_one_name_spread_over_the_table_by_their_spaces() {
+        let table = RoomTable::new(TableConfig::default());
+        let hash_of = |space| table.hash_of(RoomKey::new(Space(space), "tea"));
+        assert_eq!(hash_of(0), table.hasher.hash_one("tea"));
+        let hashes: HashSet<u64> = (0..1000).map(hash_of).collect();
+        assert_eq!(hashes.len(), 1000);
+        let shards: HashSet<usize> = hashes.iter().map(|it| table.shard_index(*it)).collect();
+        assert_eq!(shards.len(), table.shard_count());
     }
 }

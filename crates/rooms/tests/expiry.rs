@@ -19,6 +19,7 @@ fn table(class: RoomClass, history_bytes_max: usize) -> RoomTable {
 fn publish(table: &RoomTable, room: &str, key: Option<&str>, at_ms: u64) -> Published {
     let mut frame = SharedFrame::from(&b"hot"[..]);
     let outgoing = Outgoing {
+        except: None,
         payload_len: frame.len(),
         publication: &mut frame,
         key,
@@ -118,6 +119,7 @@ fn repeats_and_refusals_are_not_counted_as_publications() {
     publish(&table, "tea", Some("k"), 2);
     let mut frame = SharedFrame::from(&b"too large"[..]);
     let outgoing = Outgoing {
+        except: None,
         payload_len: frame.len(),
         publication: &mut frame,
         key: None,

@@ -4,8 +4,8 @@ use std::io::IoSlice;
 
 use proto::SharedFrame;
 use rooms::{
-    Command, ConnectionId, CoreId, Disconnect, Effect, FlushQueue, LocalLimits, LocalRooms,
-    RoomTable, TableConfig,
+    Command, ConnectionId, CoreId, Disconnect, Effect, EventKind, FlushQueue, LocalLimits,
+    LocalRooms, Publication, RoomTable, Space, TableConfig, Wire,
 };
 
 #[test]
@@ -33,6 +33,65 @@ fn a_publication_that_is_alone_in_its_turn_is_not_copied() {
 
     let queued = core.rooms.outbox(alice.slot()).single().unwrap();
     assert!(std::ptr::eq(queued, &*frame));
+}
+
+#[test]
+fn one_buffer_is_for_all_but_those_who_are_excepted_from_some_of_it() {
+    let mut core = Core::new(LocalLimits::default());
+    let [alice, bob, carol, dave] = [(); 4].map(|()| core.open_in("tea"));
+    core.publish_except("tea", b"from alice ", alice);
+    core.publish_except("tea", b"from dave ", dave);
+    core.publish("tea", b"hot");
+    core.turn();
+
+    let shared = core.rooms.outbox(bob.slot()).single().unwrap();
+    assert_eq!(shared, b"from alice from dave hot");
+    let other = core.rooms.outbox(carol.slot()).single().unwrap();
+    assert!(std::ptr::eq(shared, other), "it was not copied");
+    let apart = [alice, dave].map(|it| core.rooms.outbox(it.slot()).single().unwrap());
+    assert_eq!(apart, [&b"from dave hot"[..], b"from alice hot"]);
+    assert_eq!(core.rooms.counts().deliveries, 10);
+}
+
+#[test]
+fn who_is_excepted_from_all_there_is_waits_in_no_line() {
+    let mut core = Core::new(LocalLimits::default());
+    let [alice, bob] = [(); 2].map(|()| core.open_in("tea"));
+    core.publish_except("tea", b"hot", alice);
+    core.turn();
+    assert_eq!(core.flush(FlushQueue::Prompt), [bob.slot()]);
+
+    let frame = SharedFrame::from(&b"sweet"[..]);
+    core.publish_except("tea", b"hot", bob);
+    core.table.emit("tea", frame.clone());
+    core.turn();
+    let alone = core.rooms.outbox(bob.slot()).single().unwrap();
+    assert!(std::ptr::eq(alone, &*frame), "one frame is not copied");
+}
+
+#[test]
+fn who_is_excepted_from_some_of_what_a_large_room_is_sent_waits_in_its_line() {
+    let mut core = Core::new(LocalLimits::default());
+    let crowd = [(); 65].map(|()| core.open_in("tea"));
+    core.publish("tea", b"hot");
+    core.publish_except("tea", b"sweet", crowd[7]);
+    core.turn();
+
+    assert!(core.flush(FlushQueue::Prompt).is_empty());
+    assert_eq!(core.flush(FlushQueue::Bulk).len(), 65);
+}
+
+#[test]
+fn what_is_left_for_who_is_excepted_is_merged_up_to_64_kib_too() {
+    let mut core = Core::new(LocalLimits::default());
+    let alice = core.open_in("tea");
+    for len in [40_000, 25_000, 1, 70_000, 2] {
+        core.publish("tea", &vec![0; len]);
+        core.publish_except("tea", &[0; 100], alice);
+    }
+    core.turn();
+
+    assert_eq!(core.queued_lens(alice), [65_001, 70_000, 2]);
 }
 
 #[test]
@@ -167,7 +226,8 @@ fn what_was_published_before_all_rooms_are_left_still_arrives() {
     let alice = core.open_in("tea");
     core.publish("tea", b"hot");
     core.apply();
-    core.rooms.detach_all(alice.slot(), &core.table);
+    core.rooms
+        .detach_all(alice.slot(), Space::DEFAULT, &core.table);
     core.publish("tea", b"cold");
     core.turn();
 
@@ -221,6 +281,101 @@ fn what_was_published_before_a_drain_comes_before_it() {
     assert_eq!(core.received(alice), b"hot");
 }
 
+#[test]
+fn a_broadcast_reaches_whoever_is_open_behind_what_was_sent_before() {
+    let mut core = Core::new(LocalLimits::default());
+    let [alice, bob, carol, gone] = [(); 4].map(|()| core.open_in("tea"));
+    core.table.join(bob, "milk").unwrap();
+    core.table.leave(carol, "tea");
+    core.apply();
+    core.shut(gone, b"bye");
+    core.publish("milk", b"cold, ");
+    core.publish("tea", b"hot, ");
+    core.table.answer(alice, b"you said so, ".as_slice().into());
+    core.broadcast(b"all: ");
+    core.publish("tea", b"sweet");
+    core.table.direct(carol, b"for you".as_slice().into());
+    core.turn();
+
+    assert_eq!(core.received(alice), b"hot, you said so, all: sweet");
+    let heard = core.received(bob);
+    assert!(heard == b"cold, hot, all: sweet" || heard == b"hot, cold, all: sweet");
+    assert_eq!(core.received(carol), b"all: for you");
+    assert_eq!(core.received(gone), b"bye");
+    assert_eq!(core.rooms.counts().deliveries, 1 + 2 + 3 + 2);
+    assert_eq!(core.table.totals().publications, 3, "it is in no room");
+}
+
+#[test]
+fn a_broadcast_is_one_buffer_for_all_in_the_bulk_line_if_they_are_many() {
+    for (count, queue) in [(64, FlushQueue::Prompt), (65, FlushQueue::Bulk)] {
+        let mut core = Core::new(LocalLimits::default());
+        let crowd: Vec<ConnectionId> = (0..count).map(|_| core.rooms.open().unwrap()).collect();
+        core.broadcast(b"hot");
+        core.turn();
+        let outbox = |it: &ConnectionId| core.rooms.outbox(it.slot()).single().unwrap();
+        let first = outbox(&crowd[0]);
+        assert!(crowd.iter().all(|it| std::ptr::eq(outbox(it), first)));
+        assert_eq!(core.flush(queue).len(), count);
+        assert!(!core.rooms.has_flushes());
+    }
+}
+
+#[test]
+fn a_broadcast_is_in_the_frame_of_each_wire_in_use() {
+    struct Greeting;
+
+    impl Publication for Greeting {
+        fn encode(&mut self, Wire(wire): Wire, offset: Option<u64>) -> SharedFrame {
+            assert_eq!(offset, None);
+            vec![b'0' + wire].into()
+        }
+    }
+
+    let mut core = Core::new(LocalLimits::default());
+    core.table.add_wire(Wire(3));
+    let members = [0, 3, 3, 5].map(|wire| core.rooms.open_on(Wire(wire)).unwrap());
+    core.table.broadcast(Greeting).unwrap();
+    core.turn();
+    let heard = members.map(|it| core.received(it));
+    assert_eq!(heard, [&b"0"[..], b"3", b"3", b""], "nobody added the last");
+    let [_, one, other, _] = members.map(|it| core.rooms.outbox(it.slot()).single());
+    assert!(std::ptr::eq(one.unwrap(), other.unwrap()));
+}
+
+#[test]
+fn a_core_names_the_members_of_a_room_on_every_wire_and_the_rooms_of_a_member() {
+    let mut core = Core::new(LocalLimits::default());
+    let [alice, bob, carol] = [0, 1, 1].map(|wire| core.rooms.open_on(Wire(wire)).unwrap());
+    for (member, room) in [(alice, "tea"), (bob, "tea"), (bob, "milk"), (carol, "milk")] {
+        core.table.join(member, room).unwrap();
+    }
+    core.table.ask_members("tea", |core| Box::new(core));
+    core.table.join(carol, "tea").unwrap();
+    let mut answers = Vec::new();
+    for command in core.take() {
+        let Some(effect) = core.rooms.apply(command, &core.table) else {
+            continue;
+        };
+        let Effect::Ask { room, question } = effect else {
+            panic!("nobody asked for {effect:?}");
+        };
+        assert_eq!(question.downcast_ref(), Some(&CoreId(0)));
+        let members = core.rooms.members_of(room.expect("it is about one"));
+        answers.push(sorted(members));
+    }
+    assert_eq!(answers, [sorted([alice, bob])], "she joined after that");
+    let rooms = core.rooms.rooms_of(bob.slot());
+    let rooms: Vec<&str> = rooms.map(|room| &*room.name).collect();
+    assert_eq!(rooms, ["tea", "milk"]);
+}
+
+fn sorted(connections: impl IntoIterator<Item = ConnectionId>) -> Vec<u64> {
+    let mut ids: Vec<u64> = connections.into_iter().map(ConnectionId::as_u64).collect();
+    ids.sort_unstable();
+    ids
+}
+
 /// A table and its only core.
 struct Core {
     table: RoomTable,
@@ -255,14 +410,31 @@ impl Core {
         self.table.emit(room, SharedFrame::from(payload));
     }
 
+    fn publish_except(&self, room: &str, payload: &[u8], except: ConnectionId) {
+        let frame = SharedFrame::from(payload);
+        let kind = EventKind::Lasting;
+        let emitted = self.table.emit_as(kind, room, Some(except), frame);
+        emitted.expect("a frame is its own on every wire");
+    }
+
+    fn broadcast(&self, payload: &[u8]) {
+        let sent = self.table.broadcast(SharedFrame::from(payload));
+        sent.expect("a frame is its own on every wire");
+    }
+
     fn shut(&mut self, connection: ConnectionId, last: &[u8]) {
         self.rooms
             .shut(connection.slot(), &last.into(), &self.table);
     }
 
-    fn apply(&mut self) -> Vec<Effect> {
-        let mut commands: Vec<Command> = Vec::new();
+    fn take(&self) -> Vec<Command> {
+        let mut commands = Vec::new();
         self.table.mailbox(CoreId(0)).drain(&mut commands);
+        commands
+    }
+
+    fn apply(&mut self) -> Vec<Effect> {
+        let commands = self.take();
         let apply = |command| self.rooms.apply(command, &self.table);
         commands.into_iter().filter_map(apply).collect()
     }

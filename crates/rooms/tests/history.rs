@@ -882,6 +882,7 @@ fn what_is_kept_counts_as_it_is_and_not_as_it_was_announced() {
         };
         let outgoing = Outgoing {
             publication: &mut publication,
+            except: None,
             payload_len: 1,
             key: None,
             at_ms: house.now_ms,

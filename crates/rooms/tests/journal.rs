@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use proto::SharedFrame;
 use rooms::{
-    Acknowledge, Change, ConnectionId, Entry, EventKind, Journal, LocalLimits, Outgoing,
-    PublishError, Published, RoomClass, StreamPosition, TableConfig, WriteOrder,
+    Acknowledge, Change, ConnectionId, Entry, EventKind, Journal, Lacks, LocalLimits, Outgoing,
+    Publication, PublishError, Published, RoomClass, StreamPosition, TableConfig, Wire, WireSet,
+    WriteOrder,
 };
 
 #[path = "support/frames.rs"]
@@ -42,6 +43,73 @@ fn nobody_hears_of_a_publication_before_it_is_written_down() {
 }
 
 #[test]
+fn who_is_excepted_is_excepted_still_when_it_is_written_down() {
+    let (mut house, mut writer) = ahead(1 << 20);
+    let [alice, bob] = [(); 2].map(|()| house.open_in("tea"));
+    let said = |publisher, body| {
+        let (mut said, mut answer) = (Said { room: "tea", body }, Answers(body));
+        let outgoing = outgoing(&house, &mut said, (publisher, &mut answer));
+        let except = Some(alice);
+        let published = house.table.publish("tea", Outgoing { except, ..outgoing });
+        published.expect("it is not refused");
+    };
+    said(alice, "one");
+    let (room, body) = ("tea", "steam");
+    let steam = Said { room, body };
+    house
+        .table
+        .emit_as(EventKind::Lasting, room, Some(bob), steam)
+        .unwrap();
+    said(bob, "two");
+    writer.commit(&house, 2);
+    house.turn();
+    assert_eq!(house.hear(alice), "1:tea/- steam, ack one at 1");
+    assert_eq!(house.hear(bob), "1:tea/1 one, 1:tea/2 two, ack two at 2");
+    assert_eq!(house.held("tea"), (1, 2));
+}
+
+#[test]
+fn what_waits_to_be_written_down_needs_the_frame_of_every_wire_in_use() {
+    let (mut house, mut writer) = ahead(1 << 20);
+    let alice = house.open_in("tea");
+    let lacks = Lacks(WireSet::from_iter([PLAIN]));
+    let before = house.table.totals();
+    let mut kept_only = KeptOnly("one");
+    let mut refused = Answers("one");
+    let published = house.table.publish(
+        "tea",
+        outgoing(&house, &mut kept_only, (alice, &mut refused)),
+    );
+    assert_eq!(published, Err(lacks.into()));
+    assert_eq!(house.table.totals(), before);
+    // An event that does not have to wait needs only what members speak.
+    let emit = |house: &House| {
+        let kind = EventKind::Lasting;
+        house.table.emit_as(kind, "tea", None, KeptOnly("steam"))
+    };
+    assert_eq!(emit(&house).map(|it| it.member_count), Ok(1));
+    publish(&house, alice, "tea", "two", None).unwrap();
+    assert_eq!(emit(&house), Err(lacks));
+    writer.commit(&house, 1);
+    house.turn();
+    assert_eq!(house.hear(alice), "steam, 1:tea/1 two, ack two at 1");
+}
+
+#[test]
+fn a_wire_that_is_added_later_has_no_frame_of_what_waited_before() {
+    let (mut house, mut writer) = ahead(1 << 20);
+    let alice = house.open_in("tea");
+    publish(&house, alice, "tea", "one", None).unwrap();
+    house.table.add_wire(Wire(2));
+    let late = house.open(0, Wire(2));
+    house.table.join(late, "tea").unwrap();
+    publish(&house, alice, "tea", "two", None).unwrap();
+    writer.commit(&house, 2);
+    house.turn();
+    assert_eq!(house.hear(late), "2:tea/2 two");
+}
+
+#[test]
 fn what_could_not_be_written_down_is_refused_and_its_offset_is_given_again() {
     let (mut house, mut writer) = ahead(1 << 20);
     let alice = house.open_in("tea");
@@ -57,6 +125,23 @@ fn what_could_not_be_written_down_is_refused_and_its_offset_is_given_again() {
     writer.commit(&house, 1);
     house.turn();
     assert_eq!(house.hear(alice), "1:tea/1 one, ack one at 1");
+}
+
+#[test]
+fn who_leaves_with_all_others_does_not_see_what_is_written_down_after_that() {
+    let (mut house, mut writer) = ahead(1 << 20);
+    let alice = house.open_in("tea");
+    publish(&house, alice, "tea", "one", None).unwrap();
+    publish(&house, alice, "tea", "two", None).unwrap();
+    writer.commit(&house, 1);
+    house.table.dissolve("tea");
+    let bob = house.open(0, KEPT);
+    house.table.join(bob, "tea").unwrap();
+    writer.commit(&house, 2);
+    house.turn();
+    assert_eq!(house.hear(alice), "1:tea/1 one, ack one at 1, ack two at 2");
+    assert_eq!(house.hear(bob), "1:tea/2 two");
+    assert_eq!(house.held("tea"), (1, 2));
 }
 
 #[test]
@@ -169,14 +254,40 @@ fn publish(
     body: &str,
     key: Option<&str>,
 ) -> Result<Published, PublishError> {
-    let outgoing = Outgoing {
-        publication: &mut Said { room, body },
-        payload_len: body.len(),
-        key,
+    let mut said = Said { room, body };
+    let mut answer = Answers(body);
+    let outgoing = outgoing(house, &mut said, (publisher, &mut answer));
+    house.table.publish(room, Outgoing { key, ..outgoing })
+}
+
+fn outgoing<'a>(
+    house: &House,
+    publication: &'a mut dyn Publication,
+    answer: (ConnectionId, &'a mut Answers<'a>),
+) -> Outgoing<'a> {
+    let (publisher, answer) = answer;
+    Outgoing {
+        publication,
+        except: None,
+        payload_len: answer.0.len(),
+        key: None,
         at_ms: house.now_ms,
-        answer: Some((publisher, &mut Answers(body))),
-    };
-    house.table.publish(room, outgoing)
+        answer: Some((publisher, answer)),
+    }
+}
+
+/// Something of which there is only the frame that histories keep.
+struct KeptOnly(&'static str);
+
+impl Publication for KeptOnly {
+    fn encode(&mut self, wire: Wire, _: Option<u64>) -> SharedFrame {
+        assert!(!self.lacks(wire), "it was not asked whether it has this");
+        frame(self.0)
+    }
+
+    fn lacks(&self, wire: Wire) -> bool {
+        wire != KEPT
+    }
 }
 
 /// Tells a publisher what became of what it said.

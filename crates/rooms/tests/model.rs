@@ -4,33 +4,28 @@
 //! that follows what each connection must receive, how many members each room has, and when rooms
 //! begin and end. The sockets take as many bytes as the steps say, so that outboxes fill up.
 
-use std::collections::{HashMap, VecDeque};
-use std::io::IoSlice;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use rooms::{
-    Backpressure, Command, ConnectionId, CoreId, Disconnect, Effect, EventKind, FlushQueue,
-    LocalLimits, LocalRooms, Overloaded, RoomTable, TableConfig,
+    Backpressure, Command, ConnectionId, CoreId, Disconnect, Effect, EmitError, EventKind,
+    FlushQueue, LocalLimits, Overloaded, RoomId, RoomKey, RoomTable, Space, TableConfig,
 };
 
+#[path = "support/cores.rs"]
+mod cores;
 #[path = "model/received.rs"]
 mod received;
 #[path = "model/steps.rs"]
 mod steps;
 
+use cores::{Core, Socket, core_id, is_full, is_quiet};
 use received::{HEADER_LEN, Item, check_received, decode};
 use steps::{CROWD, Config, ROOMS, Step, config, step};
 
 proptest! {
-    // The same cases in every run; `PROPTEST_CASES` asks for more of them.
-    #![proptest_config(ProptestConfig {
-        failure_persistence: None,
-        max_shrink_iters: 20_000,
-        rng_seed: RngSeed::Fixed(0),
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(cores::same_cases())]
 
     #[test]
     fn every_core_does_what_plain_lists_would(
@@ -51,34 +46,63 @@ struct World {
     table: RoomTable,
     outbox_bytes_max: u32,
     rooms_per_connection_max: usize,
-    cores: Vec<Core>,
+    cores: Vec<Core<Entry>>,
     /// All there ever were.
     connections: Vec<Connection>,
     /// How many lives each room has had.
     life_counts: HashMap<u8, u32>,
     /// What was heard of each room: which core, and whether it was a beginning.
     heard: HashMap<u8, Vec<(usize, bool)>>,
+    /// Which life each room's id is, of those that a member has been of.
+    lives: HashMap<RoomId, Life>,
     publication_count: u64,
     next_serial: u32,
-}
-
-struct Core {
-    local: LocalRooms,
-    /// Commands taken from the mailbox and not yet carried out.
-    inbox: VecDeque<Command>,
-    /// The model of mailbox and inbox together.
-    log: VecDeque<Entry>,
 }
 
 /// The model's command.
 #[derive(Clone, Debug)]
 enum Entry {
-    Attach { connection: usize, life: Life },
-    Close { connection: usize },
-    Deliver { life: Life, item: Item },
-    Detach { connection: usize, life: Life },
-    DetachAll { connection: usize },
-    Direct { connection: usize, item: Item },
+    /// About the members of a room, or about nothing.
+    Ask {
+        life: Option<Life>,
+        serial: u32,
+    },
+    Attach {
+        connection: usize,
+        life: Life,
+    },
+    Broadcast {
+        item: Item,
+    },
+    Close {
+        connection: usize,
+    },
+    CloseWithLastRoom {
+        connection: usize,
+        space: Space,
+        on: bool,
+    },
+    /// To all members but one, perhaps.
+    Deliver {
+        life: Life,
+        item: Item,
+        except: Option<usize>,
+    },
+    Detach {
+        connection: usize,
+        life: Life,
+    },
+    DetachAll {
+        connection: usize,
+        space: Space,
+    },
+    Dissolve {
+        life: Life,
+    },
+    Direct {
+        connection: usize,
+        item: Item,
+    },
 }
 
 #[derive(Debug)]
@@ -87,12 +111,12 @@ struct Connection {
     core: usize,
     open: bool,
     rooms: Vec<Life>,
+    /// With the last room of which spaces it is to be closed.
+    closes_with: HashSet<Space>,
     expected: Vec<Item>,
     /// What it was sent when it was shut.
     last: Option<Item>,
-    received: Vec<u8>,
-    /// How many bytes the socket takes.
-    window: usize,
+    socket: Socket,
 }
 
 /// One life of a room.
@@ -108,11 +132,7 @@ impl World {
             rooms_per_connection_max: config.rooms_per_connection_max,
             outbox_bytes_max: config.outbox_bytes_max,
         };
-        let core = |id| Core {
-            local: LocalRooms::new(CoreId(id), limits),
-            inbox: VecDeque::new(),
-            log: VecDeque::new(),
-        };
+        let core = |id| Core::new(id, limits);
         Self {
             table: RoomTable::new(TableConfig {
                 core_count: config.core_count.into(),
@@ -128,6 +148,7 @@ impl World {
             connections: Vec::new(),
             life_counts: HashMap::new(),
             heard: HashMap::new(),
+            lives: HashMap::new(),
             publication_count: 0,
             next_serial: 0,
         }
@@ -136,8 +157,23 @@ impl World {
     fn take(&mut self, step: Step) {
         match step {
             Step::Apply { core, count } => self.apply(self.core(core), count),
+            Step::Ask { room, is_tried } => self.ask(room, is_tried),
+            Step::AskCore { core, is_tried } => self.ask_core(self.core(core), is_tried),
+            Step::Broadcast {
+                padding_len,
+                is_tried,
+            } => self.broadcast(padding_len, is_tried),
             Step::Close { connection } => {
                 self.with(connection, |world, it| world.send_close(it));
+            }
+            Step::CloseWithLastRoom {
+                connection,
+                space,
+                on,
+            } => {
+                self.with(connection, |world, it| {
+                    world.close_with_last_room(it, Space(space), on);
+                });
             }
             Step::Crowd { core, room } => {
                 for _ in 0..CROWD {
@@ -151,6 +187,8 @@ impl World {
             } => {
                 self.with(connection, |world, it| world.direct(it, padding_len));
             }
+            Step::Dissolve { room } => self.dissolve(room),
+            Step::DissolveSpace { space } => self.dissolve_space(Space(space)),
             Step::FanOut { core } => {
                 let core = self.core(core);
                 self.cores[core].local.fan_out();
@@ -170,20 +208,27 @@ impl World {
             Step::Leave { connection, room } => {
                 self.with(connection, |world, it| world.leave(it, room));
             }
-            Step::LeaveAll { connection } => {
-                self.with(connection, |world, it| world.leave_all(it));
+            Step::LeaveAll { connection, space } => {
+                self.with(connection, |world, it| world.leave_all(it, space));
             }
-            Step::LeaveAllHere { connection } => {
+            Step::LeaveAllHere { connection, space } => {
                 self.with(connection, |world, it| {
                     if world.connections[it].open {
-                        world.leave_all_here(it);
+                        world.leave_all_here(it, space);
                     }
                 });
             }
             Step::Open { core, window } => {
                 self.open(self.core(core), window);
             }
-            Step::Publish { room, padding_len } => self.publish(room, padding_len),
+            Step::Publish {
+                room,
+                padding_len,
+                except,
+            } => {
+                let except = self.connection(except);
+                self.publish(room, padding_len, except);
+            }
             Step::Shut { connection } => {
                 self.with(connection, |world, it| {
                     if world.connections[it].is_addressable() {
@@ -191,8 +236,19 @@ impl World {
                     }
                 });
             }
-            Step::TakeMail { core } => self.take_mail(self.core(core)),
-            Step::TryPublish { room, padding_len } => self.try_publish(room, padding_len),
+            Step::TakeMail { core } => {
+                let core = self.core(core);
+                self.cores[core].take_mail(&self.table);
+            }
+            Step::TryDissolve { room } => self.try_dissolve(room),
+            Step::TryPublish {
+                room,
+                padding_len,
+                except,
+            } => {
+                let except = self.connection(except);
+                self.try_publish(room, padding_len, except);
+            }
             Step::Writable { connection, bytes } => {
                 self.with(connection, |world, it| {
                     if world.connections[it].open {
@@ -205,6 +261,10 @@ impl World {
 
     fn core(&self, index: usize) -> usize {
         index % self.cores.len()
+    }
+
+    fn connection(&self, index: Option<usize>) -> Option<usize> {
+        index?.checked_rem(self.connections.len())
     }
 
     fn with(&mut self, connection: usize, act: impl FnOnce(&mut Self, usize)) {
@@ -226,7 +286,7 @@ impl World {
             .push_back(Entry::Attach { connection, life });
         let backpressure = self
             .table
-            .join(id, &name(room))
+            .join(id, key(room))
             .expect("the name is a good one");
         self.check_backpressure(backpressure, &[core]);
     }
@@ -234,7 +294,7 @@ impl World {
     fn leave(&mut self, connection: usize, room: u8) {
         let Connection { id, core, .. } = self.connections[connection];
         let exists = self.member_count(room) > 0;
-        let backpressure = self.table.leave(id, &name(room));
+        let backpressure = self.table.leave(id, key(room));
         if exists {
             let life = self.life(room);
             self.cores[core]
@@ -244,13 +304,62 @@ impl World {
         }
     }
 
-    fn leave_all(&mut self, connection: usize) {
+    fn leave_all(&mut self, connection: usize, space: Space) {
         let Connection { id, core, .. } = self.connections[connection];
         self.cores[core]
             .log
-            .push_back(Entry::DetachAll { connection });
-        let backpressure = self.table.leave_all(id);
+            .push_back(Entry::DetachAll { connection, space });
+        let backpressure = self.table.leave_all(id, space);
         self.check_backpressure(backpressure, &[core]);
+    }
+
+    fn close_with_last_room(&mut self, connection: usize, space: Space, on: bool) {
+        let Connection { id, core, .. } = self.connections[connection];
+        self.cores[core].log.push_back(Entry::CloseWithLastRoom {
+            connection,
+            space,
+            on,
+        });
+        let backpressure = self.table.close_with_last_room(id, space, on);
+        self.check_backpressure(backpressure, &[core]);
+    }
+
+    fn dissolve(&mut self, room: u8) {
+        let cores = self.note_dissolve(room);
+        let backpressure = self.table.dissolve(key(room));
+        self.check_backpressure(backpressure, &cores);
+    }
+
+    fn try_dissolve(&mut self, room: u8) {
+        let overloaded = self.is_some_full(&self.listening(room));
+        match self.table.try_dissolve(key(room)) {
+            Ok(backpressure) => {
+                assert!(!overloaded);
+                let cores = self.note_dissolve(room);
+                self.check_backpressure(backpressure, &cores);
+            }
+            Err(Overloaded { core }) => {
+                assert!(overloaded && self.table.mailbox(core).is_full());
+            }
+        }
+    }
+
+    fn dissolve_space(&mut self, space: Space) {
+        let of_the_space = (0..ROOMS).filter(|room| key(*room).space == space);
+        let cores: Vec<usize> = of_the_space
+            .flat_map(|room| self.note_dissolve(room))
+            .collect();
+        let backpressure = self.table.dissolve_space(space);
+        self.check_backpressure(backpressure, &cores);
+    }
+
+    /// Writes to the logs of the cores with members that all of them leave, and says which.
+    fn note_dissolve(&mut self, room: u8) -> Vec<usize> {
+        let (cores, life) = (self.listening(room), self.life(room));
+        for core in &cores {
+            self.cores[*core].log.push_back(Entry::Dissolve { life });
+        }
+        cores
     }
 
     fn direct(&mut self, connection: usize, padding_len: u32) {
@@ -270,45 +379,115 @@ impl World {
         self.check_backpressure(backpressure, &[core]);
     }
 
-    fn publish(&mut self, room: u8, padding_len: u32) {
+    fn publish(&mut self, room: u8, padding_len: u32, except: Option<usize>) {
         let item = self.item(Some(room), padding_len);
         let member_count = self.member_count(room);
-        let cores = self.deliver(room, item);
-        let published = self.table.emit(&name(room), item.encode());
+        let cores = self.deliver(room, item, except);
+        let id = except.map(|it| self.connections[it].id);
+        let kind = EventKind::Lasting;
+        let published = self.table.emit_as(kind, key(room), id, item.encode());
+        let published = published.expect("a frame is its own on every wire");
         assert_eq!(published.member_count, member_count);
         self.check_backpressure(published.backpressure, &cores);
     }
 
-    fn try_publish(&mut self, room: u8, padding_len: u32) {
+    fn try_publish(&mut self, room: u8, padding_len: u32, except: Option<usize>) {
         let item = self.item(Some(room), padding_len);
-        let full = |core: &usize| self.table.mailbox(core_id(*core)).is_full();
-        let overloaded = self.listening(room).iter().any(full);
+        let overloaded = self.is_some_full(&self.listening(room));
         let member_count = self.member_count(room);
-        match self
-            .table
-            .try_emit_as(EventKind::Lasting, &name(room), item.encode())
-        {
+        let id = except.map(|it| self.connections[it].id);
+        let kind = EventKind::Lasting;
+        match self.table.try_emit_as(kind, key(room), id, item.encode()) {
             Ok(published) => {
                 assert!(!overloaded);
                 assert_eq!(published.member_count, member_count);
-                let cores = self.deliver(room, item);
+                let cores = self.deliver(room, item, except);
                 self.check_backpressure(published.backpressure, &cores);
             }
-            Err(Overloaded { core }) => {
+            Err(EmitError::Overloaded(Overloaded { core })) => {
                 assert!(overloaded && self.table.mailbox(core).is_full());
             }
+            Err(EmitError::Lacks(lacks)) => panic!("{lacks}"),
         }
     }
 
+    fn broadcast(&mut self, padding_len: u32, is_tried: bool) {
+        let item = self.item(None, padding_len);
+        let cores: Vec<usize> = (0..self.cores.len()).collect();
+        let overloaded = self.is_some_full(&cores);
+        if is_tried {
+            let sent = self.table.try_broadcast(item.encode());
+            assert_eq!(sent.is_err(), overloaded);
+            if overloaded {
+                return;
+            }
+        } else {
+            let sent = self.table.broadcast(item.encode());
+            self.check_backpressure(sent.expect("a frame is its own on every wire"), &cores);
+        }
+        for core in &mut self.cores {
+            core.log.push_back(Entry::Broadcast { item });
+        }
+    }
+
+    fn ask(&mut self, room: u8, is_tried: bool) {
+        self.next_serial += 1;
+        let (serial, cores) = (self.next_serial, self.listening(room));
+        let life = Some(self.life(room));
+        let mut asked = Vec::new();
+        let make = |core: CoreId| {
+            asked.push(usize::from(core.0));
+            Box::new(serial) as _
+        };
+        let overloaded = is_tried && self.is_some_full(&cores);
+        let core_count = if is_tried {
+            self.table.try_ask_members(key(room), make)
+        } else {
+            let (core_count, backpressure) = self.table.ask_members(key(room), make);
+            self.check_backpressure(backpressure, &cores);
+            Ok(core_count)
+        };
+        assert_eq!(core_count.is_err(), overloaded);
+        if let Ok(core_count) = core_count {
+            assert_eq!((core_count, &asked), (cores.len(), &cores));
+        }
+        for core in asked {
+            self.cores[core].log.push_back(Entry::Ask { life, serial });
+        }
+    }
+
+    fn ask_core(&mut self, core: usize, is_tried: bool) {
+        self.next_serial += 1;
+        let question = Box::new(self.next_serial);
+        if is_tried {
+            let overloaded = self.is_some_full(&[core]);
+            let asked = self.table.try_ask(core_id(core), question);
+            assert_eq!(asked.is_err(), overloaded);
+            if overloaded {
+                return;
+            }
+        } else {
+            let backpressure = self.table.ask(core_id(core), question);
+            self.check_backpressure(backpressure, &[core]);
+        }
+        let (life, serial) = (None, self.next_serial);
+        self.cores[core].log.push_back(Entry::Ask { life, serial });
+    }
+
+    /// Whether one of these cores has too much to do.
+    fn is_some_full(&self, cores: &[usize]) -> bool {
+        cores.iter().any(|core| is_full(&self.table, *core))
+    }
+
     /// Writes a publication to the logs of the cores that must get it, and says which.
-    fn deliver(&mut self, room: u8, item: Item) -> Vec<usize> {
+    fn deliver(&mut self, room: u8, item: Item, except: Option<usize>) -> Vec<usize> {
         self.publication_count += 1;
         let cores = self.listening(room);
         let life = self.life(room);
         for core in &cores {
             self.cores[*core]
                 .log
-                .push_back(Entry::Deliver { life, item });
+                .push_back(Entry::Deliver { life, item, except });
         }
         cores
     }
@@ -330,10 +509,10 @@ impl World {
             core,
             open: true,
             rooms: Vec::new(),
+            closes_with: HashSet::new(),
             expected: Vec::new(),
             last: None,
-            received: Vec::new(),
-            window,
+            socket: Socket::new(window),
         });
         self.connections.len() - 1
     }
@@ -349,18 +528,12 @@ impl World {
             .close(ended.id.slot(), &self.table);
     }
 
-    fn leave_all_here(&mut self, connection: usize) {
-        let leaving = &mut self.connections[connection];
-        leaving.rooms.clear();
-        self.cores[leaving.core]
-            .local
-            .detach_all(leaving.id.slot(), &self.table);
-    }
-
-    fn take_mail(&mut self, core: usize) {
-        let mut commands = Vec::new();
-        self.table.mailbox(core_id(core)).drain(&mut commands);
-        self.cores[core].inbox.extend(commands);
+    fn leave_all_here(&mut self, connection: usize, space: Space) {
+        let leaving = &self.connections[connection];
+        let local = &mut self.cores[leaving.core].local;
+        let effect = local.detach_all(leaving.id.slot(), space, &self.table);
+        let is_of_it = |life: Life| key(life.room).space == space;
+        self.leave_rooms(&[connection], is_of_it, effect);
     }
 
     fn apply(&mut self, core: usize, count: usize) {
@@ -368,10 +541,15 @@ impl World {
             let Some(command) = self.cores[core].inbox.pop_front() else {
                 return;
             };
+            self.note_life(core, &command);
             let effect = self.cores[core].local.apply(command, &self.table);
             match effect {
-                Some(Effect::RoomCreated { name }) => self.hear(core, &name, true),
-                Some(Effect::RoomRemoved { name }) => self.hear(core, &name, false),
+                Some(Effect::RoomCreated { space, name }) => {
+                    self.hear(core, RoomKey::new(space, &name), true);
+                }
+                Some(Effect::RoomRemoved { space, name }) => {
+                    self.hear(core, RoomKey::new(space, &name), false);
+                }
                 effect => {
                     let entry = self.cores[core]
                         .log
@@ -383,9 +561,79 @@ impl World {
         }
     }
 
+    /// Takes note of which life of a room has which id; and of the rooms of a space that are dissolved
+    /// together, in whatever order, moves the one to the front of the log that comes first.
+    fn note_life(&mut self, core: usize, command: &Command) {
+        let log = &mut self.cores[core].log;
+        match command {
+            Command::Attach { room, .. } => {
+                let Some(Entry::Attach { life, .. }) = log.front() else {
+                    panic!("{command:?} comes where {:?} should", log.front());
+                };
+                assert_eq!(RoomKey::from(room), key(life.room));
+                let known = *self.lives.entry(room.id).or_insert(*life);
+                assert_eq!(known, *life);
+            }
+            Command::Dissolve { room } => {
+                let life = self.lives[room];
+                let together = log.iter().map_while(|entry| match entry {
+                    Entry::Dissolve { life } => Some(*life),
+                    _ => None,
+                });
+                let index = together.into_iter().position(|it| it == life);
+                log.swap(0, index.expect("nobody asked for this"));
+            }
+            _ => {}
+        }
+    }
+
+    /// Lets connections leave the rooms that `leaves` says in the model, and shuts those that are to be
+    /// closed for it, which the effect must say.
+    fn leave_rooms(
+        &mut self,
+        leaving: &[usize],
+        leaves: impl Fn(Life) -> bool,
+        effect: Option<Effect>,
+    ) {
+        let mut closed = Vec::new();
+        for index in leaving {
+            let connection = &mut self.connections[*index];
+            let before = connection.spaces();
+            connection.rooms.retain(|life| !leaves(*life));
+            let left = &before - &connection.spaces();
+            if !left.is_disjoint(&connection.closes_with) {
+                closed.push(*index);
+            }
+        }
+        let mut said = match effect {
+            None => Vec::new(),
+            Some(Effect::LastRoomLeft { connections }) => {
+                assert!(!connections.is_empty(), "an effect has something to do");
+                connections
+            }
+            Some(effect) => panic!("nobody asked for {effect:?}"),
+        };
+        let mut expected: Vec<ConnectionId> =
+            closed.iter().map(|it| self.connections[*it].id).collect();
+        said.sort_unstable_by_key(|id| id.as_u64());
+        expected.sort_unstable_by_key(|id| id.as_u64());
+        assert_eq!(said, expected);
+        closed.into_iter().for_each(|it| self.shut(it));
+    }
+
     /// Carries out what the core did in the model, and what the core asks for in both.
     fn apply_entry(&mut self, core: usize, entry: &Entry, effect: Option<Effect>) {
         match *entry {
+            Entry::Ask { life, serial } => {
+                let Some(Effect::Ask { room, question }) = effect else {
+                    panic!("{entry:?} is one, not {effect:?}");
+                };
+                assert_eq!(question.downcast_ref(), Some(&serial));
+                assert_eq!(room.is_some(), life.is_some());
+                if let (Some(room), Some(life)) = (room, life) {
+                    self.check_members(core, room, life);
+                }
+            }
             Entry::Attach { connection, life } => {
                 let joining = &mut self.connections[connection];
                 if !joining.is_addressable() || joining.rooms.contains(&life) {
@@ -402,8 +650,15 @@ impl World {
                     else {
                         panic!("{entry:?} is one too many, not {effect:?}");
                     };
-                    assert_eq!((id, &*room.name), (joining.id, &*name(life.room)));
+                    assert_eq!((id, RoomKey::from(&room)), (joining.id, key(life.room)));
                     self.answer(connection);
+                }
+            }
+            Entry::Broadcast { item } => {
+                assert!(effect.is_none());
+                let here = self.connections.iter_mut().filter(|it| it.core == core);
+                for connection in here.filter(|it| it.is_addressable()) {
+                    connection.expected.push(item);
                 }
             }
             Entry::Close { connection } if self.connections[connection].is_addressable() => {
@@ -413,25 +668,40 @@ impl World {
                 assert_eq!(id, self.connections[connection].id);
                 self.shut(connection);
             }
-            Entry::Deliver { life, item } => {
+            Entry::Deliver { life, item, except } => {
                 assert!(effect.is_none());
-                let members = self
-                    .connections
-                    .iter_mut()
-                    .filter(|member| member.core == core);
-                for member in members.filter(|member| member.rooms.contains(&life)) {
-                    member.expected.push(item);
+                let here = (0..).zip(&mut self.connections);
+                let here = here.filter(|(_, member)| member.core == core);
+                for (index, member) in here.filter(|(_, member)| member.rooms.contains(&life)) {
+                    if except != Some(index) {
+                        member.expected.push(item);
+                    }
                 }
             }
-            Entry::Detach { connection, life } => {
+            Entry::CloseWithLastRoom {
+                connection,
+                space,
+                on,
+            } => {
                 assert!(effect.is_none());
-                self.connections[connection]
-                    .rooms
-                    .retain(|joined| *joined != life);
+                let asked = &mut self.connections[connection];
+                match on && asked.is_addressable() {
+                    true => asked.closes_with.insert(space),
+                    false => asked.closes_with.remove(&space),
+                };
             }
-            Entry::DetachAll { connection } => {
-                assert!(effect.is_none());
-                self.connections[connection].rooms.clear();
+            Entry::Detach { connection, life } => {
+                self.leave_rooms(&[connection], |joined| joined == life, effect);
+            }
+            Entry::DetachAll { connection, space } => {
+                let is_of_it = |life: Life| key(life.room).space == space;
+                self.leave_rooms(&[connection], is_of_it, effect);
+            }
+            Entry::Dissolve { life } => {
+                let all = 0..self.connections.len();
+                let here = all.filter(|it| self.connections[*it].core == core);
+                let here: Vec<usize> = here.collect();
+                self.leave_rooms(&here, |joined| joined == life, effect);
             }
             Entry::Direct { connection, item } if self.connections[connection].is_addressable() => {
                 assert!(effect.is_none());
@@ -460,9 +730,9 @@ impl World {
         local.shut(shut.id.slot(), &item.encode(), &self.table);
     }
 
-    fn hear(&mut self, core: usize, name: &str, begins: bool) {
-        let room = name.parse().expect("rooms are called by their numbers");
-        self.heard.entry(room).or_default().push((core, begins));
+    fn hear(&mut self, core: usize, key: RoomKey<'_>, begins: bool) {
+        let heard = self.heard.entry(room_of(key)).or_default();
+        heard.push((core, begins));
     }
 
     /// Flushes what did not fit and queues it again; shuts those whose socket does not take it.
@@ -478,7 +748,7 @@ impl World {
                 continue;
             }
             assert_eq!(
-                self.connections[member].window, 0,
+                self.connections[member].socket.window, 0,
                 "its socket takes no more"
             );
             let pending_bytes = self.cores[core].local.outbox(overflow.slot).pending_bytes();
@@ -491,11 +761,9 @@ impl World {
 
     fn flush_line(&mut self, core: usize, queue: FlushQueue, count: usize) {
         for _ in 0..count {
-            let Some(slot) = self.cores[core].local.next_to_flush(queue) else {
+            let Some(slot) = self.cores[core].next_to_flush(queue) else {
                 return;
             };
-            assert!(!self.cores[core].local.is_blocked(slot));
-            assert!(!self.cores[core].local.outbox(slot).is_empty());
             let flushed = self.connection_in(core, slot);
             self.flush(flushed);
         }
@@ -505,32 +773,14 @@ impl World {
     fn flush(&mut self, connection: usize) {
         let flushed = &mut self.connections[connection];
         let (local, slot) = (&mut self.cores[flushed.core].local, flushed.id.slot());
-        while !local.outbox(slot).is_empty() {
-            let mut slices = [IoSlice::new(&[]); 3];
-            let count = local.outbox(slot).slices(&mut slices);
-            let shown: Vec<u8> = slices[..count]
-                .iter()
-                .flat_map(|slice| slice.iter().copied())
-                .collect();
-            let taken = shown.len().min(flushed.window);
-            flushed.window -= taken;
-            flushed.received.extend(&shown[..taken]);
-            local.advance(slot, taken);
-            if taken < shown.len() {
-                local.set_blocked(slot, true);
-                return;
-            }
-        }
+        flushed.socket.flush(local, slot);
     }
 
     fn make_writable(&mut self, connection: usize, bytes: usize) {
         let writable = &mut self.connections[connection];
-        writable.window += bytes;
-        if writable.window > 0 {
-            self.cores[writable.core]
-                .local
-                .set_blocked(writable.id.slot(), false);
-        }
+        let local = &mut self.cores[writable.core].local;
+        let slot = writable.id.slot();
+        writable.socket.make_writable(bytes, local, slot);
     }
 
     /// The one open connection in the slot.
@@ -590,18 +840,14 @@ impl World {
     // What must be so.
 
     fn check_backpressure(&self, backpressure: Backpressure, asked: &[usize]) {
-        let full = |core: &usize| self.table.mailbox(core_id(*core)).is_full();
-        match backpressure.0 {
-            Some(full) => assert!(self.table.is_full(full)),
-            None => assert!(!asked.iter().any(full)),
-        }
+        cores::check_backpressure(&self.table, backpressure, asked);
     }
 
     /// What is so after every step.
     fn check(&self) {
         let member_counts: Vec<u32> = (0..ROOMS).map(|room| self.member_count(room)).collect();
         for (room, member_count) in (0..ROOMS).zip(&member_counts) {
-            assert_eq!(self.table.member_count(&name(room)), *member_count);
+            assert_eq!(self.table.member_count(key(room)), *member_count);
         }
         let room_count = member_counts.iter().filter(|count| **count > 0).count();
         assert_eq!(self.table.room_count(), room_count);
@@ -622,11 +868,11 @@ impl World {
                 connection.is_addressable().then_some(connection.id.slot())
             );
             if let Some(slot) = slot {
-                let mut rooms: Vec<&str> = local.rooms_of(slot).collect();
-                let mut expected: Vec<String> = connection
+                let mut rooms: Vec<&str> = local.rooms_of(slot).map(|room| &*room.name).collect();
+                let mut expected: Vec<&str> = connection
                     .rooms
                     .iter()
-                    .map(|life| name(life.room))
+                    .map(|life| key(life.room).name)
                     .collect();
                 rooms.sort_unstable();
                 expected.sort_unstable();
@@ -638,6 +884,18 @@ impl World {
                 );
             }
         }
+    }
+
+    fn check_members(&self, core: usize, room: RoomId, life: Life) {
+        let mut members: Vec<u64> = { self.cores[core].local.members_of(room) }
+            .map(ConnectionId::as_u64)
+            .collect();
+        let here = self.connections.iter().filter(|it| it.core == core);
+        let expected = here.filter(|it| it.rooms.contains(&life));
+        let mut expected: Vec<u64> = expected.map(|it| it.id.as_u64()).collect();
+        members.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(members, expected);
     }
 
     fn check_core(&self, core: usize) {
@@ -693,7 +951,7 @@ impl World {
     fn turn_until_quiet(&mut self) {
         loop {
             for core in 0..self.cores.len() {
-                self.take_mail(core);
+                self.cores[core].take_mail(&self.table);
                 self.apply(core, usize::MAX);
                 self.cores[core].local.fan_out();
                 self.handle_overflow(core);
@@ -701,19 +959,20 @@ impl World {
                 self.flush_line(core, FlushQueue::Prompt, usize::MAX);
                 assert!(!self.cores[core].local.has_flushes());
             }
-            let pending = |core| self.table.mailbox(core_id(core)).pending_bytes() > 0;
-            if !(0..self.cores.len()).any(pending) {
-                break;
+            if is_quiet(&self.table, &self.cores) {
+                return;
             }
         }
-        assert!(
-            self.cores.iter().all(|core| core.log.is_empty()),
-            "nothing got lost"
-        );
     }
 }
 
 impl Connection {
+    /// The spaces of its rooms.
+    fn spaces(&self) -> HashSet<Space> {
+        let spaces = self.rooms.iter().map(|life| key(life.room).space);
+        spaces.collect()
+    }
+
     /// Whether anything may still be sent to it.
     const fn is_addressable(&self) -> bool {
         self.open && self.last.is_none()
@@ -721,7 +980,7 @@ impl Connection {
 
     /// Its socket may be gone at any time: what arrived is the beginning of what was sent.
     fn check_received(&self) {
-        let mut received = decode(&self.received, false);
+        let mut received = decode(&self.socket.received, false);
         received.pop_if(|item| Some(*item) == self.last);
         check_received(&received, &self.expected, false);
     }
@@ -729,7 +988,7 @@ impl Connection {
     /// Its socket took everything. Only who was shut may have missed something, and only if it
     /// could have been too much for its outbox.
     fn check_received_all(&self, outbox_bytes_max: u32) {
-        let mut received = decode(&self.received, true);
+        let mut received = decode(&self.socket.received, true);
         if self.last.is_some() {
             assert_eq!(received.pop(), self.last);
         }
@@ -739,10 +998,14 @@ impl Connection {
     }
 }
 
-fn name(room: u8) -> String {
-    room.to_string()
+/// Rooms of two spaces have the same names.
+fn key(room: u8) -> RoomKey<'static> {
+    let space = Space((room / 2).into());
+    RoomKey::new(space, ["tea", "milk"][usize::from(room % 2)])
 }
 
-fn core_id(index: usize) -> CoreId {
-    CoreId(u8::try_from(index).expect("there are three"))
+fn room_of(found: RoomKey<'_>) -> u8 {
+    let mut all = 0..ROOMS;
+    let room = all.find(|room| key(*room) == found);
+    room.expect("there are no others")
 }

@@ -10,6 +10,8 @@ use serde::Serialize;
 
 use crate::engine::Engine;
 use crate::manager::EmitError;
+use crate::throng_v1;
+use crate::wire::THRONG;
 
 /// A handle to one connection: cheap to clone, usable from any thread.
 ///
@@ -90,9 +92,13 @@ impl<S> Connection<S> {
     /// # Errors
     ///
     /// [`EmitError::Encode`] if the data cannot be written in that protocol or the name is not a name,
-    /// [`EmitError::Overloaded`] outside of handlers; nothing was sent. That the connection is gone is no
+    /// [`EmitError::Reserved`] on throng.v1 for a name of its own, [`EmitError::Overloaded`] outside of
+    /// handlers; nothing was sent. That the connection is gone is no
     /// error.
     pub fn emit<T: Serialize + ?Sized>(&self, event: &str, data: &T) -> Result<(), EmitError> {
+        if self.peer.id.wire() == THRONG && throng_v1::is_reserved(event) {
+            return Err(EmitError::Reserved);
+        }
         self.peer.emit(event, data)
     }
 

@@ -1,5 +1,6 @@
 //! What all cores and all handles share, and how a handle knows on which core it is used.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 
@@ -7,24 +8,29 @@ use parking_lot::RwLock;
 use proto::SharedFrame;
 use proto::event::{EncodeError, EventEncoder, is_name};
 use rooms::{
-    Acknowledge, Backpressure, ConnectionId, Disconnect, EventKind, Full, JoinError, JoinRequest,
-    Outgoing, Overloaded, Published, RoomTable, Wire,
+    Acknowledge, Backpressure, ConnectionId, CoreId, Disconnect, EventKind, Full, JoinRequest,
+    Lacks, Outgoing, Overloaded, Published, RoomKey, RoomTable, Space, Wire,
 };
 use serde::Serialize;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::clock;
-use crate::manager::{EmitError, PublishError};
+use crate::manager::{EmitError, JoinError, PublishError};
 use crate::name::{ConnectionName, Naming};
 use crate::panics;
 use crate::protocol::{self, AnyProtocol, Languages};
-use crate::wire::{self, Draft, PUBLICATION};
+use crate::throng_v1;
+use crate::wire::{self, Broadcast, Draft, Message, PUBLICATION, THRONG};
 
 /// Shared by the cores and by every [`Connection`](crate::Connection) and
 /// [`RoomManager`](crate::RoomManager).
 pub(crate) struct Engine {
     pub(crate) table: Arc<RoomTable>,
     pub(crate) room_hooks: RwLock<RoomHooks>,
+    /// The default manager's.
+    pub(crate) gate: Arc<Gate>,
+    space_count: AtomicU64,
     naming: Naming,
     /// What is spoken; known when serving begins.
     languages: OnceLock<Arc<Languages>>,
@@ -33,8 +39,59 @@ pub(crate) struct Engine {
 /// Who wants to hear of rooms. Read once a room's birth or death, never for a message.
 #[derive(Default)]
 pub(crate) struct RoomHooks {
-    pub(crate) created: Vec<RoomHook>,
-    pub(crate) removed: Vec<RoomHook>,
+    pub(crate) created: Vec<(Space, RoomHook)>,
+    pub(crate) removed: Vec<(Space, RoomHook)>,
+}
+
+/// How something is sent to a room.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent<'a> {
+    pub(crate) kind: EventKind,
+    /// In whose name; none is the application's own.
+    pub(crate) from: Option<ConnectionId>,
+    /// Which member is not sent it.
+    pub(crate) except: Option<ConnectionId>,
+    /// What a repeat is recognised by.
+    pub(crate) key: Option<&'a str>,
+}
+
+impl Default for Sent<'_> {
+    fn default() -> Self {
+        Self {
+            kind: EventKind::Lasting,
+            from: None,
+            except: None,
+            key: None,
+        }
+    }
+}
+
+/// Whether a manager's rooms can be joined: they can until they are stopped.
+#[derive(Debug, Default)]
+pub(crate) struct Gate(AtomicBool);
+
+impl Gate {
+    /// Joins, if it is open. What is joined while it closes is left again: either the join sees the
+    /// closing, or what ends all memberships behind the closing sees the join.
+    pub(crate) fn pass(
+        &self,
+        join: impl FnOnce() -> Result<(), rooms::JoinError>,
+        leave: impl FnOnce(),
+    ) -> Result<(), JoinError> {
+        if self.0.load(Ordering::SeqCst) {
+            return Err(JoinError::Stopped);
+        }
+        join()?;
+        if self.0.load(Ordering::SeqCst) {
+            leave();
+            return Err(JoinError::Stopped);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn close(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// A function that is given a room's name.
@@ -51,6 +108,8 @@ impl Engine {
         Self {
             table,
             room_hooks: RwLock::new(RoomHooks::default()),
+            gate: Arc::default(),
+            space_count: AtomicU64::new(0),
             naming: Naming::new(),
             languages: OnceLock::new(),
         }
@@ -93,6 +152,7 @@ impl Engine {
 
     /// Says what is spoken, before anybody speaks.
     pub(crate) fn speak(&self, languages: Arc<Languages>) {
+        languages.wires().for_each(|wire| self.table.add_wire(wire));
         _ = self.languages.set(languages);
     }
 
@@ -108,7 +168,11 @@ impl Engine {
         Arc::as_ptr(&self.table).addr()
     }
 
-    pub(crate) fn join(&self, connection: ConnectionId, room: &str) -> Result<(), JoinError> {
+    pub(crate) fn join(
+        &self,
+        connection: ConnectionId,
+        room: RoomKey<'_>,
+    ) -> Result<(), rooms::JoinError> {
         if self.is_on_core() {
             note(self.table.join(connection, room)?);
         } else {
@@ -117,23 +181,62 @@ impl Engine {
         Ok(())
     }
 
-    /// Joins and is told. Only a core's thread calls this.
+    /// Joins a room of the default manager, and is told. Only a core's thread calls this.
     pub(crate) fn join_since(
         &self,
         connection: ConnectionId,
         room: &str,
         request: JoinRequest,
     ) -> Result<(), JoinError> {
-        note(self.table.join_since(connection, room, request)?);
-        Ok(())
+        self.gate.pass(
+            || {
+                note(self.table.join_since(connection, room, request)?);
+                Ok(())
+            },
+            || _ = self.leave(connection, room.into()),
+        )
     }
 
-    pub(crate) fn leave(&self, connection: ConnectionId, room: &str) -> Result<(), Overloaded> {
+    pub(crate) fn leave(
+        &self,
+        connection: ConnectionId,
+        room: RoomKey<'_>,
+    ) -> Result<(), Overloaded> {
         self.ask(connection, |table| table.leave(connection, room))
     }
 
-    pub(crate) fn leave_all(&self, connection: ConnectionId) -> Result<(), Overloaded> {
-        self.ask(connection, |table| table.leave_all(connection))
+    pub(crate) fn leave_all(
+        &self,
+        connection: ConnectionId,
+        space: Space,
+    ) -> Result<(), Overloaded> {
+        self.ask(connection, |table| table.leave_all(connection, space))
+    }
+
+    pub(crate) fn close_with_last_room(
+        &self,
+        connection: ConnectionId,
+        space: Space,
+        on: bool,
+    ) -> Result<(), Overloaded> {
+        self.ask(connection, |table| {
+            table.close_with_last_room(connection, space, on)
+        })
+    }
+
+    /// Lets everybody leave a room.
+    pub(crate) fn dissolve(&self, room: RoomKey<'_>) -> Result<(), Overloaded> {
+        if self.is_on_core() {
+            note(self.table.dissolve(room));
+        } else {
+            self.table.try_dissolve(room)?;
+        }
+        Ok(())
+    }
+
+    /// Lets everybody leave all rooms of a space.
+    pub(crate) fn dissolve_space(&self, space: Space) {
+        note(self.table.dissolve_space(space));
     }
 
     pub(crate) fn direct(
@@ -164,34 +267,45 @@ impl Engine {
     /// there is an answer.
     pub(crate) fn publish<T: Serialize + ?Sized>(
         &self,
-        room: &str,
-        from: Option<ConnectionId>,
+        room: RoomKey<'_>,
+        sent: Sent<'_>,
         data: &T,
-        key: Option<&str>,
-        answer: Option<&mut dyn Acknowledge>,
+        mut answer: Option<&mut dyn Acknowledge>,
     ) -> Result<Published, PublishError> {
+        let Sent {
+            from, except, key, ..
+        } = sent;
         let name = from.map(|id| self.name_of(id));
         let published = with_draft(|draft| {
-            draft.write(room, now_ms(), data)?;
+            draft.write(room.name, now_ms(), data)?;
             let (payload_len, at_ms) = (draft.data_len(), draft.at_ms());
             let name = name.as_ref().map(ConnectionName::as_str);
             let mut message = draft.as_event(PUBLICATION, name);
-            let outgoing = Outgoing {
-                publication: &mut message,
-                payload_len,
-                key,
-                at_ms,
-                answer: match (from, answer) {
-                    (Some(from), Some(answer)) => Some((from, answer as &mut dyn Acknowledge)),
-                    _ => None,
-                },
-            };
-            let published = if self.is_on_core() {
-                self.table.publish(room, outgoing)?
-            } else {
-                self.table.try_publish(room, outgoing)?
-            };
-            Ok::<_, PublishError>(published)
+            loop {
+                let answer = answer.as_deref_mut();
+                let outgoing = Outgoing {
+                    publication: &mut message,
+                    except,
+                    payload_len,
+                    key,
+                    at_ms,
+                    answer: match (from, answer) {
+                        (Some(from), Some(answer)) => Some((from, answer as &mut dyn Acknowledge)),
+                        _ => None,
+                    },
+                };
+                let published = if self.is_on_core() {
+                    self.table.publish(room, outgoing)
+                } else {
+                    self.table.try_publish(room, outgoing)
+                };
+                match published {
+                    Err(rooms::PublishError::Lacks(lacks)) => {
+                        self.add_frames(&mut message, lacks, PUBLICATION, data)?;
+                    }
+                    published => return Ok::<_, PublishError>(published?),
+                }
+            }
         })?;
         if self.is_on_core() {
             note(published.backpressure);
@@ -202,30 +316,135 @@ impl Engine {
     /// Sends an event to a room; returns how many members it has.
     pub(crate) fn emit<T: Serialize + ?Sized>(
         &self,
-        kind: EventKind,
-        room: &str,
-        event: &str,
-        from: Option<ConnectionId>,
+        (room, event): (RoomKey<'_>, &str),
+        sent: Sent<'_>,
         data: &T,
     ) -> Result<u32, EmitError> {
+        let Sent {
+            kind, from, except, ..
+        } = sent;
         if !is_name(event) {
             return Err(EncodeError::Name.into());
         }
         let name = from.map(|id| self.name_of(id));
         let published = with_draft(|draft| {
             // An event has no time.
-            draft.write(room, 0, data)?;
-            let message = draft.as_event(event, name.as_ref().map(ConnectionName::as_str));
-            if self.is_on_core() {
-                Ok(self.table.emit_as(kind, room, message))
-            } else {
-                Ok::<_, EmitError>(self.table.try_emit_as(kind, room, message)?)
+            draft.write(room.name, 0, data)?;
+            let mut message = draft.as_event(event, name.as_ref().map(ConnectionName::as_str));
+            loop {
+                let published = if self.is_on_core() {
+                    let published = self.table.emit_as(kind, room, except, &mut message);
+                    published.map_err(rooms::EmitError::from)
+                } else {
+                    self.table.try_emit_as(kind, room, except, &mut message)
+                };
+                match published {
+                    Ok(published) => return Ok(published),
+                    Err(rooms::EmitError::Overloaded(error)) => {
+                        return Err(EmitError::Overloaded(error));
+                    }
+                    Err(rooms::EmitError::Lacks(lacks)) => {
+                        self.add_frames(&mut message, lacks, event, data)?;
+                    }
+                }
             }
         })?;
         if self.is_on_core() {
             note(published.backpressure);
         }
         Ok(published.member_count)
+    }
+
+    /// Sends an event to every connection.
+    pub(crate) fn broadcast<T>(&self, event: &str, data: &T) -> Result<(), EmitError>
+    where
+        T: Serialize + ?Sized,
+    {
+        let message = Broadcast {
+            event: encode(event, data)?,
+            frames: self.frames_for_protocols(event, data)?,
+        };
+        // It has the frames of all wires, so that is the one error that there is.
+        if self.is_on_core() {
+            note(self.table.broadcast(message).unwrap_or_default());
+        } else if let Err(rooms::EmitError::Overloaded(error)) = self.table.try_broadcast(message) {
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Writes what a message lacks. Behind the shard's lock and not under it: this calls the application.
+    fn add_frames<T>(
+        &self,
+        message: &mut Message<'_>,
+        Lacks(wires): Lacks,
+        event: &str,
+        data: &T,
+    ) -> Result<(), EncodeError>
+    where
+        T: Serialize + ?Sized,
+    {
+        for wire in wires.iter() {
+            message.add(wire, self.encode_for(wire, event, data)?);
+        }
+        Ok(())
+    }
+
+    fn frames_for_protocols<T>(
+        &self,
+        event: &str,
+        data: &T,
+    ) -> Result<Vec<(Wire, SharedFrame)>, EncodeError>
+    where
+        T: Serialize + ?Sized,
+    {
+        let languages = self.languages.get();
+        let wires = languages.into_iter().flat_map(|spoken| spoken.wires());
+        let frames = wires.map(|wire| Ok((wire, self.encode_for(wire, event, data)?)));
+        frames.collect()
+    }
+
+    /// Whether the application may send an event of this name to many: one of throng.v1's own would not be
+    /// understood by who speaks that, if anybody may.
+    ///
+    /// # Errors
+    ///
+    /// [`EmitError::Reserved`].
+    pub(crate) fn check_event(&self, event: &str) -> Result<(), EmitError> {
+        let languages = self.languages.get();
+        if languages.is_some_and(|spoken| spoken.has(THRONG)) && throng_v1::is_reserved(event) {
+            return Err(EmitError::Reserved);
+        }
+        Ok(())
+    }
+
+    /// Asks each core that has members of a room about them.
+    pub(crate) fn ask_members(
+        &self,
+        room: RoomKey<'_>,
+        make: impl FnMut(CoreId) -> Box<dyn Any + Send>,
+    ) -> Result<(), Overloaded> {
+        if self.is_on_core() {
+            let (_, backpressure) = self.table.ask_members(room, make);
+            note(backpressure);
+        } else {
+            self.table.try_ask_members(room, make)?;
+        }
+        Ok(())
+    }
+
+    /// Asks a core about its connections.
+    pub(crate) fn ask_core(
+        &self,
+        core: CoreId,
+        question: Box<dyn Any + Send>,
+    ) -> Result<(), Overloaded> {
+        if self.is_on_core() {
+            note(self.table.ask(core, question));
+        } else {
+            self.table.try_ask(core, question)?;
+        }
+        Ok(())
     }
 
     /// Asks something of the connection's core: from a core always, from elsewhere unless it has
@@ -244,15 +463,25 @@ impl Engine {
         Ok(())
     }
 
-    pub(crate) fn room_created(&self, name: &str) {
-        let hooks = self.room_hooks.read().created.clone();
+    pub(crate) fn room_created(&self, space: Space, name: &str) {
+        let hooks = of_space(&self.room_hooks.read().created, space);
         tell(&hooks, name);
     }
 
-    pub(crate) fn room_removed(&self, name: &str) {
-        let hooks = self.room_hooks.read().removed.clone();
+    pub(crate) fn room_removed(&self, space: Space, name: &str) {
+        let hooks = of_space(&self.room_hooks.read().removed, space);
         tell(&hooks, name);
     }
+
+    /// A space that nobody has yet.
+    pub(crate) fn new_space(&self) -> Space {
+        Space(1 + self.space_count.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+fn of_space(hooks: &[(Space, RoomHook)], space: Space) -> Vec<RoomHook> {
+    let hooks = hooks.iter().filter(|(of, _)| *of == space);
+    hooks.map(|(_, hook)| hook.clone()).collect()
 }
 
 /// Calls each hook; one that panics keeps the name from no other.

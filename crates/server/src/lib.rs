@@ -62,6 +62,7 @@ mod engine;
 mod flush;
 mod handler;
 mod http;
+mod hub;
 mod journal;
 mod listen;
 mod manager;
@@ -71,8 +72,10 @@ mod metrics;
 mod name;
 mod panics;
 mod protocol;
+mod question;
 mod refusal;
 mod request;
+mod room;
 mod router;
 mod server;
 mod survey;
@@ -87,8 +90,9 @@ pub use connection::Connection;
 pub use data::{Data, FromData};
 pub use handler::{Async, Custom, Handler, Outcome, Reply, Unread};
 pub use http::Page;
+pub use hub::Hub;
 pub use listen::ListenError;
-pub use manager::{EmitError, PublishError, PublishOptions, Receipt, RoomManager};
+pub use manager::{EmitError, JoinError, PublishError, PublishOptions, Receipt, RoomManager};
 #[cfg(feature = "messagepack")]
 pub use messagepack::MessagePack;
 pub use proto::event::{EncodeError, ParseError};
@@ -96,9 +100,10 @@ pub use proto::{CloseCode, Json};
 pub use protocol::{Mode, Protocol, ProtocolError};
 pub use refusal::Refusal;
 pub use request::{Rejection, Request};
+pub use room::Room;
 pub use rooms::{
-    Classes, ConnectionId, Disconnect, Epoch, HistoryLimits, JoinError, NameError, Overloaded,
-    RoomClass, SlowConsumer, SlowConsumerError, StreamPosition,
+    Classes, ConnectionId, Disconnect, Epoch, HistoryLimits, NameError, Overloaded, RoomClass,
+    SlowConsumer, SlowConsumerError, StreamPosition,
 };
 pub use router::{Incoming, Router};
 pub use server::{BindError, ServeError, Server, Stop};

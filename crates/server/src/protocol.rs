@@ -302,6 +302,17 @@ impl Languages {
         self.named.push((name, wire));
     }
 
+    /// The wires of the application's protocols.
+    pub(crate) fn wires(&self) -> impl Iterator<Item = Wire> {
+        let first = u8::try_from(wire::OWN.len()).unwrap_or(u8::MAX);
+        (first..).map(Wire).take(self.protocols.len())
+    }
+
+    /// Whether anybody may speak on this wire.
+    pub(crate) fn has(&self, wire: Wire) -> bool {
+        self.default == wire || self.named.iter().any(|(_, named)| *named == wire)
+    }
+
     /// The wire for a client that offers these names, and the name to answer: its first that is spoken.
     pub(crate) fn choose<'a>(
         &self,

@@ -1,10 +1,10 @@
 //! Why an event was not carried out, and how its sender is told.
 
 use proto::event::ParseError;
-use rooms::{JoinError, NameError, Overloaded};
+use rooms::{NameError, Overloaded};
 use serde::{Serialize, Serializer};
 
-use crate::manager::{EmitError, PublishError};
+use crate::manager::{EmitError, JoinError, PublishError};
 
 /// Why an event was not carried out; sent back as an `error` event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,7 @@ impl From<JoinError> for Refusal {
         match error {
             JoinError::Overloaded(error) => error.into(),
             JoinError::Name(error) => error.into(),
+            JoinError::Stopped => Self::new("stopped", error.to_string()),
         }
     }
 }
@@ -67,6 +68,8 @@ impl From<PublishError> for Refusal {
         };
         match error {
             Refused::Key { .. } => Self::new("bad_key", error.to_string()),
+            // What a publication lacks is written before it is given up.
+            Refused::Lacks(error) => Self::new("not_encodable", error.to_string()),
             Refused::Name(error) => error.into(),
             Refused::Overloaded(error) => error.into(),
             Refused::NoMemory => {
@@ -90,6 +93,7 @@ impl From<EmitError> for Refusal {
     fn from(error: EmitError) -> Self {
         match error {
             EmitError::Encode(error) => Self::new("not_encodable", error.to_string()),
+            EmitError::Reserved => Self::new("reserved_event", error.to_string()),
             EmitError::Overloaded(error) => error.into(),
         }
     }

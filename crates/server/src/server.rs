@@ -19,11 +19,13 @@ use crate::core::{Core, CoreParts, IdleHook};
 use crate::engine::Engine;
 use crate::flush::Flusher;
 use crate::http::Page;
+use crate::hub::Hub;
 use crate::journal::{Histories, Writing};
 use crate::listen::{Bound, ListenError, Listener};
 use crate::manager::RoomManager;
 use crate::metrics::{CoreMetrics, Exposition, JournalMetrics};
 use crate::protocol::Languages;
+use crate::room::Room;
 use crate::router::Router;
 use crate::wire;
 
@@ -168,9 +170,25 @@ impl Server {
         }
     }
 
-    /// The rooms of this server.
+    /// The rooms of this server: those that clients of throng.v1 join by themselves, and that may have
+    /// histories. All managers that this returns are one.
     pub fn rooms(&self) -> RoomManager {
+        RoomManager::default_of(self.engine.clone())
+    }
+
+    /// Rooms of their own: another manager each time.
+    pub fn room_manager(&self) -> RoomManager {
         RoomManager::new(self.engine.clone())
+    }
+
+    /// A room of its own, without a name: another one each time.
+    pub fn room(&self) -> Room {
+        Room::new(self.engine.clone())
+    }
+
+    /// All connections of this server.
+    pub fn hub(&self) -> Hub {
+        Hub::new(self.engine.clone(), self.cores.clone().into())
     }
 
     /// Serves a page as it is.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::Config;
 use crate::connection::Peer;
-use crate::engine;
+use crate::engine::{self, Sent};
 use crate::manager::PublishError;
 use crate::refusal::{ErrorEvent, Refusal};
 
@@ -34,6 +34,11 @@ const RESERVED: [&str; 15] = [
 
 /// What later versions will call their events.
 const RESERVED_PREFIX: &str = "throng";
+
+/// Whether the name is the protocol's own.
+pub(crate) fn is_reserved(event: &str) -> bool {
+    RESERVED.contains(&event) || event.starts_with(RESERVED_PREFIX)
+}
 
 /// A refusal, and the request that it answers.
 #[derive(Debug)]
@@ -148,7 +153,7 @@ fn join(connection: &Peer, id: Option<u64>, fields: &Fields<'_>) -> Result<(), R
 
 fn leave(connection: &Peer, id: Option<u64>, fields: &Fields<'_>) -> Result<(), Refusal> {
     let room = text(fields.room.as_ref(), "room")?;
-    connection.engine.leave(connection.id, room)?;
+    connection.engine.leave(connection.id, room.into())?;
     answer(connection, "left", &Left { id, room })
 }
 
@@ -161,7 +166,12 @@ fn msg(connection: &Peer, id: Option<u64>, fields: &Fields<'_>) -> Result<(), Re
     let mut answer = id.map(|id| PublishAnswer { id, room });
     let answer = answer.as_mut().map(|answer| answer as &mut dyn Acknowledge);
     let engine = &connection.engine;
-    engine.publish(room, Some(connection.id), msg, key, answer)?;
+    let sent = Sent {
+        from: Some(connection.id),
+        key,
+        ..Sent::default()
+    };
+    engine.publish(room.into(), sent, msg, answer)?;
     Ok(())
 }
 
@@ -201,14 +211,18 @@ fn emit(connection: &Peer, id: Option<u64>, fields: &Fields<'_>) -> Result<(), R
         let text = format!("an event's name is 1 to {EVENT_NAME_LEN_MAX} bytes without a space");
         return Err(Refusal::new("bad_event", text));
     }
-    if RESERVED.contains(&event) || event.starts_with(RESERVED_PREFIX) {
+    if is_reserved(event) {
         let text = "the name is the protocol's own: take another";
         return Err(Refusal::new("reserved_event", text));
     }
     let data = fields.data.as_ref().unwrap_or(&Json::Null);
-    let from = Some(connection.id);
+    let sent = Sent {
+        kind: EventKind::Passing,
+        from: Some(connection.id),
+        ..Sent::default()
+    };
     let engine = &connection.engine;
-    engine.emit(EventKind::Passing, room, event, from, data)?;
+    engine.emit((room.into(), event), sent, data)?;
     if id.is_none() {
         return Ok(());
     }

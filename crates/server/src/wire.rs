@@ -4,6 +4,7 @@ use proto::SharedFrame;
 use proto::event::{EncodeError, EventEncoder, write_json};
 use rooms::{Publication, Wire};
 use serde::Serialize;
+use smallvec::SmallVec;
 
 /// golem's wire: spoken with whoever asks for no subprotocol.
 pub(crate) const GOLEM: Wire = Wire(0);
@@ -64,29 +65,47 @@ impl Draft {
     }
 
     /// What was written, under an event's name that is one, from a connection or from the application.
-    pub(crate) const fn as_event<'a>(
-        &'a mut self,
-        event: &'a str,
-        from: Option<&'a str>,
-    ) -> Message<'a> {
+    pub(crate) fn as_event<'a>(&'a mut self, event: &'a str, from: Option<&'a str>) -> Message<'a> {
         Message {
             draft: self,
             event,
             from,
+            frames: SmallVec::new(),
         }
     }
 }
 
-/// Something that is sent to a room.
+/// Something that is sent to a room, or to everybody.
 #[derive(Debug)]
 pub(crate) struct Message<'a> {
     draft: &'a mut Draft,
     event: &'a str,
     from: Option<&'a str>,
+    /// The frames for wires that are not the engine's own, as far as they were written.
+    frames: SmallVec<[(Wire, SharedFrame); 2]>,
+}
+
+impl Message<'_> {
+    /// Adds the frame for a wire that is not the engine's own.
+    pub(crate) fn add(&mut self, wire: Wire, frame: SharedFrame) {
+        self.frames.push((wire, frame));
+    }
+
+    fn frame(&self, wire: Wire) -> Option<&SharedFrame> {
+        let mut frames = self.frames.iter();
+        frames.find_map(|(written, frame)| (*written == wire).then_some(frame))
+    }
 }
 
 impl Publication for Message<'_> {
+    fn lacks(&self, wire: Wire) -> bool {
+        !OWN.contains(&wire) && self.frame(wire).is_none()
+    }
+
     fn encode(&mut self, wire: Wire, offset: Option<u64>) -> SharedFrame {
+        if let Some(frame) = self.frame(wire) {
+            return frame.clone();
+        }
         let Draft {
             encoder,
             json,
@@ -134,6 +153,22 @@ impl Publication for Message<'_> {
             _ => encoder.encode_pieces(self.event, &[data]),
         };
         encoded.expect("the event's name was checked when the message was made")
+    }
+}
+
+/// An event for every connection, written before: there is no room in it.
+#[derive(Debug)]
+pub(crate) struct Broadcast {
+    /// For the engine's own wires, as an event to one connection is.
+    pub(crate) event: SharedFrame,
+    /// For all others.
+    pub(crate) frames: Vec<(Wire, SharedFrame)>,
+}
+
+impl Publication for Broadcast {
+    fn encode(&mut self, wire: Wire, _: Option<u64>) -> SharedFrame {
+        let found = self.frames.iter().find(|(written, _)| *written == wire);
+        found.map_or(&self.event, |(_, frame)| frame).clone()
     }
 }
 

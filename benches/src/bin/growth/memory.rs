@@ -97,7 +97,8 @@ fn join_one_each<'a>(
         sample(&mut line, sizes, before, index + 1);
     }
     for connection in &connections {
-        core.local.detach_all(connection.slot(), &core.table);
+        core.local
+            .detach_all(connection.slot(), rooms::Space::DEFAULT, &core.table);
     }
     assert_eq!(
         (core.table.room_count(), core.local.membership_count()),

@@ -177,7 +177,7 @@ fn publish(core: &mut Core, rooms: &[&str]) -> Cost {
     let frame = frame_of_64();
     let cost = Cost::of(rooms.len(), || {
         for room in rooms {
-            core.table.emit(room, frame.clone());
+            core.table.emit(*room, frame.clone());
         }
         core.turn();
     });
@@ -212,7 +212,7 @@ fn join(core: &mut Core, connections: &[ConnectionId], rooms: &[&str]) -> Cost {
 fn leave(core: &mut Core, connections: &[ConnectionId], rooms: &[&str]) -> Cost {
     Cost::of(rooms.len(), || {
         for (connection, room) in connections.iter().zip(rooms) {
-            core.table.leave(*connection, room);
+            core.table.leave(*connection, *room);
         }
         assert_eq!(core.turn(), rooms.len());
     })

@@ -1,5 +1,7 @@
 //! Publications to the members of a room, merged over a turn.
 
+use std::borrow::Borrow;
+
 use proto::SharedFrame;
 
 use super::LocalRooms;
@@ -8,8 +10,8 @@ use super::member::{MemberRef, MemberState};
 use crate::batch::{Batch, Pending};
 use crate::class::SlowConsumer;
 use crate::gap;
-use crate::id::{RoomId, Wire};
-use crate::mailbox::RoomHandle;
+use crate::id::{Audience, RoomId};
+use crate::mailbox::{Delivery, RoomHandle};
 use crate::outbox::{Span, Tag};
 
 impl LocalRooms {
@@ -27,15 +29,30 @@ impl LocalRooms {
         self.push_answers();
     }
 
-    pub(super) fn deliver(&mut self, room: (RoomId, Wire), publication: Pending) {
-        let Some(room) = self.find_room(room) else {
+    pub(super) fn deliver(
+        &mut self,
+        (room, to): (RoomId, Audience),
+        frame: SharedFrame,
+        delivery: Delivery,
+    ) {
+        let Some(room) = self.find_room((room, to.wire())) else {
             return;
         };
+        // Who is no member now will not be one before this is fanned out: a join does that first.
+        let except = to
+            .exception(self.core)
+            .and_then(|connection| self.slot_of(connection))
+            .filter(|slot| self.membership_index(*slot, room).is_some());
         let local = &mut self.rooms[room as usize];
         if local.pending.is_empty() {
             self.published.push(room);
         }
-        local.pending.push(publication);
+        local.has_exceptions |= except.is_some();
+        local.pending.push(Pending {
+            frame,
+            delivery,
+            except,
+        });
     }
 
     /// Fans out the rooms that the connection is a member of, so that what follows for it comes
@@ -58,13 +75,21 @@ impl LocalRooms {
         }
         // Moved out and back, so that the outboxes can be borrowed too.
         let mut pending = std::mem::take(&mut local.pending);
-        let members = std::mem::take(&mut local.members);
+        let mut members = std::mem::take(&mut local.members);
         let (id, slow_consumer) = (local.handle.id, local.handle.slow_consumer);
+        let queue = queue_of(members.len());
         let mut scratch = std::mem::take(&mut self.merged);
-        self.counts.deliveries += pending.len() as u64 * members.len() as u64;
+        let mut sharing = &members[..];
+        if std::mem::take(&mut local.has_exceptions) {
+            let sharing_count = self.part_excepted(room, &pending, &mut members);
+            let (others, apart) = members.split_at(sharing_count);
+            self.push_apart(room, apart, &pending, queue, &mut scratch);
+            sharing = others;
+        }
+        self.counts.deliveries += pending.len() as u64 * sharing.len() as u64;
         let mut rest = &pending[..];
         while let Some(batch) = Batch::first_of(rest, id, slow_consumer, &mut scratch) {
-            self.push_to_all(room, &members, &batch, &mut scratch);
+            self.push_to_all(room, sharing, &batch, queue, &mut scratch);
             rest = &rest[batch.len()..];
         }
         pending.clear();
@@ -75,17 +100,14 @@ impl LocalRooms {
         local.pending = pending;
     }
 
-    fn push_to_all(
+    pub(super) fn push_to_all(
         &mut self,
         room: u32,
         members: &[MemberRef],
-        batch: &Batch<'_>,
+        batch: &Batch<'_, impl Borrow<Pending>>,
+        queue: FlushQueue,
         scratch: &mut Vec<u8>,
     ) {
-        let queue = match members.len() {
-            0..=PROMPT_MEMBERS_MAX => FlushQueue::Prompt,
-            _ => FlushQueue::Bulk,
-        };
         if batch.tag() != Tag::Firm || batch.has_passing() {
             let room = self.rooms[room as usize].handle.clone();
             return self.push_to_each(members, batch, &room, queue, scratch);
@@ -100,7 +122,7 @@ impl LocalRooms {
     fn push_to_each(
         &mut self,
         members: &[MemberRef],
-        batch: &Batch<'_>,
+        batch: &Batch<'_, impl Borrow<Pending>>,
         room: &RoomHandle,
         queue: FlushQueue,
         scratch: &mut Vec<u8>,
@@ -146,7 +168,7 @@ impl LocalRooms {
         &mut self,
         slot: u32,
         (frame, tag): (&SharedFrame, Tag),
-        batch: &Batch<'_>,
+        batch: &Batch<'_, impl Borrow<Pending>>,
         room: &RoomHandle,
         queue: FlushQueue,
     ) {
@@ -169,10 +191,18 @@ impl LocalRooms {
 /// Passing events go to members for whom less waits than this part of what may.
 const PRESSURE_DIVISOR: u32 = 4;
 
-/// How many places for the publications of a turn a room keeps between turns, of 16 bytes each.
+/// In which line so many connections wait that are sent the same.
+pub(super) const fn queue_of(count: usize) -> FlushQueue {
+    match count {
+        0..=PROMPT_MEMBERS_MAX => FlushQueue::Prompt,
+        _ => FlushQueue::Bulk,
+    }
+}
+
+/// How many places for the publications of a turn a room keeps between turns.
 const PENDING_KEPT_MIN: usize = 4;
 
-/// A large room keeps more of them, 4 bytes a member: it is where publications are many.
+/// A large room keeps more of them, one for so many members: it is where publications are many.
 const MEMBERS_PER_PENDING_KEPT: usize = 4;
 
 /// The members up to which a room is small: as many sends as fit in half a millisecond.

@@ -14,9 +14,11 @@ pub(super) struct Member {
     pub(super) generation: u32,
     pub(super) wire: Wire,
     pub(super) state: MemberState,
+    /// Whether it is to be closed when it leaves its last room of some space.
+    pub(super) closes_with_last_room: bool,
 }
 
-/// What is so of a connection: flags in one byte, since a `bool` each would make a [`Member`] larger
+/// What is so of a connection on the way of its frames: flags in one byte, since a `bool` each would make a [`Member`] larger
 /// than a cache line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct MemberState(pub(super) u8);
@@ -80,6 +82,8 @@ pub(super) struct MemberRef {
 pub(super) struct LocalRoom {
     pub(super) handle: RoomHandle,
     pub(super) wire: Wire,
+    /// Members are excepted from some of what is pending.
+    pub(super) has_exceptions: bool,
     pub(super) members: Vec<MemberRef>,
     /// Publications of this turn that are not fanned out yet.
     pub(super) pending: Vec<Pending>,

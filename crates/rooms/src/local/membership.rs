@@ -4,15 +4,30 @@ use super::member::{LocalRoom, MemberRef, Membership};
 use super::{Effect, LocalRooms};
 use crate::class::SlowConsumer;
 use crate::id::{ConnectionId, RoomId, Wire};
+use crate::key::Space;
 use crate::mailbox::{Joined, RoomHandle};
+use crate::shard::MemberCount;
 use crate::table::RoomTable;
 
 impl LocalRooms {
-    /// Ends all memberships of a connection that stays open. What was published before still
-    /// reaches it.
-    pub fn detach_all(&mut self, slot: u32, table: &RoomTable) {
+    /// Ends all memberships of a connection in rooms of a space. What was published before still reaches
+    /// it. Returns [`Effect::LastRoomLeft`] if it is to be closed with that.
+    ///
+    /// Costs in proportion to the rooms of the connection.
+    pub fn detach_all(&mut self, slot: u32, space: Space, table: &RoomTable) -> Option<Effect> {
         self.fan_out_rooms_of(slot);
-        self.end_memberships(slot, table);
+        let mut has_left = false;
+        // From the last one on: who moves into a place that is left free was looked at already.
+        for membership in (0..self.members[slot as usize].memberships.len()).rev() {
+            let room = self.members[slot as usize].memberships[membership].room;
+            if self.rooms[room as usize].handle.space == space {
+                self.end_membership(slot, membership, table);
+                has_left = true;
+            }
+        }
+        (has_left && self.closes_after_room_of(slot, space)).then(|| Effect::LastRoomLeft {
+            connections: vec![self.id_of(slot)],
+        })
     }
 
     pub(super) fn end_memberships(&mut self, slot: u32, table: &RoomTable) {
@@ -21,12 +36,22 @@ impl LocalRooms {
         }
     }
 
-    /// The names of the rooms that the connection is a member of.
-    pub fn rooms_of(&self, slot: u32) -> impl Iterator<Item = &str> {
+    /// The rooms that the connection is a member of.
+    pub fn rooms_of(&self, slot: u32) -> impl Iterator<Item = &RoomHandle> {
         self.members[slot as usize]
             .memberships
             .iter()
-            .map(|membership| &*self.rooms[membership.room as usize].handle.name)
+            .map(|membership| &self.rooms[membership.room as usize].handle)
+    }
+
+    /// The members of a room on this core, whatever they speak.
+    pub fn members_of(&self, room: RoomId) -> impl Iterator<Item = ConnectionId> {
+        let same_hash = self.rooms_by_id.iter_hash(room.spread());
+        let found = same_hash.map(|local| &self.rooms[*local as usize]);
+        found
+            .filter(move |local| local.handle.id == room)
+            .flat_map(|local| local.members.iter())
+            .map(|member| self.id_of(member.slot))
     }
 
     pub(super) fn find_room(&self, (id, wire): (RoomId, Wire)) -> Option<u32> {
@@ -35,6 +60,12 @@ impl LocalRooms {
             room.handle.id == id && room.wire == wire
         });
         found.copied()
+    }
+
+    /// A local room of this id: one for each wire that its members here speak.
+    fn find_room_on_some_wire(&self, id: RoomId) -> Option<u32> {
+        let is_of = |room: &u32| self.rooms[*room as usize].handle.id == id;
+        self.rooms_by_id.find(id.spread(), is_of).copied()
     }
 
     /// Accepts an `Attach`, or gives back what the table counted for it.
@@ -101,36 +132,60 @@ impl LocalRooms {
         self.membership_count += 1;
     }
 
-    pub(super) fn detach(&mut self, slot: u32, room: RoomId, table: &RoomTable) {
+    pub(super) fn detach(&mut self, slot: u32, room: RoomId, table: &RoomTable) -> Option<Effect> {
         let wire = self.members[slot as usize].wire;
-        let Some(room) = self.find_room((room, wire)) else {
-            return;
-        };
-        let Some(membership) = self.membership_index(slot, room) else {
-            return;
-        };
+        let room = self.find_room((room, wire))?;
+        let membership = self.membership_index(slot, room)?;
         self.fan_out_room(room);
+        let space = self.rooms[room as usize].handle.space;
         self.end_membership(slot, membership, table);
+        self.closes_after_room_of(slot, space)
+            .then(|| Effect::LastRoomLeft {
+                connections: vec![self.id_of(slot)],
+            })
     }
 
     /// Where in the connection's memberships this room is. Costs at most the rooms of the
     /// connection.
-    fn membership_index(&self, slot: u32, room: u32) -> Option<usize> {
+    pub(super) fn membership_index(&self, slot: u32, room: u32) -> Option<usize> {
         self.members[slot as usize]
             .memberships
             .iter()
             .position(|found| found.room == room)
     }
 
+    /// Ends all memberships of a room, of whatever wire. What was published before still reaches who
+    /// was a member.
+    ///
+    /// Costs in proportion to the members, and one look at the table for each wire.
+    pub(super) fn dissolve(&mut self, id: RoomId, table: &RoomTable) -> Option<Effect> {
+        let mut connections = Vec::new();
+        while let Some(room) = self.find_room_on_some_wire(id) {
+            self.fan_out_room(room);
+            let local = &mut self.rooms[room as usize];
+            let (handle, wire) = (local.handle.clone(), local.wire);
+            let members = std::mem::take(&mut local.members);
+            for member in &members {
+                self.take_membership(member.slot, member.membership as usize);
+                if self.closes_after_room_of(member.slot, handle.space) {
+                    connections.push(self.id_of(member.slot));
+                }
+            }
+            self.membership_count -= members.len();
+            let counted = MemberCount {
+                core: self.core,
+                wire,
+                count: u32::try_from(members.len()).unwrap_or(u32::MAX),
+            };
+            table.release_members(counted, &handle, self.now_ms);
+            self.remove_room(room);
+        }
+        (!connections.is_empty()).then_some(Effect::LastRoomLeft { connections })
+    }
+
     /// Takes a membership out of both lists, mending the two entries that move into its place.
     fn end_membership(&mut self, slot: u32, membership: usize, table: &RoomTable) {
-        let memberships = &mut self.members[slot as usize].memberships;
-        let Membership { room, index } = memberships.swap_remove(membership);
-        if let Some(moved) = memberships.get(membership) {
-            let at = moved.index as usize;
-            let moved_room = &mut self.rooms[moved.room as usize];
-            moved_room.members[at].membership = u32::try_from(membership).unwrap_or(u32::MAX);
-        }
+        let Membership { room, index } = self.take_membership(slot, membership);
         let local = &mut self.rooms[room as usize];
         local.members.swap_remove(index as usize);
         if let Some(moved) = local.members.get(index as usize) {
@@ -145,11 +200,26 @@ impl LocalRooms {
         }
     }
 
+    /// Takes a membership out of the connection's list alone, mending the entry that moves into its
+    /// place.
+    #[inline]
+    fn take_membership(&mut self, slot: u32, membership: usize) -> Membership {
+        let memberships = &mut self.members[slot as usize].memberships;
+        let taken = memberships.swap_remove(membership);
+        if let Some(moved) = memberships.get(membership) {
+            let at = moved.index as usize;
+            let moved_room = &mut self.rooms[moved.room as usize];
+            moved_room.members[at].membership = u32::try_from(membership).unwrap_or(u32::MAX);
+        }
+        taken
+    }
+
     fn create_room(&mut self, handle: RoomHandle, wire: Wire) -> u32 {
         let id = handle.id;
         let local = LocalRoom {
             handle,
             wire,
+            has_exceptions: false,
             members: Vec::new(),
             pending: Vec::new(),
         };

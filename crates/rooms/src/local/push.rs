@@ -23,6 +23,16 @@ pub struct Overflow {
     room: Option<RoomHandle>,
 }
 
+impl Overflow {
+    /// Which publications it holds of a room, if it is for a slot and may be dropped.
+    pub(super) fn span_of(&mut self, slot: u32, room: RoomId) -> Option<&mut Span> {
+        match &mut self.tag {
+            Tag::Publications(span) if self.slot == slot && span.room == room => Some(span),
+            _ => None,
+        }
+    }
+}
+
 impl LocalRooms {
     /// Queues frames for one connection, after what was queued before. A connection that is
     /// [shut](Self::shut) takes nothing, nor does a slot that has none: it is the next one's.

@@ -4,18 +4,19 @@ use proto::SharedFrame;
 use smallvec::SmallVec;
 
 use super::{Backpressure, Full, RoomTable};
-use crate::id::Wire;
+use crate::id::{Audience, ConnectionId, Wire};
 use crate::mailbox::{Command, Delivery};
 use crate::publication::{Publication, Published};
 use crate::queue::Pushed;
 use crate::shard::Room;
 
 impl RoomTable {
-    /// Pushes one copy to each core for each wire that has members. The shard is locked.
+    /// Pushes one copy to each core for each wire that has members; only the core of who is excepted
+    /// hears of that. The shard is locked.
     pub(super) fn deliver(
         &self,
         room: &Room,
-        delivery: Delivery,
+        (delivery, except): (Delivery, Option<ConnectionId>),
         encoder: &mut Encoder<'_>,
     ) -> (Published, Wakes) {
         let mut published = Published {
@@ -24,10 +25,15 @@ impl RoomTable {
         };
         let mut wakes = Wakes::new();
         for members in &room.members {
+            let frame = encoder.frame(members.wire);
+            if frame.is_empty() {
+                // It was staged before the wire was in use.
+                continue;
+            }
             let pushed = self.mailbox(members.core).push(Command::Deliver {
                 room: room.handle.id,
-                wire: members.wire,
-                frame: encoder.frame(members.wire),
+                to: Audience::new(members.core, members.wire, except),
+                frame,
                 delivery,
             });
             if pushed.full {

@@ -1,38 +1,44 @@
 //! Events that have no place in a room's stream.
 
+use proto::SharedFrame;
 use smallvec::SmallVec;
 
 use super::deliver::{Encoder, Wakes};
-use super::{Overloaded, RoomTable};
+use super::{EmitError, Lacks, RoomTable};
+use crate::id::ConnectionId;
 use crate::kept::{Kept, Staged};
+use crate::key::RoomKey;
 use crate::mailbox::Delivery;
 use crate::publication::{EventKind, Publication, Published};
 use crate::queue::Pushed;
-use crate::shard::Shard;
+use crate::shard::{Room, Shard};
 
 impl RoomTable {
-    /// Sends an event to the members of a room; it has no offset and is not kept.
+    /// Sends an event to the members of a room, in a frame that is the same on every wire; it has no
+    /// offset and is not kept.
     ///
     /// A room that does not exist has no members, so nobody misses anything.
-    pub fn emit(&self, name: &str, publication: impl Publication) -> Published {
-        self.emit_as(EventKind::Lasting, name, publication)
+    pub fn emit<'a>(&self, key: impl Into<RoomKey<'a>>, frame: SharedFrame) -> Published {
+        let published = self.emit_as(EventKind::Lasting, key, None, frame);
+        // A frame is its own on every wire: it lacks none.
+        published.unwrap_or_default()
     }
 
-    /// The same, of some kind.
-    pub fn emit_as(
+    /// The same, of some kind, and to all members but `except`, be it one or not: it counts as one if it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Lacks`] if the publication has no frame for a wire that members speak; nobody got the event. Nor
+    /// did anybody if it would have to wait, behind publications that are not written down yet, and
+    /// lacks the frame of any wire in use.
+    pub fn emit_as<'a>(
         &self,
         kind: EventKind,
-        name: &str,
-        mut publication: impl Publication,
-    ) -> Published {
-        let hash = self.hasher.hash_one(name);
-        let (published, wakes) = {
-            let mut shard = self.shard(hash).lock();
-            shard.publication_count += 1;
-            self.place_event(&mut shard, (hash, name), kind, &mut publication)
-        };
-        wakes.into_iter().for_each(Pushed::wake_quietly);
-        published
+        key: impl Into<RoomKey<'a>>,
+        except: Option<ConnectionId>,
+        publication: impl Publication,
+    ) -> Result<Published, Lacks> {
+        self.emit_unless(key.into(), (kind, except), publication, |_| Ok(()))
     }
 
     /// The same, unless a core with members of the room has a full mailbox: for publishers that cannot
@@ -40,22 +46,33 @@ impl RoomTable {
     ///
     /// # Errors
     ///
-    /// [`Overloaded`] if a core with members of the room has more to do than it may keep; nobody
-    /// got the event.
-    pub fn try_emit_as(
+    /// [`EmitError::Overloaded`] if a core with members of the room has more to do than it may keep, and
+    /// else [`EmitError::Lacks`]; nobody got the event.
+    pub fn try_emit_as<'a>(
         &self,
         kind: EventKind,
-        name: &str,
+        key: impl Into<RoomKey<'a>>,
+        except: Option<ConnectionId>,
+        publication: impl Publication,
+    ) -> Result<Published, EmitError> {
+        let check = |room: &Room| Ok(self.check_members(room)?);
+        self.emit_unless(key.into(), (kind, except), publication, check)
+    }
+
+    fn emit_unless<E: From<Lacks>>(
+        &self,
+        key: RoomKey<'_>,
+        event: (EventKind, Option<ConnectionId>),
         mut publication: impl Publication,
-    ) -> Result<Published, Overloaded> {
-        let hash = self.hasher.hash_one(name);
+        check: impl Fn(&Room) -> Result<(), E>,
+    ) -> Result<Published, E> {
+        let hash = self.hash_of(key);
         let (published, wakes) = {
             let mut shard = self.shard(hash).lock();
-            if let Some(room) = shard.find(hash, name) {
-                self.check_members(room)?;
-            }
+            let placed =
+                self.place_event(&mut shard, (hash, key), event, &mut publication, check)?;
             shard.publication_count += 1;
-            self.place_event(&mut shard, (hash, name), kind, &mut publication)
+            placed
         };
         wakes.into_iter().for_each(Pushed::wake_quietly);
         Ok(published)
@@ -63,33 +80,41 @@ impl RoomTable {
 
     /// Everything about an event that the shard's lock is held for: behind what waits to be written down
     /// it waits too, so that nothing overtakes what was published before it.
-    fn place_event(
+    fn place_event<E: From<Lacks>>(
         &self,
         shard: &mut Shard,
-        (hash, name): (u64, &str),
-        kind: EventKind,
-        publication: &mut dyn Publication,
-    ) -> (Published, Wakes) {
+        (hash, key): (u64, RoomKey<'_>),
+        (kind, except): (EventKind, Option<ConnectionId>),
+        publication: &mut impl Publication,
+        check: impl Fn(&Room) -> Result<(), E>,
+    ) -> Result<(Published, Wakes), E> {
         let (rooms, retention) = (&mut shard.rooms, &mut shard.retention);
-        let Some(room) = rooms.find_mut(hash, |room| room.has_name(hash, name)) else {
-            return (Published::default(), Wakes::new());
+        let Some(room) = rooms.find_mut(hash, |room| room.has_key(hash, key)) else {
+            return Ok((Published::default(), Wakes::new()));
         };
+        check(room)?;
+        let waits = room.kept.as_ref().is_some_and(|kept| kept.has_staged());
+        let lacking = publication.lacking(self.wires());
+        if !lacking.is_empty() {
+            let needed = if waits { self.wires() } else { room.wires() };
+            Lacks::check(lacking.intersection(needed))?;
+        }
         let mut encoder = Encoder::new(publication, None);
         let delivery = Delivery::Event(kind);
-        let waits = room.kept.as_ref().is_some_and(|kept| kept.has_staged());
         if !waits || !retention.has_memory(EVENT_COST_MAX) {
-            return self.deliver(room, delivery, &mut encoder);
+            return Ok(self.deliver(room, (delivery, except), &mut encoder));
         }
-        let frames = self.wires.iter().map(|wire| (*wire, encoder.frame(*wire)));
+        let frames = self.wires().iter().map(|wire| (wire, encoder.frame(wire)));
         let staged = Staged {
             delivery,
+            except,
             frames: frames.collect(),
             at_ms: 0,
             waiting: SmallVec::new(),
         };
         let class = self.classes.at(room.class);
         if staged.cost_bytes() > EVENT_COST_MAX {
-            return self.deliver(room, delivery, &mut encoder);
+            return Ok(self.deliver(room, (delivery, except), &mut encoder));
         }
         let stage = |kept: &mut Kept| kept.stage(staged);
         retention.keep(room, class, 0, &self.house(), stage);
@@ -97,7 +122,7 @@ impl RoomTable {
             member_count: room.member_count(),
             ..Published::default()
         };
-        (published, Wakes::new())
+        Ok((published, Wakes::new()))
     }
 }
 

@@ -4,8 +4,9 @@ use std::convert::Infallible;
 
 use super::{Backpressure, JoinError, JoinRequest, RoomTable};
 use crate::id::ConnectionId;
+use crate::key::{RoomKey, Space};
 use crate::mailbox::{Command, Joined, RoomHandle};
-use crate::shard::Room;
+use crate::shard::{MemberCount, Room};
 
 impl RoomTable {
     /// Makes the connection a member of the room, and the room if it does not exist.
@@ -17,9 +18,14 @@ impl RoomTable {
     /// # Errors
     ///
     /// [`JoinError`]; nothing has changed.
-    pub fn join(&self, connection: ConnectionId, name: &str) -> Result<Backpressure, JoinError> {
-        self.check_name(name)?;
-        Ok(self.join_hashed(connection, name, self.hasher.hash_one(name), None))
+    pub fn join<'a>(
+        &self,
+        connection: ConnectionId,
+        key: impl Into<RoomKey<'a>>,
+    ) -> Result<Backpressure, JoinError> {
+        let key = key.into();
+        self.check_name(key.name)?;
+        Ok(self.join_hashed(connection, (self.hash_of(key), key), None))
     }
 
     /// The same for a connection that is told the room's position, and given what was published since
@@ -31,14 +37,15 @@ impl RoomTable {
     /// # Errors
     ///
     /// [`JoinError`]; nothing has changed.
-    pub fn join_since(
+    pub fn join_since<'a>(
         &self,
         connection: ConnectionId,
-        name: &str,
+        key: impl Into<RoomKey<'a>>,
         request: JoinRequest,
     ) -> Result<Backpressure, JoinError> {
-        self.check_name(name)?;
-        Ok(self.join_hashed(connection, name, self.hasher.hash_one(name), Some(request)))
+        let key = key.into();
+        self.check_name(key.name)?;
+        Ok(self.join_hashed(connection, (self.hash_of(key), key), Some(request)))
     }
 
     /// [`join`](Self::join) for a caller that cannot be held back.
@@ -46,25 +53,25 @@ impl RoomTable {
     /// # Errors
     ///
     /// [`JoinError`], also [`JoinError::Overloaded`]; nothing has changed.
-    pub fn try_join(
+    pub fn try_join<'a>(
         &self,
         connection: ConnectionId,
-        name: &str,
+        key: impl Into<RoomKey<'a>>,
     ) -> Result<Backpressure, JoinError> {
-        self.check_name(name)?;
+        let key = key.into();
+        self.check_name(key.name)?;
         self.check_pressure(connection.core())?;
-        let hash = self.hasher.hash_one(name);
+        let hash = self.hash_of(key);
         if self.watches_rooms() {
             self.check_pressure(self.watcher(hash))?;
         }
-        Ok(self.join_hashed(connection, name, hash, None))
+        Ok(self.join_hashed(connection, (hash, key), None))
     }
 
     fn join_hashed(
         &self,
         connection: ConnectionId,
-        name: &str,
-        hash: u64,
+        (hash, key): (u64, RoomKey<'_>),
         request: Option<JoinRequest>,
     ) -> Backpressure {
         let (core, wire) = (connection.core(), connection.wire());
@@ -72,9 +79,9 @@ impl RoomTable {
             let mut shard = self.shard(hash).lock();
             let is_journaled = shard.is_journaled;
             let mut is_new = false;
-            let Ok((room, _)) = shard.find_or_create(hash, name, |id| {
+            let Ok((room, _)) = shard.find_or_create(hash, key, |id| {
                 is_new = true;
-                Ok::<_, Infallible>(self.draw(id, name))
+                Ok::<_, Infallible>(self.draw(id, key))
             });
             if is_new && is_journaled && self.classes.at(room.class).history.is_on() {
                 self.write_epoch(room);
@@ -84,8 +91,8 @@ impl RoomTable {
             let room = room.handle.clone();
             shard.peopled_count += usize::from(is_first);
             let watcher = (is_first && self.watches_rooms()).then(|| {
-                let name = room.name.clone();
-                self.tell_watcher(Command::RoomCreated { name }, hash)
+                let (space, name) = (room.space, room.name.clone());
+                self.tell_watcher(Command::RoomCreated { space, name }, hash)
             });
             let attach = Command::Attach {
                 connection,
@@ -102,12 +109,13 @@ impl RoomTable {
     /// Ends the connection's membership of the room, if there is one.
     ///
     /// What was published before still reaches it; what is published after does not.
-    pub fn leave(&self, connection: ConnectionId, name: &str) -> Backpressure {
-        let hash = self.hasher.hash_one(name);
+    pub fn leave<'a>(&self, connection: ConnectionId, key: impl Into<RoomKey<'a>>) -> Backpressure {
+        let key = key.into();
+        let hash = self.hash_of(key);
         let core = connection.core();
         let pushed = {
             let shard = self.shard(hash).lock();
-            let Some(room) = shard.find(hash, name) else {
+            let Some(room) = shard.find(hash, key) else {
                 return Backpressure::default();
             };
             let room = room.handle.id;
@@ -117,24 +125,54 @@ impl RoomTable {
         pushed.wake(core)
     }
 
-    /// Ends all memberships of the connection.
-    pub fn leave_all(&self, connection: ConnectionId) -> Backpressure {
-        self.send(connection, Command::DetachAll { connection })
+    /// Ends all memberships of the connection in rooms of a space.
+    pub fn leave_all(&self, connection: ConnectionId, space: Space) -> Backpressure {
+        self.send(connection, Command::DetachAll { connection, space })
+    }
+
+    /// Says whether the connection is to be closed when it leaves its last room of a space, by
+    /// [`leave`](Self::leave), [`leave_all`](Self::leave_all) or [`dissolve`](Self::dissolve): then its
+    /// core gets an [`Effect::LastRoomLeft`](crate::Effect::LastRoomLeft). Not at first, and forgotten
+    /// with the connection. It holds for what is asked of the connection after this call.
+    ///
+    /// Its core keeps 8 bytes for each space for which it is so, and looks at the rooms of the connection
+    /// when it leaves one.
+    pub fn close_with_last_room(
+        &self,
+        connection: ConnectionId,
+        space: Space,
+        on: bool,
+    ) -> Backpressure {
+        let command = Command::CloseWithLastRoom {
+            connection,
+            space,
+            on,
+        };
+        self.send(connection, command)
     }
 
     /// Counts one member less, and forgets the room with its last one unless it keeps something.
     ///
     /// Called once for each membership that ends and each `Attach` that is not accepted.
     pub(crate) fn release(&self, connection: ConnectionId, handle: &RoomHandle, now_ms: u64) {
-        let of = (connection.core(), connection.wire());
+        let one = MemberCount {
+            core: connection.core(),
+            wire: connection.wire(),
+            count: 1,
+        };
+        self.release_members(one, handle, now_ms);
+    }
+
+    /// The same for several members of one core and wire.
+    pub(crate) fn release_members(&self, members: MemberCount, handle: &RoomHandle, now_ms: u64) {
         let pushed = {
             let mut shard = self.shard(handle.hash).lock();
-            let was_last = shard.count_out(handle, of, now_ms, &self.house());
+            let was_last = shard.count_out(handle, members, now_ms, &self.house());
             if !was_last || !self.watches_rooms() {
                 return;
             }
-            let name = handle.name.clone();
-            self.tell_watcher(Command::RoomRemoved { name }, handle.hash)
+            let (space, name) = (handle.space, handle.name.clone());
+            self.tell_watcher(Command::RoomRemoved { space, name }, handle.hash)
         };
         pushed.wake_quietly();
     }

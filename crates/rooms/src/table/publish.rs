@@ -6,10 +6,12 @@ use proto::SharedFrame;
 use smallvec::SmallVec;
 
 use super::deliver::{Encoder, Wakes};
-use super::{Backpressure, Full, Overloaded, PublishError, RoomTable};
+use super::{Backpressure, Full, Lacks, Overloaded, PublishError, RoomTable};
 use crate::class::RoomClass;
+use crate::id::WireSet;
 use crate::journal::{Change, Journal, Waiting};
 use crate::kept::{self, Staged};
+use crate::key::RoomKey;
 use crate::mailbox::Delivery;
 use crate::position::StreamPosition;
 use crate::publication::{KEY_LEN_MAX, Outgoing, Published};
@@ -22,11 +24,20 @@ impl RoomTable {
     ///
     /// A publication with a key that was published there before is not published again.
     ///
+    /// Who is [excepted](Outgoing::except) is not sent it, also if it waits to be written down first, and all
+    /// others are, whether that one is a member or not. The publication has its offset, and is kept:
+    /// a history replays it to everybody, to who was excepted too. No `gap` begins or ends with what
+    /// its member was excepted from, but one that tells of what is before and behind that goes across it.
+    ///
     /// # Errors
     ///
     /// [`PublishError`]; nobody got it.
-    pub fn publish(&self, name: &str, outgoing: Outgoing<'_>) -> Result<Published, PublishError> {
-        self.publish_unless(name, outgoing, |_| Ok(()))
+    pub fn publish<'a>(
+        &self,
+        name: impl Into<RoomKey<'a>>,
+        outgoing: Outgoing<'_>,
+    ) -> Result<Published, PublishError> {
+        self.publish_unless(name.into(), outgoing, |_| Ok(()))
     }
 
     /// The same for publishers that cannot be held back otherwise: not if a core with members of the
@@ -35,26 +46,29 @@ impl RoomTable {
     /// # Errors
     ///
     /// [`PublishError`], also [`PublishError::Overloaded`]; nobody got it.
-    pub fn try_publish(
+    pub fn try_publish<'a>(
         &self,
-        name: &str,
+        name: impl Into<RoomKey<'a>>,
         outgoing: Outgoing<'_>,
     ) -> Result<Published, PublishError> {
-        self.publish_unless(name, outgoing, |room| self.check_members(room))
+        self.publish_unless(name.into(), outgoing, |room| self.check_members(room))
     }
 
     fn publish_unless(
         &self,
-        name: &str,
+        name: RoomKey<'_>,
         mut outgoing: Outgoing<'_>,
         check: impl Fn(&Room) -> Result<(), Overloaded>,
     ) -> Result<Published, PublishError> {
-        self.check_name(name)?;
+        self.check_name(name.name)?;
         let key = self.check_key(outgoing.key)?;
-        let hash = self.hasher.hash_one(name);
+        let hash = self.hash_of(name);
         let placed = {
             let mut shard = self.shard(hash).lock();
-            let placed = self.place(&mut shard, (hash, name), &mut outgoing, key, &check);
+            let framed = self.check_frames(&shard, (hash, name), &outgoing, key, &check);
+            let placed = framed
+                .map_err(NoRoom::Refused)
+                .and_then(|()| self.place(&mut shard, (hash, name), &mut outgoing, key, &check));
             let is_counted = match &placed {
                 Ok((published, _)) => !published.duplicate,
                 Err(NoRoom::Nobody) => true,
@@ -91,7 +105,7 @@ impl RoomTable {
     fn place(
         &self,
         shard: &mut Shard,
-        (hash, name): (u64, &str),
+        (hash, name): (u64, RoomKey<'_>),
         outgoing: &mut Outgoing<'_>,
         key: Option<(u64, &str)>,
         check: &impl Fn(&Room) -> Result<(), Overloaded>,
@@ -99,7 +113,7 @@ impl RoomTable {
         let created_count = shard.created_count;
         let fits = self.make_memory(shard, (hash, name), outgoing, key, check);
         let placed = self.place_in(shard, (hash, name), outgoing, key, (check, fits));
-        if shard.created_count > created_count && shard.forget_unused(hash, name, &self.house()) {
+        if shard.created_count > created_count && shard.forget_unused((hash, name), &self.house()) {
             // There was no memory for it after all.
             return placed.and(Err(NoRoom::Nobody));
         }
@@ -109,7 +123,7 @@ impl RoomTable {
     fn place_in(
         &self,
         shard: &mut Shard,
-        (hash, name): (u64, &str),
+        (hash, name): (u64, RoomKey<'_>),
         outgoing: &mut Outgoing<'_>,
         key: Option<(u64, &str)>,
         (check, fits): (&impl Fn(&Room) -> Result<(), Overloaded>, bool),
@@ -158,7 +172,7 @@ impl RoomTable {
         }
         room.offset += 1;
         let mut encoder = Encoder::new(outgoing.publication, Some(room.offset));
-        let delivery = Delivery::Publication(room.offset);
+        let delivery = (Delivery::Publication(room.offset), outgoing.except);
         let (mut published, wakes) = self.deliver(room, delivery, &mut encoder);
         published.position = Some(room.position());
         if is_kept(class, key.is_some()) {
@@ -229,9 +243,10 @@ impl RoomTable {
         let (offset, at_ms) = (room.staged_offset() + 1, outgoing.at_ms);
         let mut encoder = Encoder::new(outgoing.publication, Some(offset));
         let frame = encoder.frame(self.history_wire);
-        let frames = self.wires.iter().map(|wire| (*wire, encoder.frame(*wire)));
+        let frames = self.wires().iter().map(|wire| (wire, encoder.frame(wire)));
         let staged = Staged {
             delivery: Delivery::Publication(offset),
+            except: outgoing.except,
             frames: frames.collect(),
             at_ms,
             waiting: SmallVec::new(),
@@ -294,11 +309,61 @@ impl RoomTable {
         self.house().write(&room.handle, change)
     }
 
+    /// Whether the publication has the frames that it needs. Looked at before anything is changed, or made
+    /// for it; what would not be published anyway needs none.
+    #[inline]
+    fn check_frames(
+        &self,
+        shard: &Shard,
+        named: (u64, RoomKey<'_>),
+        outgoing: &Outgoing<'_>,
+        key: Option<(u64, &str)>,
+        check: &impl Fn(&Room) -> Result<(), Overloaded>,
+    ) -> Result<(), PublishError> {
+        let lacking = outgoing.publication.lacking(self.wires());
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        self.check_lacking(shard, named, (outgoing, lacking), key, check)
+    }
+
+    #[cold]
+    fn check_lacking(
+        &self,
+        shard: &Shard,
+        (hash, name): (u64, RoomKey<'_>),
+        (outgoing, lacking): (&Outgoing<'_>, WireSet),
+        key: Option<(u64, &str)>,
+        check: &impl Fn(&Room) -> Result<(), Overloaded>,
+    ) -> Result<(), PublishError> {
+        let room = shard.find(hash, name);
+        let class = match room {
+            Some(room) => self.classes.at(room.class),
+            None => self.classes.of(name),
+        };
+        let journal = self.journal.as_deref().filter(|_| class.history.is_on());
+        let is_refused = check_size(outgoing, class).is_err()
+            || room.is_some_and(|room| find_key(room, key).is_some() || check(room).is_err())
+            || journal.is_some_and(Journal::refuses);
+        if is_refused {
+            return Ok(());
+        }
+        if shard.is_journaled && journal.is_some_and(Journal::is_ahead) {
+            // Who is a member when it is written down is not known yet.
+            return Ok(Lacks::check(lacking)?);
+        }
+        let mut needed = room.map_or_else(WireSet::default, Room::wires);
+        if class.history.is_on() {
+            needed.insert(self.history_wire);
+        }
+        Ok(Lacks::check(lacking.intersection(needed))?)
+    }
+
     /// Whether there is memory to keep a publication, if need be at the expense of what others keep.
     fn make_memory(
         &self,
         shard: &mut Shard,
-        (hash, name): (u64, &str),
+        (hash, name): (u64, RoomKey<'_>),
         outgoing: &Outgoing<'_>,
         key: Option<(u64, &str)>,
         check: &impl Fn(&Room) -> Result<(), Overloaded>,
@@ -307,14 +372,14 @@ impl RoomTable {
             return false;
         }
         let key_len = key.map_or(0, |(_, key)| key.len());
-        let mut bytes = kept::cost_at_most(outgoing.payload_len, name.len(), key_len);
+        let mut bytes = kept::cost_at_most(outgoing.payload_len, name.name.len(), key_len);
         if self
             .journal
             .as_ref()
             .is_some_and(|journal| journal.is_ahead())
         {
             // Until it is written down, on every wire.
-            bytes *= 1 + self.wires.len();
+            bytes *= 1 + self.wires().len();
         }
         if shard.retention.has_memory(bytes) {
             return true;

@@ -7,6 +7,7 @@ use super::deliver::{Encoder, Wakes};
 use crate::id::{RoomId, Wire};
 use crate::journal::{Ancestor, Change, Entry, RoomImage};
 use crate::kept::{self, Kept};
+use crate::key::{RoomKey, Space};
 use crate::mailbox::{Command, RoomHandle};
 use crate::publication::Publication;
 use crate::queue::Pushed;
@@ -78,7 +79,8 @@ impl RoomTable {
         room.offset += u64::from(item.is_publication());
         let mut frames = Encoded(&item.frames);
         let mut encoder = Encoder::new(&mut frames, None);
-        wakes.extend(self.deliver(room, item.delivery, &mut encoder).1);
+        let (_, woken) = self.deliver(room, (item.delivery, item.except), &mut encoder);
+        wakes.extend(woken);
         if item.is_publication() {
             let written = (item.at_ms, Some(encoder.frame(self.history_wire)), None);
             let class = self.classes.at(room.class);
@@ -174,11 +176,12 @@ impl RoomTable {
             publications,
             keys,
         } = image;
-        let hash = self.hasher.hash_one(&*name);
+        let key = RoomKey::from(&*name);
+        let hash = self.hash_of(key);
         let mut shard = self.shard(hash).lock();
-        let class_index = self.classes.index_of(&name);
+        let class_index = self.classes.index_of(key);
         let class = self.classes.at(class_index);
-        if !class.history.is_on() || shard.find(hash, &name).is_some() {
+        if !class.history.is_on() || shard.find(hash, key).is_some() {
             return false;
         }
         if !ended_clean {
@@ -197,11 +200,11 @@ impl RoomTable {
             return false;
         }
         let draw = |id: RoomId| {
-            let new = self.draw(id, &name);
+            let new = self.draw(id, key);
             let epoch = if ended_clean { epoch } else { new.epoch };
             Ok::<_, std::convert::Infallible>(NewRoom { epoch, ..new })
         };
-        let Ok((room, retention)) = shard.find_or_create(hash, &name, draw);
+        let Ok((room, retention)) = shard.find_or_create(hash, key, draw);
         room.offset = offset;
         let written = lineage.clone();
         retention.keep(room, class, now_ms, &self.house(), |kept| {
@@ -222,14 +225,15 @@ impl RoomTable {
             };
             self.house().write(&room.handle, change);
         }
-        !shard.forget_unused(hash, &name, &self.house())
+        !shard.forget_unused((hash, key), &self.house())
     }
 
     /// Writes down that a room is not wanted any more that could not be [restored](Self::restore).
     pub fn forget_image(&self, name: &str) {
         let handle = RoomHandle {
             id: RoomId::new(0, 0),
-            hash: self.hasher.hash_one(name),
+            hash: self.hash_of(name.into()),
+            space: Space::DEFAULT,
             name: name.into(),
             slow_consumer: crate::class::SlowConsumer::Disconnect,
         };

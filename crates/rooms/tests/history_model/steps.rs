@@ -95,6 +95,11 @@ pub(crate) enum Step {
     Direct {
         connection: usize,
     },
+    /// All members of a room leave.
+    Dissolve {
+        room: usize,
+        is_tried: bool,
+    },
     Emit {
         room: usize,
         kind: EventKind,
@@ -281,6 +286,8 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         5 => (connection(), core(), window())
             .prop_map(|(connection, core, window)| Step::ComeBack { connection, core, window }),
         3 => connection().prop_map(|connection| Step::Direct { connection }),
+        2 => (room(), is_tried())
+            .prop_map(|(room, is_tried)| Step::Dissolve { room, is_tried }),
         5 => (room(), kind, padding(), is_tried()).prop_map(
             |(room, kind, padding_len, is_tried)| Step::Emit { room, kind, padding_len, is_tried }
         ),
@@ -360,6 +367,7 @@ pub(crate) fn slow_step() -> impl Strategy<Value = Step> {
         1 => connection().prop_map(|connection| Step::Answer { connection }),
         4 => (1..3_usize).prop_map(|count| Step::Apply { core: 0, count }),
         1 => connection().prop_map(|connection| Step::Direct { connection }),
+        1 => room().prop_map(|room| Step::Dissolve { room, is_tried: false }),
         4 => (room(), kind, padding()).prop_map(|(room, kind, padding_len)| Step::Emit {
             room,
             kind,

@@ -21,8 +21,26 @@ pub(crate) enum Step {
         core: usize,
         count: usize,
     },
+    /// Asks for the members of a room.
+    Ask {
+        room: u8,
+        is_tried: bool,
+    },
+    AskCore {
+        core: usize,
+        is_tried: bool,
+    },
+    Broadcast {
+        padding_len: u32,
+        is_tried: bool,
+    },
     Close {
         connection: usize,
+    },
+    CloseWithLastRoom {
+        connection: usize,
+        space: u64,
+        on: bool,
     },
     /// So many connections that join one room, which is then a large one.
     Crowd {
@@ -32,6 +50,12 @@ pub(crate) enum Step {
     Direct {
         connection: usize,
         padding_len: u32,
+    },
+    Dissolve {
+        room: u8,
+    },
+    DissolveSpace {
+        space: u64,
     },
     FanOut {
         core: usize,
@@ -55,10 +79,12 @@ pub(crate) enum Step {
     },
     LeaveAll {
         connection: usize,
+        space: Space,
     },
     /// The same, asked for by the connection's own core, at once.
     LeaveAllHere {
         connection: usize,
+        space: Space,
     },
     Open {
         core: usize,
@@ -67,6 +93,7 @@ pub(crate) enum Step {
     Publish {
         room: u8,
         padding_len: u32,
+        except: Option<usize>,
     },
     /// Begins the end of a connection, which its core has decided.
     Shut {
@@ -76,9 +103,13 @@ pub(crate) enum Step {
     TakeMail {
         core: usize,
     },
+    TryDissolve {
+        room: u8,
+    },
     TryPublish {
         room: u8,
         padding_len: u32,
+        except: Option<usize>,
     },
     /// The socket takes so many bytes more.
     Writable {
@@ -113,36 +144,60 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     let core = || 0..3_usize;
     let connection = || 0..24_usize;
     let room = || 0..ROOMS;
+    let space = || 0..SPACES;
+    let is_on = prop_oneof![3 => Just(true), 1 => Just(false)];
     // Two of the longest do not fit into one merged buffer.
     let padding = || prop_oneof![30 => 0..40_u32, 1 => Just(40_000)];
     let bytes = || prop_oneof![10 => 0..100_usize, 3 => Just(1 << 20)];
+    let except = || prop::option::weighted(0.4, 0..24_usize);
     let queue = prop_oneof![3 => Just(FlushQueue::Prompt), 1 => Just(FlushQueue::Bulk)];
     prop_oneof![
         12 => (core(), 1..8_usize).prop_map(|(core, count)| Step::Apply { core, count }),
+        2 => (room(), any::<bool>()).prop_map(|(room, is_tried)| Step::Ask { room, is_tried }),
+        1 => (core(), any::<bool>()).prop_map(|(core, is_tried)| Step::AskCore { core, is_tried }),
+        2 => (padding(), any::<bool>())
+            .prop_map(|(padding_len, is_tried)| Step::Broadcast { padding_len, is_tried }),
         1 => connection().prop_map(|connection| Step::Close { connection }),
+        4 => (connection(), space(), is_on).prop_map(|(connection, space, on)| {
+            Step::CloseWithLastRoom {
+                connection,
+                space,
+                on,
+            }
+        }),
         1 => (core(), room()).prop_map(|(core, room)| Step::Crowd { core, room }),
         5 => (connection(), padding())
             .prop_map(|(connection, padding_len)| Step::Direct { connection, padding_len }),
+        2 => room().prop_map(|room| Step::Dissolve { room }),
+        1 => space().prop_map(|space| Step::DissolveSpace { space }),
         6 => core().prop_map(|core| Step::FanOut { core }),
         4 => (core(), queue, 1..4_usize)
             .prop_map(|(core, queue, count)| Step::Flush { core, queue, count }),
         2 => connection().prop_map(|connection| Step::Gone { connection }),
         16 => (connection(), room()).prop_map(|(connection, room)| Step::Join { connection, room }),
         5 => (connection(), room()).prop_map(|(connection, room)| Step::Leave { connection, room }),
-        1 => connection().prop_map(|connection| Step::LeaveAll { connection }),
-        1 => connection().prop_map(|connection| Step::LeaveAllHere { connection }),
+        1 => (connection(), space())
+            .prop_map(|(connection, space)| Step::LeaveAll { connection, space }),
+        1 => (connection(), space())
+            .prop_map(|(connection, space)| Step::LeaveAllHere { connection, space }),
         6 => (core(), bytes()).prop_map(|(core, window)| Step::Open { core, window }),
-        16 => (room(), padding()).prop_map(|(room, padding_len)| Step::Publish { room, padding_len }),
+        16 => (room(), padding(), except())
+            .prop_map(|(room, padding_len, except)| Step::Publish { room, padding_len, except }),
         1 => connection().prop_map(|connection| Step::Shut { connection }),
         8 => core().prop_map(|core| Step::TakeMail { core }),
-        4 => (room(), padding()).prop_map(|(room, padding_len)| Step::TryPublish { room, padding_len }),
+        1 => room().prop_map(|room| Step::TryDissolve { room }),
+        4 => (room(), padding(), except())
+            .prop_map(|(room, padding_len, except)| Step::TryPublish { room, padding_len, except }),
         4 => (connection(), bytes())
             .prop_map(|(connection, bytes)| Step::Writable { connection, bytes }),
     ]
 }
 
-/// How many rooms there are to choose from.
+/// How many rooms there are to choose from, the same names in each space.
 pub(crate) const ROOMS: u8 = 4;
+
+/// How many spaces there are.
+const SPACES: u64 = 2;
 
 /// One more than the members up to which a room's connections wait in the prompt line.
 pub(crate) const CROWD: usize = 65;

@@ -138,7 +138,8 @@ impl Server {
         match request {
             Request::Emit { kind, room } => {
                 let (room, body) = (&name(room), "steam");
-                self.table.emit_as(kind, room, Said { room, body });
+                let emitted = self.table.emit_as(kind, room, None, Said { room, body });
+                emitted.expect("it lacks no frame");
                 self.event_count += 1;
             }
             Request::Join { room, since } if id.wire() == KEPT => {
@@ -165,6 +166,7 @@ impl Server {
                 };
                 let outgoing = Outgoing {
                     publication: &mut said,
+                    except: None,
                     payload_len: body.len(),
                     key: Some(&key),
                     at_ms: now_ms,

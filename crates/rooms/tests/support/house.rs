@@ -28,6 +28,8 @@ pub(crate) struct House {
     sent: HashMap<ConnectionId, Vec<u8>>,
     /// Who was closed because it was too slow.
     pub(crate) closed: Vec<ConnectionId>,
+    /// Who is to be closed for having left its last room, as often as that was said.
+    pub(crate) left: Vec<ConnectionId>,
 }
 
 impl House {
@@ -45,6 +47,7 @@ impl House {
             now_ms: NOON_MS,
             sent: HashMap::new(),
             closed: Vec::new(),
+            left: Vec::new(),
         }
     }
 
@@ -94,6 +97,7 @@ impl House {
     ) -> Result<Published, PublishError> {
         let outgoing = Outgoing {
             publication: &mut Said { room, body },
+            except: None,
             payload_len: body.len(),
             key,
             at_ms: self.now_ms,
@@ -103,7 +107,8 @@ impl House {
     }
 
     pub(crate) fn emit(&self, kind: EventKind, room: &str, body: &str) {
-        self.table.emit_as(kind, room, Said { room, body });
+        let emitted = self.table.emit_as(kind, room, None, Said { room, body });
+        emitted.expect("it lacks no frame");
     }
 
     /// Where the room's stream is.
@@ -154,6 +159,7 @@ impl House {
                         local.replay(connection.slot(), &room, &joined);
                     }
                 }
+                Some(Effect::LastRoomLeft { connections }) => self.left.extend(connections),
                 Some(effect) => panic!("nobody asked for {effect:?}"),
             }
         }

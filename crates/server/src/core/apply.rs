@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use mio::unix::SourceFd;
 use proto::CloseCode;
-use rooms::{ConnectionId, Disconnect, Effect, FlushQueue, Joined, RoomHandle};
+use rooms::{ConnectionId, Disconnect, Effect, FlushQueue, Joined, RoomHandle, RoomId};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 
@@ -12,6 +12,7 @@ use super::Core;
 use super::read::lost_disconnect;
 use super::socket::Phase;
 use crate::engine;
+use crate::question::Question;
 use crate::refusal::{ErrorEvent, Refusal};
 use crate::survey::Survey;
 use crate::throng_v1;
@@ -31,25 +32,27 @@ impl Core {
     }
 
     fn carry_out(&mut self, effect: Effect, now: Instant) {
-        if self.local.has_overflow() && matches!(effect, Effect::Close { .. } | Effect::Drain) {
+        let closes = matches!(
+            effect,
+            Effect::Close { .. } | Effect::Drain | Effect::LastRoomLeft { .. }
+        );
+        if closes && self.local.has_overflow() {
             // An outbox may be full only because its flush has not come round: what is sent
             // before a close frame must not be lost by that.
             self.local.fan_out();
             self.resolve_overflow(now);
         }
         match effect {
+            Effect::Ask { room, question } => {
+                // Nobody asks anything else; to drop it would be an answer too.
+                if let Ok(question) = question.downcast::<Question>() {
+                    self.answer(room, *question);
+                }
+            }
             Effect::Close {
                 connection,
                 disconnect,
-            } => {
-                if self
-                    .socket(connection.slot())
-                    .is_some_and(|s| s.phase == Phase::Open)
-                {
-                    self.metrics.closed.by_application.add(1);
-                }
-                self.begin_close(connection.slot(), disconnect, now);
-            }
+            } => self.close_for_application(connection, disconnect, now),
             Effect::Drain => self.begin_drain(now),
             Effect::Joined {
                 connection,
@@ -62,11 +65,60 @@ impl Core {
                 room,
                 id,
             } => self.refuse_join(connection, &room, id),
-            Effect::RoomCreated { name } => self.engine.room_created(&name),
-            Effect::RoomRemoved { name } => self.engine.room_removed(&name),
+            Effect::LastRoomLeft { connections } => {
+                for connection in connections {
+                    self.close_for_application(connection, Disconnect::left_last_room(), now);
+                }
+            }
+            Effect::RoomCreated { space, name } => self.engine.room_created(space, &name),
+            Effect::RoomRemoved { space, name } => self.engine.room_removed(space, &name),
             Effect::Survey => self.metrics.asked.answer(|| self.survey()),
         }
         forget_full();
+    }
+
+    fn close_for_application(
+        &mut self,
+        connection: ConnectionId,
+        disconnect: Disconnect,
+        now: Instant,
+    ) {
+        let slot = connection.slot();
+        if self.socket(slot).is_some_and(|s| s.phase == Phase::Open) {
+            self.metrics.closed.by_application.add(1);
+        }
+        self.begin_close(slot, disconnect, now);
+    }
+
+    /// Answers a question of the application's. Who asked may have gone.
+    fn answer(&self, room: Option<RoomId>, question: Question) {
+        match question {
+            Question::Connections(answer) => {
+                let ids: Vec<ConnectionId> = match room {
+                    Some(room) => self.local.members_of(room).collect(),
+                    None => self
+                        .local
+                        .slots()
+                        .map(|slot| self.local.id_of(slot))
+                        .collect(),
+                };
+                let open = ids
+                    .into_iter()
+                    .filter(|id| self.local.slot_of(*id).is_some());
+                let found = open.filter_map(|id| Some((id, self.application.state(id)?)));
+                _ = answer.send(found.collect());
+            }
+            Question::Rooms {
+                connection,
+                space,
+                answer,
+            } => {
+                let slot = self.local.slot_of(connection).into_iter();
+                let rooms = slot.flat_map(|slot| self.local.rooms_of(slot));
+                let of_space = rooms.filter(|room| room.space == space);
+                _ = answer.send(of_space.map(|room| room.name.clone()).collect());
+            }
+        }
     }
 
     /// What waits for this core's connections.
