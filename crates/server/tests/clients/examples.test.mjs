@@ -185,7 +185,31 @@ example("data", (house) => {
   });
 });
 
-for (const name of ["chat"]) {
+example("room", (house) => {
+  test("each page hears itself and those that come later", async () => {
+    const first = await house.tab();
+    await says(first, "Hi lobby!");
+    const second = await house.tab(first);
+    await says(second, "Hi lobby!");
+    const third = await house.tab();
+    await says(third, "Hi lobby!");
+    await says(second, "Hi lobby!", "Hi lobby!");
+    await says(first, "Hi lobby!", "Hi lobby!", "Hi lobby!");
+  });
+
+  test("a program joins without data, and is heard by all who have", async () => {
+    const [member, outsider] = [await house.client(), await house.client()];
+    member.emit("join");
+    // Twice is once.
+    member.emit("join");
+    await answers(member, "msg", { msg: "mine" }, "msg", { msg: "mine" });
+    outsider.emit("msg", { msg: "from the street" });
+    assert.deepEqual(await member.next(), ["msg", { msg: "from the street" }]);
+    await answers(member, "msg", { msg: "only once" }, "msg", { msg: "only once" });
+  });
+});
+
+for (const name of ["chat", "chat_options"]) {
   example(name, (house) => {
     test("who is in a room hears what is sent to it, from wherever", async () => {
       const [ada, bob, cy] = [await house.tab(), await house.tab(), await house.tab()];
@@ -250,6 +274,26 @@ example("chat", (house) => {
     await house.server.stop();
     await says(tab, "Connected.", "Disconnected.");
     house.server = await Server.example("chat");
+  });
+});
+
+example("chat_options", (house) => {
+  test("who leaves the last room is disconnected, and nobody else", async () => {
+    const [ada, bob] = [await house.tab(), await house.client()];
+    await says(ada, "Connected.");
+    for (const room of ["tea", "coffee"]) await submits(ada, "join", { name: room });
+    bob.emit("join", { name: "tea" });
+    await house.server.reaches({ throng_members: 3 });
+    await submits(ada, "leave", { name: "coffee" });
+    await house.server.logs(/room removed: coffee/);
+    await submits(ada, "leave", { name: "tea" });
+    await says(ada, "Connected.", "Disconnected.");
+    bob.say("tea", "still here");
+    await bob.hears("still here");
+    bob.emit("leave", { name: "tea" });
+    assert.deepEqual(await bob.isClosed(), { code: 1000, reason: "left the last room" });
+    await house.server.logs(/room removed: tea/);
+    assert.equal((await house.server.logs(/room created: /, 2)).length, 2);
   });
 });
 
@@ -376,6 +420,37 @@ example("messagepack", (house) => {
     assert.equal(client.socket.protocol, "msgpack");
     return client;
   };
+
+  test("its page, in JSON, sees what a program sends in MessagePack, and the other way round", async () => {
+    const tab = await house.tab();
+    await says(tab, "Reading: page 1, 2.5");
+    const client = await msgpack();
+    client.emit("watch");
+    await answers(client, "reading", READING, "reading", READING);
+    await says(tab, "Reading: page 1, 2.5", "Reading: ö 1, -2.5, 1e+300");
+    await house.tab();
+    assert.deepEqual(await client.next(), ["reading", { sensor: "page", values: [1, 2.5] }]);
+  });
+
+  test("programs of both protocols hear the same in one order", async () => {
+    const [json, binary] = [await house.client(), await msgpack()];
+    for (const client of [json, binary]) {
+      client.emit("watch");
+      await answers(client, "average", { sensor: "", values: [1, 2] }, "average", 1.5);
+    }
+    const readings = Array.from({ length: 50 }, (_, number) => ({ sensor: `${number}`, values: [number] }));
+    for (const [number, reading] of readings.entries()) {
+      [json, binary][number % 2].emit("reading", reading);
+    }
+    const heard = async (client) => {
+      const events = [];
+      while (events.length < readings.length) events.push(await client.next());
+      return events;
+    };
+    const [first, second] = await Promise.all([json, binary].map(heard));
+    assert.deepEqual(first, second);
+    assert.deepEqual(new Set(first.map(([, { sensor }]) => sensor)).size, readings.length);
+  });
 
   test("what is no event is answered, closes nothing, and harms nobody", async () => {
     const [client, bystander] = [await msgpack(), await msgpack()];
