@@ -5,7 +5,7 @@
 //! ```
 
 use serde::Deserialize;
-use throng::{Connection, Router};
+use throng::{Config, Connection, Router};
 
 #[macro_use]
 #[path = "support/demo.rs"]
@@ -23,7 +23,7 @@ struct RoomMessage {
 }
 
 fn main() -> demo::Result {
-    let server = demo::bind(page!("chat"))?;
+    let server = demo::bind(Config::default(), page!("chat"))?;
     let mut router = Router::new();
 
     let rooms = server.rooms();

@@ -5,7 +5,7 @@
 //! ```
 
 use serde::Deserialize;
-use throng::{Connection, Disconnect, Request, Router};
+use throng::{Config, Connection, Disconnect, Request, Router};
 
 #[macro_use]
 #[path = "support/demo.rs"]
@@ -23,7 +23,7 @@ struct RoomMessage {
 }
 
 fn main() -> demo::Result {
-    let server = demo::bind(page!("chat"))?;
+    let server = demo::bind(Config::default(), page!("chat"))?;
     let mut router = Router::new();
 
     let rooms = server.rooms();
@@ -56,7 +56,7 @@ fn main() -> demo::Result {
 
     // It has left its rooms by then.
     router.on_close(|_: &Connection, why: &Disconnect| {
-        tracing::info!("a client has gone: {} {}", why.code.0, why.reason)
+        tracing::info!("a client has gone: {} {}", why.code.0, why.reason);
     });
     demo::serve(server, router)
 }

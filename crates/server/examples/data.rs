@@ -5,7 +5,7 @@
 //! ```
 
 use serde::{Deserialize, Serialize};
-use throng::{Connection, Data, EmitError, FromData, Refusal, Router};
+use throng::{Config, Connection, Data, EmitError, FromData, Refusal, Router};
 
 #[macro_use]
 #[path = "support/demo.rs"]
@@ -53,7 +53,7 @@ fn nodata(conn: &Connection) -> Result<(), EmitError> {
 }
 
 fn main() -> demo::Result {
-    let server = demo::bind(page!("data"))?;
+    let server = demo::bind(Config::default(), page!("data"))?;
     let mut router = Router::new();
     router.on("json", json);
     router.on("raw", raw);

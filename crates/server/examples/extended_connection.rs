@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde::{Deserialize, Serialize};
-use throng::{Connection, EmitError, Request, Router};
+use throng::{Config, Connection, EmitError, Request, Router};
 
 #[macro_use]
 #[path = "support/demo.rs"]
@@ -70,7 +70,7 @@ fn poke(conn: &Connection<Visitor>) -> Result<(), EmitError> {
 }
 
 fn main() -> demo::Result {
-    let server = demo::bind(page!("simple"))?;
+    let server = demo::bind(Config::default(), page!("simple"))?;
     let mut router = Router::with_state(Visitor::new);
     router.on("hello", hello);
     router.on("poke", poke);

@@ -6,7 +6,7 @@
 //! ```
 
 use serde::{Deserialize, Serialize};
-use throng::{Connection, EmitError, MessagePack, Router};
+use throng::{Config, Connection, EmitError, MessagePack, Router};
 
 #[macro_use]
 #[path = "support/demo.rs"]
@@ -19,7 +19,7 @@ struct Reading {
 }
 
 fn main() -> demo::Result {
-    let server = demo::bind(page!("messagepack"))?;
+    let server = demo::bind(Config::default(), page!("messagepack"))?;
     let mut router = Router::new();
     router.serve_protocol("msgpack", MessagePack);
 

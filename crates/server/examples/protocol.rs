@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use bson::{RawBsonRef, RawDeserializer, RawDocument};
 use serde::de::DeserializeSeed;
 use serde::{Deserialize, Serialize};
-use throng::{Connection, EmitError, Protocol, ProtocolError, Router};
+use throng::{Config, Connection, EmitError, Protocol, ProtocolError, Router};
 
 #[macro_use]
 #[path = "support/demo.rs"]
@@ -102,7 +102,7 @@ fn poke(conn: &Connection) -> Result<(), EmitError> {
 }
 
 fn main() -> demo::Result {
-    let server = demo::bind(page!("protocol"))?;
+    let server = demo::bind(Config::default(), page!("protocol"))?;
     let mut router = Router::new();
     router.set_protocol(BsonProtocol);
     router.on("hello", hello);

@@ -5,7 +5,7 @@
 //! ```
 
 use serde::{Deserialize, Serialize};
-use throng::{Connection, Router};
+use throng::{Config, Connection, Router};
 
 #[macro_use]
 #[path = "support/demo.rs"]
@@ -17,7 +17,7 @@ struct RoomMessage {
 }
 
 fn main() -> demo::Result {
-    let server = demo::bind(page!("room"))?;
+    let server = demo::bind(Config::default(), page!("room"))?;
     let mut router = Router::new();
     let room = server.room();
 

@@ -5,7 +5,7 @@
 //! ```
 
 use serde::{Deserialize, Serialize};
-use throng::{Connection, EmitError, Router};
+use throng::{Config, Connection, EmitError, Router};
 
 #[macro_use]
 #[path = "support/demo.rs"]
@@ -39,7 +39,7 @@ fn poke(conn: &Connection) -> Result<(), EmitError> {
 }
 
 fn main() -> demo::Result {
-    let server = demo::bind(page!("simple"))?;
+    let server = demo::bind(Config::default(), page!("simple"))?;
     let mut router = Router::new();
     router.on("hello", hello);
     router.on("poke", poke);

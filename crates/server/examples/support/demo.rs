@@ -30,9 +30,11 @@ macro_rules! page {
 }
 
 /// Binds the address that is the first argument, or 127.0.0.1:8080, and serves an example's page there.
-pub(crate) fn bind(page: ExamplePage) -> std::result::Result<Server, Box<dyn Error>> {
+pub(crate) fn bind(
+    mut config: Config,
+    page: ExamplePage,
+) -> std::result::Result<Server, Box<dyn Error>> {
     tracing_subscriber::fmt().init();
-    let mut config = Config::default();
     if let Some(address) = std::env::args().nth(1) {
         config.listen = vec![address.parse()?];
     }

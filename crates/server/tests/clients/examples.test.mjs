@@ -40,9 +40,9 @@ class House {
   #clients = [];
 
   /** The example's page, in a browser of its own or another tab of somebody's. */
-  async tab(beside) {
+  async tab(beside, query = "") {
     const context = beside ? beside.context : await browser.newContext();
-    const tab = await Person.inTab(context, this.server.url);
+    const tab = await Person.inTab(context, this.server.url + query);
     this.#tabs.push(tab);
     return tab;
   }
@@ -294,6 +294,71 @@ example("chat_options", (house) => {
     assert.deepEqual(await bob.isClosed(), { code: 1000, reason: "left the last room" });
     await house.server.logs(/room removed: tea/);
     assert.equal((await house.server.logs(/room created: /, 2)).length, 2);
+  });
+});
+
+example("lounge", (house) => {
+  const click = (tab, name) => tab.page.getByRole("button", { name, exact: true }).click();
+
+  test("visitors hear who comes and goes, and ask who is where", async () => {
+    const ada = await house.tab(undefined, "?ada");
+    await says(ada, "Connected.");
+    await click(ada, "Join");
+    const bob = await house.tab(undefined, "?bob");
+    await click(bob, "Who is there?");
+    await says(bob, "Connected.", "There: ada.");
+    await click(bob, "Join");
+    await click(bob, "Who is there?");
+    await says(bob, "Connected.", "There: ada.", "There: ada, bob.");
+    await click(bob, "Leave all");
+    await click(bob, "Who is there?");
+    await says(bob, "Connected.", "There: ada.", "There: ada, bob.", "There: ada.");
+    await click(bob, "Bye");
+    await says(ada, "Connected.", "bob has come.", "bob has gone.");
+    await bob.page.locator("#log li").getByText("Disconnected.").waitFor();
+  });
+
+  test("the host may do what others may not", async () => {
+    const ada = await house.tab(undefined, "?ada");
+    await says(ada, "Connected.");
+    await click(ada, "Join");
+    const said = ["Connected."];
+    for (const name of ["Destroy the room", "Stop all rooms", "Announce"]) {
+      await click(ada, name);
+      said.push("Refused: this is for the host");
+      await says(ada, ...said);
+    }
+    const host = await house.tab(undefined, "?host");
+    await click(host, "Announce");
+    said.push("host has come.", "Announcement: We close soon.");
+    await says(ada, ...said);
+    await says(host, "Connected.", "Announcement: We close soon.");
+    // Both in the lobby, ada in her room too.
+    await house.server.reaches({ throng_members: 3 });
+    await click(host, "Destroy the room");
+    await house.server.reaches({ throng_members: 2 });
+    await click(host, "Stop all rooms");
+    await house.server.reaches({ throng_members: 0, throng_connections: 2 });
+    await click(ada, "Join");
+    await ada.page.locator("#log li").nth(said.length).waitFor();
+    assert.match(ada.lines.at(-1), /^Refused: /);
+  });
+
+  test("what is typed at the terminal is announced to everybody", async () => {
+    const tab = await house.tab();
+    await says(tab, "Connected.");
+    const client = await house.client();
+    await says(tab, "Connected.", "somebody has come.");
+    house.server.types("the bar is open");
+    assert.deepEqual(await client.next(), ["announcement", "the bar is open"]);
+    await says(tab, "Connected.", "somebody has come.", "Announcement: the bar is open");
+    await house.server.logs(/to 2 connections: the bar is open/);
+  });
+
+  test("a visitor that leaves is told why, in a close frame", async () => {
+    const client = await house.client();
+    client.emit("bye");
+    assert.deepEqual(await client.isClosed(), { code: 1000, reason: "bye" });
   });
 });
 

@@ -63,15 +63,21 @@ export class Server {
   static async example(name) {
     const directory = process.env.THRONG_EXAMPLES;
     if (!directory) throw new Error("THRONG_EXAMPLES must name the directory of the examples");
-    const server = await Server.#started(join(directory, name), ["127.0.0.1:0"], {});
+    const server = await Server.#started(join(directory, name), ["127.0.0.1:0"], {}, "pipe");
     server.#signal = "SIGINT";
     return server;
   }
 
-  static async #started(binary, args, env) {
+  /** Types a line at an example's terminal. */
+  types(line) {
+    this.#child.stdin.write(`${line}\n`);
+  }
+
+  static async #started(binary, args, env, stdin = "ignore") {
     const server = new Server();
     try {
-      server.url = await within("the server to listen", server.#spawn(binary, args, env));
+      const listens = server.#spawn(binary, args, env, stdin);
+      server.url = await within("the server to listen", listens);
     } catch (cause) {
       server.#child?.kill("SIGKILL");
       throw new Error(`${cause.message}; its output:\n${server.#log.join("\n")}`, { cause });
@@ -170,10 +176,10 @@ export class Server {
     }
   }
 
-  #spawn(binary, args, env) {
+  #spawn(binary, args, env, stdin) {
     this.#child = spawn(binary, args, {
       env: { ...process.env, NO_COLOR: "1", ...env },
-      stdio: ["ignore", "pipe", "pipe"],
+      stdio: [stdin, "pipe", "pipe"],
     });
     const child = this.#child;
     // A test run that dies must not leave its server behind.
