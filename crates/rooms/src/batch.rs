@@ -158,7 +158,8 @@ fn tag_of<P: Borrow<Pending>>(publications: &[P], room: RoomId) -> Tag {
                 });
                 // A core is sent all of a room: what is missing between two is not for this member.
                 let missing = offset.saturating_sub(span.last + 1);
-                span.excepted_within += u32::try_from(missing).unwrap_or(u32::MAX);
+                let missing = u32::try_from(missing).unwrap_or(u32::MAX);
+                span.excepted_within = span.excepted_within.saturating_add(missing);
                 span.last = offset;
             }
         }

@@ -95,7 +95,7 @@ pub enum EventKind {
 /// What came of a publication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// How many members the room has, on all cores.
+    /// How many members the room has, on all cores; one that is excepted is among them.
     pub member_count: u32,
     /// Its place in the room's stream; none if it has none, or if there was nobody and nothing is kept.
     /// With a journal that is written ahead, nobody has seen it before it is written down.

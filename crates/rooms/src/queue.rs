@@ -60,8 +60,14 @@ impl Pushed {
     }
 
     /// Wakes the owner, if it waits.
-    pub fn wake_quietly(self) {
-        if let Some(owner) = self.owner {
+    pub fn wake_quietly(mut self) {
+        self.wake_owner();
+    }
+
+    /// The same, where many are woken.
+    #[inline]
+    pub(crate) fn wake_owner(&mut self) {
+        if let Some(owner) = self.owner.take() {
             owner.wake();
         }
     }

@@ -275,6 +275,9 @@ impl World {
     }
 
     fn check(mut self, way: SlowConsumer, fits: bool) {
+        // What does not fit into two buffers waits, even for who reads at once.
+        let is_short = self.said.iter().all(|said| said.body.len() < 1000);
+        let is_prompt = fits && (is_short || way != SlowConsumer::Latest);
         self.house.turn();
         for member in 0..MEMBER_COUNT {
             self.read(member);
@@ -283,7 +286,7 @@ impl World {
         for member in 0..MEMBER_COUNT {
             let is_closed = self.house.closed.contains(&self.members[member]);
             let gap_count = self.check_member(member, is_closed, &mut told_count);
-            let must_not_skip = way == SlowConsumer::Disconnect || member == PROMPT && fits;
+            let must_not_skip = way == SlowConsumer::Disconnect || member == PROMPT && is_prompt;
             assert!(gap_count == 0 || !must_not_skip);
             assert!(!is_closed || !fits);
         }

@@ -87,7 +87,11 @@ fn only_rooms_of_the_space_count() {
     join_all(&house, alice, ["tea"]);
     house.table.join(alice, other).unwrap();
     house.table.leave_all(alice, Space::DEFAULT);
-    assert_eq!(left(&mut house), [alice], "both at once are one leaving");
+    assert_eq!(
+        left(&mut house),
+        [alice],
+        "though a room of another space is left"
+    );
     house
         .table
         .close_with_last_room(alice, Space::DEFAULT, false);
@@ -95,7 +99,7 @@ fn only_rooms_of_the_space_count() {
     house.table.leave_all(alice, Space::DEFAULT);
     assert_eq!(left(&mut house), []);
     house.table.join(alice, other).unwrap();
-    house.table.leave_all(alice, Space::DEFAULT);
+    house.table.leave_all(alice, OTHER);
     assert_eq!(left(&mut house), [alice]);
 }
 

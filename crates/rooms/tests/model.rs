@@ -209,12 +209,12 @@ impl World {
                 self.with(connection, |world, it| world.leave(it, room));
             }
             Step::LeaveAll { connection, space } => {
-                self.with(connection, |world, it| world.leave_all(it, space));
+                self.with(connection, |world, it| world.leave_all(it, Space(space)));
             }
             Step::LeaveAllHere { connection, space } => {
                 self.with(connection, |world, it| {
                     if world.connections[it].open {
-                        world.leave_all_here(it, space);
+                        world.leave_all_here(it, Space(space));
                     }
                 });
             }

@@ -174,7 +174,8 @@ fn whose_room_began_or_ended_is_told() {
     let alice = house.open(0, PLAIN);
     house.table.join(alice, THERE).unwrap();
     house.table.join(alice, "tea").unwrap();
-    house.table.leave_all(alice);
+    house.table.leave_all(alice, Space::DEFAULT);
+    house.table.leave_all(alice, THERE.space);
     let mut told = Vec::new();
     // Ends are told of while what ends them is carried out.
     for _ in 0..2 {

@@ -7,7 +7,7 @@
 //! It shows the level below events, [`throng::Router::on_message`], and raises the limits to what
 //! the Autobahn testsuite sends: messages of 16 MiB, 65,536 fragments.
 
-use throng::{Config, Connection, FlushMode, Incoming, Limits, Router, Server};
+use throng::{Config, Connection, FlushMode, Incoming, Limits, Origins, Router, Server};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args()
@@ -17,6 +17,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = Server::bind(Config {
         listen: vec![address.parse()?],
         path: None,
+        // Suites come from anywhere.
+        origins: Origins::any(),
         flush,
         limits: Limits {
             message_bytes_max: 16 << 20,

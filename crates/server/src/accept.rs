@@ -6,7 +6,6 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -17,24 +16,21 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::admission::{Admission, Handshake, Place, Refused};
-use crate::application::{Application, State};
-use crate::config::Config;
+use crate::admission::{Handshake, Refused};
 use crate::core::NewSocket;
+use crate::fallback::Fallback;
 use crate::http::{self as answers, Page};
 use crate::listen::Listener;
 use crate::metrics::{CoreMetrics, Exposition};
-use crate::protocol::Languages;
-use crate::request::Request;
+use crate::opening::{Gate, Newcomer};
+use crate::visit::Visit;
 
 /// What the accepting side of one core works with.
 pub(crate) struct Acceptor {
-    pub(crate) config: Arc<Config>,
-    pub(crate) application: Arc<dyn Application>,
-    pub(crate) languages: Arc<Languages>,
+    pub(crate) gate: Arc<Gate>,
     pub(crate) pages: Arc<[Page]>,
+    pub(crate) fallback: Option<Fallback>,
     pub(crate) exposition: Arc<Exposition>,
-    pub(crate) admission: Arc<Admission>,
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) new_sockets: mpsc::Sender<NewSocket>,
     pub(crate) drain: watch::Receiver<bool>,
@@ -88,12 +84,12 @@ impl Acceptor {
     /// Begins a handshake, or refuses it at the limit without reading it.
     fn begin<S: Stream>(self: &Arc<Self>, stream: S, peer: Option<IpAddr>) {
         stream.prepare();
-        match self.admission.begin_handshake() {
+        match self.gate.admission.begin_handshake() {
             Ok(handshake) => {
                 tokio::spawn(self.clone().serve(stream, peer, handshake));
             }
             Err(refused) => {
-                self.metrics.refused.handshakes.add(1);
+                self.metrics.refused.handshakes.count();
                 // Beyond that many, closing is answer enough.
                 if let Ok(refusal) = self.refusals.clone().try_acquire_owned() {
                     tokio::spawn(async move {
@@ -110,72 +106,62 @@ impl Acceptor {
         self: Arc<Self>,
         stream: S,
         peer: Option<IpAddr>,
-        _handshake: Handshake,
+        handshake: Handshake,
     ) {
-        let timeouts = self.config.timeouts;
+        let timeouts = self.gate.config.timeouts;
         let mut drain = self.drain.clone();
-        let acceptor = self.clone();
-        let answered = Arc::new(AtomicBool::new(false));
-        let answering = answered.clone();
+        let visit = Visit::new(handshake, timeouts.handshake);
+        let (acceptor, visiting) = (self.clone(), visit.clone());
         let service = service_fn(move |request| {
-            answering.store(true, Ordering::Relaxed);
-            answers::answer::<S>(acceptor.clone(), request, peer)
+            answers::answer::<S>(acceptor.clone(), request, peer, visiting.clone())
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(timeouts.header_read)
             .max_buf_size(HEAD_LEN_MAX)
-            // A client may end its side after its request and still wants the answer.
-            .half_close(true)
+            // A client may end its side after its request and still wants the answer. But a service may
+            // take for ever, and then it is the only sign that the client is gone.
+            .half_close(self.fallback.is_none())
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        let serve = async move {
-            tokio::pin!(connection);
-            tokio::select! {
-                served = connection.as_mut() => return served,
-                _ = drain.wait_for(|draining| *draining) => {}
-            }
-            connection.as_mut().graceful_shutdown();
-            // What was asked is answered; half a request is not waited for.
-            tokio::time::timeout(LAST_ANSWER_MAX, connection)
-                .await
-                .unwrap_or(Ok(()))
+        tokio::pin!(connection);
+        let served = tokio::select! {
+            served = visit.drive(connection.as_mut()) => Some(served),
+            _ = drain.wait_for(|draining| *draining) => None,
         };
-        let served = tokio::time::timeout(timeouts.handshake, serve).await;
-        if answered.load(Ordering::Relaxed) {
+        let served = match served {
+            Some(served) => served,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                // What was asked is answered; half a request is not waited for.
+                visit.hurry(LAST_ANSWER_MAX);
+                visit.drive(connection).await.or(Some(Ok(())))
+            }
+        };
+        if visit.has_asked() {
             // A page's connection that is kept alive ends by a timeout too; that is its normal end.
             return;
         }
         match served {
-            Err(_) => self.metrics.refused.handshake_timeout.add(1),
-            Ok(Err(error)) if error.is_timeout() => self.metrics.refused.handshake_timeout.add(1),
-            Ok(Err(error)) if error.is_parse() => self.metrics.refused.bad_handshake.add(1),
+            None => self.metrics.refused.handshake_timeout.count(),
+            Some(Err(error)) if error.is_timeout() => {
+                self.metrics.refused.handshake_timeout.count();
+            }
+            Some(Err(error)) if error.is_parse() => self.metrics.refused.bad_handshake.count(),
             // Peers that go away in the middle are no news.
-            Ok(_) => {}
+            Some(_) => {}
         }
     }
 
     /// Takes an upgraded socket out of the runtime and gives it to the core.
-    pub(crate) async fn hand_over<S: Stream>(
-        &self,
-        upgraded: Upgraded,
-        place: Place,
-        (request, state, wire): (Option<Request>, Option<State>, rooms::Wire),
-    ) {
+    pub(crate) async fn hand_over<S: Stream>(&self, upgraded: Upgraded, newcomer: Newcomer) {
         let Ok(parts) = upgraded.downcast::<TokioIo<S>>() else {
             return;
         };
         let Ok(stream) = parts.io.into_inner().into_socket() else {
             return;
         };
-        let new = NewSocket {
-            stream,
-            leftover: parts.read_buf,
-            place,
-            request,
-            state,
-            wire,
-        };
+        let new = newcomer.on(stream, parts.read_buf);
         // Fails only when the core has ended; then the socket closes, as it should.
         _ = self.new_sockets.send(new).await;
     }

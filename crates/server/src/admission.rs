@@ -14,8 +14,10 @@ use crate::config::Limits;
 pub(crate) struct Admission {
     connections: AtomicUsize,
     handshakes: AtomicUsize,
+    guests: AtomicUsize,
     connections_max: usize,
     handshakes_max: usize,
+    guests_max: usize,
     by_ip: Option<ByIp>,
 }
 
@@ -31,7 +33,10 @@ struct ByIp {
 pub(crate) enum Refused {
     Connections,
     ConnectionsPerIp,
+    FallbackConnections,
     Handshakes,
+    /// A server that is mounted in another, which still listens.
+    Stopping,
 }
 
 impl Refused {
@@ -40,7 +45,9 @@ impl Refused {
         match self {
             Self::Connections => "the server has as many connections as it takes",
             Self::ConnectionsPerIp => "your address has as many connections as it may",
+            Self::FallbackConnections => "the server answers as many clients as it takes",
             Self::Handshakes => "the server has as many handshakes under way as it takes",
+            Self::Stopping => "the server is stopping",
         }
     }
 }
@@ -52,6 +59,16 @@ pub(crate) struct Handshake(Arc<Admission>);
 impl Drop for Handshake {
     fn drop(&mut self) {
         self.0.handshakes.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A place among the HTTP connections of the application's service, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Guest(Arc<Admission>);
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.guests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -78,8 +95,10 @@ impl Admission {
         Self {
             connections: AtomicUsize::new(0),
             handshakes: AtomicUsize::new(0),
+            guests: AtomicUsize::new(0),
             connections_max: no_limit(limits.connections_max),
             handshakes_max: no_limit(limits.handshakes_max),
+            guests_max: no_limit(limits.fallback_connections_max),
             by_ip: (limits.connections_per_ip_max > 0).then(|| ByIp {
                 counts: Mutex::new(HashMap::new()),
                 count_max: limits.connections_per_ip_max,
@@ -92,6 +111,13 @@ impl Admission {
         take(&self.handshakes, self.handshakes_max)
             .then(|| Handshake(self.clone()))
             .ok_or(Refused::Handshakes)
+    }
+
+    /// Lets an HTTP connection have to do with the application's service.
+    pub(crate) fn admit_guest(self: &Arc<Self>) -> Result<Guest, Refused> {
+        take(&self.guests, self.guests_max)
+            .then(|| Guest(self.clone()))
+            .ok_or(Refused::FallbackConnections)
     }
 
     /// Lets a handshake become a connection.

@@ -7,6 +7,8 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 use rooms::Classes;
 use thiserror::Error;
 
+use crate::origin::Origins;
+
 /// Everything that can be set about a server.
 ///
 /// # Examples
@@ -29,10 +31,13 @@ use thiserror::Error;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen; all of them.
+    /// Where to listen; all of them. None for a server that is only [mounted](crate::Server::mount).
     pub listen: Vec<ListenAddress>,
     /// The path of the WebSocket; none accepts one on every path that is no page.
     pub path: Option<String>,
+    /// Which pages may open a WebSocket, by the request's `Origin`. Others: HTTP 403. Requests without
+    /// one, which are not a page's, are not looked at.
+    pub origins: Origins,
     /// How many cores to use; 0 is as many as this process may run on.
     pub cores: usize,
     /// Whether each core's thread stays on one CPU.
@@ -56,11 +61,12 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// `127.0.0.1:8080`, `/ws`, all CPUs, io_uring where the kernel allows it; rooms keep no history.
+    /// `127.0.0.1:8080`, `/ws` for pages of the same origin, all CPUs, io_uring where the kernel allows it; rooms keep no history.
     fn default() -> Self {
         Self {
             listen: vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))],
             path: Some("/ws".to_owned()),
+            origins: Origins::same(),
             cores: 0,
             pin: false,
             shards: 0,
@@ -178,6 +184,10 @@ pub struct Limits {
     pub connections_per_ip_max: usize,
     /// The most connections that have not become WebSockets. More: HTTP 503 with Retry-After.
     pub handshakes_max: usize,
+    /// The most HTTP connections that the service of [`Server::fallback`](crate::Server::fallback) has to do
+    /// with; 0 is no limit. A connection is one of them from its first request for the service to its end.
+    /// More: HTTP 503 with Retry-After.
+    pub fallback_connections_max: usize,
 }
 
 impl Default for Limits {
@@ -192,6 +202,7 @@ impl Default for Limits {
             connections_max: 0,
             connections_per_ip_max: 0,
             handshakes_max: 4096,
+            fallback_connections_max: 1024,
         }
     }
 }
@@ -205,9 +216,11 @@ pub struct Timeouts {
     pub pong_timeout: Duration,
     /// How long a peer may send no message before it is closed; zero is for ever.
     pub idle: Duration,
-    /// How long an HTTP connection may last without becoming a WebSocket.
+    /// How long an HTTP connection may last without becoming a WebSocket. With
+    /// [`Server::fallback`](crate::Server::fallback) the time stands while that is at work, and starts anew
+    /// with each 64 KiB of its answers that the peer takes.
     pub handshake: Duration,
-    /// How long a request's head may take to arrive.
+    /// How long a request's head may take to arrive; also how long a connection may wait for its next.
     pub header_read: Duration,
     /// How long a peer may take to end the connection after a close frame.
     pub close: Duration,

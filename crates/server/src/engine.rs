@@ -272,9 +272,7 @@ impl Engine {
         data: &T,
         mut answer: Option<&mut dyn Acknowledge>,
     ) -> Result<Published, PublishError> {
-        let Sent {
-            from, except, key, ..
-        } = sent;
+        let Sent { from, key, .. } = sent;
         let name = from.map(|id| self.name_of(id));
         let published = with_draft(|draft| {
             draft.write(room.name, now_ms(), data)?;
@@ -285,7 +283,8 @@ impl Engine {
                 let answer = answer.as_deref_mut();
                 let outgoing = Outgoing {
                     publication: &mut message,
-                    except,
+                    // Who is left out of an offset would take it for lost.
+                    except: None,
                     payload_len,
                     key,
                     at_ms,

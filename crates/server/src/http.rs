@@ -6,19 +6,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use proto::handshake::{self, Opening, OpeningError};
+use proto::handshake::{self, OpeningError};
 
 use crate::accept::{Acceptor, Stream};
 use crate::admission::Refused;
-use crate::application::State;
+use crate::fallback::{Failed, Fallback, Paced};
 use crate::metrics;
-use crate::panics;
-use crate::request::{Rejection, Request};
+use crate::opening;
+use crate::visit::Visit;
 
 /// An answer with its whole body.
 pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// An answer with its whole body, or one of the application's service.
+type AnyAnswer = Response<Either<Full<Bytes>, Paced>>;
 
 /// A page that is served as it is.
 #[derive(Clone, Debug)]
@@ -36,42 +39,105 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws
      base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// After how many seconds a refused peer is told to come back.
-const RETRY_AFTER_S: &str = "2";
+pub(crate) const RETRY_AFTER_S: &str = "2";
 
 /// Answers one request.
 pub(crate) async fn answer<S: Stream>(
     acceptor: Arc<Acceptor>,
     request: http::Request<Incoming>,
     peer: Option<IpAddr>,
-) -> Result<Answer, Infallible> {
-    let path = request.uri().path();
-    if acceptor
-        .config
-        .path
-        .as_deref()
-        .is_some_and(|websocket| websocket == path)
-    {
-        return Ok(upgrade::<S>(&acceptor, request, peer).await);
+    visit: Arc<Visit>,
+) -> Result<AnyAnswer, Infallible> {
+    visit.note_request();
+    if is_for_websocket(&acceptor, &request) {
+        return Ok(upgrade::<S>(&acceptor, request, peer, &visit)
+            .await
+            .map(Either::Left));
     }
-    let is_get = matches!(*request.method(), Method::GET | Method::HEAD);
-    let found = match path {
-        "/healthz" => Some(text(StatusCode::OK, "ok\n")),
-        "/metrics" => Some(page(
-            metrics::CONTENT_TYPE,
-            acceptor.exposition.render().await.into(),
-        )),
-        path => acceptor
-            .pages
-            .iter()
-            .find(|page| page.path == path)
-            .map(|found| page(found.content_type, found.body.clone())),
-    };
-    Ok(match found {
-        Some(_) if !is_get => method_not_allowed(),
-        Some(answer) => answer,
-        None if acceptor.config.path.is_none() => upgrade::<S>(&acceptor, request, peer).await,
-        None => text(StatusCode::NOT_FOUND, "there is nothing here\n"),
+    if let Some(answer) = own(&acceptor, &request).await {
+        return Ok(answer.map(Either::Left));
+    }
+    Ok(match acceptor.fallback.clone() {
+        Some(fallback) => fall_back(&acceptor, &fallback, request, peer, visit).await,
+        None if acceptor.gate.config.path.is_none() => {
+            upgrade::<S>(&acceptor, request, peer, &visit)
+                .await
+                .map(Either::Left)
+        }
+        None => text(StatusCode::NOT_FOUND, "there is nothing here\n").map(Either::Left),
     })
+}
+
+/// Whether the WebSocket's rules are what a request is held against.
+fn is_for_websocket(acceptor: &Acceptor, request: &http::Request<Incoming>) -> bool {
+    let path = request.uri().path();
+    match &acceptor.gate.config.path {
+        Some(websocket) => websocket == path,
+        // On every path that is no page: then what asks for none is the service's.
+        None => {
+            acceptor.fallback.is_some() && !is_own(acceptor, path) && asks_for_websocket(request)
+        }
+    }
+}
+
+fn asks_for_websocket(request: &http::Request<Incoming>) -> bool {
+    use OpeningError::{HttpVersion, Method, NoUpgrade};
+    let opening = handshake::open(request.method(), request.version(), request.headers());
+    !matches!(opening, Err(HttpVersion | Method | NoUpgrade))
+}
+
+const HEALTH: &str = "/healthz";
+const METRICS: &str = "/metrics";
+
+fn is_own(acceptor: &Acceptor, path: &str) -> bool {
+    path == HEALTH || path == METRICS || acceptor.pages.iter().any(|page| page.path == path)
+}
+
+/// Health, metrics or a page, if the request is for one of them.
+async fn own(acceptor: &Acceptor, request: &http::Request<Incoming>) -> Option<Answer> {
+    let path = request.uri().path();
+    if !is_own(acceptor, path) {
+        return None;
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Some(method_not_allowed());
+    }
+    match path {
+        HEALTH => Some(text(StatusCode::OK, "ok\n")),
+        METRICS => {
+            let exposition = acceptor.exposition.render().await;
+            Some(page(metrics::CONTENT_TYPE, exposition.into()))
+        }
+        path => {
+            let mut pages = acceptor.pages.iter();
+            let found = pages.find(|page| page.path == path)?;
+            Some(page(found.content_type, found.body.clone()))
+        }
+    }
+}
+
+/// Has a request answered by the application's service.
+async fn fall_back(
+    acceptor: &Acceptor,
+    fallback: &Fallback,
+    mut request: http::Request<Incoming>,
+    peer: Option<IpAddr>,
+    visit: Arc<Visit>,
+) -> AnyAnswer {
+    if let Err(refused) = visit.begin_service(&acceptor.gate.admission) {
+        return opening::refuse(refused, &acceptor.metrics.refused).map(Either::Left);
+    }
+    if let Some(peer) = peer {
+        request.extensions_mut().insert(peer);
+    }
+    match fallback.answer(request, visit.clone()).await {
+        Ok(answer) => answer.map(Either::Right),
+        Err(Failed) => {
+            visit.restart_clock();
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            text(status, "something went wrong here\n").map(Either::Left)
+        }
+    }
 }
 
 /// Answers a request for a WebSocket; its socket goes to the core once the answer is sent.
@@ -79,110 +145,29 @@ async fn upgrade<S: Stream>(
     acceptor: &Arc<Acceptor>,
     mut request: http::Request<Incoming>,
     peer: Option<IpAddr>,
+    visit: &Visit,
 ) -> Answer {
-    let opening = handshake::open(request.method(), request.version(), request.headers());
-    let Opening { accept } = match opening {
-        Ok(opening) => opening,
-        Err(error) => {
-            acceptor.metrics.refused.bad_handshake.add(1);
-            return bad_handshake(error);
-        }
+    let gate = &acceptor.gate;
+    let refused = &acceptor.metrics.refused;
+    let visitor = match gate.look_at(&request, peer, refused) {
+        Ok(visitor) => visitor,
+        Err(answer) => return *answer,
     };
-    let place = match acceptor.admission.admit(peer) {
-        Ok(place) => place,
-        Err(refused) => {
-            let refusals = &acceptor.metrics.refused;
-            match refused {
-                Refused::Connections => &refusals.connections,
-                Refused::ConnectionsPerIp => &refusals.connections_per_ip,
-                Refused::Handshakes => &refusals.handshakes,
-            }
-            .add(1);
-            return overloaded(refused);
-        }
-    };
-    let wanted = acceptor.application.wants_request();
-    let opened = wanted.then(|| Request::new(&request, peer));
-    let state = match check(acceptor, opened.as_ref()).await {
-        Ok(state) => state,
-        Err(rejection) => {
-            acceptor.metrics.refused.application.add(1);
-            return rejected(rejection);
-        }
-    };
-    let offered = handshake::offered_protocols(request.headers());
-    let (wire, subprotocol) = acceptor.languages.choose(offered);
     let upgrade = hyper::upgrade::on(&mut request);
+    // The application has a clock of its own.
+    visit.stop_clock();
+    let admitted = gate.admit(visitor, refused).await;
+    visit.restart_clock();
+    let (answer, newcomer) = match admitted {
+        Ok(admitted) => admitted,
+        Err(answer) => return *answer,
+    };
     let acceptor = acceptor.clone();
     tokio::spawn(async move {
         // A peer that is gone before the answer was sent is nobody's loss; its place is free again.
         let Ok(upgraded) = upgrade.await else { return };
-        let connection = (opened, state, wire);
-        acceptor.hand_over::<S>(upgraded, place, connection).await;
+        acceptor.hand_over::<S>(upgraded, newcomer).await;
     });
-    let mut answer = Response::new(Full::default());
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = answer.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    if let Ok(accept) = accept.try_into() {
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    }
-    if let Some(name) = subprotocol {
-        let name = HeaderValue::from_static(name);
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name);
-    }
-    answer
-}
-
-/// Lets the application look at a request: it comes to what is kept for the connection, if anything is made
-/// already, or to a refusal.
-async fn check(acceptor: &Acceptor, request: Option<&Request>) -> Result<Option<State>, Rejection> {
-    const WHAT: &str = "the hook for handshakes";
-    let failed = |_| Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n");
-    let check = || acceptor.application.check(request?);
-    let Some(checking) = panics::catch(WHAT, None, check).map_err(failed)? else {
-        return Ok(None);
-    };
-    let checking = panics::catch_in(WHAT, checking);
-    match tokio::time::timeout(acceptor.config.timeouts.handshake, checking).await {
-        Ok(checked) => checked.map_err(failed)?.map(Some),
-        Err(_) => Err(
-            Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "it took too long\n")
-                .header(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S)),
-        ),
-    }
-}
-
-/// The answer to a request that the application refuses.
-fn rejected(rejection: Rejection) -> Answer {
-    let (status, headers, body) = rejection.into_parts();
-    let mut answer = text(status, body);
-    for (name, value) in &headers {
-        answer.headers_mut().append(name, value.clone());
-    }
-    answer
-}
-
-fn bad_handshake(error: OpeningError) -> Answer {
-    let mut answer = text(error.status(), format!("{error}\n"));
-    match error.status() {
-        StatusCode::UPGRADE_REQUIRED => {
-            let version = HeaderValue::from_static(handshake::VERSION);
-            answer
-                .headers_mut()
-                .insert(header::SEC_WEBSOCKET_VERSION, version);
-            let headers = answer.headers_mut();
-            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        }
-        StatusCode::METHOD_NOT_ALLOWED => {
-            answer
-                .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static("GET"));
-        }
-        _ => {}
-    }
     answer
 }
 
@@ -217,7 +202,7 @@ fn method_not_allowed() -> Answer {
     answer
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+pub(crate) fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     let mut answer = page("text/plain; charset=utf-8", body.into());
     *answer.status_mut() = status;
     answer

@@ -50,6 +50,12 @@
 //! connection's core, and must not block: it would hold up every connection there. What it sends
 //! goes out in the same turn. One that panics closes its connection with 1011 and harms nobody else.
 //!
+//! # Beside other HTTP
+//!
+//! [`Server::fallback`] has a service of the application's own, as an `axum::Router`, answer what is not the
+//! WebSocket's on the same port. [`Server::mount`] makes the WebSocket a route of another HTTP server of the
+//! same process.
+//!
 //! What is bounded, and what happens at each bound, is in [`Limits`], [`Timeouts`], [`RoomClass`] and
 //! [`History`].
 
@@ -62,6 +68,7 @@ mod connection;
 mod core;
 mod data;
 mod engine;
+mod fallback;
 mod flush;
 mod handler;
 mod http;
@@ -72,7 +79,10 @@ mod manager;
 #[cfg(feature = "messagepack")]
 mod messagepack;
 mod metrics;
+mod mount;
 mod name;
+mod opening;
+mod origin;
 mod panics;
 mod protocol;
 mod question;
@@ -83,6 +93,7 @@ mod router;
 mod server;
 mod survey;
 mod throng_v1;
+mod visit;
 mod wire;
 
 pub use config::{
@@ -98,6 +109,8 @@ pub use listen::ListenError;
 pub use manager::{EmitError, JoinError, PublishError, PublishOptions, Receipt, RoomManager};
 #[cfg(feature = "messagepack")]
 pub use messagepack::MessagePack;
+pub use mount::{Mount, Running};
+pub use origin::{Origins, OriginsError};
 pub use proto::event::{EncodeError, ParseError};
 pub use proto::{CloseCode, Json};
 pub use protocol::{Mode, Protocol, ProtocolError};

@@ -107,8 +107,6 @@ pub struct Receipt {
 pub struct PublishOptions<'a> {
     /// In whose name; none is the application's own.
     pub from: Option<ConnectionId>,
-    /// Which member is not sent it, such as who publishes. It is in the room's history nevertheless.
-    pub except: Option<ConnectionId>,
     /// What a repeat of it is recognised by, 1 to 64 bytes, for as long as the room's class says.
     pub key: Option<&'a str>,
 }
@@ -274,10 +272,9 @@ impl RoomManager {
     where
         T: Serialize + ?Sized,
     {
-        let PublishOptions { from, except, key } = options;
+        let PublishOptions { from, key } = options;
         let sent = Sent {
             from,
-            except,
             key,
             ..Sent::default()
         };

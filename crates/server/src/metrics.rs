@@ -32,6 +32,11 @@ impl Count {
         );
     }
 
+    /// Adds one, from any thread: for what is rare, as it costs a locked instruction.
+    pub(crate) fn count(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Sets the number. Only the owning core calls this.
     #[inline]
     pub(crate) fn set(&self, value: u64) {
@@ -113,8 +118,12 @@ labelled! {
         bad_handshake,
         connections,
         connections_per_ip,
+        fallback_connections,
         handshake_timeout,
         handshakes,
+        origin,
+        stopping,
+        untakeable,
     }
 }
 
@@ -210,6 +219,8 @@ impl JournalMetrics {
 pub(crate) struct Exposition {
     pub(crate) table: Arc<RoomTable>,
     pub(crate) cores: Vec<Arc<CoreMetrics>>,
+    /// What is counted on threads that are no core's.
+    pub(crate) outside: Arc<CoreMetrics>,
     /// If histories are kept on disk.
     pub(crate) journal: Option<Arc<JournalMetrics>>,
 }
@@ -491,7 +502,8 @@ impl Exposition {
         label: &'static str,
         read: impl Fn(&CoreMetrics) -> (&'static [&'static str], Vec<u64>),
     ) -> fmt::Result {
-        let rows: Vec<_> = self.cores.iter().map(|core| read(core)).collect();
+        let all = self.cores.iter().chain([&self.outside]);
+        let rows: Vec<_> = all.map(|counts| read(counts)).collect();
         let Some((labels, _)) = rows.first() else {
             return Ok(());
         };

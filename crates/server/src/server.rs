@@ -5,18 +5,25 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
 use rooms::{CoreId, RoomTable, TableConfig};
 use socket2::Socket;
 use store::OpenError;
 use thiserror::Error;
+use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tower_service::Service;
 
 use crate::accept::{Acceptor, REFUSALS_MAX};
 use crate::admission::Admission;
-use crate::application::Application;
+use crate::application::Application as _;
 use crate::config::{Config, FlushMode, ListenAddress};
-use crate::core::{Core, CoreParts, IdleHook};
+use crate::core::{Core, CoreParts, IdleHook, NewSocket};
 use crate::engine::Engine;
+use crate::fallback::{AnyError, Fallback};
 use crate::flush::Flusher;
 use crate::http::Page;
 use crate::hub::Hub;
@@ -24,7 +31,8 @@ use crate::journal::{Histories, Writing};
 use crate::listen::{Bound, ListenError, Listener};
 use crate::manager::RoomManager;
 use crate::metrics::{CoreMetrics, Exposition, JournalMetrics};
-use crate::protocol::Languages;
+use crate::mount::{Door, Mount, Running};
+use crate::opening::Gate;
 use crate::room::Room;
 use crate::router::Router;
 use crate::wire;
@@ -39,6 +47,7 @@ pub struct Server {
     engine: Arc<Engine>,
     bound: Vec<Bound>,
     pages: Vec<Page>,
+    fallback: Option<Fallback>,
     cores: Vec<Arc<CoreMetrics>>,
     flush: FlushMode,
     idle_hook: Option<IdleHook>,
@@ -146,6 +155,7 @@ impl Server {
             engine: Arc::new(Engine::new(table.clone())),
             bound,
             pages: Vec::new(),
+            fallback: None,
             cores: (0..core_count).map(|_| Arc::default()).collect(),
             flush,
             idle_hook: None,
@@ -197,6 +207,49 @@ impl Server {
         self
     }
 
+    /// Has a service answer all requests that are not for the WebSocket's path, a [page](Self::page),
+    /// `/healthz` or `/metrics`, in place of an earlier service: any of hyper's and tower's, as an
+    /// `axum::Router`. If [`Config::path`] is none, requests that ask for a WebSocket are not the service's
+    /// either.
+    ///
+    /// It runs on the cores' threads beside their loops, and must not block. It may take its time: no timeout
+    /// bounds how long it works, nor how large a request's body may be; that is the service's to say.
+    /// [`Timeouts::handshake`](crate::Timeouts::handshake) bounds how long a peer may take for 64 KiB of an
+    /// answer, [`Timeouts::header_read`](crate::Timeouts::header_read) how long a connection may wait for its
+    /// next request, [`Limits::fallback_connections_max`](crate::Limits::fallback_connections_max) how many
+    /// connections there are. A request whose client is gone, or has ended its side, is dropped.
+    ///
+    /// An error of the service, and a panic, is answered with 500 and logged; a body that panics ends its
+    /// connection. When the server is [stopped](Stop::drain), requests under way are waited for until
+    /// [`Timeouts::drain`](crate::Timeouts::drain).
+    ///
+    /// The request's extensions have the peer's [`IpAddr`](std::net::IpAddr), unless it came by a Unix socket.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::routing::get;
+    /// use throng::{Config, Server};
+    ///
+    /// let config = Config { listen: vec!["127.0.0.1:0".parse()?], cores: 1, ..Config::default() };
+    /// let mut server = Server::bind(config)?;
+    /// let rooms = server.rooms();
+    /// let members = move || async move { rooms.member_count("lobby").to_string() };
+    /// server.fallback(axum::Router::new().route("/lobby/members", get(members)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn fallback<S, B>(&mut self, service: S) -> &mut Self
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<AnyError>,
+        S::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<AnyError>,
+    {
+        self.fallback = Some(Fallback::new(service));
+        self
+    }
+
     /// Calls `hook` on a core's thread when that core has had nothing to do for one and a half
     /// seconds, once for each such time, in place of an earlier hook. It must not block.
     ///
@@ -217,7 +270,35 @@ impl Server {
     /// # Errors
     ///
     /// [`ServeError`] if a core ended by itself; the others have been stopped.
-    pub fn serve<S>(mut self, router: Router<S>) -> Result<(), ServeError>
+    pub fn serve<S>(self, router: Router<S>) -> Result<(), ServeError>
+    where
+        S: Send + Sync + 'static,
+    {
+        let (_, started) = self.start(router);
+        started.wait()
+    }
+
+    /// Starts the cores for WebSockets that come by way of another HTTP server of this process, hyper's or
+    /// axum's: [`Mount`] is the service for its route, and [`Running`] waits for the end. Does not block.
+    ///
+    /// The server's own addresses are served too: [`Config::listen`] may be empty, or an address for `/metrics`
+    /// inside. What goes wrong when cores start is said by [`Running::join`].
+    ///
+    /// # Panics
+    ///
+    /// If the system has no thread left.
+    pub fn mount<S>(self, router: Router<S>) -> (Mount, Running)
+    where
+        S: Send + Sync + 'static,
+    {
+        let stop = self.stop();
+        let (mount, started) = self.start(router);
+        // Somebody must stop the other cores if one ends, whether anybody waits or not.
+        let ended = thread::spawn(move || started.wait());
+        (mount, Running::new(ended, stop))
+    }
+
+    fn start<S>(mut self, router: Router<S>) -> (Mount, Started)
     where
         S: Send + Sync + 'static,
     {
@@ -232,27 +313,39 @@ impl Server {
         };
         let languages = Arc::new(router.languages());
         self.engine.speak(languages.clone());
-        let seats = self.seats((Arc::new(router), languages), metrics);
-        let threads: Vec<_> = seats.into_iter().map(Seat::spawn).collect();
-        let served = wait_for_all(threads, &self.stop);
-        // Behind the last core: what was published last is written too.
-        writing.finish();
-        served
+        let gate = Arc::new(Gate {
+            config: self.config.clone(),
+            application: Arc::new(router),
+            languages,
+            admission: Arc::new(Admission::new(&self.config.limits)),
+        });
+        let outside = Arc::<CoreMetrics>::default();
+        let seats = self.seats(&gate, &outside, metrics);
+        let (threads, doors): (Vec<_>, Vec<_>) = seats.into_iter().map(Seat::spawn).unzip();
+        let mount = Mount::new(gate, doors.into_iter().flatten().collect(), outside);
+        let started = Started {
+            threads,
+            writing,
+            stop: self.stop,
+            _bound: self.bound,
+        };
+        (mount, started)
     }
 
     /// What each core's thread is given.
     fn seats(
         &mut self,
-        (application, languages): (Arc<dyn Application>, Arc<Languages>),
+        gate: &Arc<Gate>,
+        outside: &Arc<CoreMetrics>,
         journal: Option<Arc<JournalMetrics>>,
     ) -> Vec<Seat> {
         let exposition = Exposition {
             table: self.engine.table.clone(),
             cores: self.cores.clone(),
+            outside: outside.clone(),
             journal,
         };
         let exposition = Arc::new(exposition);
-        let admission = Arc::new(Admission::new(&self.config.limits));
         let pages: Arc<[Page]> = std::mem::take(&mut self.pages).into();
         let cpus = if self.config.pin {
             core_affinity::get_core_ids().unwrap_or_default()
@@ -270,17 +363,36 @@ impl Server {
                 flush: self.flush,
                 sockets: self.bound.iter_mut().filter_map(Bound::take).collect(),
                 engine: self.engine.clone(),
-                application: application.clone(),
-                languages: languages.clone(),
-                config: self.config.clone(),
+                gate: gate.clone(),
                 metrics,
                 exposition: exposition.clone(),
-                admission: admission.clone(),
                 pages: pages.clone(),
+                fallback: self.fallback.clone(),
                 drain: self.stop.draining.subscribe(),
                 idle_hook: self.idle_hook.clone(),
             })
             .collect()
+    }
+}
+
+/// A server whose cores run.
+struct Started {
+    threads: Vec<Thread>,
+    writing: Writing,
+    stop: Stop,
+    /// The files of Unix sockets go when all is over.
+    _bound: Vec<Bound>,
+}
+
+/// A core's thread, if there is one.
+type Thread = io::Result<JoinHandle<io::Result<()>>>;
+
+impl Started {
+    fn wait(self) -> Result<(), ServeError> {
+        let served = wait_for_all(self.threads, &self.stop);
+        // Behind the last core: what was published last is written too.
+        self.writing.finish();
+        served
     }
 }
 
@@ -291,42 +403,56 @@ struct Seat {
     flush: FlushMode,
     sockets: Vec<Socket>,
     engine: Arc<Engine>,
-    application: Arc<dyn Application>,
-    languages: Arc<Languages>,
-    config: Arc<Config>,
+    gate: Arc<Gate>,
     metrics: Arc<CoreMetrics>,
     exposition: Arc<Exposition>,
-    admission: Arc<Admission>,
     pages: Arc<[Page]>,
+    fallback: Option<Fallback>,
     drain: watch::Receiver<bool>,
     idle_hook: Option<IdleHook>,
 }
 
 impl Seat {
-    fn spawn(self) -> io::Result<JoinHandle<io::Result<()>>> {
-        thread::Builder::new()
+    /// Starts the thread; also returns how sockets come to it from elsewhere.
+    fn spawn(self) -> (Thread, Option<Door>) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return (Err(error), None),
+        };
+        // As many as may be in a handshake fit, so that handing over never waits long.
+        let (sender, receiver) = mpsc::channel(NEW_SOCKETS_MAX);
+        let door = Door::new(
+            runtime.handle().clone(),
+            sender.downgrade(),
+            self.metrics.clone(),
+        );
+        let thread = thread::Builder::new()
             .name(format!("throng-core-{}", self.id.0))
-            .spawn(move || self.run())
+            .spawn(move || self.run(&runtime, sender, receiver));
+        (thread, Some(door))
     }
 
-    fn run(self) -> io::Result<()> {
+    fn run(
+        self,
+        runtime: &Runtime,
+        sender: mpsc::Sender<NewSocket>,
+        receiver: mpsc::Receiver<NewSocket>,
+    ) -> io::Result<()> {
         if let Some(cpu) = self.cpu
             && !core_affinity::set_for_current(cpu)
         {
             tracing::warn!(core = self.id.0, cpu = cpu.id, "not pinned: refused");
         }
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
         runtime.block_on(async {
-            // As many as may be in a handshake fit, so that handing over never waits long.
-            let (sender, receiver) = mpsc::channel(NEW_SOCKETS_MAX);
             let core = Core::new(
                 CoreParts {
                     id: self.id,
                     engine: self.engine,
-                    application: self.application.clone(),
-                    config: self.config.clone(),
+                    application: self.gate.application.clone(),
+                    config: self.gate.config.clone(),
                     metrics: self.metrics.clone(),
                     new_sockets: receiver,
                     idle_hook: self.idle_hook,
@@ -334,13 +460,12 @@ impl Seat {
                 // The ring belongs to the thread that makes it; the probe's is gone.
                 Flusher::new(self.flush)?,
             )?;
+            tokio::spawn(keep_open(sender.clone(), self.drain.clone()));
             let acceptor = Arc::new(Acceptor {
-                config: self.config,
-                application: self.application,
-                languages: self.languages,
+                gate: self.gate,
                 pages: self.pages,
+                fallback: self.fallback,
                 exposition: self.exposition,
-                admission: self.admission,
                 metrics: self.metrics,
                 new_sockets: sender,
                 drain: self.drain,
@@ -355,14 +480,18 @@ impl Seat {
     }
 }
 
+/// Lets sockets come until the drain, though nobody listens.
+async fn keep_open(sender: mpsc::Sender<NewSocket>, mut drain: watch::Receiver<bool>) {
+    // An end of the other side is a drain too.
+    _ = drain.wait_for(|draining| *draining).await;
+    drop(sender);
+}
+
 /// How many sockets may wait for the loop. It takes them all in every turn.
 const NEW_SOCKETS_MAX: usize = 1024;
 
 /// Waits for every core; the first that ends by itself stops the others.
-fn wait_for_all(
-    threads: Vec<io::Result<JoinHandle<io::Result<()>>>>,
-    stop: &Stop,
-) -> Result<(), ServeError> {
+fn wait_for_all(threads: Vec<Thread>, stop: &Stop) -> Result<(), ServeError> {
     let (sender, ends) = std::sync::mpsc::channel();
     for (core, thread) in threads.into_iter().enumerate() {
         let sender = sender.clone();
@@ -381,7 +510,7 @@ fn wait_for_all(
 }
 
 /// Waits for one core.
-fn join(core: usize, thread: io::Result<JoinHandle<io::Result<()>>>) -> Result<(), ServeError> {
+fn join(core: usize, thread: Thread) -> Result<(), ServeError> {
     let thread = thread.map_err(|source| ServeError::Core { core, source })?;
     let ended = thread.join().map_err(|_| ServeError::Panicked { core })?;
     ended.map_err(|source| ServeError::Core { core, source })

@@ -149,6 +149,7 @@ fn what_is_printed_can_be_used_as_the_file() {
     command
         .args(["--listen", r"127.0.0.1:0,unix:/run/back\slash.sock"])
         .args(["--log", "info,throng=debug", "--pin=true"])
+        .args(["--origins", "same,https://*.example.com,http://localhost:*"])
         .envs([("THRONG_CORES", "007"), ("THRONG_PING_INTERVAL_S", ".5")])
         .env("THRONG_KEY_WINDOW_S", "1e3")
         .env(
@@ -159,6 +160,7 @@ fn what_is_printed_can_be_used_as_the_file() {
     for line in [
         "listen = [\"127.0.0.1:0\", 'unix:/run/back\\slash.sock']  # flag\n",
         "pin = true  # flag\n",
+        "origins = [\"same\", \"https://*.example.com\", \"http://localhost:*\"]  # flag\n",
         "cores = 7  # environment\n",
         "ping_interval_s = 0.5  # environment\n",
         "key_window_s = 1000  # environment\n",

@@ -32,13 +32,13 @@ fn what_was_published_before_the_drain_arrives_before_its_close() {
             member
         });
         for number in 0..500 {
-            server.rooms.emit("tea", "msg", &number).unwrap();
+            server.rooms.emit("tea", "said", &number).unwrap();
         }
         server.stop.drain();
-        server.rooms.emit("tea", "msg", "too late").unwrap();
+        server.rooms.emit("tea", "said", "too late").unwrap();
         for member in &mut members {
             for number in 0..500 {
-                member.expect(&format!("msg {number}"));
+                member.expect(&format!("said {number}"));
             }
             member.expect_close(1001);
         }
@@ -64,12 +64,12 @@ fn more_than_an_outbox_holds_arrives_before_the_close_too() {
         let long = "x".repeat(1000);
         for number in 0..500 {
             let text = format!("{number} {long}");
-            server.rooms.emit("tea", "msg", &text).unwrap();
+            server.rooms.emit("tea", "said", &text).unwrap();
         }
         server.stop.drain();
         gate.release();
         for number in 0..500 {
-            member.expect(&format!("msg \"{number} {long}\""));
+            member.expect(&format!("said \"{number} {long}\""));
         }
         member.expect_close(1001);
         drop((holder, member));
@@ -113,7 +113,7 @@ fn a_peer_that_never_closes_delays_a_drain_only_so_long() {
         blocked.sync();
         for _ in 0..100 {
             let long = "x".repeat(10_000);
-            server.rooms.emit("tea", "msg", &long).unwrap();
+            server.rooms.emit("tea", "said", &long).unwrap();
         }
         let began = now();
         server.drain().unwrap();
@@ -263,6 +263,8 @@ mod binary {
             ("THRONG_CORES", "257"),
             ("THRONG_CORES", "-1"),
             ("THRONG_PATH", "ws"),
+            ("THRONG_ORIGINS", "https://a.example/chat"),
+            ("THRONG_ORIGINS", "same,"),
             ("THRONG_FLUSH", "fast"),
             ("THRONG_MAX_MESSAGE_BYTES", "0"),
             ("THRONG_PONG_TIMEOUT_S", "0"),

@@ -386,9 +386,9 @@ mod crowds {
                 .collect();
             server.wait_for_metric("throng_members", CROWD);
             // They go while they are published to.
-            server.rooms.emit("tea", "msg", "one").unwrap();
+            server.rooms.emit("tea", "said", "one").unwrap();
             crowd.into_iter().for_each(Raw::reset);
-            while server.rooms.emit("tea", "msg", "two").unwrap() > 0 {
+            while server.rooms.emit("tea", "said", "two").unwrap() > 0 {
                 std::thread::yield_now();
             }
         });

@@ -287,6 +287,111 @@ mod upgrades {
     }
 }
 
+mod origins {
+    use throng::Origins;
+
+    use super::*;
+
+    const REFUSED: &str = r#"throng_handshakes_refused_total{reason="origin"}"#;
+
+    fn serving(origins: &str) -> TestServer {
+        let mut config = config(FlushMode::Auto);
+        config.origins = origins.parse().unwrap();
+        TestServer::start(config)
+    }
+
+    /// Asks for a WebSocket, as `Host: localhost` and with these headers more.
+    fn ask(server: &TestServer, headers: &str) -> Reply {
+        let mut raw = server.connect_raw();
+        raw.send(
+            format!(
+                "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+                 Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+            )
+            .as_bytes(),
+        );
+        let mut reply = Reply::parse(&raw.receive_head());
+        if let Some(len) = reply.header("content-length") {
+            reply.body = raw.receive_text(len.parse().unwrap());
+        }
+        reply
+    }
+
+    #[test]
+    fn a_page_of_the_same_origin_is_served_and_one_of_another_is_refused_with_403() {
+        let server = TestServer::start(config(FlushMode::Auto));
+        for page in ["http://localhost", "https://localhost"] {
+            let mut client = Client::connect_with(server.address(), "/ws", &[("origin", page)]);
+            client.sync();
+        }
+        assert_eq!(server.metric(REFUSED), 0);
+        for page in ["https://evil.example", "http://localhost:8080", "null"] {
+            let reply = ask(&server, &format!("Origin: {page}\r\n"));
+            assert_eq!(reply.status, 403, "{page}");
+            let wanted = format!(
+                "the origin \"{page}\" may not open a WebSocket here: the operator allows it with \
+                 THRONG_ORIGINS\n"
+            );
+            assert_eq!(reply.body, wanted);
+            let content_type = reply.header("content-type");
+            assert_eq!(content_type, Some("text/plain; charset=utf-8"));
+        }
+        assert_eq!(server.metric(REFUSED), 3);
+        assert_eq!(server.metric("throng_connections_opened_total"), 2);
+        // Pages are for everybody: only the WebSocket acts in somebody's name.
+        let text = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\
+                    Connection: close\r\n\r\n";
+        assert_eq!(exchange(server.address(), text).status, 200);
+    }
+
+    #[test]
+    fn several_origins_and_one_that_is_no_text_are_refused() {
+        let server = serving("same,https://chat.example");
+        let mine = "Origin: https://chat.example\r\n";
+        assert_eq!(ask(&server, mine).status, 101);
+        let reply = ask(&server, &[mine, mine].concat());
+        assert_eq!(reply.status, 403);
+        assert!(reply.body.starts_with("several origins may "), "{reply:?}");
+        let reply = ask(&server, "Origin: https://ü.example\r\n");
+        assert_eq!(reply.status, 403);
+        assert!(
+            reply.body.contains(r"https://\xc3\xbc.example"),
+            "{reply:?}"
+        );
+        assert_eq!(server.metric(REFUSED), 2);
+    }
+
+    #[test]
+    fn what_the_operator_allows_is_served() {
+        let server = serving("https://*.chat.example");
+        for (page, status) in [
+            ("https://a.chat.example", 101),
+            ("https://chat.example", 403),
+            ("http://localhost", 403),
+        ] {
+            let reply = ask(&server, &format!("Origin: {page}\r\n"));
+            assert_eq!(reply.status, status, "{page}");
+        }
+        server.check_health();
+        let open = serving("*");
+        assert_eq!(ask(&open, "Origin: null\r\n").status, 101);
+    }
+
+    #[test]
+    fn a_page_that_is_refused_takes_no_place() {
+        let mut config = config(FlushMode::Auto);
+        config.limits.connections_max = 1;
+        config.origins = Origins::same();
+        let server = TestServer::start(config);
+        for _ in 0..3 {
+            let reply = ask(&server, "Origin: https://evil.example\r\n");
+            assert_eq!(reply.status, 403);
+        }
+        server.connect().sync();
+    }
+}
+
 mod addresses {
     use super::*;
 
@@ -374,9 +479,9 @@ mod addresses {
                 client
             })
             .collect();
-        server.rooms.emit("tea", "msg", &1).unwrap();
+        server.rooms.emit("tea", "said", &1).unwrap();
         for mut client in clients {
-            client.expect("msg 1");
+            client.expect("said 1");
         }
         server.wait_until_empty();
         server.drain().unwrap();

@@ -480,7 +480,7 @@ mod mailbox {
                 let rooms = rooms.clone();
                 router.on("publish", move |_: &Connection, number: u64| {
                     count.fetch_add(1, Ordering::Relaxed);
-                    rooms.emit("tea", "msg", &number).map(drop)
+                    rooms.emit("tea", "said", &number).map(drop)
                 });
             });
             let mut member = server.connect_on(1);
@@ -524,7 +524,7 @@ mod mailbox {
             let handled = stalled.handled.load(Ordering::Relaxed);
             stalled.gate.release();
             for number in 0..200 {
-                stalled.member.expect(&format!("msg {number}"));
+                stalled.member.expect(&format!("said {number}"));
             }
             assert!(handled < 50, "{handled} went to a full mailbox");
         });
@@ -558,7 +558,7 @@ mod mailbox {
         assert!(stalled.handled.load(Ordering::Relaxed) < 200);
         stalled.gate.release();
         for number in 0..=200 {
-            stalled.member.expect(&format!("msg {number}"));
+            stalled.member.expect(&format!("said {number}"));
         }
         stalled.server.wait_for_metric("throng_connections", 2);
     }
@@ -597,7 +597,7 @@ mod mailbox {
             let until_full = stalled.handled.load(Ordering::Relaxed);
             stalled.gate.release();
             for number in 0..200 {
-                stalled.member.expect(&format!("msg {number}"));
+                stalled.member.expect(&format!("said {number}"));
             }
 
             // Once more, so that only one publication is left to be handled.
@@ -608,12 +608,12 @@ mod mailbox {
             stalled.gate.hold_core_of(&mut stalled.witness);
             stalled.gate.release();
             for number in 0..until_full {
-                stalled.member.expect(&format!("msg {number}"));
+                stalled.member.expect(&format!("said {number}"));
             }
             stalled.publisher.send(&close(4321));
             drop(stalled.publisher);
             stalled.gate.release();
-            stalled.member.expect(&format!("msg {until_full}"));
+            stalled.member.expect(&format!("said {until_full}"));
             stalled.server.wait_for_metric("throng_connections", 2);
             let ends = stalled.ends.lock().clone();
             assert_eq!(ends.last(), Some(&4321), "{ends:?}");
@@ -667,8 +667,8 @@ mod mailbox {
         // Nothing of what was refused has happened, and now it is not refused.
         alice.expect_nothing();
         rooms.join(&handle, "tea").unwrap();
-        rooms.emit("tea", "msg", "hot").unwrap();
-        alice.expect("msg \"hot\"");
+        rooms.emit("tea", "said", "hot").unwrap();
+        alice.expect("said \"hot\"");
         handle.close(CloseCode(4001), "now").unwrap();
         assert_eq!(alice.expect_close(4001), "now");
     }
@@ -678,7 +678,7 @@ mod mailbox {
         let mut stalled = Stalled::start(FlushMode::Auto);
         let mut accepted = 0;
         let error = until(
-            || match stalled.server.rooms.emit("tea", "msg", &accepted) {
+            || match stalled.server.rooms.emit("tea", "said", &accepted) {
                 Ok(member_count) => {
                     assert_eq!(member_count, 1);
                     accepted += 1;
@@ -691,7 +691,7 @@ mod mailbox {
         assert!(matches!(error, throng::EmitError::Overloaded(_)), "{error}");
         stalled.gate.release();
         for number in 0..accepted {
-            stalled.member.expect(&format!("msg {number}"));
+            stalled.member.expect(&format!("said {number}"));
         }
         stalled.member.expect_nothing();
     }

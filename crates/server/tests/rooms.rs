@@ -360,17 +360,17 @@ mod handles {
             let handle = newest(&mut alice, &handles);
 
             server.rooms.join(&handle, "tea").unwrap();
-            server.rooms.emit("tea", "msg", "from outside").unwrap();
+            server.rooms.emit("tea", "said", "from outside").unwrap();
             handle.emit("greeting", &[1, 2]).unwrap();
             handle.send_text("no event").unwrap();
             handle.send_binary(b"\0\xff").unwrap();
-            alice.expect("msg \"from outside\"");
+            alice.expect("said \"from outside\"");
             alice.expect("greeting [1,2]");
             alice.expect("no event");
             alice.expect_binary(b"\0\xff");
 
             server.rooms.leave_all(&handle).unwrap();
-            server.rooms.emit("tea", "msg", "to nobody").unwrap();
+            server.rooms.emit("tea", "said", "to nobody").unwrap();
             handle.close(CloseCode(4001), "no place for you").unwrap();
             handle.send_text("too late").unwrap();
             assert_eq!(alice.expect_close(4001), "no place for you");
@@ -396,7 +396,7 @@ mod handles {
             stale.send_text("to alice").unwrap();
             server.rooms.join(&stale, "tea").unwrap();
             server.rooms.leave_all(&stale).unwrap();
-            server.rooms.emit("tea", "msg", "to alice").unwrap();
+            server.rooms.emit("tea", "said", "to alice").unwrap();
             stale.close(CloseCode(4001), "to alice").unwrap();
             bob.expect_nothing();
             server.wait_for_metric("throng_rooms", 0);
@@ -575,12 +575,12 @@ mod hooks {
                 let rooms = rooms.clone();
                 router.on_connect(move |conn, _| {
                     rooms.join(conn, "lobby").unwrap();
-                    rooms.emit("lobby", "msg", "welcome").unwrap();
+                    rooms.emit("lobby", "said", "welcome").unwrap();
                 });
             });
             let mut alice = server.connect_raw();
             alice.open_and_send(&text("sync 1"));
-            alice.expect("msg \"welcome\"");
+            alice.expect("said \"welcome\"");
             alice.expect("synced 1");
         });
     }
@@ -620,8 +620,8 @@ mod hooks {
             server.wait_for_metric("throng_connections", 1);
             server.wait_for_metric("throng_rooms", 1);
 
-            server.rooms.emit("tea", "msg", "still here").unwrap();
-            bystander.expect("msg \"still here\"");
+            server.rooms.emit("tea", "said", "still here").unwrap();
+            bystander.expect("said \"still here\"");
             assert_eq!(*ends.lock(), [1011, 1011]);
             let counter = r#"throng_connections_closed_total{reason="panicked"}"#;
             assert_eq!(server.metric(counter), 2);
@@ -743,7 +743,7 @@ mod hooks {
             until(
                 || {
                     for _ in 0..50 {
-                        _ = server.rooms.emit("tea", "msg", &long);
+                        _ = server.rooms.emit("tea", "said", &long);
                     }
                     let closed = server.metric("throng_slow_consumers_total");
                     (closed == 1).then_some(())

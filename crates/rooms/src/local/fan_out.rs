@@ -67,7 +67,7 @@ impl LocalRooms {
     }
 
     /// Pushes the pending publications of a room to each of its members, merged into as few
-    /// shared buffers as they fit.
+    /// shared buffers as they fit. Members that are excepted from some of them get the others apart.
     pub(super) fn fan_out_room(&mut self, room: u32) {
         let local = &mut self.rooms[room as usize];
         if local.pending.is_empty() {

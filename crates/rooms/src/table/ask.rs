@@ -80,12 +80,13 @@ impl RoomTable {
                 return Ok((0, backpressure));
             };
             check(room)?;
-            for core in cores_of(room) {
-                let command = Command::Ask {
-                    room: Some(room.handle.id),
-                    question: make(core),
-                };
-                let pushed = self.mailbox(core).push(command);
+            let room_id = Some(room.handle.id);
+            let cores = cores_of(room).into_iter();
+            // All of them first: what is pushed must be followed by its wake, whatever `make` does.
+            let questions: SmallVec<[_; 2]> = cores.map(|core| (core, make(core))).collect();
+            for (core, question) in questions {
+                let room = room_id;
+                let pushed = self.mailbox(core).push(Command::Ask { room, question });
                 if pushed.full {
                     backpressure = Backpressure(Some(Full::Core(core)));
                 }

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use proto::SharedFrame;
 use smallvec::SmallVec;
 
-use super::deliver::{Encoder, Wakes};
+use super::deliver::{Encoder, Wakes, wake_all};
 use super::{Backpressure, EmitError, Full, Lacks, RoomTable};
 use crate::id::{CoreId, Wire};
 use crate::mailbox::Command;
 use crate::publication::Publication;
-use crate::queue::Pushed;
 
 impl RoomTable {
     /// Sends an event to every connection that is open, on every core. On each core it comes behind what was
@@ -66,7 +65,7 @@ impl RoomTable {
             }
             wakes.push(pushed);
         }
-        wakes.into_iter().for_each(Pushed::wake_quietly);
+        wake_all(&mut wakes);
         backpressure
     }
 

@@ -18,12 +18,12 @@ impl RoomTable {
         room: &Room,
         (delivery, except): (Delivery, Option<ConnectionId>),
         encoder: &mut Encoder<'_>,
-    ) -> (Published, Wakes) {
+        wakes: &mut Wakes,
+    ) -> Published {
         let mut published = Published {
             member_count: room.member_count(),
             ..Published::default()
         };
-        let mut wakes = Wakes::new();
         for members in &room.members {
             let frame = encoder.frame(members.wire);
             if frame.is_empty() {
@@ -41,12 +41,20 @@ impl RoomTable {
             }
             wakes.push(pushed);
         }
-        (published, wakes)
+        published
     }
 }
 
 /// Whom to wake when no lock is held.
 pub(super) type Wakes = SmallVec<[Pushed; 2]>;
+
+/// Wakes all of them; no lock is held.
+#[inline]
+pub(super) fn wake_all(wakes: &mut Wakes) {
+    for pushed in wakes {
+        pushed.wake_owner();
+    }
+}
 
 /// A publication's frames, each encoded when it is first needed.
 pub(super) struct Encoder<'a> {

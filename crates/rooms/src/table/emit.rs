@@ -3,14 +3,13 @@
 use proto::SharedFrame;
 use smallvec::SmallVec;
 
-use super::deliver::{Encoder, Wakes};
+use super::deliver::{Encoder, Wakes, wake_all};
 use super::{EmitError, Lacks, RoomTable};
 use crate::id::ConnectionId;
 use crate::kept::{Kept, Staged};
 use crate::key::RoomKey;
 use crate::mailbox::Delivery;
 use crate::publication::{EventKind, Publication, Published};
-use crate::queue::Pushed;
 use crate::shard::{Room, Shard};
 
 impl RoomTable {
@@ -67,14 +66,17 @@ impl RoomTable {
         check: impl Fn(&Room) -> Result<(), E>,
     ) -> Result<Published, E> {
         let hash = self.hash_of(key);
-        let (published, wakes) = {
+        // Handed down and not back up with the rest: it is large to move.
+        let mut wakes = Wakes::new();
+        let published = {
             let mut shard = self.shard(hash).lock();
-            let placed =
-                self.place_event(&mut shard, (hash, key), event, &mut publication, check)?;
+            let (named, publication) = ((hash, key), &mut publication);
+            let published =
+                self.place_event(&mut shard, named, event, publication, check, &mut wakes)?;
             shard.publication_count += 1;
-            placed
+            published
         };
-        wakes.into_iter().for_each(Pushed::wake_quietly);
+        wake_all(&mut wakes);
         Ok(published)
     }
 
@@ -87,10 +89,11 @@ impl RoomTable {
         (kind, except): (EventKind, Option<ConnectionId>),
         publication: &mut impl Publication,
         check: impl Fn(&Room) -> Result<(), E>,
-    ) -> Result<(Published, Wakes), E> {
+        wakes: &mut Wakes,
+    ) -> Result<Published, E> {
         let (rooms, retention) = (&mut shard.rooms, &mut shard.retention);
         let Some(room) = rooms.find_mut(hash, |room| room.has_key(hash, key)) else {
-            return Ok((Published::default(), Wakes::new()));
+            return Ok(Published::default());
         };
         check(room)?;
         let waits = room.kept.as_ref().is_some_and(|kept| kept.has_staged());
@@ -102,7 +105,7 @@ impl RoomTable {
         let mut encoder = Encoder::new(publication, None);
         let delivery = Delivery::Event(kind);
         if !waits || !retention.has_memory(EVENT_COST_MAX) {
-            return Ok(self.deliver(room, (delivery, except), &mut encoder));
+            return Ok(self.deliver(room, (delivery, except), &mut encoder, wakes));
         }
         let frames = self.wires().iter().map(|wire| (wire, encoder.frame(wire)));
         let staged = Staged {
@@ -114,15 +117,14 @@ impl RoomTable {
         };
         let class = self.classes.at(room.class);
         if staged.cost_bytes() > EVENT_COST_MAX {
-            return Ok(self.deliver(room, (delivery, except), &mut encoder));
+            return Ok(self.deliver(room, (delivery, except), &mut encoder, wakes));
         }
         let stage = |kept: &mut Kept| kept.stage(staged);
         retention.keep(room, class, 0, &self.house(), stage);
-        let published = Published {
+        Ok(Published {
             member_count: room.member_count(),
             ..Published::default()
-        };
-        Ok((published, Wakes::new()))
+        })
     }
 }
 

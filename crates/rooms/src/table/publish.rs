@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto::SharedFrame;
 use smallvec::SmallVec;
 
-use super::deliver::{Encoder, Wakes};
+use super::deliver::{Encoder, Wakes, wake_all};
 use super::{Backpressure, Full, Lacks, Overloaded, PublishError, RoomTable};
 use crate::class::RoomClass;
 use crate::id::WireSet;
@@ -15,7 +15,6 @@ use crate::key::RoomKey;
 use crate::mailbox::Delivery;
 use crate::position::StreamPosition;
 use crate::publication::{KEY_LEN_MAX, Outgoing, Published};
-use crate::queue::Pushed;
 use crate::shard::{Retention, Room, Shard};
 
 impl RoomTable {
@@ -63,14 +62,14 @@ impl RoomTable {
         self.check_name(name.name)?;
         let key = self.check_key(outgoing.key)?;
         let hash = self.hash_of(name);
+        // Handed down and not back up with the rest: it is large to move.
+        let mut wakes = Wakes::new();
         let placed = {
             let mut shard = self.shard(hash).lock();
-            let framed = self.check_frames(&shard, (hash, name), &outgoing, key, &check);
-            let placed = framed
-                .map_err(NoRoom::Refused)
-                .and_then(|()| self.place(&mut shard, (hash, name), &mut outgoing, key, &check));
+            let (named, outgoing) = ((hash, name), &mut outgoing);
+            let placed = self.place(&mut shard, named, outgoing, key, &check, &mut wakes);
             let is_counted = match &placed {
-                Ok((published, _)) => !published.duplicate,
+                Ok(published) => !published.duplicate,
                 Err(NoRoom::Nobody) => true,
                 Err(NoRoom::Refused(_)) => false,
             };
@@ -79,8 +78,8 @@ impl RoomTable {
         };
         let answer = outgoing.answer;
         let mut published = match placed {
-            Ok((published, wakes)) => {
-                wakes.into_iter().for_each(Pushed::wake_quietly);
+            Ok(published) => {
+                wake_all(&mut wakes);
                 published
             }
             Err(NoRoom::Nobody) => Published::default(),
@@ -109,10 +108,13 @@ impl RoomTable {
         outgoing: &mut Outgoing<'_>,
         key: Option<(u64, &str)>,
         check: &impl Fn(&Room) -> Result<(), Overloaded>,
-    ) -> Result<(Published, Wakes), NoRoom> {
+        wakes: &mut Wakes,
+    ) -> Result<Published, NoRoom> {
+        let framed = self.check_frames(shard, (hash, name), outgoing, key, check);
+        framed.map_err(NoRoom::Refused)?;
         let created_count = shard.created_count;
         let fits = self.make_memory(shard, (hash, name), outgoing, key, check);
-        let placed = self.place_in(shard, (hash, name), outgoing, key, (check, fits));
+        let placed = self.place_in(shard, (hash, name), outgoing, key, (check, fits), wakes);
         if shard.created_count > created_count && shard.forget_unused((hash, name), &self.house()) {
             // There was no memory for it after all.
             return placed.and(Err(NoRoom::Nobody));
@@ -127,7 +129,8 @@ impl RoomTable {
         outgoing: &mut Outgoing<'_>,
         key: Option<(u64, &str)>,
         (check, fits): (&impl Fn(&Room) -> Result<(), Overloaded>, bool),
-    ) -> Result<(Published, Wakes), NoRoom> {
+        wakes: &mut Wakes,
+    ) -> Result<Published, NoRoom> {
         let is_journaled = shard.is_journaled;
         let mut is_new = false;
         let (room, retention) = shard.find_or_create(hash, name, |id| {
@@ -152,7 +155,7 @@ impl RoomTable {
             if !wait_for(room, offset, outgoing, true) {
                 return Err(NoRoom::Refused(PublishError::NoMemory));
             }
-            return Ok((duplicate(room, offset), Wakes::new()));
+            return Ok(duplicate(room, offset));
         }
         check(room).map_err(|error| NoRoom::Refused(error.into()))?;
         let journal = self.journal.as_deref().filter(|_| class.history.is_on());
@@ -166,14 +169,13 @@ impl RoomTable {
             }
             if journal.is_ahead() {
                 let staged = self.stage(room, retention, class, outgoing, key);
-                let published = staged.map_err(NoRoom::Refused)?;
-                return Ok((published, Wakes::new()));
+                return staged.map_err(NoRoom::Refused);
             }
         }
         room.offset += 1;
         let mut encoder = Encoder::new(outgoing.publication, Some(room.offset));
         let delivery = (Delivery::Publication(room.offset), outgoing.except);
-        let (mut published, wakes) = self.deliver(room, delivery, &mut encoder);
+        let mut published = self.deliver(room, delivery, &mut encoder, wakes);
         published.position = Some(room.position());
         if is_kept(class, key.is_some()) {
             let frame = class
@@ -195,7 +197,7 @@ impl RoomTable {
                 (fits, trims),
             );
         }
-        Ok((published, wakes))
+        Ok(published)
     }
 
     /// Keeps a publication, and its key, as the room's class says.

@@ -3,14 +3,13 @@
 use proto::SharedFrame;
 
 use super::RoomTable;
-use super::deliver::{Encoder, Wakes};
+use super::deliver::{Encoder, Wakes, wake_all};
 use crate::id::{RoomId, Wire};
 use crate::journal::{Ancestor, Change, Entry, RoomImage};
 use crate::kept::{self, Kept};
 use crate::key::{RoomKey, Space};
 use crate::mailbox::{Command, RoomHandle};
 use crate::publication::Publication;
-use crate::queue::Pushed;
 use crate::shard::{NewRoom, Retention, Room, Shard};
 
 /// How many earlier epochs of a room are remembered: as many crashes within the age of a history.
@@ -24,7 +23,7 @@ impl RoomTable {
         let mut shard = self.shard(handle.hash).lock();
         self.settle_locked(&mut shard, handle, (offset, true), &mut wakes);
         drop(shard);
-        wakes.into_iter().for_each(Pushed::wake_quietly);
+        wake_all(&mut wakes);
     }
 
     /// Delivers or refuses what is staged of a room up to an offset.
@@ -79,8 +78,7 @@ impl RoomTable {
         room.offset += u64::from(item.is_publication());
         let mut frames = Encoded(&item.frames);
         let mut encoder = Encoder::new(&mut frames, None);
-        let (_, woken) = self.deliver(room, (item.delivery, item.except), &mut encoder);
-        wakes.extend(woken);
+        self.deliver(room, (item.delivery, item.except), &mut encoder, wakes);
         if item.is_publication() {
             let written = (item.at_ms, Some(encoder.frame(self.history_wire)), None);
             let class = self.classes.at(room.class);
@@ -104,7 +102,7 @@ impl RoomTable {
                 self.settle_locked(&mut shard, &handle, all, &mut wakes);
             }
             drop(shard);
-            wakes.into_iter().for_each(Pushed::wake_quietly);
+            wake_all(&mut wakes);
         }
     }
 

@@ -79,12 +79,12 @@ pub(crate) enum Step {
     },
     LeaveAll {
         connection: usize,
-        space: Space,
+        space: u64,
     },
     /// The same, asked for by the connection's own core, at once.
     LeaveAllHere {
         connection: usize,
-        space: Space,
+        space: u64,
     },
     Open {
         core: usize,

@@ -153,6 +153,11 @@ impl Client {
         }
     }
 
+    /// The next message of any kind.
+    pub(crate) fn receive_any(&mut self) -> Message {
+        self.next()
+    }
+
     /// The next text message, or the code and the reason of the close that comes instead.
     pub(crate) fn receive_or_close(&mut self) -> Result<String, (u16, String)> {
         match self.next() {

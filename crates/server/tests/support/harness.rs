@@ -28,6 +28,7 @@ mod time;
 
 pub(crate) use binary::Binary;
 pub(crate) use chat::add_signals_to;
+pub(crate) use chat::add_to as add_chat_to;
 pub(crate) use client::Client;
 pub(crate) use gate::Gate;
 pub(crate) use http::{Reply, exchange, get};

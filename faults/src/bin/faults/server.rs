@@ -201,6 +201,8 @@ fn beside(program: &str) -> Result<PathBuf> {
 fn configuration(cli: &Cli, directory: &Path) -> String {
     let mut text = format!(
         "listen = [\"127.0.0.1:0\"]\n\
+         # The page of the clients in a browser is from another port.\n\
+         origins = [\"http://127.0.0.1:*\"]\n\
          ping_interval_s = 2\n\
          pong_timeout_s = 2\n\
          close_timeout_s = 1\n\

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use throng::{
-    Config, Disk, Drain, FlushMode, Fsync, History, Limits, ListenAddress, OnFailure, Timeouts,
+    Config, Disk, Drain, FlushMode, Fsync, History, Limits, ListenAddress, OnFailure, Origins,
+    Timeouts,
 };
 
 use crate::classes::{ClassSettings, ROOMS, RoomTable, RoomTables};
@@ -63,6 +64,16 @@ pub(crate) struct Settings {
     /// The path of the WebSocket
     #[arg(long, env = "THRONG_PATH", default_value = "/ws", value_parser = path)]
     path: String,
+
+    /// Which pages may open a WebSocket, separated by commas: same (from the host they connect to),
+    /// https://chat.example.com, https://*.example.com, http://localhost:*, null, or * for all
+    #[arg(
+        long,
+        env = "THRONG_ORIGINS",
+        default_value = "same",
+        value_delimiter = ','
+    )]
+    origins: Vec<Origins>,
 
     /// How many cores to use, 1 to 256; 0 for all the CPUs that this process may use
     #[arg(long, env = "THRONG_CORES", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=256))]
@@ -197,6 +208,7 @@ impl Settings {
         Config {
             listen: self.listen.clone(),
             path: Some(self.path.clone()),
+            origins: self.origins.iter().cloned().collect(),
             cores: self.cores.into(),
             pin: self.pin,
             shards: self.shards as usize,
@@ -211,6 +223,8 @@ impl Settings {
                 connections_max: self.max_connections,
                 connections_per_ip_max: self.max_connections_per_ip,
                 handshakes_max: self.max_handshakes,
+                // The program has no service that it would bound.
+                fallback_connections_max: Limits::default().fallback_connections_max,
             },
             timeouts: Timeouts {
                 ping_interval: self.ping_interval_s,

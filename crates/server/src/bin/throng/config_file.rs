@@ -163,6 +163,11 @@ mod tests {
                 "listen = [\"127.0.0.1:0\", \"a\"]",
                 &format!("listen: \"a\" {address}"),
             ),
+            (
+                "origins = [\"same\", \"https://a.example/\"]",
+                "origins: \"https://a.example/\" is no origin: write same, https://chat.example.com, \
+                 https://*.example.com, http://localhost:*, null or *",
+            ),
             ("path = \"\"", "path: a path begins with /"),
             ("path = \"/a b\"", "path: a path has no ' '"),
             ("cores = 257", "cores: 257 is not in 0..=256"),

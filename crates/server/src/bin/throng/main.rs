@@ -101,6 +101,7 @@ fn announce(config: &Config, server: &Server, open_files_max: Option<u64>) {
         connections_max,
         connections_per_ip_max,
         handshakes_max,
+        fallback_connections_max: _,
     } = config.limits;
     tracing::info!(
         message_bytes_max,
@@ -127,6 +128,7 @@ fn announce(config: &Config, server: &Server, open_files_max: Option<u64>) {
     classes::announce(&config.classes);
     let throng::Drain { spread, rate } = config.drain;
     tracing::info!(?spread, rate, "how clients will leave, 0 is all at once");
+    tracing::info!(origins = %config.origins, "pages that may open a WebSocket");
     for address in server.addresses() {
         match address {
             throng::ListenAddress::Tcp(address) => tracing::info!("listening on http://{address}/"),
