@@ -7,9 +7,10 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { Decoder, Encoder } from "@msgpack/msgpack";
 import { BSON } from "bson";
+import WebSocket from "ws";
 import { Client } from "./client.mjs";
 import { Person, launchBrowser } from "./person.mjs";
-import { Server } from "./server.mjs";
+import { Server, within } from "./server.mjs";
 
 /** @type {import("playwright-core").Browser} */
 let browser;
@@ -294,6 +295,63 @@ example("chat_options", (house) => {
     assert.deepEqual(await bob.isClosed(), { code: 1000, reason: "left the last room" });
     await house.server.logs(/room removed: tea/);
     assert.equal((await house.server.logs(/room created: /, 2)).length, 2);
+  });
+});
+
+example("session", (house) => {
+  /** The status that a handshake with this cookie is refused with. */
+  async function refused(cookie) {
+    const socket = new WebSocket(house.server.wsUrl, { headers: cookie ? { cookie } : {} });
+    const refusal = new Promise((resolve, reject) => {
+      socket.once("unexpected-response", (_, response) => resolve(response.statusCode));
+      socket.once("open", () => reject(new Error("was let in")));
+    });
+    socket.on("error", () => {});
+    return within("a refusal", refusal).finally(() => socket.terminate());
+  }
+
+  /** Posts as the page's buttons do; returns the cookie that is set. */
+  async function post(path, cookie) {
+    const response = await fetch(new URL(path, house.server.url), {
+      method: "POST",
+      redirect: "manual",
+      headers: cookie ? { cookie } : {},
+    });
+    assert.equal(response.status, 303);
+    assert.equal(response.headers.get("location"), "/");
+    return response.headers.getSetCookie()[0].split(";")[0];
+  }
+
+  test("its page connects when its visitor has logged in, until he logs out", async () => {
+    const tab = await house.tab();
+    await says(tab, "Disconnected.");
+    const stranger = await house.tab();
+    const click = async (name) => {
+      tab.lines.length = 0;
+      await tab.page.getByRole("button", { name }).click();
+    };
+    await click("Login");
+    await says(tab, "Connected.");
+    const another = await house.tab(tab);
+    await says(another, "Connected.");
+    await stranger.page.reload();
+    stranger.lines.length = 0;
+    await says(stranger, "Disconnected.");
+    await click("Logout");
+    await says(tab, "Disconnected.");
+  });
+
+  test("a program needs a session that is open, not just any", async () => {
+    assert.equal(await refused(), 401);
+    assert.equal(await refused("throng.sid="), 401);
+    assert.equal(await refused(`throng.sid=${"0".repeat(32)}`), 401);
+    const cookie = await post("login");
+    const client = await house.client({ headers: { cookie: `other=1; ${cookie}` } });
+    await answers(client, "ping", undefined, "pong", null);
+    await post("logout", cookie);
+    assert.equal(await refused(cookie), 401);
+    // Whose session it was has other connections still.
+    await answers(client, "ping", undefined, "pong", null);
   });
 });
 
