@@ -1,10 +1,5 @@
 //! What documents show is what runs.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what a test expects and does not get is its failure"
-)]
-
 /// The lines from one that begins with `first` to the last before one that begins with `end`, without what all
 /// of them begin with.
 fn part<'a>(text: &'a str, indent: &str, first: &str, end: &str) -> Vec<&'a str> {

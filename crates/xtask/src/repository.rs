@@ -92,12 +92,17 @@ impl Repository {
         command
     }
 
-    /// The examples that clients drive: not optimized, since that takes a minute for each of them, and with
-    /// the features that some need.
+    /// The examples that clients drive: as the tests build them, so that this is done already, and not
+    /// optimized, since that takes a minute for each of them.
     pub(crate) fn examples_build(&self) -> Command {
         let mut command = self.cargo();
-        command.args(["build", "--locked", "--package", "server", "--examples"]);
-        command.args(["--features", "messagepack"]);
+        command.args([
+            "build",
+            "--workspace",
+            "--all-features",
+            "--examples",
+            "--locked",
+        ]);
         command
     }
 
