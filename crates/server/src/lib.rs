@@ -1,19 +1,20 @@
 //! Throng: one message in, the same bytes out to every member of a room.
 //!
-//! A chat, as golem's tutorial has it:
+//! A chat, as golem's tutorial has it; `cargo run --example chat` is the same with a page:
 //!
 //! ```
 //! use serde::Deserialize;
-//! use throng::{Config, Connection, Data, EmitError, Json, Refusal, Router, Server};
+//! use throng::{Config, Connection, Router, Server};
 //!
 //! #[derive(Deserialize)]
-//! struct RoomRequest { name: String }
+//! struct RoomRequest {
+//!     name: String,
+//! }
 //!
 //! #[derive(Deserialize)]
-//! struct Msg<'a> {
-//!     to: &'a str,
-//!     #[serde(borrow)]
-//!     msg: Json<'a>,
+//! struct RoomMessage {
+//!     to: String,
+//!     msg: String,
 //! }
 //!
 //! let config = Config { listen: vec!["127.0.0.1:0".parse()?], cores: 1, ..Config::default() };
@@ -21,16 +22,18 @@
 //! let mut router = Router::new();
 //!
 //! let rooms = server.rooms();
-//! router.on("join", move |conn: &Connection, req: RoomRequest| rooms.join(conn, &req.name));
+//! router.on("join", move |conn: &Connection, room: RoomRequest| {
+//!     rooms.join(conn, &room.name)
+//! });
 //!
 //! let rooms = server.rooms();
-//! router.on("leave", move |conn: &Connection, req: RoomRequest| rooms.leave(conn, &req.name));
+//! router.on("leave", move |conn: &Connection, room: RoomRequest| {
+//!     rooms.leave(conn, &room.name)
+//! });
 //!
 //! let rooms = server.rooms();
-//! router.on("msg", move |_: &Connection, data: Data<'_>| -> Result<(), Refusal> {
-//!     let msg: Msg<'_> = data.parse()?;
-//!     rooms.emit(msg.to, "msg", &msg.msg)?;
-//!     Ok(())
+//! router.on("msg", move |_: &Connection, message: RoomMessage| {
+//!     rooms.emit(&message.to, "msg", &message.msg).map(drop)
 //! });
 //!
 //! # server.stop().drain();
@@ -38,7 +41,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Clients speak text messages `event json`: `join {"name":"lobby"}`, `msg {"to":"lobby","msg":1}`.
+//! Clients speak text messages `event json`: `join {"name":"lobby"}`, `msg {"to":"lobby","msg":"hi"}`.
 //!
 //! # How it works
 //!

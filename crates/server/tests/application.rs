@@ -100,12 +100,12 @@ mod handshake {
     }
 
     /// Lets in who has the right cookie, after something that takes its time.
-    fn router(asked: mpsc::UnboundedSender<String>, gate: Arc<Semaphore>) -> Router<User> {
+    fn router(asked: mpsc::Sender<String>, gate: Arc<Semaphore>) -> Router<User> {
         let mut router = Router::with_handshake(move |request: Request| {
             let (asked, gate) = (asked.clone(), gate.clone());
             async move {
                 let session = request.cookie("sid").unwrap_or_default();
-                _ = asked.send(session.to_owned());
+                _ = asked.send(session.to_owned()).await;
                 _ = gate.acquire().await;
                 match session {
                     "ada" => Ok(User { name: "Ada" }),
@@ -132,7 +132,7 @@ mod handshake {
 
     #[test]
     fn who_is_let_in_brings_its_state_and_who_is_not_is_told_over_http() {
-        let (asked, _questions) = mpsc::unbounded_channel();
+        let (asked, _questions) = mpsc::channel(16);
         let server = start(
             config(FlushMode::Auto),
             router(asked, Arc::new(Semaphore::new(9))),
@@ -156,7 +156,7 @@ mod handshake {
 
     #[test]
     fn a_slow_look_up_holds_up_nobody_and_has_an_end() {
-        let (asked, mut questions) = mpsc::unbounded_channel();
+        let (asked, mut questions) = mpsc::channel(16);
         let gate = Arc::new(Semaphore::new(0));
         let mut config = config(FlushMode::Auto);
         config.cores = 1;
@@ -184,7 +184,7 @@ mod waiting {
     struct Waiting {
         server: TestServer,
         /// Handlers that have begun.
-        begun: Mutex<mpsc::UnboundedReceiver<u32>>,
+        begun: Mutex<mpsc::Receiver<u32>>,
         gate: Arc<Semaphore>,
     }
 
@@ -204,13 +204,13 @@ mod waiting {
 
         fn start_with(config: Config, set_up: impl FnOnce(&mut Router)) -> Self {
             let gate = Arc::new(Semaphore::new(0));
-            let (sender, begun) = mpsc::unbounded_channel();
+            let (sender, begun) = mpsc::channel(16);
             let mut router = Router::new();
             let waited_for = gate.clone();
             router.on("wait", move |conn: Connection, number: u32| {
                 let (gate, begun) = (waited_for.clone(), sender.clone());
                 async move {
-                    _ = begun.send(number);
+                    _ = begun.send(number).await;
                     conn.emit("waiting", &number)?;
                     gate.acquire().await.unwrap().forget();
                     match number {

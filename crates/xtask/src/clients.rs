@@ -50,10 +50,11 @@ fn library(repository: &Repository, node: &Path) -> Result<Outcome> {
     command::stream_tests(&mut tests, passed)
 }
 
-/// Installs what the clients need, builds the server and runs the clients' tests.
+/// Installs what the clients need, builds the server and the examples, and runs the clients' tests.
 ///
-/// The tests are told by environment variables where the server is (`THRONG_BIN`), which browser to
-/// drive (`CHROMIUM`, unset if there is none) and where screenshots go (`THRONG_SCREENSHOTS`).
+/// The tests are told by environment variables where the server is (`THRONG_BIN`), where the examples are
+/// (`THRONG_EXAMPLES`), which browser to drive (`CHROMIUM`, unset if there is none) and where screenshots
+/// go (`THRONG_SCREENSHOTS`).
 fn against_server(repository: &Repository, installer: &Installer, node: &Path) -> Result<Outcome> {
     let browser = browser(repository, installer);
     let directory = repository.path(DIRECTORY);
@@ -61,7 +62,8 @@ fn against_server(repository: &Repository, installer: &Installer, node: &Path) -
     let mut npm = repository.command("npm");
     npm.current_dir(&directory)
         .args(["install", "--no-audit", "--no-fund"]);
-    for mut preparation in [npm, repository.release_build()] {
+    let builds = [repository.release_build(), repository.examples_build()];
+    for mut preparation in [npm].into_iter().chain(builds) {
         let prepared = command::stream(&mut preparation)?;
         if prepared != Outcome::PASSED {
             return Ok(prepared);
@@ -75,6 +77,7 @@ fn against_server(repository: &Repository, installer: &Installer, node: &Path) -
         .current_dir(&directory)
         .args(["--test", "--test-reporter=spec"]);
     tests.env("THRONG_BIN", repository.target("release/throng"));
+    tests.env("THRONG_EXAMPLES", repository.target("debug/examples"));
     tests.env("THRONG_SCREENSHOTS", screenshots);
     if let Ok(browser) = &browser {
         tests.env("CHROMIUM", browser);

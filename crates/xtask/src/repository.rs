@@ -69,7 +69,7 @@ impl Repository {
         command
     }
 
-    /// What clients and conformance tests drive: the server and its examples, optimized.
+    /// What clients and conformance tests drive: the server and the example that echoes, optimized.
     ///
     /// One command wherever it is needed, the same for every caller: another selection of packages
     /// selects other features, and the whole optimized build starts again.
@@ -88,7 +88,21 @@ impl Repository {
             "--exclude",
             "faults",
         ]);
-        command.args(["--bins", "--examples"]);
+        command.args(["--bins", "--example", "echo"]);
+        command
+    }
+
+    /// The examples that clients drive: as the tests build them, so that this is done already, and not
+    /// optimized, since that takes a minute for each of them.
+    pub(crate) fn examples_build(&self) -> Command {
+        let mut command = self.cargo();
+        command.args([
+            "build",
+            "--workspace",
+            "--all-features",
+            "--examples",
+            "--locked",
+        ]);
         command
     }
 

@@ -145,7 +145,8 @@ fn carry_out(
         Step::Docs => docs(repository),
         Step::Tests => {
             let mut cargo = repository.cargo();
-            cargo.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+            cargo.args(["test", "--workspace", "--all-features", "--locked"]);
+            cargo.arg("--no-fail-fast");
             command::stream_tests(&mut cargo, command::rust_tests_passed)
         }
         Step::Release => command::stream(&mut repository.release_build()),
@@ -187,6 +188,7 @@ fn clippy(repository: &Repository, installer: &Installer) -> Result<Outcome> {
         "clippy",
         "--workspace",
         "--all-targets",
+        "--all-features",
         "--locked",
         "--",
         "-D",
@@ -197,7 +199,13 @@ fn clippy(repository: &Repository, installer: &Installer) -> Result<Outcome> {
 
 fn docs(repository: &Repository) -> Result<Outcome> {
     let mut cargo = repository.cargo();
-    cargo.args(["doc", "--workspace", "--no-deps", "--locked"]);
+    cargo.args([
+        "doc",
+        "--workspace",
+        "--all-features",
+        "--no-deps",
+        "--locked",
+    ]);
     command::stream(cargo.env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 

@@ -1,10 +1,22 @@
 /**
- * @file A client of golem's wire on npm's `ws`, which shares nothing with the server.
+ * @file A client on npm's `ws`, which shares nothing with the server. It speaks golem's wire, or what it is
+ * given a codec for.
  */
 
 import assert from "node:assert/strict";
 import WebSocket from "ws";
 import { within } from "./server.mjs";
+
+/** golem's wire. */
+const JSON_EVENTS = {
+  encode: (event, data) => `${event} ${JSON.stringify(data)}`,
+  decode(message, isBinary) {
+    assert.equal(isBinary, false, "golem's wire has text frames only");
+    const text = String(message);
+    const space = text.indexOf(" ");
+    return [text.slice(0, space), JSON.parse(text.slice(space + 1))];
+  },
+};
 
 /** One client: what it is told arrives in order and is taken with `next`. */
 export class Client {
@@ -12,15 +24,20 @@ export class Client {
   #events = [];
   #waiting = [];
 
-  /** @returns {Promise<Client>} */
-  static async connect(server, protocols = []) {
+  /**
+   * @param {Server} server
+   * @param {object} [options] Subprotocols to ask for, headers of the request, and how an event is a message.
+   * @returns {Promise<Client>}
+   */
+  static async connect(server, { protocols = [], headers = {}, codec = JSON_EVENTS } = {}) {
     const client = new Client();
+    client.codec = codec;
     client.number = Client.#count += 1;
-    client.socket = new WebSocket(server.wsUrl, protocols);
+    client.socket = new WebSocket(server.wsUrl, protocols, { headers });
     client.closed = new Promise((resolve) =>
       client.socket.on("close", (code, reason) => resolve({ code, reason: String(reason) })),
     );
-    client.socket.on("message", (data, isBinary) => client.#handle(String(data), isBinary));
+    client.socket.on("message", (data, isBinary) => client.#handle(data, isBinary));
     await within(
       "the handshake",
       new Promise((resolve, reject) => client.socket.once("open", resolve).once("error", reject)),
@@ -31,7 +48,7 @@ export class Client {
   }
 
   emit(event, data) {
-    this.socket.send(`${event} ${JSON.stringify(data)}`);
+    this.socket.send(this.codec.encode(event, data));
   }
 
   say(room, msg) {
@@ -106,10 +123,8 @@ export class Client {
     await this.isClosed();
   }
 
-  #handle(text, isBinary) {
-    assert.equal(isBinary, false, "golem's wire has text frames only");
-    const space = text.indexOf(" ");
-    const event = [text.slice(0, space), JSON.parse(text.slice(space + 1))];
+  #handle(message, isBinary) {
+    const event = this.codec.decode(message, isBinary);
     const waiting = this.#waiting.shift();
     if (waiting) waiting(event);
     else this.#events.push(event);

@@ -53,6 +53,8 @@ function escape(line) {
 export class Person {
   /** Console errors, uncaught exceptions and refused content: there must be none. */
   complaints = [];
+  /** What the page has said on its console. */
+  lines = [];
 
   constructor(context, page) {
     this.context = context;
@@ -61,6 +63,7 @@ export class Person {
     page.on("pageerror", (error) => this.complaints.push(String(error)));
     page.on("console", (message) => {
       const isComplaint = message.type() === "error" || message.type() === "warning";
+      if (message.type() === "log") this.lines.push(message.text());
       if (isComplaint && !UNREACHABLE.test(message.text())) this.complaints.push(message.text());
     });
   }

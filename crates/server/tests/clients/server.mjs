@@ -1,11 +1,12 @@
 /**
  * @file The server under test, as a process of its own, and how a test waits.
  *
- * `THRONG_BIN` names the binary. A test waits on what happens and never on the clock; the one clock
- * here, {@link TIMEOUT_MS}, only says when to call it a failure.
+ * `THRONG_BIN` names the binary, `THRONG_EXAMPLES` the directory with the examples. A test waits on what
+ * happens and never on the clock; the one clock here, {@link TIMEOUT_MS}, only says when to call it a failure.
  */
 
 import { spawn } from "node:child_process";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 /** Longer than anything here takes on a loaded machine; a test that runs into it has failed. */
@@ -36,6 +37,7 @@ export class Server {
   #child;
   #exit;
   #log = [];
+  #signal = "SIGTERM";
   /** Its page, with a slash at the end: `http://127.0.0.1:40123/`. */
   url = "";
 
@@ -47,9 +49,35 @@ export class Server {
    * @returns {Promise<Server>}
    */
   static async start(env = {}) {
+    const binary = process.env.THRONG_BIN;
+    if (!binary) throw new Error("THRONG_BIN must name the server's binary");
+    return Server.#started(binary, [], { THRONG_LISTEN: "127.0.0.1:0", ...env });
+  }
+
+  /**
+   * Starts one of the examples, on a free port, and waits until it listens.
+   *
+   * @param {string} name
+   * @returns {Promise<Server>}
+   */
+  static async example(name) {
+    const directory = process.env.THRONG_EXAMPLES;
+    if (!directory) throw new Error("THRONG_EXAMPLES must name the directory of the examples");
+    const server = await Server.#started(join(directory, name), ["127.0.0.1:0"], {}, "pipe");
+    server.#signal = "SIGINT";
+    return server;
+  }
+
+  /** Types a line at an example's terminal. */
+  types(line) {
+    this.#child.stdin.write(`${line}\n`);
+  }
+
+  static async #started(binary, args, env, stdin = "ignore") {
     const server = new Server();
     try {
-      server.url = await within("the server to listen", server.#spawn(env));
+      const listens = server.#spawn(binary, args, env, stdin);
+      server.url = await within("the server to listen", listens);
     } catch (cause) {
       server.#child?.kill("SIGKILL");
       throw new Error(`${cause.message}; its output:\n${server.#log.join("\n")}`, { cause });
@@ -68,12 +96,29 @@ export class Server {
   }
 
   /**
-   * Asks it to stop (SIGTERM) and waits until it has.
+   * Waits until it has logged so many lines that match, from its start on, and returns them.
+   *
+   * @param {RegExp} pattern
+   */
+  async logs(pattern, count = 1) {
+    const deadline = Date.now() + TIMEOUT_MS;
+    for (;;) {
+      const found = this.#log.filter((line) => pattern.test(line));
+      if (found.length >= count) return found;
+      if (Date.now() > deadline) {
+        throw new Error(`still waiting for ${pattern}; its output:\n${this.#log.join("\n")}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+    }
+  }
+
+  /**
+   * Asks it to stop (SIGTERM; Ctrl-C if it is an example) and waits until it has.
    *
    * @throws If its exit code is not 0, or if it does not stop; then it is killed.
    */
   async stop() {
-    this.#child.kill("SIGTERM");
+    this.#child.kill(this.#signal);
     let exit;
     try {
       exit = await within("the server to stop", this.#exit);
@@ -131,12 +176,10 @@ export class Server {
     }
   }
 
-  #spawn(env) {
-    const binary = process.env.THRONG_BIN;
-    if (!binary) throw new Error("THRONG_BIN must name the server's binary");
-    this.#child = spawn(binary, [], {
-      env: { ...process.env, NO_COLOR: "1", THRONG_LISTEN: "127.0.0.1:0", ...env },
-      stdio: ["ignore", "pipe", "pipe"],
+  #spawn(binary, args, env, stdin) {
+    this.#child = spawn(binary, args, {
+      env: { ...process.env, NO_COLOR: "1", ...env },
+      stdio: [stdin, "pipe", "pipe"],
     });
     const child = this.#child;
     // A test run that dies must not leave its server behind.

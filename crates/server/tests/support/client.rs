@@ -230,6 +230,16 @@ impl Client {
         }
     }
 
+    /// Sends a message that may come too late, because the server has closed.
+    pub(crate) fn try_send(&mut self, message: Message) {
+        _ = wait("to send", self.socket.send(message));
+    }
+
+    /// Says goodbye, if there is still somebody to say it to, and waits for no answer.
+    pub(crate) fn say_goodbye(mut self) {
+        _ = wait("to say goodbye", self.socket.close(None));
+    }
+
     /// Says goodbye and waits for the answer.
     pub(crate) fn close(mut self) {
         wait("to close", self.socket.close(None)).unwrap();

@@ -1,0 +1,95 @@
+//! What every example needs and none is about: an address, its page, golem's client, Ctrl-C.
+
+use std::error::Error;
+use std::io;
+use std::process::exit;
+use std::thread;
+
+use bytes::Bytes;
+use throng::{Config, ListenAddress, Page, Router, Server, Stop};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How an example ends.
+pub(crate) type Result = std::result::Result<(), Box<dyn Error>>;
+
+/// The page of an example: `pages/NAME.html`, and its script, which is a file of its own because pages
+/// may not have scripts within them.
+pub(crate) struct ExamplePage {
+    pub(crate) html: &'static str,
+    pub(crate) script: &'static str,
+}
+
+/// The page with this name, as part of the program.
+macro_rules! page {
+    ($name:literal) => {
+        demo::ExamplePage {
+            html: include_str!(concat!("pages/", $name, ".html")),
+            script: include_str!(concat!("pages/", $name, ".js")),
+        }
+    };
+}
+
+/// Binds the address that is the first argument, or 127.0.0.1:8080, and serves an example's page there.
+pub(crate) fn bind(
+    mut config: Config,
+    page: ExamplePage,
+) -> std::result::Result<Server, Box<dyn Error>> {
+    tracing_subscriber::fmt().init();
+    if let Some(address) = std::env::args().nth(1) {
+        config.listen = vec![address.parse()?];
+    }
+    let mut server = Server::bind(config)?;
+    for (path, content_type, body) in [
+        ("/", HTML, page.html),
+        ("/page.js", JAVASCRIPT, page.script),
+        ("/golem.js", JAVASCRIPT, include_str!("../pages/golem.js")),
+        ("/log.js", JAVASCRIPT, include_str!("../pages/log.js")),
+        ("/bson.js", JAVASCRIPT, include_str!("../pages/bson.js")),
+        ("/style.css", CSS, include_str!("../pages/style.css")),
+        ("/icon.svg", SVG, include_str!("../../../throng/assets/icon.svg")),
+    ] {
+        server.page(Page {
+            path,
+            content_type,
+            body: Bytes::from_static(body.as_bytes()),
+        });
+    }
+    Ok(server)
+}
+
+/// Serves until Ctrl-C.
+pub(crate) fn serve<S: Send + Sync + 'static>(server: Server, router: Router<S>) -> Result {
+    stop_on_ctrl_c(server.stop())?;
+    for address in server.addresses() {
+        match address {
+            ListenAddress::Tcp(address) => tracing::info!("listening on http://{address}/"),
+            ListenAddress::Unix(_) => tracing::info!("listening on {address}"),
+        }
+    }
+    Ok(server.serve(router)?)
+}
+
+/// The first Ctrl-C closes all connections, the second waits for none.
+fn stop_on_ctrl_c(stop: Stop) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut interrupt = {
+        let _guard = runtime.enter();
+        signal(SignalKind::interrupt())?
+    };
+    thread::spawn(move || {
+        runtime.block_on(async {
+            interrupt.recv().await;
+            stop.drain();
+            interrupt.recv().await;
+            exit(130)
+        })
+    });
+    Ok(())
+}
+
+const CSS: &str = "text/css; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+const SVG: &str = "image/svg+xml";
