@@ -134,7 +134,7 @@ impl fmt::Display for ListenAddress {
 /// How frames are written to sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FlushMode {
-    /// io_uring if the kernel allows it, else one `send` a member.
+    /// io_uring if the kernel allows it and the crate has its feature `uring`, else one `send` a member.
     #[default]
     Auto,
     /// io_uring, or refuse to start.

@@ -56,19 +56,19 @@
 //! WebSocket's on the same port. [`Server::mount`] makes the WebSocket a route of another HTTP server of the
 //! same process.
 //!
+//! What is bounded, and what happens at each bound, is in [`Limits`], [`Timeouts`], [`RoomClass`] and
+//! [`History`].
+//!
 //! # Features
 //!
 //! | feature | by default | what it adds | what it costs |
 //! |---|---|---|---|
-//! | `uring` | yes | on Linux, writing to many sockets in one system call ([`FlushMode`]) | the crates `io-uring` and `libc` |
+//! | `uring` | yes | on Linux, writing to many sockets in one system call ([`FlushMode`]) | the crate `io-uring` |
 //! | `disk` | no | histories that outlive the process: `Disk` in [`History`] | SQLite, built along by a C compiler |
 //! | `messagepack` | no | the protocol `MessagePack` | the crate `rmp-serde` |
 //!
 //! Without `uring` frames are written with one system call a member, and a server that demands io_uring is refused
 //! by [`Server::bind`]. Without `disk` there is no way to ask for it: the types are missing.
-//!
-//! What is bounded, and what happens at each bound, is in [`Limits`], [`Timeouts`], [`RoomClass`] and
-//! [`History`].
 
 mod accept;
 mod admission;

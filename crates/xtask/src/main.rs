@@ -14,6 +14,7 @@ mod clients;
 mod command;
 mod conformance;
 mod faults;
+mod features;
 mod fuzz;
 mod install;
 mod instructions;

@@ -14,6 +14,7 @@ use clap::{Args, ValueEnum};
 use crate::command;
 use crate::conformance;
 use crate::faults;
+use crate::features;
 use crate::fuzz;
 use crate::install::Installer;
 use crate::loom;
@@ -62,6 +63,8 @@ enum Step {
     Docs,
     /// Unit tests, integration tests, doctests (cargo test)
     Tests,
+    /// Does the library build, and work, without its features? (cargo clippy, cargo test)
+    Features,
     /// Does the optimized build work? (cargo build --release)
     Release,
     /// Interleavings of the state under its locks (cargo xtask loom)
@@ -149,6 +152,7 @@ fn carry_out(
             cargo.arg("--no-fail-fast");
             command::stream_tests(&mut cargo, command::rust_tests_passed)
         }
+        Step::Features => features::run(repository, installer),
         Step::Release => command::stream(&mut repository.release_build()),
         Step::Loom => loom::run(repository, &loom::Options::default()),
         Step::Clients => clients::run(repository, installer),

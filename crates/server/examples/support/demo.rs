@@ -46,7 +46,11 @@ pub(crate) fn bind(
         ("/log.js", JAVASCRIPT, include_str!("../pages/log.js")),
         ("/bson.js", JAVASCRIPT, include_str!("../pages/bson.js")),
         ("/style.css", CSS, include_str!("../pages/style.css")),
-        ("/icon.svg", SVG, include_str!("../../../throng/assets/icon.svg")),
+        (
+            "/icon.svg",
+            SVG,
+            include_str!("../../../throng/assets/icon.svg"),
+        ),
     ] {
         server.page(Page {
             path,
