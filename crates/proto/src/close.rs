@@ -1,5 +1,7 @@
 //! Close frames: their codes and their payload (RFC 6455 sections 5.5.1 and 7.4).
 
+use std::fmt;
+
 use thiserror::Error;
 
 use crate::frame::CONTROL_PAYLOAD_MAX;
@@ -10,6 +12,12 @@ use crate::frame::CONTROL_PAYLOAD_MAX;
 /// unchanged, 4100-4199 come back after a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CloseCode(pub u16);
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl CloseCode {
     /// The purpose of the connection is fulfilled.

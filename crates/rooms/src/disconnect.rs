@@ -1,6 +1,7 @@
 //! Why a connection is closed, as a value.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use proto::{CloseCode, CloseFrame, OpCode, SharedFrame, frame};
 
@@ -11,6 +12,17 @@ pub struct Disconnect {
     pub code: CloseCode,
     /// The reason in the close frame, at most 123 bytes of it.
     pub reason: Cow<'static, str>,
+}
+
+impl fmt::Display for Disconnect {
+    /// The code, and the reason if there is one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { code, reason } = self;
+        match &**reason {
+            "" => write!(f, "{code}"),
+            reason => write!(f, "{code} {reason}"),
+        }
+    }
 }
 
 impl Disconnect {

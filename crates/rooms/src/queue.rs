@@ -60,8 +60,10 @@ impl Pushed {
     }
 
     /// Wakes the owner, if it waits.
-    pub fn wake_quietly(mut self) {
-        self.wake_owner();
+    pub fn wake_quietly(self) {
+        if let Some(owner) = self.owner {
+            owner.wake();
+        }
     }
 
     /// The same, where many are woken.

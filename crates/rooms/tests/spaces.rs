@@ -211,7 +211,7 @@ fn emit(house: &House, body: &str) {
     house
         .table
         .emit_as(EventKind::Lasting, THERE, None, said)
-        .unwrap();
+        .expect("what is said is written for every wire");
 }
 
 fn publish(house: &House, body: &str) -> Result<Published, PublishError> {

@@ -38,7 +38,7 @@ fn main() -> demo::Result {
 
     let rooms = server.rooms();
     router.on("msg", move |_: &Connection, message: RoomMessage| {
-        rooms.emit(&message.to, "msg", &message.msg).map(drop)
+        rooms.emit(&message.to, "msg", &message.msg)
     });
 
     demo::serve(server, router)

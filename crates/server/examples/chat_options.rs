@@ -51,7 +51,7 @@ fn main() -> demo::Result {
     let rooms = server.rooms();
     router.on("msg", move |_: &Connection, message: RoomMessage| {
         tracing::info!("sending to {}", message.to);
-        rooms.emit(&message.to, "msg", &message.msg).map(drop)
+        rooms.emit(&message.to, "msg", &message.msg)
     });
 
     // It has left its rooms by then.

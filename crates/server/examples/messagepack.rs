@@ -31,7 +31,7 @@ fn main() -> demo::Result {
     let rooms = server.rooms();
     router.on("reading", move |_: &Connection, reading: Reading| {
         // Written once for each of the two protocols, however many watch.
-        rooms.emit("readings", "reading", &reading).map(drop)
+        rooms.emit("readings", "reading", &reading)
     });
 
     router.on(

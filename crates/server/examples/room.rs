@@ -29,7 +29,7 @@ fn main() -> demo::Result {
 
     router.on("msg", move |_: &Connection, message: RoomMessage| {
         tracing::info!("{:?} to all members", message.msg);
-        room.emit("msg", &message).map(drop)
+        room.emit("msg", &message)
     });
 
     // Who goes leaves the room: there is no need for a hook on ends.

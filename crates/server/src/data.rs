@@ -47,7 +47,13 @@ enum Source<'a> {
 }
 
 impl<'a> Data<'a> {
-    pub(crate) const fn json(json: &'a mut [u8], parser: &'a mut JsonParser) -> Self {
+    pub(crate) fn json(json: &'a mut [u8], parser: &'a mut JsonParser) -> Self {
+        // What golem's client sends for no data: JavaScript's word for it.
+        let json = if *json == *b"undefined" {
+            &mut []
+        } else {
+            json
+        };
         Self(Source::Json { json, parser })
     }
 

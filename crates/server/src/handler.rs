@@ -17,7 +17,7 @@ use crate::refusal::Refusal;
     label = "no event handler",
     note = "a handler takes `&Connection<S>`, or `Connection<S>` if it is async, and may take the event's \
             data: a type that is `DeserializeOwned` or `FromData`, or, if it is not async, `Data<'_>`",
-    note = "it returns nothing or a `Result<(), E>` where `Refusal` is `From<E>`; if it is async, its future \
+    note = "it returns nothing or a `Result<_, E>` where `Refusal` is `From<E>`; if it is async, its future \
             is `Send`: what is not must be dropped before an `.await`",
     note = "a closure's parameters need their types written down: `|conn: &Connection, roll: Roll|`"
 )]
@@ -73,9 +73,10 @@ impl Reply {
     }
 }
 
-/// What a handler returns: nothing, or a refusal to be sent back.
+/// What a handler returns: nothing, or a result whose error is sent back. What a result has otherwise, such as
+/// how many members an event was sent to, is of no interest.
 #[diagnostic::on_unimplemented(
-    message = "a handler returns nothing or a `Result<(), E>` where `Refusal` is `From<E>`, not `{Self}`",
+    message = "a handler returns nothing or a `Result<_, E>` where `Refusal` is `From<E>`, not `{Self}`",
     label = "returned by a handler"
 )]
 pub trait Outcome {
@@ -93,9 +94,9 @@ impl Outcome for () {
     }
 }
 
-impl<E: Into<Refusal>> Outcome for Result<(), E> {
+impl<T, E: Into<Refusal>> Outcome for Result<T, E> {
     fn into_result(self) -> Result<(), Refusal> {
-        self.map_err(Into::into)
+        self.map(drop).map_err(Into::into)
     }
 }
 

@@ -34,6 +34,33 @@ pub struct Page {
     pub body: Bytes,
 }
 
+impl Page {
+    /// A page of any kind, with the value of its `Content-Type`.
+    pub fn new(path: &'static str, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        let body = body.into();
+        Self {
+            path,
+            content_type,
+            body,
+        }
+    }
+
+    /// An HTML page.
+    pub fn html(path: &'static str, body: impl Into<Bytes>) -> Self {
+        Self::new(path, "text/html; charset=utf-8", body)
+    }
+
+    /// A script, or a module of one.
+    pub fn script(path: &'static str, body: impl Into<Bytes>) -> Self {
+        Self::new(path, "text/javascript; charset=utf-8", body)
+    }
+
+    /// A style sheet.
+    pub fn style(path: &'static str, body: impl Into<Bytes>) -> Self {
+        Self::new(path, "text/css; charset=utf-8", body)
+    }
+}
+
 /// What pages may do: load what this server serves, and open WebSockets.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; \
      base-uri 'none'; form-action 'self'; frame-ancestors 'none'";

@@ -33,7 +33,7 @@
 //!
 //! let rooms = server.rooms();
 //! router.on("msg", move |_: &Connection, message: RoomMessage| {
-//!     rooms.emit(&message.to, "msg", &message.msg).map(drop)
+//!     rooms.emit(&message.to, "msg", &message.msg)
 //! });
 //!
 //! # server.stop().drain();
@@ -132,7 +132,7 @@ pub use proto::event::{EncodeError, ParseError};
 pub use proto::{CloseCode, Json};
 pub use protocol::{Mode, Protocol, ProtocolError};
 pub use refusal::Refusal;
-pub use request::{Rejection, Request};
+pub use request::{Rejection, Request, cookie};
 pub use room::Room;
 pub use rooms::{
     Classes, ConnectionId, Disconnect, Epoch, HistoryLimits, NameError, Overloaded, RoomClass,

@@ -84,7 +84,8 @@ pub trait Protocol: Send + Sync + 'static {
     fn unpack<'m>(&self, message: &'m [u8]) -> Result<(Cow<'m, str>, &'m [u8]), ProtocolError>;
 
     /// Reads data, as `unpack` took it out, into what `seed` makes of a deserializer:
-    /// `seed.deserialize(...)` is what all implementations end with.
+    /// `seed.deserialize(...)` is what all implementations end with. So the format's crate needs a
+    /// deserializer that is public; one that only has `from_slice::<T>` does not do.
     ///
     /// How deep data may nest is for the deserializer to limit: the stack of a core is 2 MiB.
     ///

@@ -62,13 +62,7 @@ impl Request {
 
     /// The first cookie with this name (RFC 6265, section 4.2.1), as it came, without quotes around it.
     pub fn cookie(&self, name: &str) -> Option<&str> {
-        let headers = self.headers().get_all(header::COOKIE).iter();
-        let pairs = headers.filter_map(|header| header.to_str().ok());
-        let mut pairs = pairs.flat_map(|header| header.split(';'));
-        pairs.find_map(|pair| {
-            let (found, value) = pair.split_once('=')?;
-            (found.trim() == name).then(|| unquoted(value.trim()))
-        })
+        cookie(self.headers(), name)
     }
 
     /// The address that the connection came from: a proxy's, if there is one before the server. None for
@@ -76,6 +70,18 @@ impl Request {
     pub fn peer(&self) -> Option<IpAddr> {
         self.0.peer
     }
+}
+
+/// The first cookie with this name among some headers, as [`Request::cookie`] finds it: for what answers
+/// other requests beside.
+pub fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let headers = headers.get_all(header::COOKIE).iter();
+    let pairs = headers.filter_map(|header| header.to_str().ok());
+    let mut pairs = pairs.flat_map(|header| header.split(';'));
+    pairs.find_map(|pair| {
+        let (found, value) = pair.split_once('=')?;
+        (found.trim() == name).then(|| unquoted(value.trim()))
+    })
 }
 
 fn unquoted(value: &str) -> &str {

@@ -25,7 +25,7 @@ use crate::manager::{EmitError, JoinError, RoomManager};
 /// let mut router = Router::new();
 /// let joined = lobby.clone();
 /// router.on("join", move |conn: &Connection| joined.join(conn));
-/// router.on("msg", move |_: &Connection, text: String| lobby.emit("msg", &text).map(drop));
+/// router.on("msg", move |_: &Connection, text: String| lobby.emit("msg", &text));
 /// # server.stop().drain();
 /// server.serve(router)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -480,7 +480,7 @@ mod mailbox {
                 let rooms = rooms.clone();
                 router.on("publish", move |_: &Connection, number: u64| {
                     count.fetch_add(1, Ordering::Relaxed);
-                    rooms.emit("tea", "said", &number).map(drop)
+                    rooms.emit("tea", "said", &number)
                 });
             });
             let mut member = server.connect_on(1);

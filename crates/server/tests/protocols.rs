@@ -126,17 +126,13 @@ fn chat(server: &Server) -> Router {
     let rooms = server.rooms();
     router.on(
         "say",
-        move |_: &Connection, (room, text): (String, String)| {
-            rooms.emit(&room, "said", &text).map(drop)
-        },
+        move |_: &Connection, (room, text): (String, String)| rooms.emit(&room, "said", &text),
     );
     let rooms = server.rooms();
     router.on(
         "publish",
         move |_: &Connection, (room, text): (String, String)| {
-            rooms
-                .publish(&room, &text, PublishOptions::default())
-                .map(drop)
+            rooms.publish(&room, &text, PublishOptions::default())
         },
     );
     router

@@ -5,7 +5,6 @@ use std::io;
 use std::process::exit;
 use std::thread;
 
-use bytes::Bytes;
 use throng::{Config, ListenAddress, Page, Router, Server, Stop};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -39,25 +38,21 @@ pub(crate) fn bind(
         config.listen = vec![address.parse()?];
     }
     let mut server = Server::bind(config)?;
-    for (path, content_type, body) in [
-        ("/", HTML, page.html),
-        ("/page.js", JAVASCRIPT, page.script),
-        ("/golem.js", JAVASCRIPT, include_str!("../pages/golem.js")),
-        ("/log.js", JAVASCRIPT, include_str!("../pages/log.js")),
-        ("/bson.js", JAVASCRIPT, include_str!("../pages/bson.js")),
-        ("/style.css", CSS, include_str!("../pages/style.css")),
-        (
+    server
+        .page(Page::html("/", page.html))
+        .page(Page::script("/page.js", page.script))
+        .page(Page::script("/golem.js", include_str!("../pages/golem.js")))
+        .page(Page::script("/log.js", include_str!("../pages/log.js")))
+        .page(Page::script("/bson.js", include_str!("../pages/bson.js")))
+        .page(Page::style(
+            "/style.css",
+            include_str!("../pages/style.css"),
+        ))
+        .page(Page::new(
             "/icon.svg",
-            SVG,
+            "image/svg+xml",
             include_str!("../../../throng/assets/icon.svg"),
-        ),
-    ] {
-        server.page(Page {
-            path,
-            content_type,
-            body: Bytes::from_static(body.as_bytes()),
-        });
-    }
+        ));
     Ok(server)
 }
 
@@ -92,8 +87,3 @@ fn stop_on_ctrl_c(stop: Stop) -> io::Result<()> {
     });
     Ok(())
 }
-
-const CSS: &str = "text/css; charset=utf-8";
-const HTML: &str = "text/html; charset=utf-8";
-const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
-const SVG: &str = "image/svg+xml";
