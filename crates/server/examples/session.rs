@@ -10,12 +10,12 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::header::{COOKIE, LOCATION, SET_COOKIE};
+use axum::http::header::{LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use axum::routing::post;
 use parking_lot::Mutex;
-use throng::{Config, Connection, Rejection, Request, Router};
+use throng::{Config, Connection, Rejection, Request, Router, cookie};
 
 #[macro_use]
 #[path = "support/demo.rs"]
@@ -67,7 +67,7 @@ async fn login(State(sessions): State<Sessions>) -> impl IntoResponse {
 
 /// POST /logout: ends it. Connections that it has opened stay open, as golem's do.
 async fn logout(State(sessions): State<Sessions>, headers: HeaderMap) -> impl IntoResponse {
-    if let Some(id) = session_in(&headers) {
+    if let Some(id) = cookie(&headers, COOKIE_NAME) {
         sessions.end(id);
     }
     back(format!(
@@ -75,15 +75,9 @@ async fn logout(State(sessions): State<Sessions>, headers: HeaderMap) -> impl In
     ))
 }
 
-fn back(cookie: String) -> axum::response::Response {
-    let headers = [(LOCATION, "/".to_owned()), (SET_COOKIE, cookie)];
+fn back(set_cookie: String) -> axum::response::Response {
+    let headers = [(LOCATION, "/".to_owned()), (SET_COOKIE, set_cookie)];
     (StatusCode::SEE_OTHER, headers).into_response()
-}
-
-fn session_in(headers: &HeaderMap) -> Option<&str> {
-    let cookies = headers.get(COOKIE)?.to_str().ok()?;
-    let mut pairs = cookies.split("; ").filter_map(|pair| pair.split_once('='));
-    pairs.find_map(|(name, value)| (name == COOKIE_NAME).then_some(value))
 }
 
 fn main() -> demo::Result {

@@ -85,7 +85,9 @@ fn split_name(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 mod tests {
     use std::marker::PhantomData;
 
+    use proptest::prelude::*;
     use serde::Deserialize;
+    use serde::de::IgnoredAny;
 
     use super::*;
 
@@ -136,6 +138,42 @@ mod tests {
         assert_eq!(nothing, None);
     }
 
+    /// Reads the whole message as rmp-serde does: its name, if it is an event.
+    fn name_by_rmp(message: &[u8]) -> Option<String> {
+        let mut deserializer = Deserializer::from_read_ref(message);
+        deserializer.set_max_depth(DEPTH_MAX);
+        let with_data = <(String, IgnoredAny)>::deserialize(&mut deserializer);
+        let with_data = with_data.map(|(name, _)| name);
+        let alone = || rmp_serde::from_slice::<(String,)>(message).map(|(name,)| name);
+        with_data.or_else(|_| alone()).ok()
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_an_event_only_if_it_is_one_to_rmp_too(
+            head in proptest::sample::select(vec![0x91_u8, 0x92]),
+            name in proptest::sample::select(vec![0xA0_u8, 0xA1, 0xA3, 0xBF, 0xD9, 0xDA, 0xDB, 0xC4]),
+            rest in proptest::collection::vec(any::<u8>(), 0..80),
+        ) {
+            let message = [vec![head, name], rest].concat();
+            if let Ok((event, data)) = MessagePack.unpack(&message) {
+                let read = MessagePack.decode(data, PhantomData::<IgnoredAny>);
+                if read.is_ok() {
+                    prop_assert_eq!(name_by_rmp(&message), Some(event.into_owned()));
+                }
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read(name in "[a-z_]{1,64}", text in ".*", times in any::<u32>()) {
+            let say = Say { text: &text, times };
+            let message = written(&name, &say);
+            let (event, data) = MessagePack.unpack(&message).unwrap();
+            prop_assert_eq!(&*event, &*name);
+            prop_assert_eq!(MessagePack.decode(data, PhantomData::<Say<'_>>).unwrap(), say);
+        }
+    }
+
     #[test]
     fn what_is_no_event_is_refused() {
         let messages: [&[u8]; 8] = [
@@ -152,7 +190,7 @@ mod tests {
             assert!(MessagePack.unpack(message).is_err(), "{message:?}");
         }
         let deep = [vec![0x91; 100_000], NIL.to_vec()].concat();
-        let read = MessagePack.decode(&deep, PhantomData::<serde::de::IgnoredAny>);
+        let read = MessagePack.decode(&deep, PhantomData::<IgnoredAny>);
         assert!(read.is_err(), "nests too deep");
     }
 }

@@ -184,6 +184,9 @@ impl Server {
     }
 
     /// Rooms of their own: another manager each time.
+    ///
+    /// Clients of throng.v1 see the names of rooms and not whose they are: to such clients, give rooms of
+    /// this manager names that rooms of the default one do not have.
     pub fn room_manager(&self) -> RoomManager {
         RoomManager::new(self.engine.clone())
     }
