@@ -327,8 +327,11 @@ impl Engine {
         }
         let name = from.map(|id| self.name_of(id));
         let published = with_draft(|draft| {
-            // An event has no time.
-            draft.write(room.name, 0, data)?;
+            match self.speaks_json() {
+                // An event has no time.
+                true => draft.write(room.name, 0, data)?,
+                false => draft.clear(),
+            }
             let mut message = draft.as_event(event, name.as_ref().map(ConnectionName::as_str));
             loop {
                 let published = if self.is_on_core() {
@@ -343,6 +346,9 @@ impl Engine {
                         return Err(EmitError::Overloaded(error));
                     }
                     Err(rooms::EmitError::Lacks(lacks)) => {
+                        if wire::OWN.iter().any(|own| lacks.0.contains(*own)) {
+                            message.write(room.name, data)?;
+                        }
                         self.add_frames(&mut message, lacks, event, data)?;
                     }
                 }
@@ -383,7 +389,7 @@ impl Engine {
     where
         T: Serialize + ?Sized,
     {
-        for wire in wires.iter() {
+        for wire in wires.iter().filter(|wire| !wire::OWN.contains(wire)) {
             message.add(wire, self.encode_for(wire, event, data)?);
         }
         Ok(())
@@ -401,6 +407,12 @@ impl Engine {
         let wires = languages.into_iter().flat_map(|spoken| spoken.wires());
         let frames = wires.map(|wire| Ok((wire, self.encode_for(wire, event, data)?)));
         frames.collect()
+    }
+
+    /// Whether anybody may speak a wire of the engine's own.
+    fn speaks_json(&self) -> bool {
+        let languages = self.languages.get();
+        languages.is_none_or(|spoken| wire::OWN.iter().any(|own| spoken.has(*own)))
     }
 
     /// Whether the application may send an event of this name to many: one of throng.v1's own would not be

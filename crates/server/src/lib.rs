@@ -48,16 +48,50 @@
 //! Each core has a thread that owns its connections: it reads, calls the handlers, and writes, and
 //! shares nothing with the other cores but a table of rooms and mailboxes. So a handler runs on its
 //! connection's core, and must not block: it would hold up every connection there. What it sends
-//! goes out in the same turn. One that panics closes its connection with 1011 and harms nobody else.
+//! goes out in the same turn. One that must wait is async, and holds up its own connection alone.
 //!
-//! # Beside other HTTP
+//! # What there is, in the order of a program
 //!
-//! [`Server::fallback`] has a service of the application's own, as an `axum::Router`, answer what is not the
-//! WebSocket's on the same port. [`Server::mount`] makes the WebSocket a route of another HTTP server of the
-//! same process.
+//! | | |
+//! |---|---|
+//! | [`Config`] | where to listen, limits and timeouts ([`Limits`], [`Timeouts`]), which pages may connect ([`Origins`]), what rooms keep and what becomes of slow members ([`Classes`], [`History`]) |
+//! | [`Server`] | binds, serves and [stops](Stop); gives the handles to rooms |
+//! | [`Router`] | which function handles which event: its table has the [signatures](Handler), with [`Data`] and [`FromData`] for what serde does not say; what comes before handlers, and the hooks for connections |
+//! | [`Request`], [`Rejection`] | what a connection is made of, and how it is refused |
+//! | [`Connection`] | a handle to one connection, with the application's own state |
+//! | [`RoomManager`], [`Room`], [`Hub`] | rooms by name, a room without one, everybody |
+//! | [`Refusal`] | what a handler answers otherwise |
+//! | [`Protocol`] | other ways to write an event than `event json`, also several at a time |
+//! | [`Page`], [`Server::fallback`], [`Server::mount`] | other HTTP on the same port, or the WebSocket in another server of hyper's or axum's |
+//!
+//! # Events and publications
+//!
+//! [`RoomManager::emit`] sends an event to whoever is in a room now. [`RoomManager::publish`] also gives it a place in
+//! the room's history, if rooms of its [class](RoomClass) have one: clients of the subprotocol throng.v1
+//! ([`Router::serve_throng_v1`]) that lost their connection get it when they are back. Both are written once
+//! for each protocol that members speak, and once only, however many members there are.
+//!
+//! What one thread sends to a room arrives in its order, at all members alike.
+//!
+//! # From elsewhere
+//!
+//! All handles are `Send + Sync`, cheap to clone, and work from any thread and any runtime. Nothing waits. A handler
+//! that sends too much is held back by not reading from its connection; whoever else does gets [`Overloaded`],
+//! nothing was done, and it may try again.
+//!
+//! # When something is wrong
+//!
+//! | what | what comes of it |
+//! |---|---|
+//! | a message that is no event, an event without a handler, data that is not what it takes | an `error` event to its sender, with a code; it is counted |
+//! | a handler returns an error | the same, with the code of its [`Refusal`] |
+//! | a handler or hook panics | its connection is closed with 1011, the log says which event it was; nobody else notices |
+//! | a frame that RFC 6455 forbids, a message over the limit | the connection is closed with 1002, 1007 or 1009 |
+//! | a member does not take what it is sent | what the [class](SlowConsumer) of the room says: it is closed with 4102, or told which publications it was not sent |
+//! | an origin that is not allowed, a limit of connections, a hook that refuses | an answer over HTTP: 403, 503, or what the [`Rejection`] says |
 //!
 //! What is bounded, and what happens at each bound, is in [`Limits`], [`Timeouts`], [`RoomClass`] and
-//! [`History`].
+//! [`History`]. What is counted is at `/metrics`.
 //!
 //! # Features
 //!

@@ -54,6 +54,11 @@ impl Draft {
         write_json(&mut self.json, data)
     }
 
+    /// Begins without any parts: nobody is likely to need them.
+    pub(crate) fn clear(&mut self) {
+        self.json.clear();
+    }
+
     /// How long the JSON of the data is, in bytes.
     pub(crate) const fn data_len(&self) -> usize {
         self.json.len() - self.room_len
@@ -91,6 +96,14 @@ impl Message<'_> {
         self.frames.push((wire, frame));
     }
 
+    /// Writes the parts of the engine's own wires, which are needed after all. An event has no time.
+    pub(crate) fn write<T>(&mut self, room: &str, data: &T) -> Result<(), EncodeError>
+    where
+        T: Serialize + ?Sized,
+    {
+        self.draft.write(room, 0, data)
+    }
+
     fn frame(&self, wire: Wire) -> Option<&SharedFrame> {
         let mut frames = self.frames.iter();
         frames.find_map(|(written, frame)| (*written == wire).then_some(frame))
@@ -99,7 +112,11 @@ impl Message<'_> {
 
 impl Publication for Message<'_> {
     fn lacks(&self, wire: Wire) -> bool {
-        !OWN.contains(&wire) && self.frame(wire).is_none()
+        match OWN.contains(&wire) {
+            // There is a room's name in it at least.
+            true => self.draft.json.is_empty(),
+            false => self.frame(wire).is_none(),
+        }
     }
 
     fn encode(&mut self, wire: Wire, offset: Option<u64>) -> SharedFrame {

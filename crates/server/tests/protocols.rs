@@ -350,3 +350,40 @@ fn who_may_be_in_no_more_rooms_is_told_so_in_its_protocol() {
     alice.send("join", json!("coffee"));
     alice.expect("error", json!("too_many_rooms"));
 }
+
+/// Data that counts how often it is written.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Serialize for Counted<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        serializer.serialize_str("counted")
+    }
+}
+
+#[test]
+fn json_is_not_written_where_nobody_may_speak_it() {
+    let config = Config {
+        cores: 2,
+        ..config(FlushMode::Auto)
+    };
+    let server = start(config, |router| {
+        router.set_protocol(Prefixed::default());
+    });
+    let mut speakers: Vec<_> = (0..4).map(|_| Speaker::connect(&server, None)).collect();
+    speakers.iter_mut().for_each(|speaker| speaker.join("tea"));
+    let written = AtomicUsize::new(0);
+    let reached = server
+        .rooms
+        .emit("tea", "said", &Counted(&written))
+        .unwrap();
+    assert_eq!((reached, written.load(Ordering::Relaxed)), (4, 1));
+    for speaker in &mut speakers {
+        speaker.expect("said", json!("counted"));
+    }
+    server
+        .rooms
+        .emit("nobody", "said", &Counted(&written))
+        .unwrap();
+    assert_eq!(written.load(Ordering::Relaxed), 1, "for nobody");
+}
