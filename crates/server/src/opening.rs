@@ -206,7 +206,8 @@ fn other_origin(forbidden: &Forbidden<'_>) -> Answer {
     // The counter is for operators; who looks for one page's trouble turns this on.
     tracing::debug!("refused: {forbidden}");
     let sentence = format!(
-        "{forbidden} may not open a WebSocket here: the operator allows it with THRONG_ORIGINS\n"
+        "{forbidden} may not open a WebSocket here: who runs the server allows it \
+         (THRONG_ORIGINS, or Config::origins)\n"
     );
     text(StatusCode::FORBIDDEN, sentence)
 }
