@@ -206,13 +206,15 @@ describe("the chat page, away and back", () => {
     });
     await ben.says("Before");
     await ada.sees("Before");
+    await ben.notesBeingOffline();
     await visit.restart({}, async () => {
       await Promise.all([ada.isOffline(), ben.isOffline()]);
-      const notice = /^The server is about to restart\. You are offline\. Trying again in \d+ s\.$/;
-      await ben.page.getByText(notice).waitFor();
       await ben.says("While it is away");
       await ben.pending.getByText("Waiting until you are back online.").waitFor();
     });
+    const notice = /^The server is about to restart\. You are offline\. Trying again in \d+ s\.$/;
+    const said = await ben.saidOfBeingOffline();
+    assert.ok(said.some((text) => notice.test(text)), JSON.stringify(said));
     for (const person of [ada, ben]) {
       await person.isTold(UNKNOWN_GAP);
       await person.sees("While it is away");

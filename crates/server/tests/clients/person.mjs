@@ -109,6 +109,21 @@ export class Person {
     await this.page.locator('#status[data-state="waiting"]').waitFor();
   }
 
+  /** From now on, what the page says of being offline is noted: a short pause is over before one looks. */
+  async notesBeingOffline() {
+    await this.page.evaluate(() => {
+      const line = document.getElementById("offline-text");
+      globalThis.saidOfBeingOffline = [];
+      const note = () => globalThis.saidOfBeingOffline.push(line.textContent);
+      new MutationObserver(note).observe(line, { childList: true, characterData: true, subtree: true });
+    });
+  }
+
+  /** What {@link notesBeingOffline} has noted. */
+  async saidOfBeingOffline() {
+    return this.page.evaluate(() => globalThis.saidOfBeingOffline);
+  }
+
   async says(text) {
     await this.page.getByLabel("Message", { exact: true }).fill(text);
     await this.page.getByRole("button", { name: "Send the message" }).click();
