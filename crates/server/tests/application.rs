@@ -365,6 +365,36 @@ mod waiting {
         });
     }
 
+    /// Its end is told of while nobody reads from it.
+    #[test]
+    fn who_has_gone_before_the_server_closes_it_is_forgotten_at_once() {
+        for_each_flush_mode(|mode| {
+            let handles = Arc::<Mutex<Vec<Connection>>>::default();
+            let seen = handles.clone();
+            let mut config = config(mode);
+            config.timeouts.close = std::time::Duration::from_secs(3600);
+            config.timeouts.drain = std::time::Duration::from_millis(1);
+            let waiting = Waiting::start_with(config, move |router| {
+                router.on_connect(move |conn, _| seen.lock().push(conn.clone()));
+            });
+            let mut alice = waiting.server.connect();
+            alice.send("wait 1");
+            alice.expect("waiting 1");
+            drop(alice);
+            let handle = handles.lock().pop().unwrap();
+            // What is sent is answered by a reset, and what is sent behind that fails: nobody reads on then.
+            for _ in 0..3 {
+                let turns = waiting.server.metric("throng_turns_total");
+                handle.emit("there?", &()).unwrap();
+                waiting
+                    .server
+                    .wait_for_metric_from("throng_turns_total", turns + 2);
+            }
+            handle.close(CloseCode(4000), "enough").unwrap();
+            waiting.server.wait_until_empty();
+        });
+    }
+
     #[test]
     fn a_drain_lets_a_handler_finish() {
         for_each_flush_mode(|mode| {

@@ -10,7 +10,7 @@ mod harness;
 
 use std::sync::mpsc::{Receiver, channel};
 
-use harness::{Client, TIMEOUT, TestServer, add_signals_to, config, for_each_flush_mode};
+use harness::{Client, TIMEOUT, TestServer, add_signals_to, config, for_each_flush_mode, until};
 use throng::{
     Config, Connection, EmitError, FlushMode, Hub, JoinError, Request, Room, RoomManager, Router,
     Server,
@@ -69,7 +69,7 @@ impl House {
 
     /// A client on a core of the other one's, or of its own.
     fn connect_apart(&self, name: &str, from: &Peer, apart: bool) -> (Client, Peer) {
-        harness::until(
+        until(
             || {
                 let (client, handle) = self.connect(name);
                 ((handle.id().core() != from.id().core()) == apart).then_some((client, handle))
@@ -367,7 +367,10 @@ fn everybody_is_told_what_is_broadcast_in_its_place() {
             }
             loner.expect(&format!("news {number}"));
         }
-        assert!(house.hub.connection_count() >= 3);
+        until(
+            || (house.hub.connection_count() >= 3).then_some(()),
+            || "the connections are not counted".to_owned(),
+        );
         let all = names(wait(house.hub.connections()).unwrap());
         for name in ["alice", "far", "loner"] {
             assert!(all.iter().any(|found| found == name), "{all:?}");

@@ -189,7 +189,10 @@ impl Core {
             return;
         }
         socket.phase = Phase::Closing;
-        socket.stash = None;
+        if socket.stash.take().is_some() {
+            // Nobody read on while it was held back, and what there was to be told of may have been told.
+            self.readable.push_back(slot);
+        }
         self.handlers.abort(slot);
         let connection = self.local.id_of(slot);
         self.local.shut(slot, &last, &self.engine.table);
