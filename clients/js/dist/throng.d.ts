@@ -612,6 +612,18 @@ interface ConnectionEvents {
      * `leave`, a signal).
      */
     error: ThrongError;
+
+    /** The server's application sent something that is of no room: to this connection, or to all. */
+    event: Sent;
+}
+
+/** An event of the server's application that is of no room. */
+interface Sent {
+    /** Its name. */
+    readonly event: string;
+
+    /** Any JSON; null if there was none. */
+    readonly data: unknown;
 }
 
 /**
@@ -710,6 +722,7 @@ export type {
     PublishOptions,
     Room,
     RoomEvents,
+    Sent,
     State,
     Status,
     WebSocketConstructor,

@@ -2016,7 +2016,7 @@ class Connection {
     /** The address, absolute. */
     url;
     #settings;
-    #callbacks = new Callbacks(["state", "error"]);
+    #callbacks = new Callbacks(["state", "error", "event"]);
     #exchange = new Exchange();
     #rooms;
     #outbox;
@@ -2191,8 +2191,12 @@ class Connection {
                 break;
             default:
                 // What we do not know may be of a later version; it is no concern of ours.
-                if (!isReserved(event) && "room" in fields)
+                if (isReserved(event))
+                    break;
+                if ("room" in fields)
                     this.#rooms.handle(event, fields);
+                else if ("data" in fields)
+                    this.#callbacks.raise("event", { event, data: fields["data"] });
         }
     }
 

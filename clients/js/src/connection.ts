@@ -56,6 +56,16 @@ export interface ConnectionEvents {
    * `leave`, a signal).
    */
   error: ThrongError;
+  /** The server's application sent something that is of no room: to this connection, or to all. */
+  event: Sent;
+}
+
+/** An event of the server's application that is of no room. */
+export interface Sent {
+  /** Its name. */
+  readonly event: string;
+  /** Any JSON; null if there was none. */
+  readonly data: unknown;
 }
 
 /**
@@ -76,7 +86,7 @@ export class Connection {
   /** The address, absolute. */
   readonly url: string;
   readonly #settings: Settings;
-  readonly #callbacks = new Callbacks<ConnectionEvents>(["state", "error"]);
+  readonly #callbacks = new Callbacks<ConnectionEvents>(["state", "error", "event"]);
   readonly #exchange = new Exchange();
   readonly #rooms: Rooms;
   readonly #outbox: Outbox;
@@ -245,7 +255,9 @@ export class Connection {
         break;
       default:
         // What we do not know may be of a later version; it is no concern of ours.
-        if (!isReserved(event) && "room" in fields) this.#rooms.handle(event, fields);
+        if (isReserved(event)) break;
+        if ("room" in fields) this.#rooms.handle(event, fields);
+        else if ("data" in fields) this.#callbacks.raise("event", { event, data: fields["data"] });
     }
   }
 

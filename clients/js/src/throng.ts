@@ -3,7 +3,7 @@
  */
 
 export { connect } from "./connection.js";
-export type { Connection, ConnectionEvents, State, Status } from "./connection.js";
+export type { Connection, ConnectionEvents, Sent, State, Status } from "./connection.js";
 export {
   ClosedError,
   LaggedError,

@@ -550,6 +550,20 @@ describe("callbacks", () => {
   });
 });
 
+describe("what the server's application sends", () => {
+  test("is told of if it is of no room", () => {
+    const stage = open();
+    const seen = [];
+    stage.connection.on("event", (event) => seen.push(event));
+    stage.says('news {"data":[1]}', 'tick {"data":null,"more":1}', 'typing {"room":"tea","data":1}');
+    assert.deepEqual(seen, [
+      { event: "news", data: [1] },
+      { event: "tick", data: null },
+    ]);
+    assert.deepEqual(stage.errors, []);
+  });
+});
+
 describe("what a server should not say", () => {
   test("is told of and not used", () => {
     const stage = open();
@@ -572,6 +586,7 @@ describe("what a server should not say", () => {
       'presence {"room":"tea"}',
       "throng-news 5",
       "news",
+      'news {"of":"a later version"}',
       'hello {"connection":"other"}',
       'ack {"id":99}',
       'joined {"id":"1"}',

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::engine::Engine;
 use crate::manager::EmitError;
-use crate::throng_v1;
+use crate::throng_v1::{self, OfApplication};
 use crate::wire::THRONG;
 
 /// A handle to one connection: cheap to clone, usable from any thread.
@@ -89,6 +89,8 @@ impl<S> Connection<S> {
 
     /// Sends an event to this connection, in the protocol that it speaks.
     ///
+    /// On throng.v1 the data is the field `data` of the event's, as that of events in rooms is.
+    ///
     /// # Errors
     ///
     /// [`EmitError::Encode`] if the data cannot be written in that protocol or the name is not a name,
@@ -96,10 +98,13 @@ impl<S> Connection<S> {
     /// handlers; nothing was sent. That the connection is gone is no
     /// error.
     pub fn emit<T: Serialize + ?Sized>(&self, event: &str, data: &T) -> Result<(), EmitError> {
-        if self.peer.id.wire() == THRONG && throng_v1::is_reserved(event) {
+        if self.peer.id.wire() != THRONG {
+            return self.peer.emit(event, data);
+        }
+        if throng_v1::is_reserved(event) {
             return Err(EmitError::Reserved);
         }
-        self.peer.emit(event, data)
+        self.peer.emit(event, &OfApplication { data })
     }
 
     /// Sends a text message that need not be an event.

@@ -395,6 +395,7 @@ impl Engine {
         Ok(())
     }
 
+    /// The frames for all wires on which an event is not written as on golem's.
     fn frames_for_protocols<T>(
         &self,
         event: &str,
@@ -406,7 +407,8 @@ impl Engine {
         let languages = self.languages.get();
         let wires = languages.into_iter().flat_map(|spoken| spoken.wires());
         let frames = wires.map(|wire| Ok((wire, self.encode_for(wire, event, data)?)));
-        frames.collect()
+        let throng = (THRONG, encode(event, &throng_v1::OfApplication { data })?);
+        frames.chain([Ok(throng)]).collect()
     }
 
     /// Whether anybody may speak a wire of the engine's own.

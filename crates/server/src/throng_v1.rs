@@ -509,6 +509,12 @@ impl Serialize for EpochText {
     }
 }
 
+/// The data of an event of the application's that is of no room: to one connection, or to everybody.
+#[derive(Serialize)]
+pub(crate) struct OfApplication<'a, T: ?Sized> {
+    pub(crate) data: &'a T,
+}
+
 /// The data of a `drain` event.
 #[derive(Serialize)]
 pub(crate) struct Drain {

@@ -176,7 +176,7 @@ impl Publication for Message<'_> {
 /// An event for every connection, written before: there is no room in it.
 #[derive(Debug)]
 pub(crate) struct Broadcast {
-    /// For the engine's own wires, as an event to one connection is.
+    /// For golem's wire.
     pub(crate) event: SharedFrame,
     /// For all others.
     pub(crate) frames: Vec<(Wire, SharedFrame)>,

@@ -394,3 +394,25 @@ fn the_names_of_throng_v1s_own_events_are_refused_where_it_is_spoken() {
     a.emit("msg", "golem has no such names").unwrap();
     alice.expect("msg \"golem has no such names\"");
 }
+
+#[test]
+fn what_is_of_no_room_has_data_and_no_room_on_throng_v1() {
+    let server = Server::bind(config(FlushMode::Auto)).unwrap();
+    let hub = server.hub();
+    let mut router = Router::new();
+    router.serve_throng_v1();
+    router.on("hello_server", move |conn: &Connection| {
+        conn.emit("hello_you", "friend")?;
+        hub.broadcast("news", &1)
+    });
+    let server = TestServer::run(server, router);
+    let mut golem = server.connect();
+    let mut alice = harness::Throng::connect(&server);
+    alice.client.send("hello_server");
+    alice.client.expect(r#"hello_you {"data":"friend"}"#);
+    alice.client.expect(r#"news {"data":1}"#);
+    golem.expect("news 1");
+    golem.send("hello_server");
+    golem.expect("hello_you \"friend\"");
+    golem.expect("news 1");
+}
