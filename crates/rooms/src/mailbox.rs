@@ -187,17 +187,6 @@ impl Weigh for Command {
             Self::Answer { frame, .. }
             | Self::Deliver { frame, .. }
             | Self::Direct { frame, .. } => frame.len(),
-            _ => self.kept_len_of_others(),
-        };
-        size_of::<Self>() + kept_len
-    }
-}
-
-impl Command {
-    /// What a command keeps alive that is none of those that messages come to, in bytes.
-    #[cold]
-    fn kept_len_of_others(&self) -> usize {
-        match self {
             // The frames of a replay are the history's.
             Self::Attach { joined, .. } => joined.as_ref().map_or(0, |joined| {
                 size_of::<Joined>() + joined.replay.len() * size_of::<SharedFrame>()
@@ -206,16 +195,14 @@ impl Command {
             Self::Broadcast { frames } => frames.iter().map(|(_, frame)| frame.len()).sum(),
             Self::Close { disconnect, .. } => disconnect.reason.len(),
             Self::RoomCreated { name, .. } | Self::RoomRemoved { name, .. } => name.len(),
-            Self::Answer { frame, .. }
-            | Self::Deliver { frame, .. }
-            | Self::Direct { frame, .. } => frame.len(),
             Self::CloseWithLastRoom { .. }
             | Self::Detach { .. }
             | Self::DetachAll { .. }
             | Self::Dissolve { .. }
             | Self::Drain
             | Self::Survey => 0,
-        }
+        };
+        size_of::<Self>() + kept_len
     }
 }
 

@@ -356,18 +356,19 @@ impl RoomTable {
         self.classes.of(key)
     }
 
-    fn check_name(&self, name: &str) -> Result<(), NameError> {
-        if name.is_empty() {
+    /// The key with its hash, if a room can have that name.
+    fn check_name<'a>(&self, key: RoomKey<'a>) -> Result<(u64, RoomKey<'a>), NameError> {
+        let (name_len, name_len_max) = (key.name.len(), self.name_len_max);
+        if name_len == 0 {
             return Err(NameError::Empty);
         }
-        let (name_len, name_len_max) = (name.len(), self.name_len_max);
         if name_len > name_len_max {
             return Err(NameError::TooLong {
                 name_len,
                 name_len_max,
             });
         }
-        Ok(())
+        Ok((self.hash_of(key), key))
     }
 
     fn house(&self) -> House<'_> {

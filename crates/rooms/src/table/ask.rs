@@ -7,11 +7,11 @@ use std::any::Any;
 
 use smallvec::SmallVec;
 
-use super::{Backpressure, Full, Overloaded, RoomTable};
+use super::deliver::Asked;
+use super::{Backpressure, Overloaded, RoomTable};
 use crate::id::CoreId;
 use crate::key::RoomKey;
 use crate::mailbox::Command;
-use crate::queue::Pushed;
 use crate::shard::Room;
 
 impl RoomTable {
@@ -72,37 +72,25 @@ impl RoomTable {
         check: impl Fn(&Room) -> Result<(), E>,
     ) -> Result<(usize, Backpressure), E> {
         let hash = self.hash_of(key);
-        let mut backpressure = Backpressure::default();
-        let mut wakes = SmallVec::<[Pushed; 2]>::new();
-        {
+        let mut asked = Asked::default();
+        let core_count = {
             let shard = self.shard(hash).lock();
             let Some(room) = shard.find(hash, key) else {
-                return Ok((0, backpressure));
+                return Ok((0, Backpressure::default()));
             };
             check(room)?;
             let room_id = Some(room.handle.id);
-            let cores = cores_of(room).into_iter();
+            let cores = room.cores().into_iter();
             // All of them first: what is pushed must be followed by its wake, whatever `make` does.
             let questions: SmallVec<[_; 2]> = cores.map(|core| (core, make(core))).collect();
+            let core_count = questions.len();
             for (core, question) in questions {
                 let room = room_id;
                 let pushed = self.mailbox(core).push(Command::Ask { room, question });
-                if pushed.full {
-                    backpressure = Backpressure(Some(Full::Core(core)));
-                }
-                wakes.push(pushed);
+                asked.note(core, pushed);
             }
-        }
-        let core_count = wakes.len();
-        wakes.into_iter().for_each(Pushed::wake_quietly);
-        Ok((core_count, backpressure))
+            core_count
+        };
+        Ok((core_count, asked.wake()))
     }
-}
-
-/// The cores with members of a room, each once however many wires those speak.
-fn cores_of(room: &Room) -> SmallVec<[CoreId; 4]> {
-    let mut cores: SmallVec<[CoreId; 4]> = room.members.iter().map(|m| m.core).collect();
-    cores.sort_unstable();
-    cores.dedup();
-    cores
 }

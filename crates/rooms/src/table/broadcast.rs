@@ -5,8 +5,8 @@ use std::sync::Arc;
 use proto::SharedFrame;
 use smallvec::SmallVec;
 
-use super::deliver::{Encoder, Wakes, wake_all};
-use super::{Backpressure, EmitError, Full, Lacks, RoomTable};
+use super::deliver::{Asked, Encoder};
+use super::{Backpressure, EmitError, Lacks, RoomTable};
 use crate::id::{CoreId, Wire};
 use crate::mailbox::Command;
 use crate::publication::Publication;
@@ -55,18 +55,13 @@ impl RoomTable {
     }
 
     fn push_to_all_cores(&self, frames: &Arc<[(Wire, SharedFrame)]>) -> Backpressure {
-        let mut backpressure = Backpressure::default();
-        let mut wakes = Wakes::new();
+        let mut asked = Asked::default();
         for core in self.core_ids() {
             let frames = frames.clone();
             let pushed = self.mailbox(core).push(Command::Broadcast { frames });
-            if pushed.full {
-                backpressure = Backpressure(Some(Full::Core(core)));
-            }
-            wakes.push(pushed);
+            asked.note(core, pushed);
         }
-        wake_all(&mut wakes);
-        backpressure
+        asked.wake()
     }
 
     fn core_ids(&self) -> impl Iterator<Item = CoreId> {

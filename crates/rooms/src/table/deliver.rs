@@ -4,7 +4,7 @@ use proto::SharedFrame;
 use smallvec::SmallVec;
 
 use super::{Backpressure, Full, RoomTable};
-use crate::id::{Audience, ConnectionId, Wire};
+use crate::id::{Audience, ConnectionId, CoreId, Wire};
 use crate::mailbox::{Command, Delivery};
 use crate::publication::{Publication, Published};
 use crate::queue::Pushed;
@@ -53,6 +53,31 @@ pub(super) type Wakes = SmallVec<[Pushed; 2]>;
 pub(super) fn wake_all(wakes: &mut Wakes) {
     for pushed in wakes {
         pushed.wake_owner();
+    }
+}
+
+/// What came of asking many cores something.
+#[derive(Default)]
+pub(super) struct Asked {
+    /// Whom to wake when no lock is held: of many commands to one core mostly the first does.
+    wakes: Wakes,
+    full: Option<Full>,
+}
+
+impl Asked {
+    pub(super) fn note(&mut self, core: CoreId, pushed: Pushed) {
+        if pushed.full {
+            self.full = Some(Full::Core(core));
+        }
+        if pushed.wakes() {
+            self.wakes.push(pushed);
+        }
+    }
+
+    /// Wakes whoever waits, when no lock is held; says whether a mailbox is full.
+    pub(super) fn wake(mut self) -> Backpressure {
+        wake_all(&mut self.wakes);
+        Backpressure(self.full)
     }
 }
 

@@ -2,12 +2,10 @@
 
 use std::convert::Infallible;
 
-use super::deliver::Wakes;
-use super::{Backpressure, Full, Overloaded, RoomTable};
-use crate::id::CoreId;
+use super::deliver::Asked;
+use super::{Backpressure, Overloaded, RoomTable};
 use crate::key::{RoomKey, Space};
 use crate::mailbox::Command;
-use crate::queue::Pushed;
 use crate::shard::Room;
 
 impl RoomTable {
@@ -100,29 +98,5 @@ impl RoomTable {
             let pushed = self.mailbox(core).push(Command::Dissolve { room });
             asked.note(core, pushed);
         }
-    }
-}
-
-/// What came of asking many cores something.
-#[derive(Default)]
-struct Asked {
-    /// Whom to wake when no lock is held: of many commands to one core mostly the first does.
-    wakes: Wakes,
-    full: Option<Full>,
-}
-
-impl Asked {
-    fn note(&mut self, core: CoreId, pushed: Pushed) {
-        if pushed.full {
-            self.full = Some(Full::Core(core));
-        }
-        if pushed.wakes() {
-            self.wakes.push(pushed);
-        }
-    }
-
-    fn wake(self) -> Backpressure {
-        self.wakes.into_iter().for_each(Pushed::wake_quietly);
-        Backpressure(self.full)
     }
 }

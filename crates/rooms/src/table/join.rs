@@ -23,9 +23,8 @@ impl RoomTable {
         connection: ConnectionId,
         key: impl Into<RoomKey<'a>>,
     ) -> Result<Backpressure, JoinError> {
-        let key = key.into();
-        self.check_name(key.name)?;
-        Ok(self.join_hashed(connection, (self.hash_of(key), key), None))
+        let named = self.check_name(key.into())?;
+        Ok(self.join_hashed(connection, named, None))
     }
 
     /// The same for a connection that is told the room's position, and given what was published since
@@ -43,9 +42,8 @@ impl RoomTable {
         key: impl Into<RoomKey<'a>>,
         request: JoinRequest,
     ) -> Result<Backpressure, JoinError> {
-        let key = key.into();
-        self.check_name(key.name)?;
-        Ok(self.join_hashed(connection, (self.hash_of(key), key), Some(request)))
+        let named = self.check_name(key.into())?;
+        Ok(self.join_hashed(connection, named, Some(request)))
     }
 
     /// [`join`](Self::join) for a caller that cannot be held back.
@@ -58,14 +56,12 @@ impl RoomTable {
         connection: ConnectionId,
         key: impl Into<RoomKey<'a>>,
     ) -> Result<Backpressure, JoinError> {
-        let key = key.into();
-        self.check_name(key.name)?;
+        let named = self.check_name(key.into())?;
         self.check_pressure(connection.core())?;
-        let hash = self.hash_of(key);
         if self.watches_rooms() {
-            self.check_pressure(self.watcher(hash))?;
+            self.check_pressure(self.watcher(named.0))?;
         }
-        Ok(self.join_hashed(connection, (hash, key), None))
+        Ok(self.join_hashed(connection, named, None))
     }
 
     fn join_hashed(

@@ -59,14 +59,13 @@ impl RoomTable {
         mut outgoing: Outgoing<'_>,
         check: impl Fn(&Room) -> Result<(), Overloaded>,
     ) -> Result<Published, PublishError> {
-        self.check_name(name.name)?;
+        let named = self.check_name(name)?;
         let key = self.check_key(outgoing.key)?;
-        let hash = self.hash_of(name);
         // Handed down and not back up with the rest: it is large to move.
         let mut wakes = Wakes::new();
         let placed = {
-            let mut shard = self.shard(hash).lock();
-            let (named, outgoing) = ((hash, name), &mut outgoing);
+            let mut shard = self.shard(named.0).lock();
+            let outgoing = &mut outgoing;
             let placed = self.place(&mut shard, named, outgoing, key, &check, &mut wakes);
             let is_counted = match &placed {
                 Ok(published) => !published.duplicate,
