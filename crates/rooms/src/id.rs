@@ -38,6 +38,9 @@ pub const WIRE_COUNT_MAX: usize = 16;
 pub struct WireSet(pub u16);
 
 impl WireSet {
+    /// All that there may be.
+    pub const ALL: Self = Self(u16::MAX);
+
     /// Whether the wire is among them.
     pub const fn contains(self, wire: Wire) -> bool {
         self.0 & Self::bit(wire) != 0
@@ -51,6 +54,11 @@ impl WireSet {
     /// Those that are in both.
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
+    }
+
+    /// Those that are not among others.
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
     }
 
     /// Whether there are none.

@@ -18,22 +18,14 @@ pub trait Publication {
     /// somebody needs: it must be quick, and must not call the table.
     fn encode(&mut self, wire: Wire, offset: Option<u64>) -> SharedFrame;
 
-    /// Whether there is no frame for the wire: one that costs the application's code to write, which a
-    /// lock should not be held for. What needs it is refused with [`Lacks`](crate::Lacks), and
-    /// nothing done; the caller writes the frame and tries again.
+    /// The wires that it has a frame for, or can write one for at once. What it costs the application's code
+    /// to write is not among them until it is written, for a lock should not be held for that: what needs
+    /// it is refused with [`Lacks`](crate::Lacks), and nothing done; the caller writes the frame and tries
+    /// again.
     ///
-    /// Called under the lock too, before anything is encoded, for each of the
-    /// [wires in use](crate::RoomTable::add_wire).
-    fn lacks(&self, wire: Wire) -> bool {
-        _ = wire;
-        false
-    }
-
-    /// Those of some wires that it [lacks](Self::lacks). In one call, so that a publication that lacks
-    /// none is asked once and not for each wire.
-    #[doc(hidden)]
-    fn lacking(&self, wires: WireSet) -> WireSet {
-        wires.iter().filter(|wire| self.lacks(*wire)).collect()
+    /// Called under the lock too, before anything is encoded.
+    fn wires(&self) -> WireSet {
+        WireSet::ALL
     }
 }
 
@@ -42,12 +34,8 @@ impl<P: Publication + ?Sized> Publication for &mut P {
         (**self).encode(wire, offset)
     }
 
-    fn lacks(&self, wire: Wire) -> bool {
-        (**self).lacks(wire)
-    }
-
-    fn lacking(&self, wires: WireSet) -> WireSet {
-        (**self).lacking(wires)
+    fn wires(&self) -> WireSet {
+        (**self).wires()
     }
 }
 

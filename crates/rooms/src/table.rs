@@ -152,7 +152,7 @@ pub enum EmitError {
     Overloaded(#[from] Overloaded),
 }
 
-/// A publication [has no frame](crate::Publication::lacks) for these wires, which somebody needs: nothing was
+/// A publication [has no frame](crate::Publication::wires) for these wires, which somebody needs: nothing was
 /// done, nobody got anything. Write those and try again; by then there may be members on one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("there is no frame for {} of the wires that need one", .0.len())]
@@ -340,8 +340,7 @@ impl RoomTable {
     /// anything is published: what waits to be written down by then has no frame for it, and members on
     /// it are not sent that.
     pub fn add_wire(&self, wire: Wire) {
-        let mut added = WireSet::default();
-        added.insert(wire);
+        let added = WireSet::from_iter([wire]);
         self.wires.fetch_or(added.0, Ordering::Relaxed);
     }
 

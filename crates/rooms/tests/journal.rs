@@ -281,12 +281,15 @@ struct KeptOnly(&'static str);
 
 impl Publication for KeptOnly {
     fn encode(&mut self, wire: Wire, _: Option<u64>) -> SharedFrame {
-        assert!(!self.lacks(wire), "it was not asked whether it has this");
+        assert!(
+            self.wires().contains(wire),
+            "it was not asked whether it has this"
+        );
         frame(self.0)
     }
 
-    fn lacks(&self, wire: Wire) -> bool {
-        wire != KEPT
+    fn wires(&self) -> WireSet {
+        WireSet::from_iter([KEPT])
     }
 }
 

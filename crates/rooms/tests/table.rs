@@ -295,12 +295,15 @@ struct Only(&'static [u8]);
 
 impl Publication for Only {
     fn encode(&mut self, wire: Wire, _: Option<u64>) -> proto::SharedFrame {
-        assert!(!self.lacks(wire), "it was not asked whether it has this");
+        assert!(
+            self.wires().contains(wire),
+            "it was not asked whether it has this"
+        );
         frame(1)
     }
 
-    fn lacks(&self, Wire(wire): Wire) -> bool {
-        !self.0.contains(&wire)
+    fn wires(&self) -> WireSet {
+        self.0.iter().copied().map(Wire).collect()
     }
 }
 

@@ -300,7 +300,7 @@ impl Engine {
                 };
                 match published {
                     Err(rooms::PublishError::Lacks(lacks)) => {
-                        self.add_frames(&mut message, lacks, PUBLICATION, data)?;
+                        self.add_frames(&mut message, lacks, (room, PUBLICATION), data)?;
                     }
                     published => return Ok::<_, PublishError>(published?),
                 }
@@ -346,10 +346,7 @@ impl Engine {
                         return Err(EmitError::Overloaded(error));
                     }
                     Err(rooms::EmitError::Lacks(lacks)) => {
-                        if wire::OWN.iter().any(|own| lacks.0.contains(*own)) {
-                            message.write(room.name, data)?;
-                        }
-                        self.add_frames(&mut message, lacks, event, data)?;
+                        self.add_frames(&mut message, lacks, (room, event), data)?;
                     }
                 }
             }
@@ -383,13 +380,17 @@ impl Engine {
         &self,
         message: &mut Message<'_>,
         Lacks(wires): Lacks,
-        event: &str,
+        (room, event): (RoomKey<'_>, &str),
         data: &T,
     ) -> Result<(), EncodeError>
     where
         T: Serialize + ?Sized,
     {
-        for wire in wires.iter().filter(|wire| !wire::OWN.contains(wire)) {
+        let is_own = |wire: &Wire| wire::OWN.contains(wire);
+        if wires.iter().any(|wire| is_own(&wire)) {
+            message.write(room.name, data)?;
+        }
+        for wire in wires.iter().filter(|wire| !is_own(wire)) {
             message.add(wire, self.encode_for(wire, event, data)?);
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use proto::SharedFrame;
 use proto::event::{EncodeError, EventEncoder, write_json};
-use rooms::{Publication, Wire};
+use rooms::{Publication, Wire, WireSet};
 use serde::Serialize;
 use smallvec::SmallVec;
 
@@ -111,12 +111,11 @@ impl Message<'_> {
 }
 
 impl Publication for Message<'_> {
-    fn lacks(&self, wire: Wire) -> bool {
-        match OWN.contains(&wire) {
-            // There is a room's name in it at least.
-            true => self.draft.json.is_empty(),
-            false => self.frame(wire).is_none(),
-        }
+    fn wires(&self) -> WireSet {
+        // If it was written, there is a room's name in it at least.
+        let own = OWN.iter().filter(|_| !self.draft.json.is_empty());
+        let written = self.frames.iter().map(|(wire, _)| wire);
+        own.chain(written).copied().collect()
     }
 
     fn encode(&mut self, wire: Wire, offset: Option<u64>) -> SharedFrame {

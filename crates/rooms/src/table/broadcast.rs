@@ -48,7 +48,7 @@ impl RoomTable {
         publication: &mut impl Publication,
     ) -> Result<Arc<[(Wire, SharedFrame)]>, Lacks> {
         let wires = self.wires();
-        Lacks::check(publication.lacking(wires))?;
+        Lacks::check(wires.without(publication.wires()))?;
         let mut encoder = Encoder::new(publication, None);
         let frames = wires.iter().map(|wire| (wire, encoder.frame(wire)));
         Ok(frames.collect::<SmallVec<[_; 2]>>().as_slice().into())

@@ -97,7 +97,7 @@ impl RoomTable {
         };
         check(room)?;
         let waits = room.kept.as_ref().is_some_and(|kept| kept.has_staged());
-        let lacking = publication.lacking(self.wires());
+        let lacking = self.wires().without(publication.wires());
         if !lacking.is_empty() {
             let needed = if waits { self.wires() } else { room.wires() };
             Lacks::check(lacking.intersection(needed))?;

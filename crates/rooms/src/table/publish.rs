@@ -321,7 +321,7 @@ impl RoomTable {
         key: Option<(u64, &str)>,
         check: &impl Fn(&Room) -> Result<(), Overloaded>,
     ) -> Result<(), PublishError> {
-        let lacking = outgoing.publication.lacking(self.wires());
+        let lacking = self.wires().without(outgoing.publication.wires());
         if lacking.is_empty() {
             return Ok(());
         }
