@@ -7,10 +7,10 @@
 //!   other way round, so that joining and leaving cost the same in a room of ten or ten thousand;
 //! - a local room has the members of a room that speak one wire, and exists while it has one here;
 //! - each membership was counted by one [`RoomTable::join`] and is counted out as it ends;
-//! - publications wait in `pending` only inside a turn, and whatever depends on who is a member
-//!   (attach, detach, a frame to one connection) fans them out first;
-//! - answers wait for the end of the turn, behind what rooms are sent, and keep their order with
-//!   other frames to the same connection.
+//! - publications wait in `pending` until they are fanned out, and whatever depends on who is a member
+//!   (attach, detach, a frame to one connection) does that for its rooms first;
+//! - answers wait for what rooms are sent before them, and keep their order with other frames to the
+//!   same connection.
 
 mod answer;
 mod apart;
@@ -39,6 +39,7 @@ use crate::outbox::{Outbox, Tag};
 use crate::slots::Slots;
 use crate::table::RoomTable;
 
+use self::fan_out::Pass;
 pub use self::flush::FlushQueue;
 use self::member::{LocalRoom, Member, MemberState};
 pub use self::push::Overflow;
@@ -145,6 +146,8 @@ pub struct LocalRooms {
     rooms_by_id: HashTable<u32>,
     /// Frames for one connection that wait for the end of the turn, in the order they came.
     answers: Vec<(ConnectionId, SharedFrame)>,
+    /// Those that came before the fan-out under way began.
+    due_answers: Vec<(ConnectionId, SharedFrame)>,
     /// How much more than the limit may wait for a connection that was replayed to, in bytes, until
     /// its outbox has been empty once.
     allowances: HashMap<u32, u32, ahash::RandomState>,
@@ -153,8 +156,10 @@ pub struct LocalRooms {
     last_room_spaces: HashMap<u32, SmallVec<[Space; 1]>, ahash::RandomState>,
     /// The last replay that was put together: many who lost the server together ask for the same.
     replayed: Option<Replayed>,
-    /// Local rooms that have publications of this turn.
-    published: Vec<u32>,
+    /// Local rooms that have publications to fan out, by the line that their members are flushed from.
+    /// An entry whose room has none any more means nothing.
+    published: [VecDeque<u32>; 2],
+    pass: Pass,
     /// Where a turn's publications are put together.
     merged: Vec<u8>,
     prompt: VecDeque<u32>,
@@ -197,10 +202,12 @@ impl LocalRooms {
             no_name: Arc::from(""),
             rooms_by_id: HashTable::new(),
             answers: Vec::new(),
+            due_answers: Vec::new(),
             allowances: HashMap::default(),
             last_room_spaces: HashMap::default(),
             replayed: None,
-            published: Vec::new(),
+            published: Default::default(),
+            pass: Pass::default(),
             merged: Vec::new(),
             prompt: VecDeque::new(),
             bulk: VecDeque::new(),

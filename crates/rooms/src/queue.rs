@@ -16,8 +16,9 @@ pub trait Weigh {
 
 /// What many threads ask of one, in the order it was pushed.
 ///
-/// Bounded in bytes by *backpressure*, not by refusal: [`push`](Self::push) always takes what is
-/// pushed and says whether the queue is now over its bound. A connection that got this answer
+/// Bounded in bytes and in time by *backpressure*, not by refusal: [`push`](Self::push) always takes
+/// what is pushed and says whether the queue is full: over its bound of bytes, or its owner
+/// [late](Self::set_late) with what it has taken. A connection that got this answer
 /// is not read from until the queue has been drained, so what lies above the bound is at most
 /// one message a connection. Callers that have no socket to stop reading from ask first
 /// ([`RoomTable::check_pressure`](crate::RoomTable::check_pressure)) and are refused.
@@ -31,6 +32,7 @@ pub struct Queue<T> {
 struct Inner<T> {
     items: Vec<T>,
     pending_bytes: usize,
+    late: bool,
     /// The owner, while it waits for something.
     owner: Option<Waker>,
     /// Those who wait for the queue to be drained.
@@ -82,6 +84,7 @@ impl<T: Weigh> Queue<T> {
             inner: Mutex::new(Inner {
                 items: Vec::new(),
                 pending_bytes: 0,
+                late: false,
                 owner: None,
                 stalled: SmallVec::new(),
             }),
@@ -96,7 +99,7 @@ impl<T: Weigh> Queue<T> {
         inner.items.push(item);
         Pushed {
             owner: inner.owner.take(),
-            full: inner.pending_bytes >= self.pending_bytes_max,
+            full: self.is_full_now(&inner),
         }
     }
 
@@ -108,11 +111,32 @@ impl<T: Weigh> Queue<T> {
             let mut inner = self.inner.lock();
             std::mem::swap(&mut inner.items, into);
             inner.pending_bytes = 0;
-            std::mem::take(&mut inner.stalled)
+            self.take_stalled(&mut inner)
         };
-        for waker in stalled {
-            waker.wake();
+        stalled.into_iter().for_each(Waker::wake);
+    }
+
+    /// Says whether the owner is late: it has not done in its time what it has taken. Bytes say little of
+    /// time, for one command may mean work for thousands of members. Only the owner calls this.
+    pub fn set_late(&self, late: bool) {
+        let stalled = {
+            let mut inner = self.inner.lock();
+            inner.late = late;
+            self.take_stalled(&mut inner)
+        };
+        stalled.into_iter().for_each(Waker::wake);
+    }
+
+    fn is_full_now(&self, inner: &Inner<T>) -> bool {
+        inner.late || inner.pending_bytes >= self.pending_bytes_max
+    }
+
+    /// Takes those who wait, unless they must go on waiting.
+    fn take_stalled(&self, inner: &mut Inner<T>) -> SmallVec<[Waker; 2]> {
+        if self.is_full_now(inner) {
+            return SmallVec::new();
         }
+        std::mem::take(&mut inner.stalled)
     }
 
     /// Whether something is there; if not, `owner` is woken by the next push.
@@ -131,15 +155,20 @@ impl<T: Weigh> Queue<T> {
         self.inner.lock().owner = None;
     }
 
-    /// Whether the queue is over its bound.
-    pub fn is_full(&self) -> bool {
-        self.inner.lock().pending_bytes >= self.pending_bytes_max
+    /// Whether what was not taken is over the bound of bytes.
+    pub fn is_over_bound(&self) -> bool {
+        self.pending_bytes() >= self.pending_bytes_max
     }
 
-    /// Whether the queue is over its bound; if so, `stalled` is woken when it has been drained.
+    /// Whether the queue is full.
+    pub fn is_full(&self) -> bool {
+        self.is_full_now(&self.inner.lock())
+    }
+
+    /// Whether the queue is full; if so, `stalled` is woken when it has been drained.
     pub fn poll_full(&self, stalled: &Waker) -> bool {
         let mut inner = self.inner.lock();
-        let full = inner.pending_bytes >= self.pending_bytes_max;
+        let full = self.is_full_now(&inner);
         if full && !inner.stalled.iter().any(|waker| waker.will_wake(stalled)) {
             inner.stalled.push(stalled.clone());
         }
@@ -149,5 +178,51 @@ impl<T: Weigh> Queue<T> {
     /// What was not taken counts for, in bytes.
     pub fn pending_bytes(&self) -> usize {
         self.inner.lock().pending_bytes
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    impl Weigh for () {
+        fn cost(&self) -> usize {
+            1
+        }
+    }
+
+    #[derive(Default)]
+    struct Counter(AtomicUsize);
+
+    impl Wake for Counter {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_queue_is_full_while_its_owner_is_late_and_says_so_when_that_ends() {
+        let queue = Queue::new(100);
+        let counter = Arc::new(Counter::default());
+        let stalled = Waker::from(counter.clone());
+        let woken = || counter.0.load(Ordering::Relaxed);
+        assert!(!queue.push(()).full);
+
+        queue.set_late(true);
+        assert!(queue.push(()).full && queue.is_full() && !queue.is_over_bound());
+        assert!(queue.poll_full(&stalled));
+        queue.drain(&mut Vec::new());
+        assert!(
+            queue.is_full() && woken() == 0,
+            "it was taken, and is not done"
+        );
+
+        queue.set_late(false);
+        assert!(!queue.is_full() && woken() == 1);
+        assert!(!queue.push(()).full);
     }
 }

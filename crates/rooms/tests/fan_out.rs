@@ -82,6 +82,73 @@ fn who_is_excepted_from_some_of_what_a_large_room_is_sent_waits_in_its_line() {
 }
 
 #[test]
+fn small_rooms_do_not_wait_for_a_large_one_that_was_published_to_before() {
+    let mut core = Core::new(LocalLimits::default());
+    let crowds = ["mate", "milk"].map(|room| [(); 65].map(|()| core.open_in(room)));
+    let alice = core.open_in("tea");
+    for room in ["mate", "milk", "tea"] {
+        core.publish(room, b"hot");
+    }
+    assert!(core.apply().is_empty());
+
+    assert!(!core.rooms.fan_out_some(1), "one large room is left");
+    assert_eq!(core.received(alice), b"hot");
+    assert_eq!(core.received(crowds[0][0]), b"hot");
+    assert!(core.rooms.has_published() && core.received(crowds[1][0]).is_empty());
+
+    // Meanwhile it is published to again: both are one buffer.
+    core.publish("milk", b" and sweet");
+    assert!(core.apply().is_empty());
+    assert!(core.rooms.fan_out_some(1));
+    assert_eq!(core.queued_lens(crowds[1][0]), [13]);
+    assert!(!core.rooms.has_published());
+}
+
+#[test]
+fn an_answer_waits_for_what_was_published_before_it_and_for_no_more() {
+    let mut core = Core::new(LocalLimits::default());
+    let [alice, bob] = ["mate", "milk"].map(|room| [(); 65].map(|()| core.open_in(room))[0]);
+    core.publish("mate", b"hot");
+    core.publish("milk", b"cold");
+    core.answer(alice, b" ack");
+    core.answer(bob, b" ack");
+    assert!(core.apply().is_empty());
+
+    assert!(!core.rooms.fan_out_some(1));
+    assert_eq!(
+        core.received(alice),
+        b"hot",
+        "one room that was published to is left"
+    );
+    core.publish("mate", b" again");
+    core.answer(alice, b" ack");
+    assert!(core.apply().is_empty());
+
+    assert!(!core.rooms.fan_out_some(1));
+    assert_eq!(
+        core.received(alice),
+        b"hot ack",
+        "what came since holds up no answer"
+    );
+    assert_eq!(core.received(bob), b"cold ack");
+    assert!(core.rooms.fan_out_some(1));
+    assert_eq!(core.received(alice), b"hot ack again ack");
+}
+
+#[test]
+fn who_is_closed_as_too_slow_is_sent_nothing_that_waits() {
+    let mut core = Core::new(LocalLimits::default());
+    let [alice, bob] = [(); 2].map(|()| core.open_in("tea"));
+    core.publish("tea", b"hot");
+    assert!(core.apply().is_empty());
+    core.rooms.cut_off(alice.slot(), &core.table);
+    core.rooms.fan_out();
+
+    assert!(core.received(alice).is_empty());
+    assert_eq!(core.received(bob), b"hot");
+}
+
+#[test]
 fn what_is_left_for_who_is_excepted_is_merged_up_to_64_kib_too() {
     let mut core = Core::new(LocalLimits::default());
     let alice = core.open_in("tea");
@@ -415,6 +482,11 @@ impl Core {
         let kind = EventKind::Lasting;
         let emitted = self.table.emit_as(kind, room, Some(except), frame);
         emitted.expect("a frame is its own on every wire");
+    }
+
+    fn answer(&self, to: ConnectionId, payload: &[u8]) {
+        let pressure = self.table.answer(to, SharedFrame::from(payload));
+        assert!(pressure.0.is_none());
     }
 
     fn broadcast(&self, payload: &[u8]) {

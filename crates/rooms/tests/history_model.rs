@@ -285,7 +285,7 @@ impl World {
                 padding_len,
                 is_tried,
             } => self.emit(ROOMS[room], kind, padding_len, is_tried),
-            Step::FanOut { core } => self.fan_out(self.core(core)),
+            Step::FanOut { core, work_max } => _ = self.fan_out(self.core(core), work_max),
             Step::Flush { core, queue, count } => self.flush_line(self.core(core), queue, count),
             Step::Gone { connection } => self.with(connection, |world, it| {
                 if world.connections[it].open {
@@ -819,7 +819,7 @@ impl World {
     fn turn(&mut self, core: usize) {
         self.cores[core].take_mail(&self.table);
         self.apply(core, usize::MAX);
-        self.fan_out(core);
+        while !self.fan_out(core, 3) {}
         self.flush_line(core, FlushQueue::Bulk, usize::MAX);
         self.flush_line(core, FlushQueue::Prompt, usize::MAX);
         assert!(!self.cores[core].local.has_flushes());
@@ -1064,11 +1064,13 @@ impl World {
             .push(begins);
     }
 
-    fn fan_out(&mut self, core: usize) {
+    /// Fans out about so much; false if some is left.
+    fn fan_out(&mut self, core: usize, work_max: usize) -> bool {
         self.note_pressure(core);
-        self.cores[core].local.fan_out();
+        let done = self.cores[core].local.fan_out_some(work_max);
         self.note_pressure(core);
         self.handle_overflow(core);
+        done
     }
 
     /// Passing events may be missing for whom much waits, and where only the latest waits if anything
@@ -1129,6 +1131,7 @@ impl World {
                 self.is_firm(&overflow.frame, slow) || slow.has_rejoined,
                 "what can be skipped closes nobody"
             );
+            self.cores[core].local.cut_off(overflow.slot, &self.table);
             self.shut(member);
         }
         assert!(!self.cores[core].local.has_overflow());

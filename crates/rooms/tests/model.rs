@@ -189,9 +189,9 @@ impl World {
             }
             Step::Dissolve { room } => self.dissolve(room),
             Step::DissolveSpace { space } => self.dissolve_space(Space(space)),
-            Step::FanOut { core } => {
+            Step::FanOut { core, work_max } => {
                 let core = self.core(core);
-                self.cores[core].local.fan_out();
+                self.cores[core].local.fan_out_some(work_max);
                 self.handle_overflow(core);
             }
             Step::Flush { core, queue, count } => self.flush_line(self.core(core), queue, count),
@@ -754,6 +754,7 @@ impl World {
             let pending_bytes = self.cores[core].local.outbox(overflow.slot).pending_bytes();
             let would_be = pending_bytes as usize + overflow.frame.len();
             assert!(pending_bytes > 0 && would_be > self.outbox_bytes_max as usize);
+            self.cores[core].local.cut_off(overflow.slot, &self.table);
             self.shut(member);
         }
         assert!(!self.cores[core].local.has_overflow());
@@ -953,7 +954,9 @@ impl World {
             for core in 0..self.cores.len() {
                 self.cores[core].take_mail(&self.table);
                 self.apply(core, usize::MAX);
-                self.cores[core].local.fan_out();
+                while !self.cores[core].local.fan_out_some(3) {
+                    self.handle_overflow(core);
+                }
                 self.handle_overflow(core);
                 self.flush_line(core, FlushQueue::Bulk, usize::MAX);
                 self.flush_line(core, FlushQueue::Prompt, usize::MAX);

@@ -5,12 +5,12 @@
 //!   2 read    recv into the core's one buffer, decode in place, dispatch        (read.rs)
 //!   3 apply   the mailbox, in order: attach, detach, deliver, direct, close     (apply.rs)
 //!   4 fan out group by room, merge, one shared buffer to each member's outbox   (rooms)
-//!   5 flush   in slices: what arrives meanwhile leaves in the same write        (send.rs)
+//!   5 flush   what arrives meanwhile leaves in the same write                   (send.rs)
 //! ```
 //!
-//! Invariants: only this loop touches its connections; a turn reads the time once and again only
-//! between slices; at most one write to a connection a turn; the loop waits when there is nothing
-//! to do and yields to the handshakes of its runtime when there is more.
+//! Invariants: only this loop touches its connections; each step takes a slice of time and leaves the
+//! rest to the next turn (share.rs); at most one read from and one write to a connection a turn; the loop
+//! waits when there is nothing to do and yields to the handshakes of its runtime when there is more.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -23,9 +23,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use proto::event::JsonParser;
-use rooms::{
-    Command, ConnectionId, CoreId, FlushQueue, Full, LocalLimits, LocalRooms, Slots, Wire,
-};
+use rooms::{ConnectionId, CoreId, FlushQueue, Full, LocalLimits, LocalRooms, Slots, Wire};
 use std::os::fd::AsRawFd;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -47,9 +45,12 @@ mod apply;
 mod drain;
 mod handlers;
 mod idle;
+mod inbox;
 mod keepalive;
+mod lines;
 mod read;
 mod send;
+mod share;
 mod socket;
 mod sweep;
 mod wheel;
@@ -58,6 +59,9 @@ use drain::Draining;
 use handlers::Handlers;
 use idle::Idle;
 pub(crate) use idle::IdleHook;
+use inbox::Inbox;
+use lines::Lines;
+use share::{ConnectionShare, Deadline, Line};
 use socket::{Socket, Stamp};
 use wheel::Wheel;
 
@@ -105,8 +109,8 @@ pub(crate) struct Core {
     /// The readiness set may have something.
     has_events: bool,
     ready: Vec<Ready>,
-    /// Connections whose sockets may have more to read.
-    readable: VecDeque<u32>,
+    lines: Lines,
+    share: ConnectionShare,
     /// Connections that are held back, with the queue that was full.
     stalled: Vec<(u32, Full)>,
     /// The one buffer that all connections are read into.
@@ -116,9 +120,11 @@ pub(crate) struct Core {
     peer: Peer,
     /// Handlers that wait for something.
     handlers: Handlers,
-    commands: Vec<Command>,
+    inbox: Inbox,
+    /// The last turn has left commands or fan-outs undone.
+    late: bool,
     new_sockets: mpsc::Receiver<NewSocket>,
-    adopted: Vec<NewSocket>,
+    adopted: VecDeque<NewSocket>,
     /// No socket will come any more: the listeners are closed and all handshakes done.
     handshakes_ended: bool,
     flusher: Flusher,
@@ -205,13 +211,15 @@ impl Core {
             events: mio::Events::with_capacity(EVENTS_MAX),
             has_events: true,
             ready: Vec::new(),
-            readable: VecDeque::new(),
+            lines: Lines::default(),
+            share: ConnectionShare::new(),
             stalled: Vec::new(),
             buffer: vec![0; READ_BUFFER_LEN].into(),
             parser: JsonParser::default(),
-            commands: Vec::new(),
+            inbox: Inbox::default(),
+            late: false,
             new_sockets,
-            adopted: Vec::new(),
+            adopted: VecDeque::new(),
             handshakes_ended: false,
             flusher,
             batch: Vec::new(),
@@ -254,8 +262,9 @@ impl Core {
         self.end_handlers(now);
         self.read_ready(now);
         self.apply_commands(now);
-        self.local.fan_out();
+        self.local.fan_out_some(share::FAN_OUT_WORK);
         self.resolve_overflow(now);
+        self.note_lateness();
         self.flush();
         self.keep_alive(now);
         self.drain_some(now);
@@ -268,8 +277,9 @@ impl Core {
     /// Whether the next turn has something to do already.
     fn has_work(&self) -> bool {
         self.has_events
-            || !self.readable.is_empty()
+            || !self.lines.is_empty()
             || !self.adopted.is_empty()
+            || self.late
             || self.local.has_flushes()
     }
 
@@ -337,14 +347,35 @@ impl Core {
         self.tick.as_mut().reset(next.into());
     }
 
-    /// Takes in the sockets whose handshake is done.
+    /// Says whether this turn has left commands or fan-outs undone: whoever publishes waits until it is
+    /// done, or the others' publications would wait behind more and more of it.
+    fn note_lateness(&mut self) {
+        let late = !self.inbox.is_empty() || self.local.has_published();
+        if late != self.late {
+            self.late = late;
+            self.mailbox().set_late(late);
+        }
+        if late {
+            self.metrics.late_turns.add(1);
+        }
+        self.share.adapt(late);
+    }
+
+    /// Takes in sockets whose handshake is done, for a slice of time.
     fn adopt(&mut self, now: Instant) {
-        while let Ok(socket) = self.new_sockets.try_recv() {
-            self.adopted.push(socket);
-        }
-        for new in std::mem::take(&mut self.adopted) {
+        let mut slice = None;
+        while let Some(new) = self.next_adopted() {
             self.open(new, now);
+            let slice = slice.get_or_insert_with(|| Deadline::after(share::ADOPT));
+            if slice.is_over(0) {
+                break;
+            }
         }
+    }
+
+    fn next_adopted(&mut self) -> Option<NewSocket> {
+        let adopted = self.adopted.pop_front();
+        adopted.or_else(|| self.new_sockets.try_recv().ok())
     }
 
     /// Takes in one socket.
@@ -392,9 +423,10 @@ impl Core {
             self.drain_one(id, now);
         } else if let Some(full) = engine::take_full() {
             // The hook has filled a mailbox: this connection is who caused it.
-            self.hold_back(slot, full, &leftover);
+            self.hold_back((slot, Line::Fresh), full, &leftover);
         } else if !leftover.is_empty() {
-            self.take_in(slot, &mut leftover.to_vec(), now);
+            self.stash(slot, &leftover);
+            self.enqueue(slot, Line::Fresh);
         }
     }
 

@@ -65,6 +65,10 @@ pub(crate) struct CoreMetrics {
     pub(crate) bytes_out: Count,
     pub(crate) flushes: Count,
     pub(crate) turns: Count,
+    /// Turns that have left commands or fan-outs to the next one.
+    pub(crate) late_turns: Count,
+    /// Times that a connection has used up what it may take of a turn.
+    pub(crate) slices_used_up: Count,
     pub(crate) handlers: Count,
     pub(crate) pings: Count,
     pub(crate) stalls: Count,
@@ -360,6 +364,10 @@ impl Exposition {
         )?;
         counter("flushes", "Writes to sockets", self.sum(|c| &c.flushes))?;
         counter("turns", "Turns of the core loops", self.sum(|c| &c.turns))?;
+        let late = "Turns that left commands or fan-outs to the next one";
+        counter("late_turns", late, self.sum(|c| &c.late_turns))?;
+        let used_up = "Times a connection used up its share of a turn";
+        counter("slices_used_up", used_up, self.sum(|c| &c.slices_used_up))?;
         counter("pings", "Keepalive pings sent", self.sum(|c| &c.pings))?;
         let stalls = "Times a publisher was held back because a core was behind";
         counter("publisher_stalls", stalls, self.sum(|c| &c.stalls))?;

@@ -19,12 +19,12 @@ impl LocalRooms {
         }
     }
 
-    /// Queues the answers of this turn, those to one connection as one buffer.
+    /// Queues the answers that are due, those to one connection as one buffer.
     pub(super) fn push_answers(&mut self) {
-        if self.answers.is_empty() {
+        if self.due_answers.is_empty() {
             return;
         }
-        let mut answers = std::mem::take(&mut self.answers);
+        let mut answers = std::mem::take(&mut self.due_answers);
         // Stable: a connection's answers keep their order. Mostly sorted already, by a publisher each.
         answers.sort_by_key(|(connection, _)| connection.as_u64());
         for of_one in answers.chunk_by(|(a, _), (b, _)| a == b) {
@@ -32,20 +32,26 @@ impl LocalRooms {
         }
         answers.clear();
         answers.shrink_to(ANSWERS_KEPT_MAX);
-        self.answers = answers;
+        self.due_answers = answers;
     }
 
     /// Queues the answers to one connection, so that what follows for it comes behind them.
     pub(super) fn push_answers_of(&mut self, slot: u32) {
-        if !self.members[slot as usize].state.has(MemberState::ANSWERED) {
-            return;
-        }
-        let connection = self.id_of(slot);
-        let (own, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.answers)
-            .into_iter()
-            .partition(|(to, _)| *to == connection);
-        self.answers = others;
+        let own = self.take_answers_of(slot);
         self.push_merged(&own);
+    }
+
+    /// Takes out the answers to one connection.
+    pub(super) fn take_answers_of(&mut self, slot: u32) -> Vec<(ConnectionId, SharedFrame)> {
+        let mut own = Vec::new();
+        let state = &mut self.members[slot as usize].state;
+        if state.replace(MemberState::ANSWERED, false) {
+            let connection = self.id_of(slot);
+            for answers in [&mut self.due_answers, &mut self.answers] {
+                own.extend(answers.extract_if(.., |(to, _)| *to == connection));
+            }
+        }
+        own
     }
 
     fn push_merged(&mut self, answers: &[(ConnectionId, SharedFrame)]) {

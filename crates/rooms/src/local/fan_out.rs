@@ -15,18 +15,49 @@ use crate::mailbox::{Delivery, RoomHandle};
 use crate::outbox::{Span, Tag};
 
 impl LocalRooms {
-    /// Sends the publications of this turn to the outboxes of their members: for each room and wire one
-    /// buffer of up to 64 KiB, however many publications it carries. Then the answers of this turn.
+    /// Queues all publications that wait with their members: for each room and wire one buffer of up to
+    /// 64 KiB, however many publications it carries. Then the answers.
     ///
     /// Merging is worth 4x over queueing each publication with each member (measured: 22 M/s
     /// deliveries against 5.5 M/s).
     pub fn fan_out(&mut self) {
-        let mut published = std::mem::take(&mut self.published);
-        for room in published.drain(..) {
-            self.fan_out_room(room);
+        while !self.fan_out_some(usize::MAX) {}
+    }
+
+    /// Does about as much of [`fan_out`](Self::fan_out) as `work_max` buffers queued with a member, for
+    /// small rooms and again for large ones. Returns true when nothing waits any more.
+    ///
+    /// A room is fanned out whole, so one room of many members may exceed `work_max`. Answers wait for
+    /// every room that was published to before them. What is left goes on with the next call; meanwhile
+    /// publications to a room that waits are merged with those that wait.
+    pub fn fan_out_some(&mut self, work_max: usize) -> bool {
+        if self.pass.is_over() {
+            self.pass.left = [self.published[0].len(), self.published[1].len()];
+            std::mem::swap(&mut self.due_answers, &mut self.answers);
         }
-        self.published = published;
+        for line in 0..self.published.len() {
+            let mut work = 0;
+            while work < work_max
+                && let Some(room) = self.published[line].pop_front()
+            {
+                work += self.fan_out_room(room).max(1);
+                self.pass.note_one(line);
+            }
+        }
+        if self.pass.is_over() {
+            self.push_answers();
+        }
+        if self.has_published() {
+            return false;
+        }
+        self.due_answers.append(&mut self.answers);
         self.push_answers();
+        true
+    }
+
+    /// Whether publications wait to be fanned out.
+    pub fn has_published(&self) -> bool {
+        self.published.iter().any(|line| !line.is_empty())
     }
 
     pub(super) fn deliver(
@@ -45,7 +76,7 @@ impl LocalRooms {
             .filter(|slot| self.membership_index(*slot, room).is_some());
         let local = &mut self.rooms[room as usize];
         if local.pending.is_empty() {
-            self.published.push(room);
+            self.published[queue_of(local.members.len()) as usize].push_back(room);
         }
         local.has_exceptions |= except.is_some();
         local.pending.push(Pending {
@@ -58,7 +89,7 @@ impl LocalRooms {
     /// Fans out the rooms that the connection is a member of, so that what follows for it comes
     /// after what was published before.
     pub(super) fn fan_out_rooms_of(&mut self, slot: u32) {
-        if self.published.is_empty() {
+        if !self.has_published() {
             return;
         }
         for index in 0..self.members[slot as usize].memberships.len() {
@@ -68,11 +99,13 @@ impl LocalRooms {
 
     /// Pushes the pending publications of a room to each of its members, merged into as few
     /// shared buffers as they fit. Members that are excepted from some of them get the others apart.
-    pub(super) fn fan_out_room(&mut self, room: u32) {
+    /// Returns how much work it was: frames merged, and buffers queued.
+    pub(super) fn fan_out_room(&mut self, room: u32) -> usize {
         let local = &mut self.rooms[room as usize];
         if local.pending.is_empty() {
-            return;
+            return 0;
         }
+        let mut work = local.pending.len();
         // Moved out and back, so that the outboxes can be borrowed too.
         let mut pending = std::mem::take(&mut local.pending);
         let mut members = std::mem::take(&mut local.members);
@@ -84,12 +117,14 @@ impl LocalRooms {
             let sharing_count = self.part_excepted(room, &pending, &mut members);
             let (others, apart) = members.split_at(sharing_count);
             self.push_apart(room, apart, &pending, queue, &mut scratch);
+            work += apart.len() * pending.len();
             sharing = others;
         }
         self.counts.deliveries += pending.len() as u64 * sharing.len() as u64;
         let mut rest = &pending[..];
         while let Some(batch) = Batch::first_of(rest, id, slow_consumer, &mut scratch) {
             self.push_to_all(room, sharing, &batch, queue, &mut scratch);
+            work += sharing.len();
             rest = &rest[batch.len()..];
         }
         pending.clear();
@@ -98,6 +133,7 @@ impl LocalRooms {
         let local = &mut self.rooms[room as usize];
         local.members = members;
         local.pending = pending;
+        work
     }
 
     pub(super) fn push_to_all(
@@ -185,6 +221,24 @@ impl LocalRooms {
             self.counts.skipped += older.len();
         }
         self.push_tagged(slot, (frame, tag), Some(room), queue);
+    }
+}
+
+/// The rooms that had publications when a fan-out began, by line: answers that were queued before it may
+/// go when those are done, whatever has been published since.
+#[derive(Debug, Default)]
+pub(super) struct Pass {
+    left: [usize; 2],
+}
+
+impl Pass {
+    /// Takes note that the next room of a line is done.
+    fn note_one(&mut self, line: usize) {
+        self.left[line] = self.left[line].saturating_sub(1);
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == [0, 0]
     }
 }
 

@@ -7,13 +7,13 @@ use crate::outbox::Outbox;
 /// In which line a connection waits for its outbox to be flushed.
 ///
 /// A fan-out to a large room must not make a small room wait: at 6 us a send, 10,000 members are
-/// 60 ms. So there are two lines, and a core takes a slice of each in turn.
+/// 60 ms. So there are two lines, and a core takes a slice of each in turn, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlushQueue {
-    /// Members of large rooms.
-    Bulk,
     /// Members of small rooms, and frames to one connection.
     Prompt,
+    /// Members of large rooms.
+    Bulk,
 }
 
 impl LocalRooms {

@@ -30,6 +30,14 @@ impl LocalRooms {
         })
     }
 
+    /// Ends all memberships of a connection that is to be [shut](Self::shut) as too slow. What was published
+    /// and not fanned out yet does not reach it, for there is no place for it, nor do the answers that
+    /// would come behind that.
+    pub fn cut_off(&mut self, slot: u32, table: &RoomTable) {
+        self.end_memberships(slot, table);
+        self.take_answers_of(slot);
+    }
+
     pub(super) fn end_memberships(&mut self, slot: u32, table: &RoomTable) {
         while let Some(last) = self.members[slot as usize].memberships.len().checked_sub(1) {
             self.end_membership(slot, last, table);

@@ -4,6 +4,8 @@ use proptest::option;
 use proptest::prelude::*;
 use rooms::{Classes, EventKind, FlushQueue, HistoryLimits, RoomClass, SlowConsumer, Wire};
 
+use super::cores::fan_out_work;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) core_count: u8,
@@ -108,6 +110,8 @@ pub(crate) enum Step {
     },
     FanOut {
         core: usize,
+        /// About how much of it.
+        work_max: usize,
     },
     Flush {
         core: usize,
@@ -291,7 +295,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         5 => (room(), kind, padding(), is_tried()).prop_map(
             |(room, kind, padding_len, is_tried)| Step::Emit { room, kind, padding_len, is_tried }
         ),
-        8 => core().prop_map(|core| Step::FanOut { core }),
+        8 => (core(), fan_out_work()).prop_map(|(core, work_max)| Step::FanOut { core, work_max }),
         5 => (core(), queue, 1..4_usize)
             .prop_map(|(core, queue, count)| Step::Flush { core, queue, count }),
         4 => connection().prop_map(|connection| Step::Gone { connection }),
@@ -374,7 +378,7 @@ pub(crate) fn slow_step() -> impl Strategy<Value = Step> {
             padding_len,
             is_tried: false,
         }),
-        3 => Just(Step::FanOut { core: 0 }),
+        3 => fan_out_work().prop_map(|work_max| Step::FanOut { core: 0, work_max }),
         4 => (connection(), room(), asked)
             .prop_map(|(connection, room, asked)| Step::Join { connection, room, asked }),
         4 => (connection(), room()).prop_map(|(connection, room)| Step::Leave { connection, room }),

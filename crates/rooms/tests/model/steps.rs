@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 use rooms::FlushQueue;
 
+use super::cores::fan_out_work;
+
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) core_count: u8,
@@ -59,6 +61,8 @@ pub(crate) enum Step {
     },
     FanOut {
         core: usize,
+        /// About how much of it.
+        work_max: usize,
     },
     Flush {
         core: usize,
@@ -170,7 +174,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(connection, padding_len)| Step::Direct { connection, padding_len }),
         2 => room().prop_map(|room| Step::Dissolve { room }),
         1 => space().prop_map(|space| Step::DissolveSpace { space }),
-        6 => core().prop_map(|core| Step::FanOut { core }),
+        6 => (core(), fan_out_work()).prop_map(|(core, work_max)| Step::FanOut { core, work_max }),
         4 => (core(), queue, 1..4_usize)
             .prop_map(|(core, queue, count)| Step::Flush { core, queue, count }),
         2 => connection().prop_map(|connection| Step::Gone { connection }),

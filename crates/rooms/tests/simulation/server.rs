@@ -104,8 +104,9 @@ impl Server {
             self.cores[core].local.set_now_ms(now_ms);
             self.read(core, now_ms);
             self.cores[core].apply(&self.table);
-            self.cores[core].local.fan_out();
+            let late = !self.cores[core].local.fan_out_some(FAN_OUT_WORK);
             self.cores[core].resolve_overflow(now_ms, &self.table);
+            self.table.mailbox(self.cores[core].id).set_late(late);
             self.cores[core].flush();
             self.cores[core].end_lost(now_ms, &self.table);
         }
@@ -228,6 +229,7 @@ impl Core {
                 }
                 self.flush_now(slot);
                 if !self.local.push_again(&overflow) {
+                    self.local.cut_off(slot, table);
                     self.local.shut(slot, &frame("slow"), table);
                     let socket = self.sockets.get_mut(&slot);
                     socket.expect("it is open").closing_since_ms = Some(now_ms);
@@ -293,3 +295,6 @@ impl Core {
         pending_bytes == 0 && self.sockets.values().all(is_quiet)
     }
 }
+
+/// How much a core fans out in a turn: so little that some is left, often.
+const FAN_OUT_WORK: usize = 8;

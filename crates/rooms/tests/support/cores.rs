@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use proptest::prelude::ProptestConfig;
+use proptest::prelude::{Just, ProptestConfig, Strategy, prop_oneof};
 use proptest::test_runner::RngSeed;
 use rooms::{Backpressure, Command, CoreId, FlushQueue, Full, LocalLimits, LocalRooms, RoomTable};
 
@@ -16,6 +16,11 @@ pub(crate) fn same_cases() -> ProptestConfig {
         rng_seed: RngSeed::Fixed(0),
         ..ProptestConfig::default()
     }
+}
+
+/// About how much a core fans out at once: a part of what waits, or all of it.
+pub(crate) fn fan_out_work() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => 1..=4_usize, 1 => Just(usize::MAX)]
 }
 
 /// A core under test, and what a model has in its place: a log of entries.

@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use mio::unix::SourceFd;
 use proto::CloseCode;
-use rooms::{ConnectionId, Disconnect, Effect, FlushQueue, Joined, RoomHandle, RoomId};
+use rooms::{Command, ConnectionId, Disconnect, Effect, FlushQueue, Joined, RoomHandle, RoomId};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 
 use super::Core;
 use super::read::lost_disconnect;
+use super::share::{self, Deadline, Line};
 use super::socket::Phase;
 use crate::engine;
 use crate::question::Question;
@@ -18,17 +19,36 @@ use crate::survey::Survey;
 use crate::throng_v1;
 
 impl Core {
-    /// Carries out what the core was asked for, in order.
+    /// Carries out what the core was asked for, in order, for a slice of time.
     pub(super) fn apply_commands(&mut self, now: Instant) {
-        let mut commands = std::mem::take(&mut self.commands);
-        self.mailbox().drain(&mut commands);
-        for command in commands.drain(..) {
-            if let Some(effect) = self.local.apply(command, &self.engine.table) {
-                self.carry_out(effect, now);
+        let mailbox = self.engine.table.mailbox(self.id);
+        self.inbox.refill(mailbox);
+        let mut slice = None;
+        while let Some(command) = self.inbox.next() {
+            self.apply(command, now);
+            let slice = slice.get_or_insert_with(|| Deadline::after(share::APPLY));
+            if slice.is_over(0) {
+                return;
             }
         }
-        commands.shrink_to(COMMANDS_KEPT_MAX);
-        self.commands = commands;
+    }
+
+    /// Carries out all that the core has been asked for by now.
+    pub(super) fn apply_all(&mut self, now: Instant) {
+        // What was taken before, then what has come since.
+        for _ in 0..2 {
+            let mailbox = self.engine.table.mailbox(self.id);
+            self.inbox.refill(mailbox);
+            while let Some(command) = self.inbox.next() {
+                self.apply(command, now);
+            }
+        }
+    }
+
+    fn apply(&mut self, command: Command, now: Instant) {
+        if let Some(effect) = self.local.apply(command, &self.engine.table) {
+            self.carry_out(effect, now);
+        }
     }
 
     fn carry_out(&mut self, effect: Effect, now: Instant) {
@@ -39,7 +59,6 @@ impl Core {
         if closes && self.local.has_overflow() {
             // An outbox may be full only because its flush has not come round: what is sent
             // before a close frame must not be lost by that.
-            self.local.fan_out();
             self.resolve_overflow(now);
         }
         match effect {
@@ -189,10 +208,9 @@ impl Core {
             return;
         }
         socket.phase = Phase::Closing;
-        if socket.stash.take().is_some() {
-            // Nobody read on while it was held back, and what there was to be told of may have been told.
-            self.readable.push_back(slot);
-        }
+        socket.stash = None;
+        // Nobody read on while it was held back, and what there was to be told of may have been told.
+        self.release(slot);
         self.handlers.abort(slot);
         let connection = self.local.id_of(slot);
         self.local.shut(slot, &last, &self.engine.table);
@@ -226,7 +244,7 @@ impl Core {
                 self.application.forget(connection);
             }
             // Why it ends is on its way through the mailbox; its end is found again behind that.
-            Phase::Ending => self.readable.push_back(slot),
+            Phase::Ending => self.enqueue(slot, Line::Backlog),
             Phase::Closing | Phase::Shut => self.end(slot),
         }
     }
@@ -288,6 +306,8 @@ impl Core {
             pending_bytes,
             "slow consumer"
         );
+        // Nothing more is fanned out for it, or that would overtake what others wait for in the overflow.
+        self.local.cut_off(slot, &self.engine.table);
         self.begin_close(slot, Disconnect::slow_consumer(), now);
     }
 
@@ -306,6 +326,3 @@ impl Core {
 fn forget_full() {
     _ = engine::take_full();
 }
-
-/// How many places for commands are kept between turns.
-const COMMANDS_KEPT_MAX: usize = 4096;

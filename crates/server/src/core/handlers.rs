@@ -14,7 +14,8 @@ use rooms::{ConnectionId, Full};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Core;
-use super::read::panicked_disconnect;
+use super::lines::Waits;
+use super::read::{Visit, panicked_disconnect};
 use super::socket::Phase;
 use crate::engine::{self, Engine};
 use crate::handler::Handling;
@@ -153,17 +154,18 @@ pub(super) fn poll(
 
 impl Core {
     /// Lets a connection's handler go on, and reads nothing more from the connection until it is done.
-    /// What was read and not handled yet is kept: less than the read buffer.
     pub(super) fn wait_for_handler(
         &mut self,
-        slot: u32,
+        visit: &Visit,
         (event, handling): (Box<str>, Handling),
         full: Option<Full>,
         rest: &[u8],
     ) {
+        let slot = visit.slot;
         let connection = self.local.id_of(slot);
+        self.stash(slot, rest);
         if let Some(socket) = self.socket(slot) {
-            socket.stash = Some(rest.into());
+            socket.waits = Waits::held(visit.line);
             let engine = self.engine.clone();
             self.handlers
                 .begin(engine, connection, event, handling, full);
@@ -209,13 +211,13 @@ impl Core {
         }
         if let Some(after_ms) = drain_after_ms {
             // Behind what the handler has sent, which is in the mailbox.
-            self.apply_commands(now);
+            self.apply_all(now);
             return self.close_drained(ended.connection, after_ms, now);
         }
         if let Some(full) = ended.full.or_else(engine::take_full) {
             self.stalled.push((slot, full));
             return;
         }
-        self.resume(slot, now);
+        self.release(slot);
     }
 }

@@ -6,6 +6,7 @@ use proto::{CloseCode, OpCode, frame};
 use rooms::{Disconnect, FlushQueue};
 
 use super::Core;
+use super::lines::Waits;
 use super::socket::Phase;
 use crate::config::Timeouts;
 
@@ -103,8 +104,8 @@ impl Core {
         let socket = self
             .socket(slot)
             .filter(|socket| socket.phase == Phase::Open)?;
-        // A publisher that is held back is silent because we do not listen.
-        let held_back = socket.stash.is_some();
+        // Who waits to be read from is silent because we do not listen.
+        let held_back = socket.waits != Waits::Not;
         let mut next = Duration::from_secs(3600);
         if !idle.is_zero() {
             let quiet = now.since(socket.message_at);

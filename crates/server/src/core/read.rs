@@ -9,9 +9,12 @@ use proto::{CloseCode, CloseFrame, Input, Limits, Message, OpCode, ReadError, fr
 use rooms::{Disconnect, FlushQueue, Full};
 
 use super::handlers;
+use super::lines::Waits;
+use super::share::{self, Deadline, Line};
 use super::socket::Phase;
 use super::{Core, Ready};
 use crate::application::CoreApplication;
+use crate::clock;
 use crate::connection::Peer;
 use crate::data::Data;
 use crate::engine;
@@ -24,6 +27,17 @@ use crate::router::Incoming;
 use crate::throng_v1::{Refused, Request};
 use crate::wire::THRONG;
 
+/// One connection's turn to be read from.
+pub(super) struct Visit {
+    pub(super) slot: u32,
+    /// Where it stood.
+    pub(super) line: Line,
+    /// When its slice is over.
+    deadline: Deadline,
+    /// When the core's turn began.
+    now: Instant,
+}
+
 /// What is to be done after a message.
 enum Next {
     Read,
@@ -34,14 +48,19 @@ enum Next {
 }
 
 impl Core {
-    /// Reads from every socket that has something, once.
+    /// Reads from the sockets that have something, each at most once, for a slice of time a line.
     pub(super) fn read_ready(&mut self, now: Instant) {
-        self.resume_stalled(now);
-        for _ in 0..self.readable.len() {
-            if let Some(slot) = self.readable.pop_front() {
-                self.read(slot, false, now);
-            }
+        self.resume_stalled();
+        self.note_ready();
+        // Who stands there now: who comes back into a line has been read from in this turn.
+        let counts = [Line::Fresh, Line::Backlog].map(|line| (line, self.lines.len(line)));
+        for (line, count) in counts {
+            self.read_line(line, count, now);
         }
+    }
+
+    /// Takes note of what the readiness set has told.
+    fn note_ready(&mut self) {
         let ready = std::mem::take(&mut self.ready);
         for Ready {
             slot,
@@ -53,11 +72,45 @@ impl Core {
             if *writable {
                 self.unblock(*slot);
             }
+            if *ended && let Some(socket) = self.socket(*slot) {
+                socket.ended = true;
+            }
             if *readable || *ended {
-                self.read(*slot, *ended, now);
+                self.enqueue(*slot, Line::Fresh);
             }
         }
         self.ready = ready;
+    }
+
+    /// Gives the first so many connections of a line their slices, until that of the line is over.
+    fn read_line(&mut self, line: Line, count: usize, now: Instant) {
+        if count == 0 {
+            return;
+        }
+        let slice = self.share.get();
+        let mut clock = clock::now();
+        let end = clock + share::READ;
+        for _ in 0..count {
+            let Some(slot) = self.dequeue(line) else {
+                return;
+            };
+            let slice_end = clock + slice;
+            self.read(Visit {
+                slot,
+                line,
+                deadline: Deadline::at(slice_end),
+                now,
+            });
+            clock = clock::now();
+            if clock >= slice_end {
+                self.metrics.slices_used_up.add(1);
+                // Whether there is more to read or not: what follows soon waits its turn.
+                self.enqueue(slot, Line::Backlog);
+            }
+            if clock >= end {
+                return;
+            }
+        }
     }
 
     /// The socket takes bytes again.
@@ -67,23 +120,26 @@ impl Core {
         }
     }
 
-    /// Reads once from a socket, and takes in what came.
-    fn read(&mut self, slot: u32, ended: bool, now: Instant) {
+    /// Takes in what a connection has stashed, then reads once from its socket and takes in what came.
+    fn read(&mut self, mut visit: Visit) {
+        let slot = visit.slot;
+        if let Some(mut stash) = self.socket(slot).and_then(|socket| socket.stash.take()) {
+            self.take_in(&mut visit, &mut stash);
+            if self.socket(slot).is_none_or(|s| s.waits != Waits::Not) {
+                return;
+            }
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
-        self.read_into(slot, ended, &mut buffer, now);
+        self.read_into(&mut visit, &mut buffer);
         self.buffer = buffer;
     }
 
-    fn read_into(&mut self, slot: u32, ended: bool, buffer: &mut [u8], now: Instant) {
-        let stamp = self.stamp(now);
+    fn read_into(&mut self, visit: &mut Visit, buffer: &mut [u8]) {
+        let slot = visit.slot;
+        let stamp = self.stamp(visit.now);
         let Some(socket) = self.socket(slot) else {
             return;
         };
-        socket.ended |= ended;
-        if socket.stash.is_some() {
-            // Held back. When it goes on, it is read again.
-            return;
-        }
         let ended = socket.ended;
         let read = socket.recv(buffer);
         self.metrics.system_calls.recv.add(1);
@@ -92,38 +148,41 @@ impl Core {
             Ok(len) => {
                 socket_heard(self.socket(slot), stamp);
                 self.metrics.bytes_in.add(len as u64);
+                self.take_in(visit, &mut buffer[..len]);
                 // A read that fills the buffer, or is followed by the end, is not the last.
                 if len == buffer.len() || ended {
-                    self.readable.push_back(slot);
+                    self.enqueue(slot, Line::Backlog);
                 }
-                self.take_in(slot, &mut buffer[..len], now);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.lost(slot),
         }
     }
 
-    /// Reads the messages in `bytes` and hands each to its handler.
+    /// Reads the messages in `bytes` and hands each to its handler, until the visit is over.
     ///
     /// The pongs of one read leave as one buffer: two bytes each, they would cost twenty times that
     /// in an outbox whose peer does not read, and the outbox is bounded by what is in them.
-    pub(super) fn take_in(&mut self, slot: u32, bytes: &mut [u8], now: Instant) {
+    fn take_in(&mut self, visit: &mut Visit, bytes: &mut [u8]) {
         let mut pongs = Vec::new();
-        self.read_messages(slot, bytes, &mut pongs, now);
+        self.read_messages(visit, bytes, &mut pongs);
         if !pongs.is_empty() {
-            self.local.push(slot, &pongs.into(), FlushQueue::Prompt);
+            self.local
+                .push(visit.slot, &pongs.into(), FlushQueue::Prompt);
         }
     }
 
-    fn read_messages(&mut self, slot: u32, bytes: &mut [u8], pongs: &mut Vec<u8>, now: Instant) {
+    fn read_messages(&mut self, visit: &mut Visit, bytes: &mut [u8], pongs: &mut Vec<u8>) {
+        let slot = visit.slot;
         let limits = Limits {
             message_len_max: self.config.limits.message_bytes_max,
             fragment_count_max: self.config.limits.fragments_max,
         };
         let mut input = Input::new(bytes);
         self.peer.id = self.local.id_of(slot);
-        let stamp = self.stamp(now);
+        let stamp = self.stamp(visit.now);
         loop {
+            let unread = input.rest().len();
             let Some(socket) = self.sockets[slot as usize].as_mut() else {
                 return;
             };
@@ -161,46 +220,48 @@ impl Core {
                     _ = self.engine.close(self.peer.id, disconnect);
                 }
                 Next::Wait(event, handling) => {
-                    return self.wait_for_handler(slot, (event, handling), full, input.rest());
+                    return self.wait_for_handler(visit, (event, handling), full, input.rest());
                 }
             }
             if let Some(full) = full {
-                return self.hold_back(slot, full, input.rest());
+                return self.hold_back((slot, visit.line), full, input.rest());
+            }
+            if visit.deadline.is_over(unread - input.rest().len()) && !input.is_empty() {
+                self.stash(slot, input.rest());
+                return self.enqueue(slot, Line::Backlog);
             }
         }
     }
 
-    /// Reads nothing more from a connection until the full queue has been drained.
-    pub(super) fn hold_back(&mut self, slot: u32, full: Full, rest: &[u8]) {
+    /// Keeps what was read and not taken in yet: less than the read buffer.
+    pub(super) fn stash(&mut self, slot: u32, rest: &[u8]) {
         if let Some(socket) = self.socket(slot) {
-            socket.stash = Some(rest.into());
+            socket.stash = (!rest.is_empty()).then(|| rest.into());
+        }
+    }
+
+    /// Reads nothing more from a connection until the full queue has been drained.
+    pub(super) fn hold_back(&mut self, (slot, line): (u32, Line), full: Full, rest: &[u8]) {
+        self.stash(slot, rest);
+        if let Some(socket) = self.socket(slot) {
+            socket.waits = Waits::held(line);
             self.stalled.push((slot, full));
             self.metrics.stalls.add(1);
         }
     }
 
-    /// Goes on with connections that were held back, where the queue has been drained.
-    fn resume_stalled(&mut self, now: Instant) {
+    /// Lets connections go on that were held back, where the queue has been drained.
+    fn resume_stalled(&mut self) {
         if self.stalled.is_empty() {
             return;
         }
         for (slot, full) in std::mem::take(&mut self.stalled) {
             if self.engine.table.is_full(full) {
                 self.stalled.push((slot, full));
-                continue;
+            } else {
+                self.release(slot);
             }
-            self.resume(slot, now);
         }
-    }
-
-    /// Goes on with a connection that was held back.
-    pub(super) fn resume(&mut self, slot: u32, now: Instant) {
-        let Some(mut stash) = self.socket(slot).and_then(|socket| socket.stash.take()) else {
-            return;
-        };
-        self.take_in(slot, &mut stash, now);
-        // Its socket was not read from meanwhile, and will not be told of again.
-        self.readable.push_back(slot);
     }
 
     /// Tells whoever is dealt with what was wrong, and counts it.

@@ -2,20 +2,17 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use rooms::{FlushQueue, LocalRooms, Slots};
 
 use super::Core;
+use super::share::{self, Line};
 use super::socket::{Phase, Socket};
 use crate::clock;
 use crate::flush::{Bytes, SLICE_COUNT_MAX, Send};
-
-/// How long each of the two lines is flushed before the loop goes round: together half a
-/// millisecond, which bounds what a small room waits for a large one.
-const SLICE: Duration = Duration::from_micros(250);
 
 /// How many sockets are written to between two looks at the clock.
 const BATCH: usize = 32;
@@ -28,7 +25,7 @@ impl Core {
             while self.next_batch(queue) {
                 self.flush_batch();
                 let now = clock::now();
-                if now >= *until.get_or_insert(now + SLICE) {
+                if now >= *until.get_or_insert(now + share::FLUSH) {
                     break;
                 }
             }
@@ -105,7 +102,7 @@ impl Core {
     /// there, a last message even, so the end is noticed by reading on.
     fn reset_by_peer(&mut self, slot: u32) {
         self.local.set_blocked(slot, true);
-        self.readable.push_back(slot);
+        self.enqueue(slot, Line::Backlog);
     }
 
     /// The socket takes no more: the readiness set will tell when it does.
@@ -131,7 +128,7 @@ impl Core {
     }
 
     /// Finds out whether a full outbox means a slow consumer: offers it to the socket, and queues
-    /// again what did not fit. Comes after the fan-out, so that nothing overtakes what did not fit.
+    /// again what did not fit. Fans nothing out meanwhile, or that would overtake what did not fit.
     pub(super) fn resolve_overflow(&mut self, now: Instant) {
         while self.local.has_overflow() {
             for overflow in self.local.take_overflow() {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use proto::{MessageReader, Role};
 
+use super::lines::Waits;
 use crate::admission::Place;
 
 /// A connection's socket and the state of its protocol.
@@ -13,8 +14,11 @@ use crate::admission::Place;
 pub(super) struct Socket {
     pub(super) stream: socket2::Socket,
     pub(super) reader: MessageReader,
-    /// Bytes that were read and not understood yet, because the publisher is held back.
+    /// Bytes that were read and not taken in yet, because the connection is held back or its slice is
+    /// over.
     pub(super) stash: Option<Box<[u8]>>,
+    /// Whether and where it waits to be read from.
+    pub(super) waits: Waits,
     pub(super) phase: Phase,
     /// Whether the readiness set tells of space to write too.
     pub(super) watches_writable: bool,
@@ -72,6 +76,7 @@ impl Socket {
             stream,
             reader: MessageReader::new(Role::Server),
             stash: None,
+            waits: Waits::Not,
             phase: Phase::Open,
             watches_writable: false,
             ended: false,

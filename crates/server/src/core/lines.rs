@@ -1,0 +1,113 @@
+//! Who is read from next.
+//!
+//! Invariant: a connection stands in at most one line, and there once. [`Waits`] in the connection says
+//! where; an entry that does not agree with it is left over from a connection that has ended, and means
+//! nothing.
+
+use std::collections::VecDeque;
+
+use super::Core;
+use super::share::Line;
+
+/// The connections whose sockets may have something to read.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    fresh: VecDeque<u32>,
+    backlog: VecDeque<u32>,
+}
+
+/// Whether and where a connection waits to be read from. One byte: a line inside would take two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// It does not: the readiness set will tell when there is something.
+    Not,
+    /// It stands in the backlog.
+    Backlog,
+    /// It stands in the line of those that have sent little.
+    Fresh,
+    /// It is held back, until a queue has been drained or its handler is done. Then it stands in the
+    /// backlog.
+    HeldFromBacklog,
+    /// The same, and then it stands in the other line.
+    HeldFromFresh,
+}
+
+impl Waits {
+    const fn in_line(line: Line) -> Self {
+        match line {
+            Line::Backlog => Self::Backlog,
+            Line::Fresh => Self::Fresh,
+        }
+    }
+
+    /// Held back, having stood in this line.
+    pub(super) const fn held(line: Line) -> Self {
+        match line {
+            Line::Backlog => Self::HeldFromBacklog,
+            Line::Fresh => Self::HeldFromFresh,
+        }
+    }
+}
+
+impl Lines {
+    pub(super) fn is_empty(&self) -> bool {
+        self.fresh.is_empty() && self.backlog.is_empty()
+    }
+
+    pub(super) fn len(&self, line: Line) -> usize {
+        self.of(line).len()
+    }
+
+    const fn of(&self, line: Line) -> &VecDeque<u32> {
+        match line {
+            Line::Backlog => &self.backlog,
+            Line::Fresh => &self.fresh,
+        }
+    }
+
+    const fn of_mut(&mut self, line: Line) -> &mut VecDeque<u32> {
+        match line {
+            Line::Backlog => &mut self.backlog,
+            Line::Fresh => &mut self.fresh,
+        }
+    }
+}
+
+impl Core {
+    /// Puts a connection in a line, unless it stands in one or is held back.
+    pub(super) fn enqueue(&mut self, slot: u32, line: Line) {
+        if let Some(socket) = self.socket(slot)
+            && socket.waits == Waits::Not
+        {
+            socket.waits = Waits::in_line(line);
+            self.lines.of_mut(line).push_back(slot);
+        }
+    }
+
+    /// Takes the next connection out of a line.
+    pub(super) fn dequeue(&mut self, line: Line) -> Option<u32> {
+        loop {
+            let slot = self.lines.of_mut(line).pop_front()?;
+            if let Some(socket) = self.socket(slot)
+                && socket.waits == Waits::in_line(line)
+            {
+                socket.waits = Waits::Not;
+                return Some(slot);
+            }
+        }
+    }
+
+    /// Lets a connection that was held back go on from where it stood.
+    pub(super) fn release(&mut self, slot: u32) {
+        let Some(socket) = self.socket(slot) else {
+            return;
+        };
+        let line = match socket.waits {
+            Waits::HeldFromBacklog => Line::Backlog,
+            Waits::HeldFromFresh => Line::Fresh,
+            Waits::Backlog | Waits::Fresh | Waits::Not => return,
+        };
+        socket.waits = Waits::Not;
+        self.enqueue(slot, line);
+    }
+}

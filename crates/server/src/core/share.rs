@@ -1,0 +1,142 @@
+//! How long a turn spends on each kind of work, and on each connection.
+//!
+//! Shares are of time and not of reads or messages: one message may cost a microsecond and another a
+//! millisecond. A turn does each kind of work for one slice; what is left goes on in the next turn. So
+//! the slices add up to what anybody may have to wait for a turn, whatever the others send.
+
+use std::time::{Duration, Instant};
+
+use crate::clock;
+
+/// How long a turn takes in new connections.
+pub(super) const ADOPT: Duration = Duration::from_millis(1);
+
+/// How long a turn reads from the connections of each line.
+pub(super) const READ: Duration = Duration::from_millis(1);
+
+/// How long a turn carries out commands.
+pub(super) const APPLY: Duration = Duration::from_millis(1);
+
+/// How many buffers a turn queues with members of small rooms, and again of large ones: half a
+/// millisecond, at some 30 ns each. In buffers and not in time, since `rooms` reads no clock.
+pub(super) const FAN_OUT_WORK: usize = 16 * 1024;
+
+/// How long each of the two lines is flushed before the loop goes round: together half a
+/// millisecond, which bounds what a small room waits for a large one.
+pub(super) const FLUSH: Duration = Duration::from_micros(250);
+
+/// What one connection may use of a turn.
+///
+/// A connection that has used up its slice goes on in the backlog, so that those who send little come
+/// first. The slice shrinks while the core is late with what the messages asked for: commands and
+/// fan-outs are done for those who asked, and reading less is how they are slowed down.
+#[derive(Debug)]
+pub(super) struct ConnectionShare(Duration);
+
+impl ConnectionShare {
+    /// A quarter of a line's slice, so that some connections have a turn, and as long as some hundred
+    /// small messages take.
+    const MAX: Duration = Duration::from_micros(250);
+
+    /// Enough for a few messages: one is always read, so nobody waits for ever.
+    const MIN: Duration = Duration::from_micros(4);
+
+    pub(super) const fn new() -> Self {
+        Self(Self::MAX)
+    }
+
+    /// The slice of a connection.
+    pub(super) const fn get(&self) -> Duration {
+        self.0
+    }
+
+    /// Takes note whether the last turn has left work undone.
+    pub(super) fn adapt(&mut self, late: bool) {
+        self.0 = if late {
+            (self.0 / 2).max(Self::MIN)
+        } else {
+            (self.0 * 5 / 4).min(Self::MAX)
+        };
+    }
+}
+
+/// In which line a connection waits to be read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    /// Connections that have sent little. They come first.
+    Fresh,
+    /// Connections that have used up their slice, or may have sent more than one read takes.
+    Backlog,
+}
+
+/// The end of a slice, which looks at the clock only now and then.
+#[derive(Debug)]
+pub(super) struct Deadline {
+    end: Instant,
+    steps: usize,
+}
+
+impl Deadline {
+    /// Cheap steps between two looks at the clock. A look costs some 25 ns, a step a few hundred.
+    const STEPS: usize = 4;
+
+    /// Bytes of input that count as one more step.
+    const BYTES_PER_STEP: usize = 1024;
+
+    pub(super) const fn at(end: Instant) -> Self {
+        Self { end, steps: 0 }
+    }
+
+    /// A slice that begins now.
+    pub(super) fn after(slice: Duration) -> Self {
+        Self::at(clock::now() + slice)
+    }
+
+    /// Whether the slice is over, after one more step that has dealt with so many bytes.
+    pub(super) fn is_over(&mut self, bytes: usize) -> bool {
+        self.is_over_by(bytes, clock::now)
+    }
+
+    fn is_over_by(&mut self, bytes: usize, now: impl FnOnce() -> Instant) -> bool {
+        self.steps += 1 + bytes / Self::BYTES_PER_STEP;
+        if self.steps < Self::STEPS {
+            return false;
+        }
+        self.steps = 0;
+        now() >= self.end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_ends_at_the_first_look_at_the_clock_behind_its_end() {
+        let end = clock::now();
+        let before = || end - Duration::from_micros(1);
+        let mut deadline = Deadline::at(end);
+        for _ in 0..Deadline::STEPS - 1 {
+            assert!(!deadline.is_over_by(0, || end), "no look yet");
+        }
+        assert!(!deadline.is_over_by(0, before));
+        assert!(!deadline.is_over_by(0, || end), "no look yet");
+        assert!(deadline.is_over_by(64 * 1024, || end), "a dear step");
+    }
+
+    #[test]
+    fn a_connection_gets_less_while_the_core_is_late_and_as_much_again_after() {
+        let mut share = ConnectionShare::new();
+        let whole = share.get();
+        share.adapt(true);
+        assert_eq!(share.get(), whole / 2);
+        for _ in 0..100 {
+            share.adapt(true);
+        }
+        assert_eq!(share.get(), ConnectionShare::MIN);
+        for _ in 0..100 {
+            share.adapt(false);
+        }
+        assert_eq!(share.get(), whole);
+    }
+}
