@@ -136,6 +136,24 @@ fn an_answer_waits_for_what_was_published_before_it_and_for_no_more() {
 }
 
 #[test]
+fn frames_that_did_not_fit_are_taken_with_all_others_of_their_connection() {
+    let mut core = Core::new(limited_to(4));
+    let [alice, bob] = [(); 2].map(|()| core.open_in("tea"));
+    for payload in [b"hot ", b"1234", b"5678"] {
+        core.publish("tea", payload);
+        core.turn();
+    }
+
+    let of_alice = core.rooms.take_overflow(1);
+    let frames = of_alice.iter().map(|it| (it.slot, it.frame.to_vec()));
+    let expected = [&b"1234"[..], b"5678"].map(|frame| (alice.slot(), frame.to_vec()));
+    assert_eq!(frames.collect::<Vec<_>>(), expected);
+    assert!(core.rooms.take_overflow_of(alice.slot()).is_empty());
+    assert_eq!(core.rooms.take_overflow_of(bob.slot()).len(), 2);
+    assert!(!core.rooms.has_overflow());
+}
+
+#[test]
 fn who_is_closed_as_too_slow_is_sent_nothing_that_waits() {
     let mut core = Core::new(LocalLimits::default());
     let [alice, bob] = [(); 2].map(|()| core.open_in("tea"));
@@ -244,7 +262,7 @@ fn what_did_not_fit_is_not_overtaken_by_what_would() {
     }
 
     assert_eq!(core.received(alice), b"12345678");
-    let overflow = core.rooms.take_overflow();
+    let overflow = core.rooms.take_overflow(usize::MAX);
     let words: Vec<&[u8]> = overflow.iter().map(|overflow| &*overflow.frame).collect();
     assert_eq!(words, [&b"too long"[..], b"a"]);
     assert!(
@@ -266,7 +284,7 @@ fn what_did_not_fit_for_one_connection_is_not_for_the_next_in_its_slot() {
     let bob = core.open_in("tea");
     assert_eq!(bob.slot(), alice.slot());
 
-    assert!(core.rooms.take_overflow().is_empty());
+    assert!(core.rooms.take_overflow(usize::MAX).is_empty());
     core.publish("tea", b"welcome");
     core.turn();
     assert_eq!(core.received(bob), b"welcome");
@@ -333,7 +351,7 @@ fn the_last_frame_takes_the_place_of_what_the_socket_has_not_begun() {
     core.shut(alice, b"good-bye");
 
     assert_eq!(core.received(alice), b"gungood-bye");
-    assert!(core.rooms.take_overflow().is_empty());
+    assert!(core.rooms.take_overflow(usize::MAX).is_empty());
 }
 
 #[test]

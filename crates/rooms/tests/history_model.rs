@@ -1111,30 +1111,31 @@ impl World {
 
     /// Flushes what did not fit and queues it again; shuts those whose socket does not take it.
     fn handle_overflow(&mut self, core: usize) {
-        for overflow in self.cores[core].local.take_overflow() {
-            let member = self.connection_in(core, overflow.slot);
-            // Its first frame that did not fit again has shut it.
-            if !self.connections[member].is_addressable() {
-                continue;
+        while self.cores[core].local.has_overflow() {
+            for overflow in self.cores[core].local.take_overflow(2) {
+                let member = self.connection_in(core, overflow.slot);
+                // Its first frame that did not fit again has shut it.
+                if !self.connections[member].is_addressable() {
+                    continue;
+                }
+                self.flush(member);
+                if self.cores[core].local.push_again(&overflow) {
+                    continue;
+                }
+                let slow = &self.connections[member];
+                assert_eq!(slow.socket.window, 0, "its socket takes no more");
+                let pending_bytes = self.cores[core].local.outbox(overflow.slot).pending_bytes();
+                let would_be = pending_bytes as usize + overflow.frame.len();
+                let bytes_max = self.limits.outbox_bytes_max as usize + slow.allowed_bytes;
+                assert!(pending_bytes > 0 && would_be > bytes_max);
+                assert!(
+                    self.is_firm(&overflow.frame, slow) || slow.has_rejoined,
+                    "what can be skipped closes nobody"
+                );
+                self.cores[core].local.cut_off(overflow.slot, &self.table);
+                self.shut(member);
             }
-            self.flush(member);
-            if self.cores[core].local.push_again(&overflow) {
-                continue;
-            }
-            let slow = &self.connections[member];
-            assert_eq!(slow.socket.window, 0, "its socket takes no more");
-            let pending_bytes = self.cores[core].local.outbox(overflow.slot).pending_bytes();
-            let would_be = pending_bytes as usize + overflow.frame.len();
-            let bytes_max = self.limits.outbox_bytes_max as usize + slow.allowed_bytes;
-            assert!(pending_bytes > 0 && would_be > bytes_max);
-            assert!(
-                self.is_firm(&overflow.frame, slow) || slow.has_rejoined,
-                "what can be skipped closes nobody"
-            );
-            self.cores[core].local.cut_off(overflow.slot, &self.table);
-            self.shut(member);
         }
-        assert!(!self.cores[core].local.has_overflow());
     }
 
     /// Whether frames must not be left out: what is replayed must not, whatever the room.

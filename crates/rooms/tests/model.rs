@@ -737,27 +737,28 @@ impl World {
 
     /// Flushes what did not fit and queues it again; shuts those whose socket does not take it.
     fn handle_overflow(&mut self, core: usize) {
-        for overflow in self.cores[core].local.take_overflow() {
-            let member = self.connection_in(core, overflow.slot);
-            // Its first frame that did not fit again has shut it.
-            if !self.connections[member].is_addressable() {
-                continue;
+        while self.cores[core].local.has_overflow() {
+            for overflow in self.cores[core].local.take_overflow(2) {
+                let member = self.connection_in(core, overflow.slot);
+                // Its first frame that did not fit again has shut it.
+                if !self.connections[member].is_addressable() {
+                    continue;
+                }
+                self.flush(member);
+                if self.cores[core].local.push_again(&overflow) {
+                    continue;
+                }
+                assert_eq!(
+                    self.connections[member].socket.window, 0,
+                    "its socket takes no more"
+                );
+                let pending_bytes = self.cores[core].local.outbox(overflow.slot).pending_bytes();
+                let would_be = pending_bytes as usize + overflow.frame.len();
+                assert!(pending_bytes > 0 && would_be > self.outbox_bytes_max as usize);
+                self.cores[core].local.cut_off(overflow.slot, &self.table);
+                self.shut(member);
             }
-            self.flush(member);
-            if self.cores[core].local.push_again(&overflow) {
-                continue;
-            }
-            assert_eq!(
-                self.connections[member].socket.window, 0,
-                "its socket takes no more"
-            );
-            let pending_bytes = self.cores[core].local.outbox(overflow.slot).pending_bytes();
-            let would_be = pending_bytes as usize + overflow.frame.len();
-            assert!(pending_bytes > 0 && would_be > self.outbox_bytes_max as usize);
-            self.cores[core].local.cut_off(overflow.slot, &self.table);
-            self.shut(member);
         }
-        assert!(!self.cores[core].local.has_overflow());
     }
 
     fn flush_line(&mut self, core: usize, queue: FlushQueue, count: usize) {

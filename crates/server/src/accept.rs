@@ -23,6 +23,7 @@ use crate::http::{self as answers, Page};
 use crate::listen::Listener;
 use crate::metrics::{CoreMetrics, Exposition};
 use crate::opening::{Gate, Newcomer};
+use crate::turns::between_turns;
 use crate::visit::Visit;
 
 /// What the accepting side of one core works with.
@@ -86,7 +87,8 @@ impl Acceptor {
         stream.prepare();
         match self.gate.admission.begin_handshake() {
             Ok(handshake) => {
-                tokio::spawn(self.clone().serve(stream, peer, handshake));
+                let serve = self.clone().serve(stream, peer, handshake);
+                tokio::spawn(between_turns(serve));
             }
             Err(refused) => {
                 self.metrics.refused.handshakes.count();

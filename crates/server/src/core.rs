@@ -39,6 +39,7 @@ use crate::flush::{Flusher, Results};
 use crate::metrics::CoreMetrics;
 use crate::request::Request;
 use crate::throng_v1;
+use crate::turns;
 use crate::wire::THRONG;
 
 mod apply;
@@ -262,7 +263,9 @@ impl Core {
         self.end_handlers(now);
         self.read_ready(now);
         self.apply_commands(now);
-        self.local.fan_out_some(share::FAN_OUT_WORK);
+        if !self.local.has_overflow() {
+            self.local.fan_out_some(share::FAN_OUT_WORK);
+        }
         self.resolve_overflow(now);
         self.note_lateness();
         self.flush();
@@ -271,6 +274,7 @@ impl Core {
         self.sweep(now);
         self.idle.look(now);
         self.publish_metrics();
+        turns::note_turn();
         Ok(())
     }
 
@@ -350,7 +354,8 @@ impl Core {
     /// Says whether this turn has left commands or fan-outs undone: whoever publishes waits until it is
     /// done, or the others' publications would wait behind more and more of it.
     fn note_lateness(&mut self) {
-        let late = !self.inbox.is_empty() || self.local.has_published();
+        let late =
+            !self.inbox.is_empty() || self.local.has_published() || self.local.has_overflow();
         if late != self.late {
             self.late = late;
             self.mailbox().set_late(late);

@@ -142,6 +142,7 @@ mod router;
 mod server;
 mod survey;
 mod throng_v1;
+mod turns;
 mod visit;
 mod wire;
 

@@ -1,5 +1,7 @@
 //! Frames into outboxes, and what becomes of those that do not fit.
 
+use std::collections::HashSet;
+
 use proto::SharedFrame;
 
 use super::LocalRooms;
@@ -7,7 +9,7 @@ use super::flush::FlushQueue;
 use super::member::MemberState;
 use crate::class::SlowConsumer;
 use crate::gap;
-use crate::id::RoomId;
+use crate::id::{ConnectionId, RoomId};
 use crate::mailbox::RoomHandle;
 use crate::outbox::{Span, Tag};
 
@@ -94,15 +96,42 @@ impl LocalRooms {
         bytes_max
     }
 
-    /// Takes the frames that found their outbox full, in the order they came.
+    /// Takes frames that found their outbox full: at least `count_max`, if there are as many, and with each
+    /// all others of its connection, in the order in which they came.
     ///
     /// An outbox may be full only because its flush has not come round. So the caller flushes the
     /// connection and queues the frame again with [`push_again`](Self::push_again); if that fails too,
-    /// the socket does not take what it is sent: that is a slow consumer. All this comes after
-    /// [`fan_out`](Self::fan_out), or what is fanned out meanwhile overtakes what was taken.
-    pub fn take_overflow(&mut self) -> Vec<Overflow> {
-        let overflow = std::mem::take(&mut self.overflow).into_iter();
-        let of_the_open = overflow.filter_map(|(connection, overflow)| {
+    /// the socket does not take what it is sent: that is a slow consumer. Nothing may be
+    /// [fanned out](Self::fan_out) meanwhile, or it overtakes what was taken.
+    pub fn take_overflow(&mut self, count_max: usize) -> Vec<Overflow> {
+        let count = count_max.min(self.overflow.len());
+        let mut taken: Vec<_> = self.overflow.drain(..count).collect();
+        if !self.overflow.is_empty() {
+            let connections: HashSet<_, ahash::RandomState> =
+                taken.iter().map(|(connection, _)| *connection).collect();
+            let is_of_them = |(of, _): &mut (ConnectionId, _)| connections.contains(of);
+            taken.extend(self.overflow.extract_if(.., is_of_them));
+        }
+        self.accept_again(taken)
+    }
+
+    /// Takes the frames of one connection that found its outbox full.
+    pub fn take_overflow_of(&mut self, slot: u32) -> Vec<Overflow> {
+        if !self.members[slot as usize]
+            .state
+            .has(MemberState::OVERFLOWED)
+        {
+            return Vec::new();
+        }
+        let connection = self.id_of(slot);
+        let taken = self.overflow.extract_if(.., |(of, _)| *of == connection);
+        let taken = taken.collect();
+        self.accept_again(taken)
+    }
+
+    /// Lets the connections that these are for take frames again, if they are open still.
+    fn accept_again(&mut self, taken: Vec<(ConnectionId, Overflow)>) -> Vec<Overflow> {
+        let of_the_open = taken.into_iter().filter_map(|(connection, overflow)| {
             let slot = self.slot_of(connection)?;
             self.members[slot as usize]
                 .state

@@ -222,7 +222,7 @@ impl Core {
 
     fn resolve_overflow(&mut self, now_ms: u64, table: &RoomTable) {
         while self.local.has_overflow() {
-            for overflow in self.local.take_overflow() {
+            for overflow in self.local.take_overflow(usize::MAX) {
                 let slot = overflow.slot;
                 if self.sockets[&slot].closing_since_ms.is_some() {
                     continue;

@@ -167,7 +167,7 @@ impl House {
 
     /// What a full outbox holds is offered to its socket, which takes nothing if it is blocked.
     fn resolve_overflow(&mut self, core: usize) {
-        for overflow in self.cores[core].take_overflow() {
+        for overflow in self.cores[core].take_overflow(usize::MAX) {
             let slot = overflow.slot;
             if !self.cores[core].is_blocked(slot) {
                 self.flush(self.cores[core].id_of(slot));

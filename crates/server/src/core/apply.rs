@@ -52,15 +52,6 @@ impl Core {
     }
 
     fn carry_out(&mut self, effect: Effect, now: Instant) {
-        let closes = matches!(
-            effect,
-            Effect::Close { .. } | Effect::Drain | Effect::LastRoomLeft { .. }
-        );
-        if closes && self.local.has_overflow() {
-            // An outbox may be full only because its flush has not come round: what is sent
-            // before a close frame must not be lost by that.
-            self.resolve_overflow(now);
-        }
         match effect {
             Effect::Ask { room, question } => {
                 // Nobody asks anything else; to drop it would be an answer too.
@@ -195,6 +186,9 @@ impl Core {
 
     /// Sends what is queued and a close frame, and ends the connection when the peer has had them.
     pub(super) fn begin_close(&mut self, slot: u32, disconnect: Disconnect, now: Instant) {
+        // An outbox may be full only because its flush has not come round: what is sent before a close
+        // frame must not be lost by that.
+        self.resolve_overflow_of(slot, now);
         let last = disconnect.to_frame();
         let pending_bytes = self.local.outbox(slot).pending_bytes() as usize;
         if pending_bytes + last.len() > self.config.limits.outbox_bytes_max as usize {
@@ -278,9 +272,12 @@ impl Core {
         self.local.close(slot, &self.engine.table);
     }
 
-    /// Ends the connections whose time to close is over.
+    /// Ends connections whose time to close is over. Those that are left are due at once.
     pub(super) fn end_overdue(&mut self, now: Instant) {
-        while let Some((deadline, connection)) = self.closing.front().copied() {
+        for _ in 0..share::ENDS {
+            let Some((deadline, connection)) = self.closing.front().copied() else {
+                return;
+            };
             if deadline > now {
                 return;
             }

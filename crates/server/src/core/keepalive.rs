@@ -136,6 +136,6 @@ impl Core {
         self.metrics.pings.add(1);
         self.local
             .push(slot, &frame::encode(OpCode::Ping, b""), FlushQueue::Prompt);
-        self.resolve_overflow(now);
+        self.resolve_overflow_of(slot, now);
     }
 }

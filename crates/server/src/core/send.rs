@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
-use rooms::{FlushQueue, LocalRooms, Slots};
+use rooms::{FlushQueue, LocalRooms, Overflow, Slots};
 
 use super::Core;
 use super::share::{self, Line};
@@ -127,26 +127,41 @@ impl Core {
         }
     }
 
-    /// Finds out whether a full outbox means a slow consumer: offers it to the socket, and queues
-    /// again what did not fit. Fans nothing out meanwhile, or that would overtake what did not fit.
+    /// Finds out whether full outboxes mean slow consumers, for about so many frames that did not fit:
+    /// offers each outbox to its socket, and queues again what did not fit. What is left goes on in
+    /// the next turn, before anything more is fanned out.
     pub(super) fn resolve_overflow(&mut self, now: Instant) {
-        while self.local.has_overflow() {
-            for overflow in self.local.take_overflow() {
-                let slot = overflow.slot;
-                if self
-                    .socket(slot)
-                    .is_none_or(|s| matches!(s.phase, Phase::Closing | Phase::Shut))
-                {
-                    continue;
-                }
-                self.flush_now(slot);
-                if self.socket(slot).is_none() {
-                    continue;
-                }
-                // What does not fit now is forgotten with the connection.
-                if !self.local.push_again(&overflow) {
-                    self.close_slow_consumer(slot, now);
-                }
+        if self.local.has_overflow() {
+            let overflow = self.local.take_overflow(share::OVERFLOW_FRAMES);
+            self.push_again(overflow, now);
+        }
+    }
+
+    /// The same for one connection.
+    pub(super) fn resolve_overflow_of(&mut self, slot: u32, now: Instant) {
+        if self.local.has_overflow() {
+            let overflow = self.local.take_overflow_of(slot);
+            self.push_again(overflow, now);
+        }
+    }
+
+    /// Fans nothing out meanwhile, or that would overtake what did not fit.
+    fn push_again(&mut self, overflow: Vec<Overflow>, now: Instant) {
+        for overflow in overflow {
+            let slot = overflow.slot;
+            if self
+                .socket(slot)
+                .is_none_or(|s| matches!(s.phase, Phase::Closing | Phase::Shut))
+            {
+                continue;
+            }
+            self.flush_now(slot);
+            if self.socket(slot).is_none() {
+                continue;
+            }
+            // What does not fit now is forgotten with the connection.
+            if !self.local.push_again(&overflow) {
+                self.close_slow_consumer(slot, now);
             }
         }
     }

@@ -21,6 +21,13 @@ pub(super) const APPLY: Duration = Duration::from_millis(1);
 /// millisecond, at some 30 ns each. In buffers and not in time, since `rooms` reads no clock.
 pub(super) const FAN_OUT_WORK: usize = 16 * 1024;
 
+/// How many frames that found an outbox full a turn tries again: each may cost a write, or the end
+/// of a connection, some microseconds.
+pub(super) const OVERFLOW_FRAMES: usize = 128;
+
+/// How many connections whose time to close is over a turn ends.
+pub(super) const ENDS: usize = 128;
+
 /// How long each of the two lines is flushed before the loop goes round: together half a
 /// millisecond, which bounds what a small room waits for a large one.
 pub(super) const FLUSH: Duration = Duration::from_micros(250);
