@@ -55,6 +55,9 @@ struct Texts {
     /// Empty where nobody can leave but by closing the connection.
     #[serde(default)]
     leave: Template,
+    /// A request that no server knows and every one answers with an error; empty where there is none.
+    #[serde(default)]
+    unknown: Template,
     /// All that a delivery has in front of the payload; with positions, in front of the offset.
     delivery_prefix: Template,
     /// All that it has behind it.
@@ -134,6 +137,7 @@ impl Wire {
             join: Template::parse(&spoken.join),
             publish: Template::parse(&spoken.publish),
             leave: Template::parse(&spoken.leave),
+            unknown: Template::default(),
             delivery_prefix: Template::parse(&spoken.delivery_prefix),
             delivery_suffix: Template::parse(&spoken.delivery_suffix),
             more_behind: false,
@@ -177,6 +181,19 @@ impl Wire {
     /// The message that ends a membership; none if there is no such thing.
     pub(crate) fn leave(&self, room: &str) -> Option<Vec<u8>> {
         self.texts.leave.message(room)
+    }
+
+    /// The message of a request that the server does not know; none if there is no such thing.
+    pub(crate) fn unknown(&self, room: &str) -> Option<Vec<u8>> {
+        self.texts.unknown.message(room)
+    }
+
+    /// The message that publishes any JSON.
+    pub(crate) fn publication(&self, room: &str, payload: &[u8]) -> Vec<u8> {
+        let mut message = Vec::new();
+        let payload = |out: &mut Vec<u8>| out.extend_from_slice(payload);
+        self.texts.publish.write(room, payload, &mut message);
+        message
     }
 
     /// Writes the message that publishes a payload of so many bytes.
