@@ -12,7 +12,8 @@
 const report = JSON.parse(document.getElementById("report").textContent);
 
 /** Sections of the report that a mode of the generator adds, in the order of the page. */
-const MODES = ["neighbour", "knee", "soak", "churn", "storm", "recovery", "slow", "idle"];
+const MODES = ["neighbour", "flood", "knee", "soak", "churn", "storm", "recovery", "slow"];
+MODES.push("idle");
 /** Parts of the report that have a place of their own on the page. */
 const PLACED = [...MODES, "command", "latency_last_us", "latency_us", "machine", "scenario"];
 PLACED.push("series", "server", "verdict", "verdicts", "version", "started");

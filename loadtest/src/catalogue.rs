@@ -45,6 +45,7 @@ const ENTRIES: &[(&str, &str)] = entries![
     "recovery",
     "slow",
     "neighbour",
+    "flood",
 ];
 
 /// What is not done to the server, but said about it and about the program.

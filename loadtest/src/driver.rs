@@ -67,7 +67,7 @@ const URGENT_EVERY: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// At the end of a run, what was given up is waited for until nothing has come for so long.
-const LATE_MAX: Duration = Duration::from_secs(5);
+pub(crate) const LATE_MAX: Duration = Duration::from_secs(5);
 
 /// A turn that comes so late means that this program stood still, not that it had much to do.
 const STANDSTILL: Duration = Duration::from_millis(250);

@@ -28,15 +28,17 @@ pub(crate) struct Inbox {
     between_frames: bool,
     /// The start of a message that is not all there.
     message: Vec<u8>,
-    /// How long that message is, as far as the headers of its frames were there.
+    /// How long that message is, as far as it was there.
     message_bytes: u64,
     /// A control frame that is not all there; it may stand between fragments of a message.
     control: Vec<u8>,
+    /// What stands between the messages of a frame, where one may have several.
+    separator: Option<u8>,
 }
 
 impl Inbox {
-    /// At the beginning of the stream.
-    pub(crate) fn new() -> Self {
+    /// At the beginning of a stream whose frames have one message each, or one a line.
+    pub(crate) fn new(has_lines: bool) -> Self {
         let decoder = FrameDecoder::new(Role::Client);
         Self {
             decoder,
@@ -44,6 +46,7 @@ impl Inbox {
             message: Vec::new(),
             message_bytes: 0,
             control: Vec::new(),
+            separator: has_lines.then_some(b'\n'),
         }
     }
 
@@ -63,7 +66,10 @@ impl Inbox {
             if self.between_frames
                 && let Some((header_bytes, text)) = whole_text(&bytes[position..])
             {
-                recipient.message(text, text.len() as u64);
+                match self.separator {
+                    None => recipient.message(text, text.len() as u64),
+                    Some(separator) => receive_lines(text, separator, recipient),
+                }
                 position += header_bytes + text.len();
                 continue;
             }
@@ -71,11 +77,13 @@ impl Inbox {
             position += consumed;
             self.between_frames = part.as_ref().is_some_and(|part| part.last);
             let Some(part) = part else { continue };
-            if part.first && part.last && part.header.fin && part.header.opcode == OpCode::Text {
+            let is_text = part.header.fin && part.header.opcode == OpCode::Text;
+            if part.first && part.last && is_text && self.separator.is_none() {
                 recipient.message(part.payload, part.header.payload_len);
             } else {
                 let message = (&mut self.message, &mut self.message_bytes);
-                Self::receive_part(message, &mut self.control, &part, recipient);
+                let separator = self.separator;
+                Self::receive_part(message, &mut self.control, separator, &part, recipient);
             }
         }
         Ok(())
@@ -85,19 +93,24 @@ impl Inbox {
     fn receive_part(
         (message, message_bytes): (&mut Vec<u8>, &mut u64),
         control: &mut Vec<u8>,
+        separator: Option<u8>,
         part: &FramePart<'_>,
         recipient: &mut impl Recipient,
     ) {
         let opcode = part.header.opcode;
         if !opcode.is_control() {
-            if part.first {
-                *message_bytes += part.header.payload_len;
-            }
-            let kept = part.payload.len().min(MESSAGE_KEPT_MAX - message.len());
-            message.extend_from_slice(&part.payload[..kept]);
-            if part.last && part.header.fin {
-                recipient.message(message, std::mem::take(message_bytes));
-                message.clear();
+            let mut lines = part
+                .payload
+                .split(|byte| Some(*byte) == separator)
+                .peekable();
+            while let Some(line) = lines.next() {
+                *message_bytes += line.len() as u64;
+                let kept = line.len().min(MESSAGE_KEPT_MAX - message.len());
+                message.extend_from_slice(&line[..kept]);
+                if lines.peek().is_some() || part.last && part.header.fin {
+                    recipient.message(message, std::mem::take(message_bytes));
+                    message.clear();
+                }
             }
             return;
         }
@@ -111,6 +124,13 @@ impl Inbox {
             }
             control.clear();
         }
+    }
+}
+
+/// Hands on the messages of one frame.
+fn receive_lines(text: &[u8], separator: u8, recipient: &mut impl Recipient) {
+    for line in text.split(|&byte| byte == separator) {
+        recipient.message(line, line.len() as u64);
     }
 }
 
@@ -170,7 +190,7 @@ mod tests {
         let bytes =
             b"\x81\x03one\x89\x01p\x01\x02tw\x89\x00\x80\x01o\x8A\x00\x81\x05three\x88\x02\x03\xE8";
         for read_bytes in 1..=bytes.len() {
-            let (mut inbox, mut transcript) = (Inbox::new(), Transcript::default());
+            let (mut inbox, mut transcript) = (Inbox::new(false), Transcript::default());
             for read in bytes.chunks(read_bytes) {
                 inbox.receive(&mut read.to_vec(), &mut transcript).unwrap();
             }
@@ -187,11 +207,36 @@ mod tests {
     }
 
     #[test]
+    fn the_lines_of_a_frame_are_messages_at_any_cut() {
+        let long = "x".repeat(2000);
+        let text = format!("one\ntwo\n{long}\nfour");
+        let mut bytes = proto::frame::encode(OpCode::Text, text.as_bytes()).to_vec();
+        bytes.extend_from_slice(b"\x01\x06five\ns\x80\x02ix");
+        for read_bytes in (1..=bytes.len()).step_by(7) {
+            let (mut inbox, mut transcript) = (Inbox::new(true), Transcript::default());
+            for read in bytes.chunks(read_bytes) {
+                inbox.receive(&mut read.to_vec(), &mut transcript).unwrap();
+            }
+            let [one, two, three, four, five, six] = &transcript.0[..] else {
+                panic!(
+                    "{} messages at {read_bytes} bytes to a read",
+                    transcript.0.len()
+                );
+            };
+            assert!(three.starts_with("message 2000 xxx"), "{three}");
+            let others = [one, two, four, five, six];
+            let expected = ["message 3 one", "message 3 two", "message 4 four"];
+            assert_eq!(others[..3], expected, "{read_bytes} bytes to a read");
+            assert_eq!(others[3..], ["message 4 five", "message 3 six"]);
+        }
+    }
+
+    #[test]
     fn frames_of_every_length_are_received_whole() {
         for bytes in [0, 125, 126, 127, 65_535, 65_536] {
             let mut frames = proto::frame::encode(OpCode::Text, &vec![b'x'; bytes]).to_vec();
             frames.extend_from_slice(b"\x81\x03end");
-            let (mut inbox, mut transcript) = (Inbox::new(), Transcript::default());
+            let (mut inbox, mut transcript) = (Inbox::new(false), Transcript::default());
             inbox.receive(&mut frames, &mut transcript).unwrap();
             let expected = format!("message {bytes} {}", "x".repeat(bytes));
             assert!(transcript.0[0] == expected, "{bytes}");
@@ -202,14 +247,14 @@ mod tests {
     #[test]
     fn a_length_in_more_bytes_than_it_takes_is_refused() {
         let mut frame = b"\x81\x7E\x00\x03one".to_vec();
-        let received = Inbox::new().receive(&mut frame, &mut Transcript::default());
+        let received = Inbox::new(false).receive(&mut frame, &mut Transcript::default());
         assert!(received.is_err());
     }
 
     #[test]
     fn a_long_cut_message_is_kept_in_part() {
         let frame = proto::frame::encode(OpCode::Text, &[b'x'; 70_000]);
-        let (mut inbox, mut transcript) = (Inbox::new(), Transcript::default());
+        let (mut inbox, mut transcript) = (Inbox::new(false), Transcript::default());
         for read in frame.chunks(1000) {
             inbox.receive(&mut read.to_vec(), &mut transcript).unwrap();
         }

@@ -22,6 +22,7 @@ mod drift;
 mod driver;
 mod failure;
 mod fleet;
+mod flood;
 mod handshake;
 mod html;
 mod inbox;

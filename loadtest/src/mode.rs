@@ -5,6 +5,7 @@
 
 pub(crate) mod churn;
 pub(crate) mod fanout;
+pub(crate) mod flood;
 pub(crate) mod idle;
 pub(crate) mod knee;
 pub(crate) mod latency;
@@ -37,6 +38,11 @@ pub(crate) enum Mode {
     /// With --window as many publications are under way at any time (closed loop), with --rate they
     /// go out by the clock (open loop).
     Fanout(fanout::Options),
+    /// Lets clients send as fast as they can: what that does to the latency of a small quiet room
+    ///
+    /// The small room has 10 members and 20 publications per second. It is measured alone, and beside a
+    /// flood of each of --kind for --seconds; so is a page, over HTTP.
+    Flood(flood::Options),
     /// Only connects and joins: what a connection costs in memory
     ///
     /// The server is to be fresh: one that has been used keeps memory for those to come. At the end one
@@ -47,7 +53,8 @@ pub(crate) enum Mode {
     /// Doubles the rate until it breaks a limit, and halves what is unknown until that is 5 % of the
     /// rate. A rate breaks if its 99th percentile is above --p99, if anything is lost, or if less is
     /// published than asked for; the first and the last are tried twice. Before each step
-    /// publications go out for a tenth of its time. After --seconds no other step is begun.
+    /// publications go out for a tenth of its time. After --seconds no other step is begun; if no rate
+    /// broke until then, the report says that no limit was found, and how far it was looked for.
     Knee(knee::Options),
     /// Publishes by the clock: how late each member has it, and the last one
     Latency(latency::Options),
@@ -129,6 +136,7 @@ impl Mode {
         match self {
             Self::Churn(options) => options,
             Self::Fanout(options) => options,
+            Self::Flood(options) => options,
             Self::Idle(options) => options,
             Self::Knee(options) => options,
             Self::Latency(options) => options,

@@ -42,6 +42,9 @@ struct Texts {
     /// Whether publications have offsets, requests have answers, and members come back with a position.
     #[serde(default)]
     positions: bool,
+    /// What a connection says as soon as it is open.
+    #[serde(default)]
+    greeting: Template,
     /// Messages of the server that want an answer; the first entry that fits gives it.
     #[serde(default)]
     answers: Vec<Answer>,
@@ -52,11 +55,20 @@ struct Texts {
     /// Empty where nobody can leave but by closing the connection.
     #[serde(default)]
     leave: Template,
+    /// A request that no server knows and every one answers with an error; empty where there is none.
+    #[serde(default)]
+    unknown: Template,
     /// All that a delivery has in front of the payload; with positions, in front of the offset.
     delivery_prefix: Template,
     /// All that it has behind it.
     #[serde(default)]
     delivery_suffix: Template,
+    /// Whether more than that may stand behind it, between the payload and the suffix.
+    #[serde(default)]
+    more_behind: bool,
+    /// Whether a frame may have several messages, one a line.
+    #[serde(default)]
+    lines: bool,
     /// How the server's complaints begin.
     #[serde(default)]
     error_prefixes: Vec<String>,
@@ -119,13 +131,17 @@ impl Wire {
         let texts = Texts {
             sub_protocol: None,
             positions: false,
+            greeting: Template::default(),
             answers: spoken.answers,
             join_after: spoken.join_after,
             join: Template::parse(&spoken.join),
             publish: Template::parse(&spoken.publish),
             leave: Template::parse(&spoken.leave),
+            unknown: Template::default(),
             delivery_prefix: Template::parse(&spoken.delivery_prefix),
             delivery_suffix: Template::parse(&spoken.delivery_suffix),
+            more_behind: false,
+            lines: false,
             error_prefixes: spoken.error_prefixes,
         };
         texts.check().map_err(Failure::Arguments)?;
@@ -142,6 +158,16 @@ impl Wire {
         self.texts.positions
     }
 
+    /// Whether a frame may have several messages, one a line.
+    pub(crate) fn has_lines(&self) -> bool {
+        self.texts.lines
+    }
+
+    /// What a connection says as soon as it is open, if anything.
+    pub(crate) fn greeting(&self) -> Option<Vec<u8>> {
+        self.texts.greeting.message("")
+    }
+
     /// The message after which a connection may join, if it has to wait for one.
     pub(crate) fn join_after(&self) -> Option<&str> {
         self.texts.join_after.as_deref()
@@ -155,6 +181,19 @@ impl Wire {
     /// The message that ends a membership; none if there is no such thing.
     pub(crate) fn leave(&self, room: &str) -> Option<Vec<u8>> {
         self.texts.leave.message(room)
+    }
+
+    /// The message of a request that the server does not know; none if there is no such thing.
+    pub(crate) fn unknown(&self, room: &str) -> Option<Vec<u8>> {
+        self.texts.unknown.message(room)
+    }
+
+    /// The message that publishes any JSON.
+    pub(crate) fn publication(&self, room: &str, payload: &[u8]) -> Vec<u8> {
+        let mut message = Vec::new();
+        let payload = |out: &mut Vec<u8>| out.extend_from_slice(payload);
+        self.texts.publish.write(room, payload, &mut message);
+        message
     }
 
     /// Writes the message that publishes a payload of so many bytes.
@@ -182,7 +221,12 @@ impl Wire {
             let message_bytes = before.len() + payload_bytes + after_bytes;
             // The payload's own quote is as constant as what precedes it.
             before.push(b'"');
-            DeliveryShape::new(&before, message_bytes as u64)
+            let shape = DeliveryShape::new(&before, message_bytes as u64);
+            if self.texts.more_behind {
+                shape.with_more_behind(payload_bytes)
+            } else {
+                shape
+            }
         };
         let shape = |room: &str| {
             if self.has_positions() {
@@ -321,7 +365,10 @@ mod tests {
                 "{published}"
             );
         }
-        assert_eq!(Wire::names(), ["golem", "socket.io", "throng"]);
+        assert_eq!(
+            Wire::names(),
+            ["centrifugo", "golem", "socket.io", "throng"]
+        );
         assert_eq!(Wire::named("morse"), None);
     }
 
@@ -348,6 +395,31 @@ mod tests {
         assert_eq!(wire.meaning(br#"44{"message":"no"}"#), Meaning::Complaint);
         assert_eq!(wire.meaning(br#"42["msg","hello"]"#), Meaning::Misdelivery);
         assert_eq!(wire.meaning(br#"42["news","hello"]"#), Meaning::Other);
+    }
+
+    #[test]
+    fn centrifugo_says_who_published_and_where_behind_the_payload() {
+        let wire = Wire::named("centrifugo").unwrap();
+        assert_eq!(text(wire.greeting()), r#"{"id":1,"connect":{}}"#);
+        assert!(wire.has_lines());
+        let connected = br#"{"id":1,"connect":{"client":"c","version":"6","ping":25}}"#;
+        assert!(connected.starts_with(wire.join_after().unwrap().as_bytes()));
+        assert_eq!(wire.meaning(b"{}"), Meaning::Answer("{}"));
+        let refused = br#"{"id":2,"error":{"code":103,"message":"permission denied"}}"#;
+        assert_eq!(wire.meaning(refused), Meaning::Complaint);
+        let plan = plan();
+        let shapes = wire.delivery_shapes(&plan.rooms, STAMP_BYTES + 2);
+        let mut payload = Vec::new();
+        STAMP.write(STAMP_BYTES + 2, &mut payload);
+        let payload = String::from_utf8(payload).unwrap();
+        for more in ["", r#","info":{"user":"","client":"c"}"#, r#","offset":7"#] {
+            let room = &plan.rooms[0].name;
+            let delivery =
+                format!(r#"{{"push":{{"channel":"{room}","pub":{{"data":{payload}{more}}}}}}}"#);
+            let found = shapes.of(RoomId(0));
+            let found = found.delivery(delivery.as_bytes(), delivery.len() as u64);
+            assert!(found.unwrap().is_whole, "{delivery}");
+        }
     }
 
     #[test]

@@ -13,8 +13,8 @@ mod rooms;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -250,6 +250,37 @@ fn a_server_that_will_not_start_does_not_stop_the_others() {
         "tried once"
     );
     assert_eq!(outcome.stderr.matches("check sound").count(), 2);
+}
+
+#[test]
+fn a_server_that_is_told_its_port_is_waited_for_there() {
+    let mut bench = Bench::new("told");
+    // It says its port into a pipe, and nowhere where it listens.
+    let pipe = bench.file("port");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let script = format!("echo $AT > {}; exec sleep 600", pipe.display());
+    bench.add("told", &script);
+    bench.list += "env = { AT = '{port}' }\n";
+    let mut comparison = bench.compare(&["--scenario", "big-room", "--rounds", "1"]);
+    let mut comparison = comparison.spawn().unwrap();
+    let port = fs::read_to_string(&pipe).unwrap();
+    let port: u16 = port.trim().parse().unwrap();
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    // The first to come only looks whether somebody answers; the load comes behind it.
+    let (looked, _) = listener.accept().unwrap();
+    drop(looked);
+    let (mut load, _) = listener.accept().unwrap();
+    let mut said = [0; 7];
+    load.read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"GET /ws");
+    kill(&comparison, Signal::INT);
+    comparison.wait().unwrap();
 }
 
 #[test]

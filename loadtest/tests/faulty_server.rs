@@ -543,6 +543,7 @@ fn the_knee_is_below_the_rates_that_lose_and_that_is_no_fault() {
     assert_eq!(report.code, 0, "{}", report.json);
     let knee = &report.json["knee"];
     let held = knee["rate_held"].as_f64().unwrap();
+    assert_eq!(knee["limit_found"], true, "{knee}");
     assert!((20.0..=120.0).contains(&held), "{knee}");
     let steps = knee["steps"].as_array().unwrap();
     let broken: Vec<_> = steps.iter().filter(|step| step["held"] == false).collect();
@@ -551,6 +552,24 @@ fn the_knee_is_below_the_rates_that_lose_and_that_is_no_fault() {
         assert_eq!(step["broken_by"], "loss");
         assert!(step["lost"].as_u64().unwrap() > 0);
     }
+}
+
+#[test]
+fn a_search_that_finds_no_limit_says_so_and_how_far_it_came() {
+    let server = Server::start(|_, _| Fault::None);
+    let flags = "knee --members 3 --rate 5 --seconds 0.5 --step-seconds 0.2 --p99 10s --threads 2";
+    let report = server.load(flags);
+    let knee = &report.json["knee"];
+    assert_eq!(
+        (report.code, &knee["limit_found"]),
+        (0, &false.into()),
+        "{knee}"
+    );
+    let mut text = loadtest(flags);
+    let output = text.args(["--url", &format!("ws://{}/ws", server.address)]);
+    let text = String::from_utf8(output.output().unwrap().stdout).unwrap();
+    assert!(text.contains("no limit was found up to "), "{text}");
+    assert!(!text.contains("the last rate that held"), "{text}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde_json::Value;
 /// One figure of a report.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Figure {
-    /// Its place in the report's JSON. With a `*` in it, it is the largest of a list.
+    /// Its place in the report's JSON. With a `*` in it, it is the largest of a list or of an object.
     pointer: &'static str,
     /// What to call it, with its unit.
     pub(super) title: &'static str,
@@ -28,8 +28,13 @@ impl Figure {
         let figure = match self.pointer.split_once("/*") {
             None => report.pointer(self.pointer)?.as_f64(),
             Some((list, place)) => {
-                let list = report.pointer(list)?.as_array()?;
-                let figures = list.iter().filter_map(|one| one.pointer(place)?.as_f64());
+                let all: Vec<&Value> = match report.pointer(list)? {
+                    Value::Array(list) => list.iter().collect(),
+                    Value::Object(object) => object.values().collect(),
+                    _ => return None,
+                };
+                let figures = all.into_iter();
+                let figures = figures.filter_map(|one| one.pointer(place)?.as_f64());
                 figures.max_by(f64::total_cmp)
             }
         };
@@ -47,6 +52,20 @@ impl Figure {
 pub(super) fn of(mode: &str) -> &'static [Figure] {
     match mode {
         "churn" => &[VISIT_CPU, P99_HANDSHAKE, P99_JOIN, MEMORY],
+        "flood" => &[
+            FLOOD_WORST,
+            FLOOD_ALONE,
+            FLOOD_MSG,
+            FLOOD_ROOM,
+            FLOOD_PING,
+            FLOOD_PONG,
+            FLOOD_JSON,
+            FLOOD_BINARY,
+            FLOOD_UNKNOWN,
+            FLOOD_JOIN,
+            FLOOD_FRAGMENT,
+            FLOOD_PAGE,
+        ],
         "idle" => &[CONNECTION_BYTES, CONNECTS, MEMORY],
         "latency" => &[P99, P99_LAST, SERVER_CPU, MEMORY],
         "neighbour" => &[P99_FLOODED, P99_ALONE, SERVER_CPU, DELIVERIES, MEMORY],
@@ -63,6 +82,21 @@ const VISIT_CPU: Figure = Figure::new(
 );
 const P99_HANDSHAKE: Figure = Figure::new("/churn/handshake_us/p99", "p99 of the handshake, µs");
 const P99_JOIN: Figure = Figure::new("/churn/join_us/p99", "p99 until joined, µs");
+const FLOOD_WORST: Figure = Figure::new(
+    "/flood/p99_us_by_kind/*",
+    "µs of latency beside the worst flood, p99",
+);
+const FLOOD_ALONE: Figure = Figure::new("/flood/alone_us/p99", "p99 without a flood, µs");
+const FLOOD_MSG: Figure = Figure::new("/flood/p99_us_by_kind/msg", "msg, µs");
+const FLOOD_ROOM: Figure = Figure::new("/flood/p99_us_by_kind/room", "room, µs");
+const FLOOD_PING: Figure = Figure::new("/flood/p99_us_by_kind/ping", "ping, µs");
+const FLOOD_PONG: Figure = Figure::new("/flood/p99_us_by_kind/pong", "pong, µs");
+const FLOOD_JSON: Figure = Figure::new("/flood/p99_us_by_kind/json", "json, µs");
+const FLOOD_BINARY: Figure = Figure::new("/flood/p99_us_by_kind/binary", "binary, µs");
+const FLOOD_UNKNOWN: Figure = Figure::new("/flood/p99_us_by_kind/unknown", "unknown, µs");
+const FLOOD_JOIN: Figure = Figure::new("/flood/p99_us_by_kind/join", "join, µs");
+const FLOOD_FRAGMENT: Figure = Figure::new("/flood/p99_us_by_kind/fragment", "fragment, µs");
+const FLOOD_PAGE: Figure = Figure::new("/flood/floods/*/page_us/p99", "worst p99 of the page, µs");
 const P99_BESIDE_SLOW: Figure = Figure::new(
     "/slow/latency_with_us/p99",
     "µs of latency beside slow members, p99",
@@ -190,5 +224,8 @@ mod tests {
             ALL_SERVED.read(&storms([json!({}), json!({}), json!({})])),
             None
         );
+        let report = json!({ "flood": { "p99_us_by_kind": { "msg": 3.0, "ping": 7.0 } } });
+        assert_eq!(FLOOD_WORST.read(&report), Some(7.0));
+        assert_eq!(FLOOD_PONG.read(&report), None);
     }
 }

@@ -165,7 +165,7 @@ fn faults(report: &Value) -> String {
 }
 
 /// Where the counts of a report are, what to call them, and where the first one is described.
-const FAULTS: [(&str, &str, &str); 13] = [
+const FAULTS: [(&str, &str, &str); 14] = [
     ("/lost", "lost", ""),
     ("/repeated", "repeated", ""),
     ("/reordered", "reordered", ""),
@@ -181,6 +181,7 @@ const FAULTS: [(&str, &str, &str); 13] = [
     ),
     ("/positions/wrong_senders", "wrong senders", ""),
     ("/positions/wrong_messages", "wrong messages", FIRST_FAULT),
+    ("/flood/over_limit", "kinds of flood over the limit", ""),
     ("/positions/unacknowledged", "never acknowledged", ""),
     (
         "/slow/gaps/unannounced",

@@ -36,7 +36,7 @@ pub(super) struct Peer {
     needs: Vec<String>,
     command: Vec<String>,
     #[serde(default)]
-    pub(super) env: BTreeMap<String, String>,
+    env: BTreeMap<String, String>,
     /// What stands in the line in which it says where it listens.
     #[serde(default = "listening")]
     pub(super) listening: String,
@@ -174,9 +174,25 @@ impl Peers {
 }
 
 impl Peer {
+    /// Whether it does not say where it listens, so that it has to be told.
+    pub(super) fn is_told_its_port(&self) -> bool {
+        let mut words = self.command.iter().chain(self.env.values());
+        words.any(|word| word.contains(PORT))
+    }
+
+    /// Its variables, where it is told to listen at this port.
+    pub(super) fn variables(&self, port: u16) -> impl Iterator<Item = (&str, String)> {
+        let filled = move |value: &String| value.replace(PORT, &port.to_string());
+        self.env
+            .iter()
+            .map(move |(name, value)| (&**name, filled(value)))
+    }
+
     /// The program and its arguments, with the program found from the server's directory.
-    pub(super) fn command(&self) -> Vec<String> {
-        let mut command: Vec<String> = self.command.iter().map(|word| self.filled(word)).collect();
+    pub(super) fn command(&self, port: u16) -> Vec<String> {
+        let words = self.command.iter();
+        let filled = words.map(|word| self.filled(word).replace(PORT, &port.to_string()));
+        let mut command: Vec<String> = filled.collect();
         // A name alone is looked for on `PATH`.
         if command[0].contains('/') {
             let program = self.directory.join(&command[0]);
@@ -206,6 +222,7 @@ impl Peer {
 }
 
 const TARGET: &str = "{target}";
+const PORT: &str = "{port}";
 
 /// Names as a sentence has them.
 pub(super) fn joined<'a>(names: impl Iterator<Item = &'a str>) -> String {
@@ -264,7 +281,7 @@ mod tests {
         } = &peers.servers[0];
         assert_eq!((&**listening, &**path), ("listening", "/ws"));
         assert_eq!(*wire, None);
-        assert_eq!(peers.servers[0].command(), ["node", "a.js"]);
+        assert_eq!(peers.servers[0].command(0), ["node", "a.js"]);
     }
 
     #[test]
@@ -272,7 +289,7 @@ mod tests {
         let mut peers = Peers::parse(LIST).unwrap();
         let server = &mut peers.servers[1];
         server.directory = "/srv".into();
-        let command = server.command();
+        let command = server.command(0);
         assert_eq!(command[0], "/srv/./b");
         assert!(command[1].starts_with("--root=/"), "{command:?}");
         let missing = server.missing().unwrap();
@@ -280,6 +297,19 @@ mod tests {
             missing.starts_with('/') && missing.ends_with("/b"),
             "{missing}"
         );
+    }
+
+    #[test]
+    fn a_server_that_does_not_say_where_it_listens_is_told() {
+        let told =
+            "name = 'a'\ncommand = ['a', '--port={port}']\nenv = { AT = 'h:{port}', B = '1' }";
+        let told: Peer = toml::from_str(told).unwrap();
+        assert!(told.is_told_its_port());
+        assert_eq!(told.command(7), ["a", "--port=7"]);
+        let variables: Vec<_> = told.variables(7).collect();
+        assert_eq!(variables, [("AT", "h:7".to_owned()), ("B", "1".to_owned())]);
+        let saying: Peer = toml::from_str("name = 'a'\ncommand = ['a']").unwrap();
+        assert!(!saying.is_told_its_port());
     }
 
     #[test]
@@ -295,7 +325,7 @@ mod tests {
         let morse = format!("{server}wire = 'morse'\n");
         assert_eq!(
             reason(&morse),
-            "there is no wire morse; there are golem, socket.io, throng"
+            "there is no wire morse; there are centrifugo, golem, socket.io, throng"
         );
     }
 

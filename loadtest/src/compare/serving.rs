@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -42,7 +43,8 @@ pub(super) enum StartError {
 }
 
 impl Serving {
-    /// Starts a server that is told to take a free port, and waits until it says which one it got.
+    /// Starts a server that is told to take a free port, and waits until it says which one it got; or
+    /// that is told which, and waits until it answers there.
     pub(super) fn start(
         server: &Peer,
         cpu: Option<usize>,
@@ -50,7 +52,9 @@ impl Serving {
         interrupted: &AtomicBool,
     ) -> Result<Self, StartError> {
         let mut log_file = File::options().create(true).append(true).open(log)?;
-        let command = server.command();
+        let port = server.is_told_its_port().then(free_port).transpose()?;
+        let told = port.unwrap_or_default();
+        let command = server.command(told);
         writeln!(log_file, "$ {}", command.join(" "))?;
         if let Some(missing) = server.missing() {
             return Err(StartError::Missing(missing));
@@ -59,7 +63,7 @@ impl Serving {
         let child = pinned(&command, cpu)
             .current_dir(&server.directory)
             .env("PORT", "0")
-            .envs(&server.env)
+            .envs(server.variables(told))
             .stdin(Stdio::null())
             .stdout(log_file.try_clone()?)
             .stderr(log_file)
@@ -70,7 +74,11 @@ impl Serving {
             child,
             address: String::new(),
         };
-        serving.address = serving.wait_for_address(server, log, start, interrupted)?;
+        let at = |said: &str| match port {
+            None => whole_lines(said).find_map(|line| address(line, server)),
+            Some(port) => answering(port),
+        };
+        serving.address = serving.wait_for_address(at, log, start, interrupted)?;
         Ok(serving)
     }
 
@@ -91,7 +99,7 @@ impl Serving {
 
     fn wait_for_address(
         &mut self,
-        server: &Peer,
+        at: impl Fn(&str) -> Option<String>,
         log: &Path,
         start: usize,
         interrupted: &AtomicBool,
@@ -105,7 +113,7 @@ impl Serving {
             if let Some(status) = end {
                 return Err(StartError::Ended(status));
             }
-            if let Some(address) = whole_lines(&said).find_map(|line| address(line, server)) {
+            if let Some(address) = at(&said) {
                 return Ok(address);
             }
             if interrupted.load(Ordering::Relaxed) {
@@ -139,6 +147,18 @@ fn pinned(command: &[String], cpu: Option<usize>) -> Command {
     }
     pinned.arg("--").args(command);
     pinned
+}
+
+/// A port that nobody listens at. Somebody may before the server does; then the server says so and ends.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// The address of a server that was told its port, if it answers.
+fn answering(port: u16) -> Option<String> {
+    let address = format!("127.0.0.1:{port}");
+    TcpStream::connect(&address).ok()?;
+    Some(address)
 }
 
 /// Lines that are written to their ends: half a line may have half a port.

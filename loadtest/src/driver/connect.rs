@@ -130,8 +130,9 @@ impl Driver<'_> {
                     self.server_name = handshake::server_name(response);
                 }
                 let rest = response.split_off(head_bytes);
-                connection.state = State::Open(Inbox::new());
+                connection.state = State::Open(Inbox::new(self.target.wire.has_lines()));
                 self.progress_ns = self.clock.now_ns();
+                self.say(member, self.target.wire.greeting());
                 if self.target.wire.join_after().is_none() {
                     self.admit(member);
                 }

@@ -172,7 +172,7 @@ impl Recipient for Plain<'_> {
     fn message(&mut self, start: &[u8], message_bytes: u64) {
         let heard = &mut self.heard;
         let stamp = self.shape.letters(start).and_then(Stamp::read);
-        if message_bytes != self.shape.message_bytes && stamp.is_some() {
+        if stamp.is_some() && !self.shape.is_whole(start, message_bytes) {
             heard.ledger.deliver_truncated();
         }
         match stamp {

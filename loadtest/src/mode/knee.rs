@@ -82,8 +82,10 @@ enum Breach {
 struct Knee {
     p99_limit_us: f64,
     step_seconds: f64,
-    /// The last rate that held, in publications per second.
+    /// The highest rate that held, in publications per second.
     rate_held: Option<f64>,
+    /// Whether a higher one broke. Without, the search ended before it came to a limit.
+    limit_found: bool,
     deliveries_per_second: Option<f64>,
     /// Whether it was the generator that could not do more, and not the server.
     generator_gave_out: bool,
@@ -128,7 +130,7 @@ impl Load for Options {
             run.report.set_interval(&interval);
             run.report.set_latencies(each, last);
         }
-        self.report(run, search.knee(), steps);
+        self.report(run, &search, steps);
         Ok(())
     }
 }
@@ -212,7 +214,8 @@ impl Options {
         }
     }
 
-    fn report(&self, run: &mut Run<'_>, rate: Option<f64>, steps: Vec<Step>) {
+    fn report(&self, run: &mut Run<'_>, search: &Search, steps: Vec<Step>) {
+        let rate = search.knee();
         let best = steps
             .iter()
             .rfind(|step| Some(step.rate) == rate && step.held);
@@ -224,6 +227,7 @@ impl Options {
             p99_limit_us: self.p99.as_secs_f64() * 1e6,
             step_seconds: self.step_seconds.as_secs_f64(),
             rate_held: rate,
+            limit_found: search.found_limit(),
             deliveries_per_second,
             generator_gave_out,
             steps,
@@ -261,13 +265,24 @@ impl Display for Knee {
         }
         let limit = Micros(self.p99_limit_us);
         match (self.rate_held, self.deliveries_per_second) {
-            (Some(rate), Some(deliveries)) => writeln!(
-                f,
-                "\n{} publications per second is the last rate that held ({} deliveries per second, \
-                 p99 up to {limit})",
-                Grouped(rate),
-                Grouped(deliveries)
-            ),
+            (Some(rate), Some(deliveries)) => {
+                let [rate, deliveries] = [rate, deliveries].map(Grouped);
+                if self.limit_found {
+                    write!(
+                        f,
+                        "\n{rate} publications per second is the last rate that held"
+                    )?;
+                } else {
+                    write!(
+                        f,
+                        "\nno limit was found up to {rate} publications per second"
+                    )?;
+                }
+                writeln!(
+                    f,
+                    " ({deliveries} deliveries per second, p99 up to {limit})"
+                )
+            }
             _ => writeln!(f, "\nno rate held a p99 of {limit} without a loss"),
         }
     }

@@ -23,7 +23,7 @@ pub(crate) struct Options {
 
 /// The small room: enough members for a percentile over ten seconds (2,000 deliveries), far too few
 /// publications to load anybody.
-const SMALL_ROOM: Group = Group {
+pub(super) const SMALL_ROOM: Group = Group {
     rooms: 1,
     members_per_room: 10,
     publishers: 1,

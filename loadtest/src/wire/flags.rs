@@ -9,8 +9,8 @@ use crate::failure::Failure;
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Wire")]
 pub(crate) struct WireFlags {
-    /// What the server speaks: golem or socket.io or throng (which is throng.v1, with positions and
-    /// recovery)
+    /// What the server speaks: centrifugo or golem or socket.io or throng (which is throng.v1, with
+    /// positions and recovery)
     #[arg(long, global = true, value_name = "NAME", default_value = "golem", value_parser = parse_wire)]
     wire: Wire,
 

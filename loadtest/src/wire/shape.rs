@@ -18,8 +18,10 @@ pub(crate) struct DeliveryShape {
     /// What of the prefix is behind the head.
     tail: Box<[u8]>,
     prefix_bytes: usize,
-    /// How long a delivery is.
-    pub(crate) message_bytes: u64,
+    /// How long a delivery is, or at least.
+    message_bytes: u64,
+    /// Where the payload's last byte is, its quote, if the server says more behind it than is known.
+    quote_at: Option<usize>,
 }
 
 /// What the deliveries of a room look like.
@@ -65,7 +67,7 @@ impl RoomShape {
             }
             Self::Plain(shape) => Some(Delivery {
                 letters: shape.letters(start)?,
-                is_whole: message_bytes == shape.message_bytes,
+                is_whole: shape.is_whole(start, message_bytes),
                 envelope: None,
             }),
         }
@@ -93,7 +95,26 @@ impl DeliveryShape {
             tail: tail.into(),
             prefix_bytes: prefix.len(),
             message_bytes,
+            quote_at: None,
         }
+    }
+
+    /// Recognizes what has more behind a payload of so many bytes than is known.
+    pub(crate) fn with_more_behind(mut self, payload_bytes: usize) -> Self {
+        // The prefix ends with the payload's first quote.
+        self.quote_at = Some(self.prefix_bytes + payload_bytes - 2);
+        self
+    }
+
+    /// Whether a delivery of `message_bytes`, which begins with `start`, has the whole payload.
+    #[inline]
+    pub(crate) fn is_whole(&self, start: &[u8], message_bytes: u64) -> bool {
+        message_bytes == self.message_bytes
+            || self.quote_at.is_some_and(|quote_at| {
+                // Of a long message only the start is kept.
+                let quote = start.get(quote_at);
+                message_bytes > self.message_bytes && quote.is_none_or(|&byte| byte == b'"')
+            })
     }
 
     /// The letters of the stamp in a message that begins with the prefix.
@@ -146,6 +167,21 @@ mod tests {
                 assert_eq!(known.letters(&other), None, "{bytes} bytes, {place}");
             }
         }
+    }
+
+    #[test]
+    fn more_may_stand_behind_a_whole_payload_and_nothing_instead_of_it() {
+        let payload = [b"\"".as_slice(), LETTERS, b"....\""].concat();
+        let message = |payload: &[u8], more: &str| [b"<", payload, more.as_bytes(), b">"].concat();
+        let known = DeliveryShape::new(b"<\"", (payload.len() + 2) as u64);
+        let known = known.with_more_behind(payload.len());
+        let is_whole = |message: &[u8]| known.is_whole(message, message.len() as u64);
+        assert!(is_whole(&message(&payload, "")) && is_whole(&message(&payload, ",7")));
+        let cut = &payload[..payload.len() - 1];
+        assert!(!is_whole(&message(cut, "")) && !is_whole(&message(cut, ",more")));
+        let exact = DeliveryShape::new(b"<\"", (payload.len() + 2) as u64);
+        let more = message(&payload, ",7");
+        assert!(!exact.is_whole(&more, more.len() as u64));
     }
 
     #[test]

@@ -54,6 +54,11 @@ impl Search {
         }
     }
 
+    /// Whether a rate broke, so that there is a limit and not only an end of the search.
+    pub(super) fn found_limit(&self) -> bool {
+        self.broke.is_some()
+    }
+
     /// The last rate that held.
     pub(super) fn knee(&self) -> Option<f64> {
         self.held
@@ -111,6 +116,14 @@ mod tests {
     fn a_server_that_holds_nothing_and_one_that_holds_everything_end_the_search() {
         let (knee, tried) = search(10.0, 0.0);
         assert_eq!((knee, tried.len()), (None, 11));
+        let mut endless = Search::new(10.0);
+        assert!(!endless.found_limit());
+        while let Some(rate) = endless.next() {
+            endless.tell(rate, true);
+        }
+        assert!(!endless.found_limit() && endless.knee().is_some());
+        endless.tell(RATE_MAX, false);
+        assert!(endless.found_limit());
         let (knee, tried) = search(10.0, f64::INFINITY);
         assert!(knee.unwrap() > 500_000.0 && tried.len() < 20);
     }

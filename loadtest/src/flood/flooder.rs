@@ -1,0 +1,261 @@
+//! One flooder: it connects, says hello as its wire wants it, and then only sends.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use proto::{CloseFrame, OpCode};
+use socket2::SockRef;
+
+use super::Tally;
+use crate::handshake::{self, Response};
+use crate::inbox::{Inbox, Recipient};
+use crate::opening::Refusal;
+use crate::sockets;
+use crate::target::Target;
+use crate::wire::{Meaning, Wire};
+
+/// A call waits no longer before it looks whether the flood has ended.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A server under a flood answers a handshake late, but not as late as this.
+const OPENING_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Before a connection that ended is opened again: a server that refuses is not to be flooded with
+/// connections, for that is another question.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What answers are read into.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The least priority there is.
+const NICE: i32 = 19;
+
+#[derive(Debug)]
+pub(super) struct Flooder {
+    pub(super) target: Target,
+    /// What makes it a member of its room, if it is to be one.
+    pub(super) join: Option<Vec<u8>>,
+    /// Whole frames.
+    pub(super) bytes: Vec<u8>,
+    /// Whether it reads what the server answers.
+    pub(super) reads: bool,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl Flooder {
+    /// Floods until it is told to end.
+    pub(super) fn run(&self) -> Tally {
+        // On Linux that is the thread's own; without the right to it, the driver is measured a little late.
+        let _ = rustix::process::nice(NICE);
+        let mut tally = Tally::default();
+        while !self.must_stop() {
+            let ended = match self.open() {
+                Ok((stream, inbox)) => {
+                    tally.connections += 1;
+                    self.flood(&stream, inbox, &mut tally)
+                }
+                Err(refusal) => Some(refusal.to_string()),
+            };
+            if let Some(ended) = ended.filter(|_| !self.must_stop()) {
+                *tally.ended.entry(ended).or_default() += 1;
+                thread::sleep(PAUSE);
+            }
+        }
+        tally
+    }
+
+    /// Sends, and reads if it is to; how the server ended it, if it did.
+    fn flood(&self, stream: &TcpStream, inbox: Inbox, tally: &mut Tally) -> Option<String> {
+        let (sent_bytes, broken, closed) = thread::scope(|scope| {
+            let reader = self.reads.then(|| scope.spawn(|| self.read(stream, inbox)));
+            let (sent_bytes, broken) = self.send(stream);
+            if broken.is_some() {
+                // The reader has what was there, and then the end.
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+            let closed = reader.and_then(|reader| reader.join().ok().flatten());
+            (sent_bytes, broken, closed)
+        });
+        tally.taken_bytes += sent_bytes - waiting_bytes(stream).min(sent_bytes);
+        closed.or_else(|| Some(Refusal::of(&broken?).to_string()))
+    }
+
+    /// Sends until it is told to end, or the connection is.
+    fn send(&self, mut stream: &TcpStream) -> (u64, Option<io::Error>) {
+        let (mut sent_bytes, mut at) = (0, 0);
+        while !self.must_stop() {
+            match stream.write(&self.bytes[at..]) {
+                Ok(bytes) => {
+                    sent_bytes += bytes as u64;
+                    at = (at + bytes) % self.bytes.len();
+                }
+                Err(error) if is_pause(&error) => {}
+                Err(error) => return (sent_bytes, Some(error)),
+            }
+        }
+        (sent_bytes, None)
+    }
+
+    /// Reads until the end; what the server's close frame said, if there was one.
+    fn read(&self, mut stream: &TcpStream, mut inbox: Inbox) -> Option<String> {
+        let mut buffer = vec![0; READ_BUFFER_BYTES];
+        let mut ear = Ear::new(&self.target.wire);
+        while !self.must_stop() && ear.closed.is_none() {
+            match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(bytes) => inbox.receive(&mut buffer[..bytes], &mut ear).ok()?,
+                Err(error) if is_pause(&error) => {}
+                Err(_) => break,
+            }
+            // What the wire wants answered is not: nothing but the flood is sent.
+            ear.replies.clear();
+        }
+        ear.closed
+    }
+
+    /// Connects, and says everything that comes before the flood.
+    fn open(&self) -> Result<(TcpStream, Inbox), Refusal> {
+        let mut stream = self.connect().map_err(|error| Refusal::of(&error))?;
+        let mut bytes = self.shake_hands(&mut stream)?;
+        let wire = &self.target.wire;
+        let (mut inbox, mut ear) = (Inbox::new(wire.has_lines()), Ear::new(wire));
+        let mut frames = Vec::new();
+        if let Some(greeting) = wire.greeting() {
+            push_text(&greeting, &mut frames);
+        }
+        loop {
+            if inbox.receive(&mut bytes, &mut ear).is_err() {
+                return Err(Refusal::Malformed);
+            }
+            for reply in ear.replies.drain(..) {
+                push_text(reply.as_bytes(), &mut frames);
+            }
+            if let (true, Some(join)) = (ear.is_welcome, &self.join) {
+                push_text(join, &mut frames);
+            }
+            let written = stream.write_all(&frames);
+            written.map_err(|error| Refusal::of(&error))?;
+            frames.clear();
+            if ear.is_welcome {
+                return Ok((stream, inbox));
+            }
+            bytes = self.hear(&mut stream)?;
+        }
+    }
+
+    fn connect(&self) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect_timeout(&self.target.address, OPENING_PATIENCE)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(LOOK_INTERVAL))?;
+        stream.set_write_timeout(Some(LOOK_INTERVAL))?;
+        // What the server has not read when the flood ends is no burden to what comes after it.
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        Ok(stream)
+    }
+
+    /// Does the opening handshake; what came behind its answer.
+    fn shake_hands(&self, stream: &mut TcpStream) -> Result<Vec<u8>, Refusal> {
+        let key = proto::handshake::request_key(fastrand::u128(..).to_ne_bytes());
+        let asked = stream.write_all(&handshake::request(&self.target, &key));
+        asked.map_err(|error| Refusal::of(&error))?;
+        let mut response = Vec::new();
+        loop {
+            response.append(&mut self.hear(stream)?);
+            match handshake::read(&response, &key, &self.target) {
+                Response::Accepted { head_bytes } => return Ok(response.split_off(head_bytes)),
+                Response::Incomplete => {}
+                Response::Refused { status, .. } => {
+                    return Err(status.map_or(Refusal::Malformed, Refusal::Status));
+                }
+            }
+        }
+    }
+
+    /// Waits for bytes.
+    fn hear(&self, stream: &mut TcpStream) -> Result<Vec<u8>, Refusal> {
+        let mut buffer = vec![0; READ_BUFFER_BYTES];
+        for _ in 0..OPENING_PATIENCE.as_millis() / LOOK_INTERVAL.as_millis() {
+            match stream.read(&mut buffer) {
+                Ok(0) => return Err(Refusal::Reset),
+                Ok(bytes) => {
+                    buffer.truncate(bytes);
+                    return Ok(buffer);
+                }
+                Err(error) if is_pause(&error) && !self.must_stop() => {}
+                Err(error) => return Err(Refusal::of(&error)),
+            }
+        }
+        Err(Refusal::TimedOut)
+    }
+
+    fn must_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Whether a call only waited for too long.
+fn is_pause(error: &io::Error) -> bool {
+    let kind = error.kind();
+    matches!(
+        kind,
+        ErrorKind::Interrupted | ErrorKind::TimedOut | ErrorKind::WouldBlock
+    )
+}
+
+fn push_text(message: &[u8], out: &mut Vec<u8>) {
+    let key = fastrand::u32(..).to_ne_bytes();
+    proto::frame::encode_masked(OpCode::Text, message, key, out);
+}
+
+/// What was sent and not read by the server, at both ends as far as they are on this machine.
+fn waiting_bytes(stream: &TcpStream) -> u64 {
+    let (Ok(own), Ok(server)) = (stream.local_addr(), stream.peer_addr()) else {
+        return 0; // it has ended
+    };
+    let connections = sockets::connections();
+    let unsent = connections.get(&(own, server)).map(|it| it.unsent_bytes);
+    let unread = connections.get(&(server, own)).map(|it| it.unread_bytes);
+    unsent.unwrap_or_default() + unread.unwrap_or_default()
+}
+
+/// What is listened for: who asks for an answer, who lets in, who says goodbye.
+#[derive(Debug)]
+struct Ear<'a> {
+    wire: &'a Wire,
+    replies: Vec<&'a str>,
+    is_welcome: bool,
+    closed: Option<String>,
+}
+
+impl<'a> Ear<'a> {
+    fn new(wire: &'a Wire) -> Self {
+        Self {
+            wire,
+            replies: Vec::new(),
+            is_welcome: wire.join_after().is_none(),
+            closed: None,
+        }
+    }
+}
+
+impl Recipient for Ear<'_> {
+    fn message(&mut self, start: &[u8], _message_bytes: u64) {
+        if let Meaning::Answer(text) = self.wire.meaning(start) {
+            self.replies.push(text);
+        }
+        let greeting = self.wire.join_after();
+        self.is_welcome |= greeting.is_some_and(|it| start.starts_with(it.as_bytes()));
+    }
+
+    fn ping(&mut self, _payload: &[u8]) {}
+
+    fn close(&mut self, payload: &[u8]) {
+        let code = CloseFrame::parse(payload).map(|close| close.code.0);
+        self.closed =
+            Some(code.map_or_else(|_| "closed".to_owned(), |code| format!("closed_{code}")));
+    }
+}
