@@ -35,9 +35,10 @@ fn serve(variables: &[(&str, &str)]) -> Option<(Binary, SocketAddr)> {
 
 fn metric(address: SocketAddr, name: &str) -> u64 {
     let text = get(address, "/metrics").body;
-    let value = text.lines().find_map(|line| line.strip_prefix(name));
+    let sample = |line: &str| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned);
+    let value = text.lines().find_map(sample);
     let value = value.unwrap_or_else(|| panic!("no {name} in {text:?}"));
-    value.trim().parse().unwrap()
+    value.parse().unwrap()
 }
 
 /// Opens WebSockets until one is refused; returns those that are open, and the refusal.
