@@ -432,7 +432,7 @@ mod time {
     #[test]
     fn who_takes_an_answer_slowly_gets_all_of_it() {
         let mut config = config(FlushMode::Auto);
-        config.timeouts.handshake = SOON * 3;
+        config.timeouts.handshake = SOON * 8;
         let server = serve(config.clone(), large());
         config.timeouts.header_read = SOON;
         let clock = TestServer::start(config);
@@ -440,11 +440,11 @@ mod time {
         slow.send(request("GET", "/large").as_bytes());
         slow.receive_head();
         // Over longer than the timeout, and never nothing for as long as that.
-        for _ in 0..5 {
-            slow.receive_text(8 << 20);
+        for _ in 0..10 {
+            slow.receive_text(4 << 20);
             let_header_read_pass(&clock);
         }
-        slow.receive_text(LARGE - 5 * (8 << 20));
+        slow.receive_text(LARGE - 10 * (4 << 20));
     }
 
     #[test]
