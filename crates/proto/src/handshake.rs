@@ -4,7 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use http::{HeaderMap, HeaderName, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use sha1::{Digest, Sha1};
 use thiserror::Error;
 
@@ -27,6 +27,9 @@ pub enum OpeningError {
     /// The `Connection` header does not say upgrade.
     #[error("the Connection header must contain \"Upgrade\"")]
     ConnectionHeader,
+    /// The request has a body, whose bytes would be taken for frames.
+    #[error("a WebSocket opens with a request without a body")]
+    Body,
     /// HTTP/1.0 or older.
     #[error("a WebSocket opens with HTTP/1.1")]
     HttpVersion,
@@ -39,6 +42,9 @@ pub enum OpeningError {
     /// Not a WebSocket request at all.
     #[error("this address speaks WebSocket: send Upgrade: websocket")]
     NoUpgrade,
+    /// The version is given twice.
+    #[error("Sec-WebSocket-Version must be given once")]
+    RepeatedVersion,
     /// Another version than 13.
     #[error("only version 13 is spoken: send Sec-WebSocket-Version: 13")]
     ProtocolVersion,
@@ -49,7 +55,11 @@ impl OpeningError {
     /// `Sec-WebSocket-Version: 13` (RFC 6455 section 4.4).
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::ConnectionHeader | Self::HttpVersion | Self::Key => StatusCode::BAD_REQUEST,
+            Self::Body
+            | Self::ConnectionHeader
+            | Self::HttpVersion
+            | Self::Key
+            | Self::RepeatedVersion => StatusCode::BAD_REQUEST,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoUpgrade | Self::ProtocolVersion => StatusCode::UPGRADE_REQUIRED,
         }
@@ -75,10 +85,17 @@ pub fn open(
     if !has_token(headers, &header::UPGRADE, "websocket") {
         return Err(OpeningError::NoUpgrade);
     }
+    if has_body(headers) {
+        return Err(OpeningError::Body);
+    }
     if !has_token(headers, &header::CONNECTION, "upgrade") {
         return Err(OpeningError::ConnectionHeader);
     }
-    let version = headers.get(header::SEC_WEBSOCKET_VERSION);
+    let mut versions = headers.get_all(header::SEC_WEBSOCKET_VERSION).iter();
+    let version = versions.next();
+    if versions.next().is_some() {
+        return Err(OpeningError::RepeatedVersion);
+    }
     if version.is_none_or(|version| version.as_bytes() != VERSION.as_bytes()) {
         return Err(OpeningError::ProtocolVersion);
     }
@@ -93,6 +110,17 @@ pub fn open(
         }),
         _ => Err(OpeningError::Key),
     }
+}
+
+/// Returns whether a body follows these headers (RFC 9112 section 6): `Content-Length: 0` says that
+/// none does.
+pub fn has_body(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let is_zero = |len: &HeaderValue| {
+        let len = len.as_bytes();
+        !len.is_empty() && len.iter().all(|digit| *digit == b'0')
+    };
+    headers.contains_key(header::TRANSFER_ENCODING) || !lengths.all(is_zero)
 }
 
 /// The `Sec-WebSocket-Accept` that answers a `Sec-WebSocket-Key`.
@@ -190,6 +218,26 @@ mod tests {
             with(&[("sec-websocket-key", &long)]),
             Err(OpeningError::Key)
         );
+    }
+
+    #[test]
+    fn a_request_with_a_body_and_two_versions_are_refused() {
+        let with = |more: &[(&'static str, &str)]| {
+            request(&[&[UPGRADE, CONNECTION, VERSION_13, KEY], more].concat())
+        };
+        for body in [
+            ("content-length", "1"),
+            ("content-length", "10"),
+            ("content-length", ""),
+            ("content-length", "0, 1"),
+            ("transfer-encoding", "chunked"),
+        ] {
+            assert_eq!(with(&[body]), Err(OpeningError::Body), "{body:?}");
+            let zero = ("content-length", "0");
+            assert_eq!(with(&[zero, body]), Err(OpeningError::Body), "{body:?}");
+        }
+        assert!(with(&[("content-length", "0")]).is_ok());
+        assert_eq!(with(&[VERSION_13]), Err(OpeningError::RepeatedVersion));
     }
 
     #[test]

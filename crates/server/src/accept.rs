@@ -3,28 +3,37 @@
 //! Each core has listeners of its own (`SO_REUSEPORT`), so the kernel spreads the connections and
 //! no socket ever moves between threads.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
-use crate::admission::{Handshake, Refused};
-use crate::core::NewSocket;
+use crate::admission::Refused;
+use crate::clock;
+use crate::core::{NewSocket, Visited};
+use crate::crowd::Crowd;
+use crate::descriptors::{self, Reserve};
 use crate::fallback::Fallback;
+use crate::hosts::Reach;
 use crate::http::{self as answers, Page};
+use crate::line::Line;
 use crate::listen::Listener;
 use crate::metrics::{CoreMetrics, Exposition};
 use crate::opening::{Gate, Newcomer};
 use crate::turns::between_turns;
-use crate::visit::Visit;
+use crate::visit::{Ended, Visit};
 
 /// What the accepting side of one core works with.
 pub(crate) struct Acceptor {
@@ -36,131 +45,255 @@ pub(crate) struct Acceptor {
     pub(crate) new_sockets: mpsc::Sender<NewSocket>,
     pub(crate) drain: watch::Receiver<bool>,
     /// Places for peers that are told why they are refused.
-    pub(crate) refusals: Arc<Semaphore>,
+    pub(crate) refusals: Crowd,
+    pub(crate) reserve: Reserve,
+    /// Told when a connection has ended.
+    pub(crate) visited: Arc<Visited>,
+    /// When the log last said that there are no descriptors.
+    pub(crate) warned_at: Mutex<Option<Instant>>,
+}
+
+/// Who asks.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    /// None of a Unix socket.
+    pub(crate) peer: Option<IpAddr>,
+    pub(crate) reach: Reach,
+    /// Why there is no place for it: then only health and metrics are answered.
+    pub(crate) refused: Option<Refused>,
+    pub(crate) visit: Arc<Visit>,
 }
 
 /// The largest request head, in bytes: browsers send below 4 KiB, cookies included.
 const HEAD_LEN_MAX: usize = 16 * 1024;
 
-/// How many refused peers of a core are told why at a time. Each costs a task and a socket for a
-/// moment; the limit they ran into is there so that such things do not grow.
+/// How many refused peers of a core are heard and told why at a time. Each costs a task and a
+/// socket for a moment; the limit they ran into is there so that such things do not grow. More: the
+/// oldest that has not asked is closed without a word.
 pub(crate) const REFUSALS_MAX: usize = 256;
 
-/// How long a refused peer has to take its answer.
+/// How long a refused peer has to ask and to take its answer.
 const REFUSAL_MAX: Duration = Duration::from_secs(1);
+
+/// How long what a peer still sends behind its last answer is read and forgotten: unread bytes
+/// would make the kernel reset the connection and destroy the answer (RFC 9112 section 9.6).
+const LINGER_MAX: Duration = Duration::from_secs(1);
 
 /// How long a drain waits for requests that are under way.
 const LAST_ANSWER_MAX: Duration = Duration::from_secs(1);
 
-/// How long accepting pauses when the process has no file descriptor left.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long accepting pauses when the process has no file descriptor left, and none that is kept
+/// back.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How often the log says so at most.
+const WARNING_EVERY: Duration = Duration::from_secs(60);
 
 impl Acceptor {
     /// Accepts from one listener until the drain.
-    pub(crate) async fn run(self: Arc<Self>, listener: Listener) {
+    pub(crate) async fn run(self: Arc<Self>, listener: Listener, reach: Reach) {
         match listener {
-            Listener::Tcp(listener) => self.accept(listener).await,
-            Listener::Unix(listener) => self.accept(listener).await,
+            Listener::Tcp(listener) => self.accept(listener, reach).await,
+            Listener::Unix(listener) => self.accept(listener, reach).await,
         }
     }
 
-    async fn accept<L: Accept>(self: Arc<Self>, listener: L) {
+    async fn accept<L: Accept>(self: Arc<Self>, listener: L, reach: Reach) {
         let mut drain = self.drain.clone();
         loop {
+            self.reserve.refill();
             let accepted = tokio::select! {
                 _ = drain.wait_for(|draining| *draining) => return,
                 accepted = listener.accept_one() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.begin(stream, peer),
+                Ok((stream, peer)) => {
+                    if self.gate.admission.handshakes.is_full() {
+                        // Those that were accepted before are heard before they may have to go.
+                        tokio::task::yield_now().await;
+                    }
+                    self.begin(stream, peer, reach);
+                }
                 Err(error) if is_about_one_socket(&error) => {}
+                Err(error) if descriptors::are_used_up(&error) => {
+                    self.warn(&error);
+                    self.accept_last(&listener, reach).await;
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "no socket to accept with; pausing");
+                    self.warn(&error);
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
     }
 
-    /// Begins a handshake, or refuses it at the limit without reading it.
-    fn begin<S: Stream>(self: &Arc<Self>, stream: S, peer: Option<IpAddr>) {
-        stream.prepare();
-        match self.gate.admission.begin_handshake() {
-            Ok(handshake) => {
-                let serve = self.clone().serve(stream, peer, handshake);
-                tokio::spawn(between_turns(serve));
+    /// Begins a handshake. At the limit, a peer is heard only as far as it must be to be refused.
+    fn begin<S: Stream>(self: &Arc<Self>, stream: S, peer: Option<IpAddr>, reach: Reach) {
+        let timeouts = &self.gate.config.timeouts;
+        let handshakes = &self.gate.admission.handshakes;
+        let (visit, refused) = match Visit::begin(handshakes, timeouts.handshake) {
+            Some(visit) => (Some(visit), None),
+            None => {
+                let visit = Visit::begin(&self.refusals, REFUSAL_MAX);
+                (visit, Some(Refused::Handshakes))
             }
-            Err(refused) => {
-                self.metrics.refused.handshakes.count();
-                // Beyond that many, closing is answer enough.
-                if let Ok(refusal) = self.refusals.clone().try_acquire_owned() {
-                    tokio::spawn(async move {
-                        refuse(stream, refused).await;
-                        drop(refusal);
-                    });
-                }
-            }
-        }
+        };
+        let Some(visit) = visit else {
+            // Beyond that many, closing is answer enough.
+            self.metrics.refused.handshakes.count();
+            return;
+        };
+        let caller = Caller {
+            peer,
+            reach,
+            refused,
+            visit,
+        };
+        let acceptor = self.clone();
+        tokio::spawn(async move { drop(acceptor.serve(stream, caller).await) });
     }
 
-    /// Speaks HTTP until the socket becomes a WebSocket or its time is up.
-    async fn serve<S: Stream>(
+    /// Accepts one connection with a descriptor that was kept back, and gives it only what must be
+    /// had even now.
+    async fn accept_last<L: Accept>(self: &Arc<Self>, listener: &L, reach: Reach) {
+        // Those that were accepted before are heard before they may have to go.
+        tokio::task::yield_now().await;
+        // Who says nothing has a descriptor that others need.
+        self.gate.admission.free_a_descriptor();
+        if !self.reserve.give_up() {
+            self.reserve.crowd.make_way();
+            tokio::time::sleep(PAUSE).await;
+            return;
+        }
+        let mut accepting = pin!(listener.accept_one());
+        let accepted = poll_fn(|cx| Poll::Ready(accepting.as_mut().poll(cx))).await;
+        let Poll::Ready(Ok((stream, peer))) = accepted else {
+            // There was nobody after all, or another core was faster.
+            return;
+        };
+        let Some(visit) = Visit::begin(&self.reserve.crowd, REFUSAL_MAX) else {
+            // There are as many places as spares, so one of them was lost; this is another.
+            _ = stream
+                .into_socket()
+                .map(|socket| self.reserve.take_back(socket));
+            return;
+        };
+        let caller = Caller {
+            peer,
+            reach,
+            refused: Some(Refused::OpenFiles),
+            visit,
+        };
+        let acceptor = self.clone();
+        tokio::spawn(async move {
+            let stream = acceptor.clone().serve(stream, caller).await;
+            if let Some(Ok(socket)) = stream.map(L::Stream::into_socket) {
+                acceptor.reserve.take_back(socket);
+            }
+        });
+    }
+
+    /// Says that nothing can be accepted, but not each time.
+    fn warn(&self, error: &io::Error) {
+        let now = clock::now();
+        let mut warned_at = self.warned_at.lock();
+        if warned_at.is_some_and(|at| now.duration_since(at) < WARNING_EVERY) {
+            return;
+        }
+        *warned_at = Some(now);
+        tracing::warn!(
+            %error,
+            "cannot accept connections: they get 503, health and metrics are answered. Raise the \
+             limit of open files (LimitNOFILE=, ulimit -Hn), or set THRONG_MAX_CONNECTIONS=auto"
+        );
+    }
+
+    /// Speaks HTTP until the socket becomes a WebSocket, ends, its time is up or it must make way.
+    /// Returns the stream unless it became a WebSocket.
+    async fn serve<S: Stream>(self: Arc<Self>, stream: S, caller: Caller) -> Option<S> {
+        stream.prepare();
+        let visit = caller.visit.clone();
+        let (line, mut returned) = Line::new(stream, visit.clone());
+        let ended = between_turns(self.clone().speak_http(line, caller)).await;
+        self.count(&ended, visit.has_asked());
+        // Taken by an upgrade, it does not come back.
+        let mut stream = returned.try_recv().ok();
+        let is_answered = match &ended {
+            Ended::Served(Ok(())) => true,
+            Ended::Served(Err(error)) => error.is_parse(),
+            Ended::TimedOut | Ended::MadeWay => false,
+        };
+        let is_draining = *self.drain.borrow();
+        if let Some(stream) = stream.as_mut().filter(|_| is_answered && !is_draining) {
+            visit.restart_clock();
+            visit.hurry(LINGER_MAX);
+            visit.drive(pin!(linger(stream))).await;
+        }
+        self.visited.note();
+        stream
+    }
+
+    async fn speak_http<S: Stream>(
         self: Arc<Self>,
-        stream: S,
-        peer: Option<IpAddr>,
-        handshake: Handshake,
-    ) {
+        line: Line<S>,
+        caller: Caller,
+    ) -> Ended<hyper::Result<()>> {
         let timeouts = self.gate.config.timeouts;
         let mut drain = self.drain.clone();
-        let visit = Visit::new(handshake, timeouts.handshake);
-        let (acceptor, visiting) = (self.clone(), visit.clone());
+        let (acceptor, visit) = (self.clone(), caller.visit.clone());
+        let is_last = caller.refused.is_some();
         let service = service_fn(move |request| {
-            answers::answer::<S>(acceptor.clone(), request, peer, visiting.clone())
+            answers::answer::<S>(acceptor.clone(), request, caller.clone())
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(timeouts.header_read)
             .max_buf_size(HEAD_LEN_MAX)
+            .keep_alive(!is_last)
             // A client may end its side after its request and still wants the answer. But a service may
             // take for ever, and then it is the only sign that the client is gone.
             .half_close(self.fallback.is_none())
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(line), service)
             .with_upgrades();
-        tokio::pin!(connection);
-        let served = tokio::select! {
-            served = visit.drive(connection.as_mut()) => Some(served),
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            ended = visit.drive(connection.as_mut()) => Some(ended),
             _ = drain.wait_for(|draining| *draining) => None,
         };
-        let served = match served {
-            Some(served) => served,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                // What was asked is answered; half a request is not waited for.
-                visit.hurry(LAST_ANSWER_MAX);
-                visit.drive(connection).await.or(Some(Ok(())))
-            }
-        };
-        if visit.has_asked() {
-            // A page's connection that is kept alive ends by a timeout too; that is its normal end.
-            return;
+        if let Some(ended) = ended {
+            return ended;
         }
-        match served {
-            None => self.metrics.refused.handshake_timeout.count(),
-            Some(Err(error)) if error.is_timeout() => {
-                self.metrics.refused.handshake_timeout.count();
-            }
-            Some(Err(error)) if error.is_parse() => self.metrics.refused.bad_handshake.count(),
+        connection.as_mut().graceful_shutdown();
+        // What was asked is answered; half a request is not waited for.
+        visit.hurry(LAST_ANSWER_MAX);
+        match visit.drive(connection).await {
+            Ended::TimedOut => Ended::Served(Ok(())),
+            ended => ended,
+        }
+    }
+
+    /// Counts who was ended without an answer.
+    fn count(&self, ended: &Ended<hyper::Result<()>>, has_asked: bool) {
+        let refused = &self.metrics.refused;
+        match ended {
+            Ended::MadeWay => refused.evicted.count(),
+            // A page's connection that is kept alive ends by a timeout too; that is its normal end.
+            _ if has_asked => {}
+            Ended::TimedOut => refused.handshake_timeout.count(),
+            Ended::Served(Err(error)) if error.is_timeout() => refused.handshake_timeout.count(),
+            Ended::Served(Err(error)) if error.is_parse() => refused.bad_handshake.count(),
             // Peers that go away in the middle are no news.
-            Some(_) => {}
+            Ended::Served(_) => {}
         }
     }
 
     /// Takes an upgraded socket out of the runtime and gives it to the core.
     pub(crate) async fn hand_over<S: Stream>(&self, upgraded: Upgraded, newcomer: Newcomer) {
-        let Ok(parts) = upgraded.downcast::<TokioIo<S>>() else {
+        let Ok(parts) = upgraded.downcast::<TokioIo<Line<S>>>() else {
             return;
         };
-        let Ok(stream) = parts.io.into_inner().into_socket() else {
+        let stream = parts.io.into_inner().into_stream();
+        let Some(Ok(stream)) = stream.map(S::into_socket) else {
             return;
         };
         let new = newcomer.on(stream, parts.read_buf);
@@ -169,17 +302,12 @@ impl Acceptor {
     }
 }
 
-/// Tells a peer that it cannot be served. Its request is read and forgotten, for unread bytes would
-/// make the kernel reset the connection and destroy the answer.
-async fn refuse<S: Stream>(mut stream: S, refused: Refused) {
-    let answer = answers::overloaded_bytes(refused);
-    let refuse = async {
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await?;
-        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
-    };
-    // A peer that goes, or takes too long, has had its chance.
-    _ = tokio::time::timeout(REFUSAL_MAX, refuse).await;
+/// Ends our side, and reads and forgets what the peer still sends until it has ended its own.
+async fn linger<S: Stream>(stream: &mut S) {
+    if stream.shutdown().await.is_ok() {
+        // A peer that breaks the connection has had its answer or does not want it.
+        _ = tokio::io::copy(stream, &mut tokio::io::sink()).await;
+    }
 }
 
 /// Whether accepting failed for one socket only: its peer was gone already.

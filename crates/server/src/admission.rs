@@ -6,18 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::config::Limits;
+use crate::crowd::{Crowd, Place as Seat};
 
 /// Counts who is in. Shared by all cores; touched when connections come and go.
 #[derive(Debug)]
 pub(crate) struct Admission {
     connections: AtomicUsize,
-    handshakes: AtomicUsize,
-    guests: AtomicUsize,
     connections_max: usize,
-    handshakes_max: usize,
-    guests_max: usize,
+    /// HTTP connections that have had nothing to do with the application's service.
+    pub(crate) handshakes: Crowd,
+    /// Those that have.
+    guests: Crowd,
     by_ip: Option<ByIp>,
 }
 
@@ -35,6 +37,8 @@ pub(crate) enum Refused {
     ConnectionsPerIp,
     FallbackConnections,
     Handshakes,
+    /// The process has no file descriptor left but some that are kept back.
+    OpenFiles,
     /// A server that is mounted in another, which still listens.
     Stopping,
 }
@@ -47,28 +51,9 @@ impl Refused {
             Self::ConnectionsPerIp => "your address has as many connections as it may",
             Self::FallbackConnections => "the server answers as many clients as it takes",
             Self::Handshakes => "the server has as many handshakes under way as it takes",
+            Self::OpenFiles => "the server has as many files open as it may",
             Self::Stopping => "the server is stopping",
         }
-    }
-}
-
-/// A place among the handshakes, given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Handshake(Arc<Admission>);
-
-impl Drop for Handshake {
-    fn drop(&mut self) {
-        self.0.handshakes.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A place among the HTTP connections of the application's service, given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Guest(Arc<Admission>);
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        self.0.guests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -90,15 +75,14 @@ impl Drop for Place {
 }
 
 impl Admission {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    /// `connections_max` is what the limit comes to; none is no limit.
+    pub(crate) fn new(limits: &Limits, connections_max: Option<usize>) -> Self {
         let no_limit = |max: usize| if max == 0 { usize::MAX } else { max };
         Self {
             connections: AtomicUsize::new(0),
-            handshakes: AtomicUsize::new(0),
-            guests: AtomicUsize::new(0),
-            connections_max: no_limit(limits.connections_max),
-            handshakes_max: no_limit(limits.handshakes_max),
-            guests_max: no_limit(limits.fallback_connections_max),
+            connections_max: connections_max.unwrap_or(usize::MAX),
+            handshakes: Crowd::new(no_limit(limits.handshakes_max)),
+            guests: Crowd::new(no_limit(limits.fallback_connections_max)),
             by_ip: (limits.connections_per_ip_max > 0).then(|| ByIp {
                 counts: Mutex::new(HashMap::new()),
                 count_max: limits.connections_per_ip_max,
@@ -106,18 +90,22 @@ impl Admission {
         }
     }
 
-    /// Lets a new socket begin its handshake.
-    pub(crate) fn begin_handshake(self: &Arc<Self>) -> Result<Handshake, Refused> {
-        take(&self.handshakes, self.handshakes_max)
-            .then(|| Handshake(self.clone()))
-            .ok_or(Refused::Handshakes)
+    /// Lets a handshake begin that another server has heard.
+    pub(crate) fn begin_handshake(&self) -> Result<Seat, Refused> {
+        let seat = self.handshakes.enter_busy(&Arc::default());
+        seat.ok_or(Refused::Handshakes)
     }
 
     /// Lets an HTTP connection have to do with the application's service.
-    pub(crate) fn admit_guest(self: &Arc<Self>) -> Result<Guest, Refused> {
-        take(&self.guests, self.guests_max)
-            .then(|| Guest(self.clone()))
-            .ok_or(Refused::FallbackConnections)
+    pub(crate) fn admit_guest(&self, make_way: &Arc<Notify>) -> Result<Seat, Refused> {
+        let seat = self.guests.enter_busy(make_way);
+        seat.ok_or(Refused::FallbackConnections)
+    }
+
+    /// Has an HTTP connection that the server waits for make way: its file descriptor is needed.
+    pub(crate) fn free_a_descriptor(&self) {
+        self.handshakes.make_way();
+        self.guests.make_way();
     }
 
     /// Lets a handshake become a connection.
@@ -176,19 +164,18 @@ fn take(count: &AtomicUsize, max: usize) -> bool {
 mod tests {
     use super::*;
 
-    fn admission(connections_max: usize, connections_per_ip_max: usize) -> Arc<Admission> {
+    fn admission(connections_max: Option<usize>, connections_per_ip_max: usize) -> Arc<Admission> {
         let limits = Limits {
-            connections_max,
             connections_per_ip_max,
             handshakes_max: 1,
             ..Limits::default()
         };
-        Arc::new(Admission::new(&limits))
+        Arc::new(Admission::new(&limits, connections_max))
     }
 
     #[test]
     fn a_place_that_is_given_back_can_be_taken_again() {
-        let admission = admission(1, 0);
+        let admission = admission(Some(1), 0);
         let place = admission.admit(None).unwrap();
         assert_eq!(admission.admit(None).unwrap_err(), Refused::Connections);
         drop(place);
@@ -197,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_refusal_by_address_takes_no_place() {
-        let admission = admission(2, 1);
+        let admission = admission(Some(2), 1);
         let ip = Some(IpAddr::from([127, 0, 0, 1]));
         let first = admission.admit(ip).unwrap();
         assert_eq!(admission.admit(ip).unwrap_err(), Refused::ConnectionsPerIp);
@@ -208,7 +195,7 @@ mod tests {
 
     #[test]
     fn handshakes_have_their_own_limit() {
-        let admission = admission(0, 0);
+        let admission = admission(None, 0);
         let first = admission.begin_handshake().unwrap();
         assert_eq!(
             admission.begin_handshake().unwrap_err(),

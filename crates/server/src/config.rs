@@ -7,6 +7,7 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 use rooms::Classes;
 use thiserror::Error;
 
+use crate::hosts::Hosts;
 use crate::origin::Origins;
 
 #[cfg(feature = "disk")]
@@ -48,6 +49,11 @@ pub struct Config {
     /// Which pages may open a WebSocket, by the request's `Origin`. Others: HTTP 403. Requests without
     /// one, which are not a page's, are not looked at.
     pub origins: Origins,
+    /// Which hosts are served, by the request's `Host`. Others: HTTP 403. Without a rule, a
+    /// listener on a loopback address serves the loopback's names alone, and every other listener
+    /// serves all. What is [mounted](crate::Server::mount) has no listener, and serves all unless
+    /// there is a rule.
+    pub allowed_hosts: Hosts,
     /// How many cores to use; 0 is as many as this process may run on.
     pub cores: usize,
     /// Whether each core's thread stays on one CPU.
@@ -77,6 +83,7 @@ impl Default for Config {
             listen: vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))],
             path: Some("/ws".to_owned()),
             origins: Origins::same(),
+            allowed_hosts: Hosts::default(),
             cores: 0,
             pin: false,
             shards: 0,
@@ -188,15 +195,18 @@ pub struct Limits {
     /// The bytes of undone work from which on a core holds publishers back: they are not read from
     /// until it has caught up.
     pub mailbox_bytes_max: usize,
-    /// The most connections in all; 0 is no limit. More: HTTP 503 with Retry-After.
-    pub connections_max: usize,
+    /// The most connections in all. More: HTTP 503 with Retry-After; health and metrics are still
+    /// answered.
+    pub connections_max: ConnectionsMax,
     /// The most connections from one IP address; 0 is no limit. More: HTTP 503 with Retry-After.
     pub connections_per_ip_max: usize,
-    /// The most connections that have not become WebSockets. More: HTTP 503 with Retry-After.
+    /// The most connections that have not become WebSockets. More: those that the server waits for
+    /// make way, the oldest first; if all wait for the server, HTTP 503 with Retry-After.
     pub handshakes_max: usize,
-    /// The most HTTP connections that the service of [`Server::fallback`](crate::Server::fallback) has to do
-    /// with; 0 is no limit. A connection is one of them from its first request for the service to its end.
-    /// More: HTTP 503 with Retry-After.
+    /// The most HTTP connections that the service of [`Server::fallback`](crate::Server::fallback)
+    /// has to do with; 0 is no limit. A connection is one of them from its first request for the
+    /// service to its end. More: those whose next request is waited for make way, the oldest first;
+    /// if there are none, HTTP 503 with Retry-After.
     pub fallback_connections_max: usize,
 }
 
@@ -209,10 +219,65 @@ impl Default for Limits {
             room_name_bytes_max: 255,
             outbox_bytes_max: 1024 * 1024,
             mailbox_bytes_max: 16 * 1024 * 1024,
-            connections_max: 0,
+            connections_max: ConnectionsMax::Auto,
             connections_per_ip_max: 0,
             handshakes_max: 4096,
             fallback_connections_max: 1024,
+        }
+    }
+}
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectionsMax {
+    /// As many as the process's limit of open files has room for, beside listeners, cores,
+    /// histories and requests that are no WebSocket's. Read when the server starts; no limit where
+    /// there is no such limit.
+    #[default]
+    Auto,
+    /// This many.
+    Count(usize),
+    /// No limit. At the process's limit of open files nobody is let in any more: HTTP 503 with
+    /// Retry-After.
+    Unlimited,
+}
+
+impl From<usize> for ConnectionsMax {
+    /// 0 is no limit.
+    fn from(count: usize) -> Self {
+        if count == 0 {
+            Self::Unlimited
+        } else {
+            Self::Count(count)
+        }
+    }
+}
+
+/// Text that says no number of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("write auto or a whole number")]
+pub struct ConnectionsMaxError;
+
+impl FromStr for ConnectionsMax {
+    type Err = ConnectionsMaxError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            number => {
+                let count: usize = number.parse().map_err(|_| ConnectionsMaxError)?;
+                Ok(count.into())
+            }
+        }
+    }
+}
+
+impl fmt::Display for ConnectionsMax {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Unlimited => f.write_str("0"),
         }
     }
 }

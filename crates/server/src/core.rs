@@ -59,7 +59,7 @@ mod wheel;
 use drain::Draining;
 use handlers::Handlers;
 use idle::Idle;
-pub(crate) use idle::IdleHook;
+pub(crate) use idle::{IdleHook, Visited};
 use inbox::Inbox;
 use lines::Lines;
 use share::{ConnectionShare, Deadline, Line};
@@ -90,6 +90,7 @@ pub(crate) struct CoreParts {
     pub(crate) metrics: Arc<CoreMetrics>,
     pub(crate) new_sockets: mpsc::Receiver<NewSocket>,
     pub(crate) idle_hook: Option<IdleHook>,
+    pub(crate) visited: Arc<Visited>,
 }
 
 /// One core.
@@ -140,6 +141,8 @@ pub(crate) struct Core {
     /// When the rooms are looked at for what has expired.
     sweep_at: Option<Instant>,
     idle: Idle,
+    /// HTTP connections that ended are work too, of which the loop sees nothing.
+    visited: Arc<Visited>,
     tick: Pin<Box<Sleep>>,
 }
 
@@ -183,6 +186,7 @@ impl Core {
             metrics,
             new_sockets,
             idle_hook,
+            visited,
         } = parts;
         let now = clock::now();
         let limits = LocalLimits {
@@ -230,6 +234,7 @@ impl Core {
             draining: None,
             sweep_at: None,
             idle: Idle::new(idle_hook),
+            visited,
             tick: Box::pin(tokio::time::sleep(Duration::ZERO)),
         })
     }
@@ -325,6 +330,7 @@ impl Core {
             .stalled
             .iter()
             .any(|(_, full)| !table.poll_full(*full, cx.waker()));
+        ready |= self.visited.poll(cx.waker());
         if ready {
             self.idle.note_work();
         }

@@ -128,6 +128,7 @@ impl Drop for Paced {
     /// The answer is over: what follows is the peer's to say.
     fn drop(&mut self) {
         self.visit.restart_clock();
+        self.visit.note_answer();
     }
 }
 

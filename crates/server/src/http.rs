@@ -1,21 +1,20 @@
 //! What is answered over HTTP: the upgrade, pages, health, metrics.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode, Version, header};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use proto::handshake::{self, OpeningError};
 
-use crate::accept::{Acceptor, Stream};
+use crate::accept::{Acceptor, Caller, Stream};
 use crate::admission::Refused;
+use crate::exposition::Format;
 use crate::fallback::{Failed, Fallback, Paced};
-use crate::metrics;
+use crate::hosts::Reach;
 use crate::opening;
-use crate::visit::Visit;
 
 /// An answer with its whole body.
 pub(crate) type Answer = Response<Full<Bytes>>;
@@ -72,27 +71,88 @@ pub(crate) const RETRY_AFTER_S: &str = "2";
 pub(crate) async fn answer<S: Stream>(
     acceptor: Arc<Acceptor>,
     request: http::Request<Incoming>,
-    peer: Option<IpAddr>,
-    visit: Arc<Visit>,
+    caller: Caller,
 ) -> Result<AnyAnswer, Infallible> {
+    let visit = caller.visit.clone();
     visit.note_request();
-    if is_for_websocket(&acceptor, &request) {
-        return Ok(upgrade::<S>(&acceptor, request, peer, &visit)
-            .await
-            .map(Either::Left));
-    }
-    if let Some(answer) = own(&acceptor, &request).await {
-        return Ok(answer.map(Either::Left));
-    }
-    Ok(match acceptor.fallback.clone() {
-        Some(fallback) => fall_back(&acceptor, &fallback, request, peer, visit).await,
-        None if acceptor.gate.config.path.is_none() => {
-            upgrade::<S>(&acceptor, request, peer, &visit)
-                .await
-                .map(Either::Left)
+    let has_body = handshake::has_body(request.headers());
+    let mut answer = match choose(&acceptor, &request, &caller).await {
+        Choice::Answer(answer) => *answer,
+        Choice::WebSocket => upgrade::<S>(&acceptor, request, &caller).await,
+        Choice::Service(fallback) => {
+            return Ok(fall_back(&acceptor, &fallback, request, caller).await);
         }
-        None => text(StatusCode::NOT_FOUND, "there is nothing here\n").map(Either::Left),
-    })
+    };
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        visit.note_answer();
+        if has_body {
+            // Nobody reads it, and what follows it is not looked for.
+            answer = closing(answer);
+        }
+    }
+    Ok(answer.map(Either::Left))
+}
+
+/// What answers a request.
+enum Choice {
+    Answer(Box<Answer>),
+    WebSocket,
+    Service(Fallback),
+}
+
+/// Checks what is so of every request, and finds out by its path what answers it.
+async fn choose(acceptor: &Acceptor, request: &http::Request<Incoming>, caller: &Caller) -> Choice {
+    let (gate, refused) = (&acceptor.gate, &acceptor.metrics.refused);
+    let path = request.uri().path();
+    let reach = match path {
+        // It says nothing of anybody, and whoever asks for it often knows an address and no name.
+        HEALTH => Reach::Unix,
+        _ => caller.reach,
+    };
+    if let Err(answer) = gate.check_host(request, reach, refused) {
+        return Choice::Answer(answer);
+    }
+    if !expects_what_is_known(request) {
+        let answer = text(
+            StatusCode::EXPECTATION_FAILED,
+            "only 100-continue is known\n",
+        );
+        return Choice::Answer(Box::new(answer));
+    }
+    if let Some(limit) = caller.refused {
+        let answer = match path {
+            HEALTH | METRICS => own(acceptor, request).await,
+            _ => None,
+        };
+        let answer = answer.unwrap_or_else(|| opening::refuse(limit, refused));
+        return Choice::Answer(Box::new(answer));
+    }
+    if is_for_websocket(acceptor, request) {
+        return Choice::WebSocket;
+    }
+    if let Some(answer) = own(acceptor, request).await {
+        return Choice::Answer(Box::new(answer));
+    }
+    if let Some(fallback) = acceptor.fallback.clone() {
+        return Choice::Service(fallback);
+    }
+    match path {
+        // Asked of the server as a whole (RFC 9110 section 9.3.7).
+        "*" if request.method() == Method::OPTIONS => Choice::Answer(Box::new(allowed())),
+        _ if acceptor.gate.config.path.is_none() => Choice::WebSocket,
+        _ => {
+            let answer = text(StatusCode::NOT_FOUND, "there is nothing here\n");
+            Choice::Answer(Box::new(answer))
+        }
+    }
+}
+
+/// Whether a request expects nothing, or what hyper does (RFC 9110 section 10.1.1). HTTP/1.0 had no
+/// expectations.
+fn expects_what_is_known(request: &http::Request<Incoming>) -> bool {
+    let mut expected = request.headers().get_all(header::EXPECT).iter();
+    request.version() < Version::HTTP_11
+        || expected.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Whether the WebSocket's rules are what a request is held against.
@@ -126,15 +186,20 @@ async fn own(acceptor: &Acceptor, request: &http::Request<Incoming>) -> Option<A
     if !is_own(acceptor, path) {
         return None;
     }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Some(method_not_allowed());
+    if request.headers().contains_key(header::TRANSFER_ENCODING) {
+        // With a Content-Length beside it, that is how requests are smuggled (RFC 9112 section
+        // 6.1).
+        let answer = text(StatusCode::BAD_REQUEST, "this takes no body in chunks\n");
+        return Some(closing(answer));
+    }
+    match *request.method() {
+        Method::GET | Method::HEAD => {}
+        Method::OPTIONS => return Some(allowed()),
+        _ => return Some(method_not_allowed()),
     }
     match path {
         HEALTH => Some(text(StatusCode::OK, "ok\n")),
-        METRICS => {
-            let exposition = acceptor.exposition.render().await;
-            Some(page(metrics::CONTENT_TYPE, exposition.into()))
-        }
+        METRICS => Some(metrics(acceptor, request).await),
         path => {
             let mut pages = acceptor.pages.iter();
             let found = pages.find(|page| page.path == path)?;
@@ -143,15 +208,26 @@ async fn own(acceptor: &Acceptor, request: &http::Request<Incoming>) -> Option<A
     }
 }
 
+/// The metrics, in the format that is asked for.
+async fn metrics(acceptor: &Acceptor, request: &http::Request<Incoming>) -> Answer {
+    let format = Format::asked_for(request.headers());
+    let exposition = acceptor.exposition.render().await;
+    let mut answer = page(format.content_type(), format.write(exposition).into());
+    let vary = HeaderValue::from_static("Accept");
+    answer.headers_mut().insert(header::VARY, vary);
+    answer
+}
+
 /// Has a request answered by the application's service.
 async fn fall_back(
     acceptor: &Acceptor,
     fallback: &Fallback,
     mut request: http::Request<Incoming>,
-    peer: Option<IpAddr>,
-    visit: Arc<Visit>,
+    caller: Caller,
 ) -> AnyAnswer {
+    let Caller { peer, visit, .. } = caller;
     if let Err(refused) = visit.begin_service(&acceptor.gate.admission) {
+        visit.note_answer();
         return opening::refuse(refused, &acceptor.metrics.refused).map(Either::Left);
     }
     if let Some(peer) = peer {
@@ -161,6 +237,7 @@ async fn fall_back(
         Ok(answer) => answer.map(Either::Right),
         Err(Failed) => {
             visit.restart_clock();
+            visit.note_answer();
             let status = StatusCode::INTERNAL_SERVER_ERROR;
             text(status, "something went wrong here\n").map(Either::Left)
         }
@@ -171,12 +248,12 @@ async fn fall_back(
 async fn upgrade<S: Stream>(
     acceptor: &Arc<Acceptor>,
     mut request: http::Request<Incoming>,
-    peer: Option<IpAddr>,
-    visit: &Visit,
+    caller: &Caller,
 ) -> Answer {
+    let Caller { peer, visit, .. } = caller;
     let gate = &acceptor.gate;
     let refused = &acceptor.metrics.refused;
-    let visitor = match gate.look_at(&request, peer, refused) {
+    let visitor = match gate.look_at(&request, *peer, refused) {
         Ok(visitor) => visitor,
         Err(answer) => return *answer,
     };
@@ -206,26 +283,29 @@ pub(crate) fn overloaded(refused: Refused) -> Answer {
     );
     let headers = answer.headers_mut();
     headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    answer
+    closing(answer)
 }
 
-/// The same for a socket that nothing is read from.
-pub(crate) fn overloaded_bytes(refused: Refused) -> String {
-    let body = refused.sentence();
-    format!(
-        "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {RETRY_AFTER_S}\r\n\
-         Connection: close\r\nContent-Type: text/plain; charset=utf-8\r\n\
-         Content-Length: {}\r\n\r\n{body}\n",
-        body.len() + 1
-    )
-}
+/// What may be done with pages, health and metrics.
+const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
 fn method_not_allowed() -> Answer {
     let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "this is read with GET\n");
+    answer.headers_mut().insert(header::ALLOW, ALLOWED);
     answer
-        .headers_mut()
-        .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+}
+
+fn allowed() -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer.headers_mut().insert(header::ALLOW, ALLOWED);
+    answer
+}
+
+/// The same answer, the connection's last.
+pub(crate) fn closing(mut answer: Answer) -> Answer {
+    let close = HeaderValue::from_static("close");
+    answer.headers_mut().insert(header::CONNECTION, close);
     answer
 }
 

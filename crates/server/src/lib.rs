@@ -88,7 +88,7 @@
 //! | a handler or hook panics | its connection is closed with 1011, the log says which event it was; nobody else notices |
 //! | a frame that RFC 6455 forbids, a message over the limit | the connection is closed with 1002, 1007 or 1009 |
 //! | a member does not take what it is sent | what the [class](SlowConsumer) of the room says: it is closed with 4102, or told which publications it was not sent |
-//! | an origin that is not allowed, a limit of connections, a hook that refuses | an answer over HTTP: 403, 503, or what the [`Rejection`] says |
+//! | a host or an origin that is not allowed, a limit of connections, a hook that refuses | an answer over HTTP: 403, 503, or what the [`Rejection`] says |
 //!
 //! What is bounded, and what happens at each bound, is in [`Limits`], [`Timeouts`], [`RoomClass`] and
 //! [`History`]. What is counted is at `/metrics`.
@@ -107,15 +107,20 @@
 mod accept;
 mod admission;
 mod application;
+mod authority;
 mod clock;
 mod config;
 mod connection;
 mod core;
+mod crowd;
 mod data;
+mod descriptors;
 mod engine;
+mod exposition;
 mod fallback;
 mod flush;
 mod handler;
+mod hosts;
 mod http;
 mod hub;
 #[cfg(feature = "disk")]
@@ -123,6 +128,7 @@ mod journal;
 #[cfg(not(feature = "disk"))]
 #[path = "no_journal.rs"]
 mod journal;
+mod line;
 mod listen;
 mod manager;
 #[cfg(feature = "messagepack")]
@@ -147,14 +153,15 @@ mod visit;
 mod wire;
 
 pub use config::{
-    Config, Drain, FlushMode, FlushModeError, History, Limits, ListenAddress, ListenAddressError,
-    Timeouts,
+    Config, ConnectionsMax, ConnectionsMaxError, Drain, FlushMode, FlushModeError, History, Limits,
+    ListenAddress, ListenAddressError, Timeouts,
 };
 #[cfg(feature = "disk")]
 pub use config::{Disk, Fsync, FsyncError, OnFailure, OnFailureError};
 pub use connection::Connection;
 pub use data::{Data, FromData};
 pub use handler::{Async, Custom, Handler, Outcome, Reply, Unread};
+pub use hosts::{Hosts, HostsError};
 pub use http::Page;
 pub use hub::Hub;
 pub use listen::ListenError;

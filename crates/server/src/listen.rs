@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use thiserror::Error;
 
 use crate::config::ListenAddress;
+use crate::hosts::Reach;
 
 /// How many finished TCP handshakes may wait to be accepted. The kernel caps it at `somaxconn`;
 /// a restart brings everybody back at once, so as many as it gives.
@@ -109,6 +110,14 @@ impl Bound {
 }
 
 impl Listener {
+    /// Who can connect to it.
+    pub(crate) fn reach(&self) -> io::Result<Reach> {
+        match self {
+            Self::Tcp(listener) => Ok(Reach::of(listener.local_addr()?)),
+            Self::Unix(_) => Ok(Reach::Unix),
+        }
+    }
+
     /// Hands a socket of [`Bound::take`] to the runtime that this is called in.
     pub(crate) fn new(socket: Socket) -> io::Result<Self> {
         Ok(match socket.local_addr()?.domain() {

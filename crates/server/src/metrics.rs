@@ -123,9 +123,12 @@ labelled! {
         bad_handshake,
         connections,
         connections_per_ip,
+        evicted,
         fallback_connections,
         handshake_timeout,
         handshakes,
+        host,
+        open_files,
         origin,
         stopping,
         untakeable,
@@ -198,7 +201,7 @@ impl fmt::Debug for Exposition {
 }
 
 impl Exposition {
-    /// The text of `/metrics`, in the OpenMetrics format that Prometheus reads.
+    /// Writes the text of `/metrics`, in the OpenMetrics format.
     ///
     /// # Cancel safety
     ///
@@ -260,9 +263,6 @@ impl Scrape {
         Ok(())
     }
 }
-
-/// What [`Exposition::render`] writes.
-pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {

@@ -25,8 +25,10 @@ use tokio::sync::{mpsc, oneshot};
 use tower_service::Service;
 
 use crate::accept::Stream;
-use crate::admission::{Handshake, Refused};
+use crate::admission::Refused;
 use crate::core::NewSocket;
+use crate::crowd::Place;
+use crate::hosts::Reach;
 use crate::http::Answer;
 use crate::metrics::{CoreMetrics, RefusedCounts};
 use crate::opening::{Gate, Newcomer, Visitor, refuse};
@@ -34,10 +36,11 @@ use crate::server::{ServeError, Stop};
 
 /// The WebSocket as a service for a route of another HTTP server in this process. Cheap to clone.
 ///
-/// Made by [`Server::mount`](crate::Server::mount). To axum it is a service for `route_service`, to hyper
-/// [`upgrade`](Self::upgrade) is what to answer with. Handshake, origin, limits and the router's hook are
-/// looked at as for the server's own path; the path is the other server's to choose. Connections go to the core
-/// that has the fewest.
+/// Made by [`Server::mount`](crate::Server::mount). To axum it is a service for `route_service`, to
+/// hyper [`upgrade`](Self::upgrade) is what to answer with. Handshake, host, origin, limits and the
+/// router's hook are looked at as for the server's own path; which hosts are served is the other
+/// server's to say, unless [`allowed_hosts`](crate::Config::allowed_hosts) has a rule; the path is
+/// the other server's to choose. Connections go to the core that has the fewest.
 ///
 /// What it needs of the other server:
 ///
@@ -118,7 +121,7 @@ impl Door {
     }
 
     /// Lets one in, unless the server stops.
-    fn enter(&self, handshake: Handshake) -> Option<Way> {
+    fn enter(&self, handshake: Place) -> Option<Way> {
         let new_sockets = self.new_sockets.upgrade()?;
         self.under_way.fetch_add(1, Ordering::Relaxed);
         Some(Way {
@@ -135,7 +138,7 @@ struct Way {
     runtime: Handle,
     new_sockets: mpsc::Sender<NewSocket>,
     under_way: Arc<AtomicUsize>,
-    _handshake: Handshake,
+    _handshake: Place,
 }
 
 impl Drop for Way {
@@ -185,6 +188,8 @@ impl Entrance {
     /// Looks at a request, and finds it a way in.
     fn look_at<B>(&self, request: &http::Request<B>) -> Result<(Visitor, Way), Box<Answer>> {
         let peer = request.extensions().get().map(IpAddr::to_canonical);
+        self.gate
+            .check_host(request, Reach::Network, self.refused())?;
         let visitor = self.gate.look_at(request, peer, self.refused())?;
         let handshake = self.gate.admission.begin_handshake();
         let way = handshake.and_then(|handshake| self.way(handshake));
@@ -195,7 +200,7 @@ impl Entrance {
     }
 
     /// To the core with the fewest connections.
-    fn way(&self, handshake: Handshake) -> Result<Way, Refused> {
+    fn way(&self, handshake: Place) -> Result<Way, Refused> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.doors.len().max(1);
         let (before, from) = self.doors.split_at(turn);
         let doors = from.iter().chain(before);

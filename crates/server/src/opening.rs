@@ -13,9 +13,11 @@ use rooms::Wire;
 
 use crate::admission::{Admission, Place, Refused};
 use crate::application::{Application, State};
+use crate::authority;
 use crate::config::Config;
 use crate::core::NewSocket;
-use crate::http::{Answer, RETRY_AFTER_S, overloaded, text};
+use crate::hosts::{Reach, Unserved};
+use crate::http::{Answer, RETRY_AFTER_S, closing, overloaded, text};
 use crate::metrics::RefusedCounts;
 use crate::origin::Forbidden;
 use crate::panics;
@@ -64,7 +66,27 @@ impl Newcomer {
 }
 
 impl Gate {
-    /// Looks at all but what the application says, and takes a place; who is refused is counted.
+    /// Checks whom a request is for, whatever it asks; who is refused is counted.
+    pub(crate) fn check_host<B>(
+        &self,
+        request: &http::Request<B>,
+        reach: Reach,
+        refused: &RefusedCounts,
+    ) -> Result<(), Box<Answer>> {
+        authority::check(request).map_err(|error| {
+            refused.bad_handshake.count();
+            let answer = text(StatusCode::BAD_REQUEST, format!("{error}\n"));
+            Box::new(closing(answer))
+        })?;
+        let checked = self.config.allowed_hosts.check(reach, request.headers());
+        checked.map_err(|unserved| {
+            refused.host.count();
+            Box::new(other_host(&unserved))
+        })
+    }
+
+    /// Looks at all but the host and what the application says, and takes a place; who is refused
+    /// is counted.
     pub(crate) fn look_at<B>(
         &self,
         request: &http::Request<B>,
@@ -146,6 +168,7 @@ pub(crate) fn refuse(limit: Refused, refused: &RefusedCounts) -> Answer {
         Refused::ConnectionsPerIp => &refused.connections_per_ip,
         Refused::FallbackConnections => &refused.fallback_connections,
         Refused::Handshakes => &refused.handshakes,
+        Refused::OpenFiles => &refused.open_files,
         Refused::Stopping => &refused.stopping,
     }
     .count();
@@ -198,7 +221,19 @@ fn bad_handshake(error: OpeningError) -> Answer {
         }
         _ => {}
     }
+    if error == OpeningError::Body {
+        // What follows is neither a frame nor a request.
+        return closing(answer);
+    }
     answer
+}
+
+/// The answer to a request for a host that is not served.
+fn other_host(unserved: &Unserved<'_>) -> Answer {
+    let line = unserved.wanted();
+    let line = line.map(|hosts| format!("; to serve it, set THRONG_ALLOWED_HOSTS={hosts}"));
+    tracing::debug!("refused: {}{}", unserved.host(), line.unwrap_or_default());
+    text(StatusCode::FORBIDDEN, format!("{unserved}\n"))
 }
 
 /// The answer to a page from elsewhere.

@@ -6,11 +6,12 @@
 //! programs.
 
 use std::fmt;
-use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use http::{HeaderMap, HeaderValue, header};
 use thiserror::Error;
+
+use crate::authority::{Authority, Host, default_port};
 
 /// Which pages may open a WebSocket, by the `Origin` header that browsers send.
 ///
@@ -22,6 +23,7 @@ use thiserror::Error;
 /// | `https://*.example.com` | pages from hosts with one label or more before that, not from `example.com` |
 /// | `chat.example.com` | pages from there, whatever the scheme; all of the above may go without one |
 /// | `null` | pages whose origin the browser keeps to itself: files, sandboxed frames |
+/// | `file://` | files, in what says so of them: some frames of apps, not browsers |
 /// | `*` | all; the header is not looked at |
 ///
 /// A request without the header is from no page, and is allowed always. One with several, or with one that is
@@ -53,7 +55,7 @@ pub struct Origins {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "\"{pattern}\" is no origin: write same, https://chat.example.com, https://*.example.com, \
-     http://localhost:*, null or *"
+     http://localhost:*, null, file:// or *"
 )]
 pub struct OriginsError {
     pattern: String,
@@ -179,6 +181,8 @@ impl fmt::Display for Forbidden<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Rule {
     Any,
+    /// Files, which have no host that a pattern could name.
+    File,
     Null,
     Pattern(Pattern),
     Same,
@@ -189,6 +193,7 @@ impl Rule {
     fn allows(&self, text: &str, origin: Option<&Origin<'_>>, headers: &HeaderMap) -> bool {
         match self {
             Self::Any => true,
+            Self::File => text.eq_ignore_ascii_case(FILE),
             Self::Null => text == NULL,
             Self::Pattern(pattern) => origin.is_some_and(|origin| pattern.matches(origin)),
             Self::Same => origin.is_some_and(|origin| origin.is_of_host(headers)),
@@ -199,6 +204,8 @@ impl Rule {
 /// What browsers send for an origin that they keep to themselves.
 const NULL: &str = "null";
 const SAME: &str = "same";
+/// What some frames of apps send for pages that are files.
+const FILE: &str = "file://";
 
 impl FromStr for Rule {
     type Err = OriginsError;
@@ -206,6 +213,8 @@ impl FromStr for Rule {
     fn from_str(text: &str) -> Result<Self, OriginsError> {
         if text == "*" {
             Ok(Self::Any)
+        } else if text.eq_ignore_ascii_case(FILE) {
+            Ok(Self::File)
         } else if text.eq_ignore_ascii_case(NULL) {
             Ok(Self::Null)
         } else if text.eq_ignore_ascii_case(SAME) {
@@ -223,6 +232,7 @@ impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Any => f.write_str("*"),
+            Self::File => f.write_str(FILE),
             Self::Null => f.write_str(NULL),
             Self::Pattern(pattern) => pattern.fmt(f),
             Self::Same => f.write_str(SAME),
@@ -289,28 +299,7 @@ impl Pattern {
         let scheme = self.scheme.as_deref();
         scheme.is_none_or(|scheme| scheme.eq_ignore_ascii_case(origin.scheme))
             && self.port.matches(origin)
-            && self.matches_host(origin.authority.host)
-    }
-
-    fn matches_host(&self, host: Host<'_>) -> bool {
-        let name = match host {
-            Host::Name(name) => name,
-            // Written in one way only, however it came.
-            Host::V6(_) => return !self.is_below && *host.to_string() == *self.host,
-        };
-        if !self.is_below {
-            return name.eq_ignore_ascii_case(&self.host);
-        }
-        // A name is ASCII: it can be cut anywhere.
-        let Some(len) = name.len().checked_sub(self.host.len()) else {
-            return false;
-        };
-        let (labels, host) = name.split_at(len);
-        host.eq_ignore_ascii_case(&self.host)
-            && labels.strip_suffix('.').is_some_and(|labels| {
-                let mut labels = labels.split('.');
-                labels.all(|label| !label.is_empty())
-            })
+            && origin.authority.host.is(&self.host, self.is_below)
     }
 }
 
@@ -375,89 +364,10 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// A host, and a port if one is written.
-#[derive(Clone, Copy, Debug)]
-struct Authority<'a> {
-    host: Host<'a>,
-    port: Option<u16>,
-}
-
-impl<'a> Authority<'a> {
-    fn parse(text: &'a str) -> Option<Self> {
-        if let Some(rest) = text.strip_prefix('[') {
-            let (address, rest) = rest.split_once(']')?;
-            return Some(Self {
-                host: Host::V6(address.parse().ok()?),
-                port: match rest {
-                    "" => None,
-                    rest => Some(port(rest.strip_prefix(':')?)?),
-                },
-            });
-        }
-        let (name, port) = match text.split_once(':') {
-            Some((name, digits)) => (name, Some(port(digits)?)),
-            None => (text, None),
-        };
-        is_name(name).then_some(Self {
-            host: Host::Name(name),
-            port,
-        })
-    }
-}
-
-/// A host's name or address. An IPv4 address is a name, for it is written in one way.
-#[derive(Clone, Copy, Debug)]
-enum Host<'a> {
-    Name(&'a str),
-    V6(Ipv6Addr),
-}
-
-impl PartialEq for Host<'_> {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Name(one), Self::Name(other)) => one.eq_ignore_ascii_case(other),
-            (Self::V6(one), Self::V6(other)) => one == other,
-            _ => false,
-        }
-    }
-}
-
-impl fmt::Display for Host<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => f.write_str(name),
-            Self::V6(address) => write!(f, "[{address}]"),
-        }
-    }
-}
-
-/// The port that goes without saying.
-fn default_port(scheme: &str) -> Option<u16> {
-    if scheme.eq_ignore_ascii_case("https") {
-        Some(443)
-    } else if scheme.eq_ignore_ascii_case("http") {
-        Some(80)
-    } else {
-        None
-    }
-}
-
-/// A port in digits alone; `u16` would take a sign too.
-fn port(digits: &str) -> Option<u16> {
-    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| digits.parse().ok())?
-}
-
 /// RFC 3986 section 3.1.
 fn is_scheme(text: &str) -> bool {
     let is_of_a_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
     text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.bytes().all(is_of_a_scheme)
-}
-
-/// What a browser may call a host that it has found.
-fn is_name(text: &str) -> bool {
-    let is_of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_of_a_name)
 }
 
 #[cfg(test)]
@@ -593,6 +503,14 @@ mod tests {
             ("moz-extension://1-2", "moz-extension://1-2", true),
             ("null", "null", true),
             ("null", "https://a.example", false),
+            ("null", "file://", false),
+            ("file://", "file://", true),
+            ("File://", "FILE://", true),
+            ("file://", "null", false),
+            ("file://", "file:///", false),
+            ("file://", "file://a.example", false),
+            ("a.example", "file://", false),
+            ("same", "file://", false),
             ("https://null", "null", false),
             ("https://a.example", "null", false),
             (

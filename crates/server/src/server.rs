@@ -9,18 +9,21 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use rooms::{CoreId, RoomTable, TableConfig};
 use socket2::Socket;
 use thiserror::Error;
 use tokio::runtime::Runtime;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tower_service::Service;
 
 use crate::accept::{Acceptor, REFUSALS_MAX};
 use crate::admission::Admission;
 use crate::application::Application as _;
 use crate::config::{Config, FlushMode, ListenAddress};
-use crate::core::{Core, CoreParts, IdleHook, NewSocket};
+use crate::core::{Core, CoreParts, IdleHook, NewSocket, Visited};
+use crate::crowd::Crowd;
+use crate::descriptors::{self, Reserve};
 use crate::engine::Engine;
 use crate::fallback::{AnyError, Fallback};
 use crate::flush::Flusher;
@@ -169,6 +172,12 @@ impl Server {
             .collect()
     }
 
+    /// Returns how many connections are let in if the server is started now; none is no limit. The
+    /// limit of open files is read for [`ConnectionsMax::Auto`](crate::ConnectionsMax::Auto).
+    pub fn connections_max(&self) -> Option<usize> {
+        descriptors::connections_max(&self.config.limits, self.config.core_count())
+    }
+
     /// How frames will be written: `io_uring` or `write`.
     pub const fn flush_name(&self) -> &'static str {
         match self.flush {
@@ -309,13 +318,15 @@ impl Server {
             }
             None => (Writing::nothing(), None),
         };
+        descriptors::warn_if_short(&self.config.limits, self.config.core_count());
+        let admission = Admission::new(&self.config.limits, self.connections_max());
         let languages = Arc::new(router.languages());
         self.engine.speak(languages.clone());
         let gate = Arc::new(Gate {
             config: self.config.clone(),
             application: Arc::new(router),
             languages,
-            admission: Arc::new(Admission::new(&self.config.limits)),
+            admission: Arc::new(admission),
         });
         let outside = Arc::<CoreMetrics>::default();
         let seats = self.seats(&gate, &outside, journal);
@@ -444,6 +455,7 @@ impl Seat {
         {
             tracing::warn!(core = self.id.0, cpu = cpu.id, "not pinned: refused");
         }
+        let visited = Arc::<Visited>::default();
         runtime.block_on(async {
             let core = Core::new(
                 CoreParts {
@@ -454,6 +466,7 @@ impl Seat {
                     metrics: self.metrics.clone(),
                     new_sockets: receiver,
                     idle_hook: self.idle_hook,
+                    visited: visited.clone(),
                 },
                 // The ring belongs to the thread that makes it; the probe's is gone.
                 Flusher::new(self.flush)?,
@@ -467,10 +480,15 @@ impl Seat {
                 metrics: self.metrics,
                 new_sockets: sender,
                 drain: self.drain,
-                refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+                refusals: Crowd::new(REFUSALS_MAX),
+                reserve: Reserve::new(),
+                visited,
+                warned_at: Mutex::default(),
             });
             for socket in self.sockets {
-                tokio::spawn(acceptor.clone().run(Listener::new(socket)?));
+                let listener = Listener::new(socket)?;
+                let reach = listener.reach()?;
+                tokio::spawn(acceptor.clone().run(listener, reach));
             }
             drop(acceptor);
             core.run().await

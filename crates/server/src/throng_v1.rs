@@ -239,8 +239,7 @@ fn history(connection: &Peer, id: Option<u64>, fields: &Fields<'_>) -> Result<()
     let room = text(fields.room.as_ref(), "room")?;
     let limit = match &fields.limit {
         None => HISTORY_LIMIT,
-        Some(Json::Unsigned(limit)) => u32::try_from(*limit).unwrap_or(u32::MAX),
-        Some(_) => return Err(wrong("limit", "a whole number")),
+        Some(limit) => count(limit, "limit")?,
     };
     let limit = limit.clamp(1, HISTORY_PUBLICATIONS_MAX);
     let (since, limit) = match since(fields)? {
@@ -336,14 +335,32 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json<'de
     Json::deserialize(deserializer).map(Some)
 }
 
-/// The largest `id`, as JavaScript's whole numbers.
-const ID_MAX: u64 = (1 << 53) - 1;
+/// The largest number of a request, as JavaScript's whole numbers.
+const WHOLE_NUMBER_MAX: u64 = (1 << 53) - 1;
+
+/// Reads a whole number; JSON that is none, or a larger one, is nothing.
+fn whole_number(json: &Json<'_>) -> Option<u64> {
+    match json {
+        Json::Unsigned(number) if *number <= WHOLE_NUMBER_MAX => Some(*number),
+        _ => None,
+    }
+}
+
+/// Reads how many publications a request asks for.
+fn count(json: &Json<'_>, name: &str) -> Result<u32, Refusal> {
+    let number = whole_number(json).ok_or_else(|| wrong(name, WHOLE_NUMBER))?;
+    Ok(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+const WHOLE_NUMBER: &str = "a whole number from 0 to 2^53 - 1";
 
 fn id_of(id: Option<&Json<'_>>) -> Result<Option<u64>, Refusal> {
     match id {
         None => Ok(None),
-        Some(Json::Unsigned(id)) if *id <= ID_MAX => Ok(Some(*id)),
-        Some(_) => Err(wrong("id", "a whole number from 0 to 2^53 - 1")),
+        Some(id) => match whole_number(id) {
+            Some(id) => Ok(Some(id)),
+            None => Err(wrong("id", WHOLE_NUMBER)),
+        },
     }
 }
 
@@ -362,13 +379,11 @@ fn optional_text<'a>(field: Option<&'a Json<'_>>, name: &str) -> Result<Option<&
 fn since(fields: &Fields<'_>) -> Result<Since, Refusal> {
     match (&fields.since, &fields.last) {
         (None, None) => Ok(Since::Now),
-        (Some(since), None) => position_of(since)
-            .map(Since::Position)
-            .ok_or_else(|| wrong("since", r#"{"epoch":string,"offset":whole number}"#)),
-        (None, Some(Json::Unsigned(last))) => {
-            Ok(Since::Last(u32::try_from(*last).unwrap_or(u32::MAX)))
-        }
-        (None, Some(_)) => Err(wrong("last", "a whole number")),
+        (Some(since), None) => position_of(since).map(Since::Position).ok_or_else(|| {
+            let epoch = "an epoch that the server wrote";
+            wrong("since", &format!("{epoch}, and as offset {WHOLE_NUMBER}"))
+        }),
+        (None, Some(last)) => Ok(Since::Last(count(last, "last")?)),
         (Some(_), Some(_)) => {
             let text = "since and last exclude each other";
             Err(Refusal::new("bad_data", text))
@@ -385,10 +400,9 @@ fn position_of(since: &Json<'_>) -> Option<StreamPosition> {
         found.map(|(_, value)| value)
     };
     match (field("epoch")?, field("offset")?) {
-        (Json::String(epoch), Json::Unsigned(offset)) => Some(StreamPosition {
-            // What we never wrote is no epoch of ours, and is answered like any other that is gone.
-            epoch: epoch.parse().unwrap_or(rooms::Epoch::UNKNOWN),
-            offset: *offset,
+        (Json::String(epoch), offset) => Some(StreamPosition {
+            epoch: epoch.parse().ok()?,
+            offset: whole_number(offset)?,
         }),
         _ => None,
     }

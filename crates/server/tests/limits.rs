@@ -14,13 +14,14 @@ use std::thread;
 use std::time::Duration;
 
 use harness::{
-    Client, Gate, Raw, Reply, TestServer, close, config, exchange, for_each_flush_mode, get,
-    opcode, text, until,
+    Client, Gate, Raw, Reply, TIMEOUT, TestServer, close, config, exchange, for_each_flush_mode,
+    get, opcode, text, until,
 };
 use parking_lot::Mutex;
 use proto::{FrameHeader, OpCode};
 use serde_json::Value;
-use throng::{CloseCode, Config, Connection, FlushMode, JoinError};
+use throng::{CloseCode, Config, Connection, FlushMode, JoinError, Request, Router, Server};
+use tokio::sync::Semaphore;
 
 /// Longer than any test may take.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -285,14 +286,14 @@ mod outbox {
 mod places {
     use super::*;
 
-    /// A request to open a WebSocket, which is to be refused.
+    /// A request to open a WebSocket.
+    const OPENING: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+    /// The answer to a request to open a WebSocket, which is to be refused.
     fn refused(server: &TestServer) -> Reply {
-        let reply = exchange(
-            server.address(),
-            "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
-             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-        );
+        let reply = exchange(server.address(), OPENING);
         assert_eq!(reply.status, 503);
         assert!(reply.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
         assert!(reply.body.len() > 10, "there is a sentence: {reply:?}");
@@ -301,7 +302,7 @@ mod places {
 
     #[test]
     fn one_connection_too_many_is_refused_until_one_ends() {
-        let config = limited(FlushMode::Auto, |l| l.connections_max = 2);
+        let config = limited(FlushMode::Auto, |l| l.connections_max = 2.into());
         let server = TestServer::start(config);
         let alice = server.connect();
         let _bob = server.connect();
@@ -337,7 +338,7 @@ mod places {
 
     #[test]
     fn a_place_is_free_again_after_every_way_to_fail() {
-        let mut config = limited(FlushMode::Auto, |l| l.connections_max = 1);
+        let mut config = limited(FlushMode::Auto, |l| l.connections_max = 1.into());
         config.timeouts.close = Duration::from_millis(100);
         let server = TestServer::start(config);
         for round in 0..10 {
@@ -352,41 +353,104 @@ mod places {
         }
     }
 
-    #[test]
-    fn one_handshake_too_many_is_refused_until_one_ends() {
-        let config = limited(FlushMode::Auto, |l| l.handshakes_max = 2);
-        let server = TestServer::start(config);
-        // A WebSocket is no handshake any more.
-        let _alice = server.connect();
-        let mut slow = server.connect_raw();
-        slow.send(b"GET");
-        let idle = server.connect_raw();
-        until(
-            || (exchange_raw(&server).status == 503).then_some(()),
-            || "two handshakes under way and a third was served".to_owned(),
-        );
-        drop((slow, idle));
-        let counter = r#"throng_handshakes_refused_total{reason="handshakes"}"#;
-        let refused = until(
-            || {
-                let reply = get(server.address(), "/metrics");
-                (reply.status == 200).then_some(reply.body)
-            },
-            || "no handshake is served any more".to_owned(),
-        );
-        let count = refused.lines().find_map(|line| line.strip_prefix(counter));
-        assert!(count.unwrap().trim().parse::<u64>().unwrap() >= 1);
-        server.check_health();
+    const EVICTED: &str = r#"throng_handshakes_refused_total{reason="evicted"}"#;
+
+    /// Makes sure that the server has accepted all who connected before, and read what they sent.
+    fn server_has_read(other: &mut Raw) {
+        other.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert!(other.receive_head().starts_with("HTTP/1.1 200 "));
+        other.receive_text(3);
     }
 
-    fn exchange_raw(server: &TestServer) -> Reply {
-        // It is read to its end, which a reset connection has none of.
-        let reply = get(server.address(), "/healthz");
-        if reply.status == 503 {
-            assert!(reply.header("retry-after").is_some());
-            assert!(reply.body.contains("handshakes"), "{}", reply.body);
+    #[test]
+    fn as_many_silent_connections_as_there_are_places_make_way_oldest_first() {
+        const PLACES: usize = 50;
+        let config = limited(FlushMode::Auto, |l| l.handshakes_max = PLACES);
+        let server = TestServer::start(config);
+        let mut silent: Vec<Raw> = (0..PLACES).map(|_| server.connect_raw()).collect();
+        // In at once, whatever the timeouts.
+        let mut alice = server.connect();
+        alice.sync();
+        silent.remove(0).expect_end();
+        assert!(server.metric(EVICTED) >= 1);
+        assert_eq!(get(server.address(), "/healthz").status, 200);
+        // The next oldest had to go for those requests, and the youngest is still heard.
+        silent.remove(0).expect_end();
+        let youngest = silent.pop().unwrap().opened();
+        drop(youngest);
+        let refused = r#"throng_handshakes_refused_total{reason="handshakes"}"#;
+        assert_eq!(server.metric(refused), 0);
+    }
+
+    #[test]
+    fn heads_that_come_a_byte_at_a_time_make_way_too() {
+        const PLACES: usize = 20;
+        let config = limited(FlushMode::Auto, |l| l.handshakes_max = PLACES);
+        let server = TestServer::start(config);
+        let mut other = server.connect_raw();
+        let mut trickling: Vec<Raw> = (1..PLACES).map(|_| server.connect_raw()).collect();
+        for byte in b"GET /ws HTTP/1.1\r\nX: " {
+            for raw in &mut trickling {
+                raw.send(&[*byte]);
+            }
         }
-        reply
+        server_has_read(&mut other);
+        let mut alice = server.connect();
+        alice.sync();
+        trickling.remove(0).expect_end();
+        assert!(server.metric(EVICTED) >= 1);
+    }
+
+    #[test]
+    fn a_crowd_of_silent_connections_leaves_alone_who_has_begun_to_ask() {
+        let config = limited(FlushMode::Auto, |l| l.handshakes_max = 5);
+        let server = TestServer::start(config);
+        let mut other = server.connect_raw();
+        let mut asking = server.connect_raw();
+        asking.send(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n");
+        server_has_read(&mut other);
+        let mut crowd: Vec<Raw> = (0..40).map(|_| server.connect_raw()).collect();
+        crowd[0].expect_end();
+        crowd[30].expect_end();
+        asking.send(b"Connection: close\r\n\r\n");
+        assert!(asking.receive_all().starts_with("HTTP/1.1 200 "));
+    }
+
+    #[test]
+    fn while_all_handshakes_wait_for_the_server_others_are_refused_and_health_is_answered() {
+        let mut config = limited(FlushMode::Auto, |l| l.handshakes_max = 2);
+        config.cores = 2;
+        let (looks, looked) = std::sync::mpsc::channel();
+        let gate = Arc::new(Semaphore::new(0));
+        let held = gate.clone();
+        let router = Router::with_handshake(move |_: Request| {
+            let (looks, held) = (looks.clone(), held.clone());
+            async move {
+                _ = looks.send(());
+                held.acquire().await.map(|permit| permit.forget()).unwrap();
+                Ok(())
+            }
+        });
+        let server = TestServer::run(Server::bind(config).unwrap(), router);
+        let asking: Vec<Raw> = (0..2)
+            .map(|_| {
+                let mut raw = server.connect_raw();
+                raw.send(OPENING.as_bytes());
+                looked.recv_timeout(TIMEOUT).unwrap();
+                raw
+            })
+            .collect();
+        let reply = exchange(server.address(), OPENING);
+        assert_eq!(reply.status, 503);
+        assert!(reply.header("retry-after").is_some());
+        assert!(reply.body.contains("handshakes"), "{}", reply.body);
+        assert_eq!(get(server.address(), "/healthz").body, "ok\n");
+        let refused = r#"throng_handshakes_refused_total{reason="handshakes"}"#;
+        assert_eq!(server.metric(refused), 1);
+        gate.add_permits(2);
+        for mut raw in asking {
+            assert!(raw.receive_head().starts_with("HTTP/1.1 101 "));
+        }
     }
 }
 

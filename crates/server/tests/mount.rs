@@ -280,7 +280,7 @@ fn one_connection_too_many_is_refused_until_one_ends() {
     for (reason, limit) in [("connections", 0), ("connections_per_ip", 1)] {
         let mut config = config(FlushMode::Auto);
         match limit {
-            0 => config.limits.connections_max = 1,
+            0 => config.limits.connections_max = 1.into(),
             _ => config.limits.connections_per_ip_max = 1,
         }
         let mounted = Mounted::in_hyper(config);
@@ -294,6 +294,54 @@ fn one_connection_too_many_is_refused_until_one_ends() {
         wait_for_metric(mounted.inside, "throng_connections", 0);
         mounted.connect().sync();
     }
+}
+
+#[test]
+fn a_handshake_with_a_body_or_a_wrong_host_is_refused() {
+    for mounted in [
+        Mounted::in_axum(config(FlushMode::Auto)),
+        Mounted::in_hyper(config(FlushMode::Auto)),
+    ] {
+        let ask = |opening: &str| {
+            let mut raw = Raw::connect(mounted.address);
+            raw.send(opening.as_bytes());
+            Reply::parse(&raw.receive_head()).status
+        };
+        let host = |host: &str| opening("").replace("Host: localhost\r\n", host);
+        let body = "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n";
+        for text in [
+            opening("Content-Length: 3\r\n") + "abc",
+            opening("Transfer-Encoding: chunked\r\n") + "0\r\n\r\n",
+            opening(body) + "0\r\n\r\n",
+            host(""),
+            host("Host: localhost\r\nHost: localhost\r\n"),
+            host("Host: a b\r\n"),
+            opening("").replace("/live", "http://evil.example/live"),
+        ] {
+            assert_eq!(ask(&text), 400, "{text}");
+        }
+        assert_eq!(ask(&opening("Content-Length: 0\r\n")), 101);
+        assert_eq!(mounted.metric(&refused("bad_handshake")), 7);
+    }
+}
+
+/// The other server has the listener, and knows who can connect to it.
+#[test]
+fn every_host_is_served_unless_there_is_a_rule() {
+    let named = |mounted: &Mounted| {
+        let mut raw = Raw::connect(mounted.address);
+        let text = opening("").replace("Host: localhost", "Host: chat.example.com");
+        raw.send(text.as_bytes());
+        Reply::parse(&raw.receive_head()).status
+    };
+    let mut config = config(FlushMode::Auto);
+    assert_eq!(named(&Mounted::in_axum(config.clone())), 101);
+    config.allowed_hosts = "a.example".parse().unwrap();
+    let mounted = Mounted::in_axum(config.clone());
+    assert_eq!(named(&mounted), 403);
+    assert_eq!(mounted.metric(&refused("host")), 1);
+    config.allowed_hosts = "chat.example.com".parse().unwrap();
+    assert_eq!(named(&Mounted::in_axum(config)), 101);
 }
 
 #[test]
@@ -324,7 +372,7 @@ fn connections_go_to_the_core_that_has_the_fewest() {
 #[test]
 fn a_stream_that_is_no_socket_is_counted_and_gives_its_place_back() {
     let mut config = config(FlushMode::Auto);
-    config.limits.connections_max = 1;
+    config.limits.connections_max = 1.into();
     let (mount, running, inside, _) = start(config);
     let runtime = runtime();
     for count in 1..=2 {
@@ -352,7 +400,7 @@ fn a_stream_that_is_no_socket_is_counted_and_gives_its_place_back() {
 #[test]
 fn a_server_that_never_sends_the_answer_keeps_a_place_only_so_long() {
     let mut config = config(FlushMode::Auto);
-    config.limits.connections_max = 1;
+    config.limits.connections_max = 1.into();
     config.timeouts.handshake = Duration::from_millis(200);
     let (mount, running, inside, _) = start(config);
     let runtime = runtime();
@@ -437,6 +485,8 @@ fn a_server_that_listens_nowhere_ends_when_it_is_told() {
     let (mount, running) = server.mount(Router::new());
     running.stop().drain();
     running.join().unwrap();
-    let answer = runtime().block_on(mount.upgrade(http::Request::new(())));
+    let request = http::Request::builder().header("host", "localhost");
+    let request = request.body(()).unwrap();
+    let answer = runtime().block_on(mount.upgrade(request));
     assert_eq!(answer.status(), 426);
 }

@@ -151,10 +151,12 @@ fn what_is_not_held_any_more_is_said_and_the_rest_is_replayed() {
             alice.expect_msg(number, json!(number));
         }
 
-        // Positions of another epoch, of one that was never written, and of the future.
+        // Positions of other epochs, and of the future.
         for since in [
             json!({"epoch": "k3f9", "offset": 4}),
-            json!({"epoch": "NOT ONE", "offset": 4}),
+            json!({"epoch": "0", "offset": 0}),
+            json!({"epoch": "3w5e11264sgsf", "offset": 4}),
+            json!({"epoch": "k3f9", "offset": MAX}),
             json!({"epoch": start["epoch"], "offset": 6}),
         ] {
             let mut carol = Throng::connect(&server);
@@ -378,6 +380,64 @@ fn what_is_wrong_with_a_request_is_said_with_its_id() {
         let last = alice.ask("history", json!({"room": "few:1"}), "history");
         assert_eq!(last["publications"][0]["msg"], Value::Null);
     });
+}
+
+/// The largest whole number of the protocol.
+const MAX: u64 = (1 << 53) - 1;
+
+#[test]
+fn numbers_that_are_too_large_and_epochs_that_no_server_writes_are_refused() {
+    let server = TestServer::start(keeping(FlushMode::Auto));
+    let mut alice = Throng::connect(&server);
+    for number in [
+        json!(MAX + 1),
+        json!(u64::MAX),
+        json!(1e300),
+        json!(-1),
+        json!(1.5),
+        json!("1"),
+        json!(null),
+    ] {
+        let since = json!({"epoch": "k3f9", "offset": number});
+        for (event, data) in [
+            ("join", json!({"id": 1, "room": "a", "since": since})),
+            ("history", json!({"id": 1, "room": "a", "since": since})),
+            ("join", json!({"id": 1, "room": "a", "last": number})),
+            ("history", json!({"id": 1, "room": "a", "last": number})),
+            ("history", json!({"id": 1, "room": "a", "limit": number})),
+        ] {
+            if number.is_null() && data.get("since").is_none() {
+                // As if it were not said.
+                continue;
+            }
+            alice.request(event, data.clone());
+            assert_eq!(alice.expect_error("bad_data")["id"], 1, "{event} {data}");
+        }
+    }
+    for epoch in [
+        json!(""),
+        json!("K3F9"),
+        json!("k3 f9"),
+        json!("01"),
+        json!("-1"),
+        json!("\u{e9}"),
+        json!("3w5e11264sgsg"),
+        json!("zzzzzzzzzzzzz"),
+        json!("1".repeat(14)),
+        json!(7),
+        json!(null),
+    ] {
+        let since = json!({"epoch": epoch, "offset": 1});
+        for event in ["join", "history"] {
+            let data = json!({"id": 1, "room": "a", "since": since});
+            alice.request(event, data);
+            assert_eq!(alice.expect_error("bad_data")["id"], 1, "{event} {epoch}");
+        }
+    }
+    for (field, number) in [("last", MAX), ("limit", MAX), ("limit", 0)] {
+        let data = json!({"id": 1, "room": "a", field: number});
+        alice.ask("history", data, "history");
+    }
 }
 
 #[test]

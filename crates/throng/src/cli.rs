@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use throng::{
-    Config, Disk, Drain, FlushMode, Fsync, History, Limits, ListenAddress, OnFailure, Origins,
-    Timeouts,
+    Config, ConnectionsMax, Disk, Drain, FlushMode, Fsync, History, Hosts, Limits, ListenAddress,
+    OnFailure, Origins, Timeouts,
 };
 
 use crate::classes::{ClassSettings, ROOMS, RoomTable, RoomTables};
@@ -66,7 +66,8 @@ pub(crate) struct Settings {
     path: String,
 
     /// Which pages may open a WebSocket, separated by commas: same (from the host they connect to),
-    /// https://chat.example.com, https://*.example.com, http://localhost:*, null, or * for all
+    /// https://chat.example.com, https://*.example.com, http://localhost:*, null, file://, or * for
+    /// all
     #[arg(
         long,
         env = "THRONG_ORIGINS",
@@ -74,6 +75,12 @@ pub(crate) struct Settings {
         value_delimiter = ','
     )]
     origins: Vec<Origins>,
+
+    /// Which hosts are served, separated by commas: chat.example.com, *.example.com, or * for all.
+    /// localhost always is; without a list a loopback address serves nothing else, other addresses
+    /// serve all
+    #[arg(long, env = "THRONG_ALLOWED_HOSTS", value_delimiter = ',')]
+    allowed_hosts: Vec<Hosts>,
 
     /// How many cores to use, 1 to 256; 0 for all the CPUs that this process may use
     #[arg(long, env = "THRONG_CORES", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=256))]
@@ -115,15 +122,18 @@ pub(crate) struct Settings {
     #[arg(long, env = "THRONG_MAX_MAILBOX_BYTES", default_value_t = 16_777_216, value_parser = positive_usize)]
     max_mailbox_bytes: usize,
 
-    /// The most connections; more get HTTP 503 with Retry-After; 0 for no limit
-    #[arg(long, env = "THRONG_MAX_CONNECTIONS", default_value_t = 0)]
-    max_connections: usize,
+    /// The most connections; more get HTTP 503 with Retry-After; auto for what the limit of open
+    /// files has room for, 0 for no limit
+    #[arg(long, env = "THRONG_MAX_CONNECTIONS", default_value_t = ConnectionsMax::Auto)]
+    max_connections: ConnectionsMax,
 
-    /// The most connections from one IP address, likewise; proxies share one; 0 for no limit
+    /// The most connections from one IP address; more get HTTP 503; proxies share one; 0 for no
+    /// limit
     #[arg(long, env = "THRONG_MAX_CONNECTIONS_PER_IP", default_value_t = 0)]
     max_connections_per_ip: usize,
 
-    /// The most HTTP connections that have not become WebSockets, likewise; 0 for no limit
+    /// The most HTTP connections that have not become WebSockets; for more, the oldest that has not
+    /// asked makes way; 0 for no limit
     #[arg(long, env = "THRONG_MAX_HANDSHAKES", default_value_t = 4096)]
     max_handshakes: usize,
 
@@ -209,6 +219,7 @@ impl Settings {
             listen: self.listen.clone(),
             path: Some(self.path.clone()),
             origins: self.origins.iter().cloned().collect(),
+            allowed_hosts: self.allowed_hosts.iter().cloned().collect(),
             cores: self.cores.into(),
             pin: self.pin,
             shards: self.shards as usize,

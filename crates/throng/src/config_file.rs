@@ -166,7 +166,12 @@ mod tests {
             (
                 "origins = [\"same\", \"https://a.example/\"]",
                 "origins: \"https://a.example/\" is no origin: write same, https://chat.example.com, \
-                 https://*.example.com, http://localhost:*, null or *",
+                 https://*.example.com, http://localhost:*, null, file:// or *",
+            ),
+            (
+                "allowed_hosts = [\"http://a.example\"]",
+                "allowed_hosts: \"http://a.example\" is no host: write chat.example.com, \
+                 chat.example.com:8443, *.example.com, 192.0.2.1, [2001:db8::1] or *",
             ),
             ("path = \"\"", "path: a path begins with /"),
             ("path = \"/a b\"", "path: a path has no ' '"),
@@ -175,6 +180,14 @@ mod tests {
             (
                 "max_connections = 0xffff_ffff_ffff_ffff_f",
                 "max_connections: is too large",
+            ),
+            (
+                "max_connections = -1",
+                "max_connections: must not be negative",
+            ),
+            (
+                "max_connections = \"10\"",
+                "max_connections: must be an integer or \"auto\", not a string",
             ),
             (
                 "max_keys = 4294967296",

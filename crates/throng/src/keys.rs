@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+use throng::ConnectionsMax;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
@@ -107,6 +108,7 @@ impl Setting {
 pub(crate) enum Kind {
     Boolean,
     Integer,
+    IntegerOrAuto,
     Seconds,
     String,
     Strings,
@@ -128,6 +130,8 @@ impl Kind {
             Self::Boolean
         } else if type_id == TypeId::of::<Duration>() {
             Self::Seconds
+        } else if type_id == TypeId::of::<ConnectionsMax>() {
+            Self::IntegerOrAuto
         } else if integers.iter().any(|integer| type_id == *integer) {
             Self::Integer
         } else {
@@ -139,7 +143,7 @@ impl Kind {
     fn text(self, value: &DeValue<'_>) -> Result<String, String> {
         match (self, value) {
             (Self::Boolean, DeValue::Boolean(value)) => Ok(value.to_string()),
-            (Self::Integer | Self::Seconds, DeValue::Integer(value)) => {
+            (Self::Integer | Self::IntegerOrAuto | Self::Seconds, DeValue::Integer(value)) => {
                 match u64::from_str_radix(value.as_str(), value.radix()) {
                     Ok(number) => Ok(number.to_string()),
                     Err(_) if value.as_str().starts_with('-') => {
@@ -150,6 +154,9 @@ impl Kind {
             }
             (Self::Seconds, DeValue::Float(value)) => Ok(value.as_str().to_owned()),
             (Self::String, DeValue::String(value)) => Ok(value.to_string()),
+            (Self::IntegerOrAuto, DeValue::String(value)) if value == "auto" => {
+                Ok(value.to_string())
+            }
             (Self::Strings, DeValue::Array(values)) => {
                 let texts = values.iter().map(|value| value.get_ref().as_str());
                 let texts: Option<Vec<&str>> = texts.collect();
@@ -178,7 +185,9 @@ impl Kind {
     fn written_text(self, text: &str) -> String {
         let number = match self {
             Self::Boolean => Some(text.to_owned()),
-            Self::Integer => text.parse().ok().map(|number: u64| number.to_string()),
+            Self::Integer | Self::IntegerOrAuto => {
+                text.parse().ok().map(|number: u64| number.to_string())
+            }
             Self::Seconds => text.parse().ok().map(|number: f64| number.to_string()),
             Self::String | Self::Strings => None,
         };
@@ -191,6 +200,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Boolean => "true or false",
             Self::Integer => "an integer",
+            Self::IntegerOrAuto => "an integer or \"auto\"",
             Self::Seconds => "a number of seconds",
             Self::String => "a string",
             Self::Strings => "an array of strings",
@@ -321,6 +331,8 @@ mod tests {
                 "18446744073709551615",
                 "18446744073709551615",
             ),
+            (Kind::IntegerOrAuto, "007", "7"),
+            (Kind::IntegerOrAuto, "auto", "\"auto\""),
             (Kind::Seconds, ".5", "0.5"),
             (Kind::Seconds, "1e3", "1000"),
             (Kind::Seconds, "25.0", "25"),

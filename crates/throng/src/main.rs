@@ -103,6 +103,9 @@ fn announce(config: &Config, server: &Server, open_files_max: Option<u64>) {
         handshakes_max,
         fallback_connections_max: _,
     } = config.limits;
+    // What "auto" comes to follows from the limit of open files.
+    let max_connections = connections_max;
+    let connections_max = server.connections_max().unwrap_or(0);
     tracing::info!(
         message_bytes_max,
         fragments_max,
@@ -111,6 +114,7 @@ fn announce(config: &Config, server: &Server, open_files_max: Option<u64>) {
         outbox_bytes_max,
         mailbox_bytes_max,
         connections_max,
+        %max_connections,
         connections_per_ip_max,
         handshakes_max,
         open_files_max,
@@ -129,6 +133,10 @@ fn announce(config: &Config, server: &Server, open_files_max: Option<u64>) {
     let throng::Drain { spread, rate } = config.drain;
     tracing::info!(?spread, rate, "how clients will leave, 0 is all at once");
     tracing::info!(origins = %config.origins, "pages that may open a WebSocket");
+    tracing::info!(
+        allowed_hosts = %config.allowed_hosts,
+        "hosts that are served; without one, all but on loopback addresses"
+    );
     for address in server.addresses() {
         match address {
             throng::ListenAddress::Tcp(address) => tracing::info!("listening on http://{address}/"),

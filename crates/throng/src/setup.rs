@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(config.flush, throng::FlushMode::Write);
         let addresses = ["127.0.0.1:2", "unix:/run/t"].map(|address| address.parse().unwrap());
         assert_eq!(config.listen, addresses);
-        assert_eq!(config.limits.connections_max, usize::MAX);
+        assert_eq!(config.limits.connections_max, usize::MAX.into());
         assert_eq!(config.timeouts.close, Duration::from_millis(500));
         assert_eq!(config.history.memory_bytes_max, 256);
         assert_eq!(config.drain.spread, Duration::from_secs(2));

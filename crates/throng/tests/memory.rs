@@ -30,7 +30,7 @@ fn the_memory_of_a_crowd_and_of_half_sent_messages_is_given_back() {
             println!("this system does not tell");
             return;
         };
-        for attack in [crowd_comes_and_goes, half_sends] {
+        for attack in [crowd_comes_and_goes, half_sends, half_asks] {
             attack(address);
             wait_until_empty(address);
             let resident = || binary.resident_bytes().unwrap();
@@ -82,6 +82,45 @@ fn half_sends(address: std::net::SocketAddr) {
         .collect();
     senders.into_iter().for_each(Raw::reset);
 }
+
+/// 3,000 requests without their end, of two lengths. No WebSocket comes of any, so that the loop of
+/// the core sees nothing of them.
+fn half_asks(address: std::net::SocketAddr) {
+    let askers: Vec<Raw> = (0..HALF_ASKERS)
+        .map(|turn| {
+            let mut raw = Raw::connect(address);
+            raw.send(b"GET /ws HTTP/1.1\r\nHost: localhost\r\nX: ");
+            raw.send(&vec![b'x'; if turn % 2 == 0 { 10 } else { 6_000 }]);
+            raw
+        })
+        .collect();
+    askers.into_iter().for_each(Raw::reset);
+}
+
+const HALF_ASKERS: usize = 3_000;
+
+/// The same on a server that is used for nothing else, where nothing else gives their memory back.
+#[test]
+fn the_memory_of_requests_without_an_end_is_given_back_though_nobody_else_comes() {
+    _ = rlimit::increase_nofile_limit(u64::MAX);
+    let (binary, address) = Binary::serve(&[("THRONG_CORES", "1")]);
+    assert_eq!(get(address, "/healthz").status, 200);
+    let Some(before) = binary.resident_bytes() else {
+        println!("this system does not tell");
+        return;
+    };
+    half_asks(address);
+    let resident = || binary.resident_bytes().unwrap();
+    let at_most = before + LEFT_OF_ASKERS_MAX;
+    until(
+        || (resident() < at_most).then_some(()),
+        || format!("{before} bytes before, and {} after", resident()),
+    );
+    println!("{before} bytes before, and {} after", resident());
+}
+
+/// Of the 50 to 80 MB that they hold at their height.
+const LEFT_OF_ASKERS_MAX: u64 = 16 << 20;
 
 fn wait_until_empty(address: std::net::SocketAddr) {
     until(

@@ -4,7 +4,9 @@
 //! meanwhile only moves the next look. Without a hook nothing is set at all.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::panics;
@@ -15,6 +17,35 @@ pub(crate) type IdleHook = Arc<dyn Fn() + Send + Sync>;
 /// How long nothing must have come: longer than the second after which allocators let go of what
 /// was freed, so that the hook finds it due.
 const QUIET: Duration = Duration::from_millis(1500);
+
+/// Says that HTTP connections have ended beside the core's loop, on its thread.
+#[derive(Debug, Default)]
+pub(crate) struct Visited {
+    is_new: AtomicBool,
+    /// The loop's, which is one task from its first turn to its last.
+    core: OnceLock<Waker>,
+}
+
+impl Visited {
+    /// An HTTP connection has ended.
+    pub(crate) fn note(&self) {
+        if !self.is_new.swap(true, Ordering::Relaxed)
+            && let Some(core) = self.core.get()
+        {
+            core.wake_by_ref();
+        }
+    }
+
+    /// Returns whether one has since the last call; if not, `core` is woken by the next.
+    pub(super) fn poll(&self, core: &Waker) -> bool {
+        if self.is_new.load(Ordering::Relaxed) {
+            self.is_new.store(false, Ordering::Relaxed);
+            return true;
+        }
+        self.core.get_or_init(|| core.clone());
+        false
+    }
+}
 
 /// Whether a core has been idle for long enough.
 pub(super) struct Idle {
@@ -72,7 +103,7 @@ impl Idle {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 

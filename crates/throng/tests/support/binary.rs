@@ -51,13 +51,22 @@ impl Binary {
 
     /// The same by another program, which is given the binary's path as its last argument and becomes it.
     pub(crate) fn serve_by(program: &[&str], variables: &[(&str, &str)]) -> (Self, SocketAddr) {
+        Self::serve_with(Self::command_of(program), variables)
+    }
+
+    /// Starts it by another program, with these variables and no others.
+    pub(crate) fn start_by(program: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::spawn(Self::command_of(program), variables)
+    }
+
+    fn command_of(program: &[&str]) -> Command {
         let mut command = Command::new(program[0]);
         command
             .args(&program[1..])
             .arg(env!("CARGO_BIN_EXE_throng"))
             .env_clear()
             .stdin(Stdio::null());
-        Self::serve_with(command, variables)
+        command
     }
 
     /// Starts a server whose standard error nobody reads any more once it listens.
@@ -92,6 +101,18 @@ impl Binary {
                 Ok(line) if line.contains(part) => return line,
                 Ok(line) => before.push(line),
                 Err(_) => panic!("no line with {part:?} after {before:#?}"),
+            }
+        }
+    }
+
+    /// Waits for a line of standard error with this in it; returns those before it.
+    pub(crate) fn lines_before(&self, part: &str) -> String {
+        let mut before = String::new();
+        loop {
+            match self.lines.recv_timeout(TIMEOUT) {
+                Ok(line) if line.contains(part) => return before,
+                Ok(line) => before.push_str(&(line + "\n")),
+                Err(_) => panic!("no line with {part:?} after {before}"),
             }
         }
     }
