@@ -143,9 +143,10 @@ impl Store {
     /// See [`OpenError`]. What is in the directory may be opened again, and gives the same.
     pub fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> {
         database::prepare(path)?;
-        let tightened = database::tighten(path)?;
         let (connection, loaded) = attach(path, options, true)?;
         let witness = open_witness(path)?;
+        // Only now is it known whose they are.
+        let tightened = database::tighten(path)?;
         let (commits, known) = (loaded.state.commits, loaded.identity);
         let vouched = witness.compare(known.unwrap_or_default(), commits, known.is_some());
         let clock = witness.clock();
@@ -357,8 +358,7 @@ impl Store {
     ///
     /// 0: all are there, with the one whose commit failed. 1: that one is not; commit it again. More: the
     /// disk has lost what was only buffered. What the store holds is then older than what it was
-    /// given, and only a full copy of each room mends that: [`Forget`](Change::Forget) it, and commit
-    /// all that is held of it.
+    /// given, and only a full copy of all rooms mends that: [`replace`](Self::replace) it.
     ///
     /// # Errors
     ///

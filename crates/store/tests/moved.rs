@@ -14,7 +14,7 @@ mod again;
 #[path = "support/words.rs"]
 mod words;
 
-use again::{again, part};
+use again::{again, part, say};
 use words::publication;
 
 const DATABASE: &str = "histories.sqlite";
@@ -196,7 +196,7 @@ fn write_without_rights(directory: &Path) {
         fs::set_permissions(path, Permissions::from_mode(mode)).expect("it is ours");
     };
     let cases = [
-        (home.clone(), 0o700),
+        (home, 0o700),
         (path.clone(), 0o700),
         (path.join(DATABASE), 0o600),
         (path.join(JOURNAL), 0o600),
@@ -205,6 +205,7 @@ fn write_without_rights(directory: &Path) {
     for (place, mode) in cases {
         offset += 1;
         commit(&mut store, offset, Durability::Synced).expect("all have their rights");
+        say(&format!("without {}", place.display()));
         set(&place, 0);
 
         offset += 1;

@@ -191,6 +191,8 @@ fn a_database_of_somebody_else_without_numbers_of_its_own_is_refused_and_not_tou
             .expect("it is new");
         drop(connection);
         let before = fs::read(&path).expect("it is there");
+        let set = fs::set_permissions(&path, Permissions::from_mode(0o644));
+        set.expect("it is ours");
 
         let refused = Store::open(home.path(), &Options::default());
 
@@ -199,6 +201,11 @@ fn a_database_of_somebody_else_without_numbers_of_its_own_is_refused_and_not_tou
             "{mode}: {refused:?}"
         );
         assert_eq!(fs::read(&path).ok(), Some(before), "{mode}");
+        let mode = fs::metadata(&path)
+            .expect("it is there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o644);
         assert!(!home.path().join(WITNESS).exists());
     }
 }
