@@ -58,7 +58,7 @@ impl Core {
             payload_len: frame.len(),
             publication: &mut frame,
             key,
-            at_ms: 1,
+            at: rooms::Moment(1),
             answer: None,
         };
         let published = self.table.publish(room, outgoing);

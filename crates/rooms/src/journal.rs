@@ -13,6 +13,7 @@ use crate::id::ConnectionId;
 use crate::mailbox::RoomHandle;
 use crate::position::{Epoch, StreamPosition};
 use crate::queue::{Queue, Weigh};
+use crate::time::Moment;
 
 /// When members and publishers hear of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +57,8 @@ pub enum Change {
         epoch: Epoch,
         /// Its place there.
         offset: u64,
-        /// When, in Unix milliseconds.
-        at_ms: u64,
+        /// When.
+        at: Moment,
         /// Its frame on the history's wire.
         frame: SharedFrame,
         /// Its key.
@@ -106,9 +107,9 @@ pub struct RoomImage {
     /// The offset of its last publication.
     pub offset: u64,
     /// The time and the frame of its last publications, without holes.
-    pub publications: Vec<(u64, SharedFrame)>,
+    pub publications: Vec<(Moment, SharedFrame)>,
     /// Keys, each with the offset and the time of its publication, in that order.
-    pub keys: Vec<(Arc<str>, u64, u64)>,
+    pub keys: Vec<(Arc<str>, u64, Moment)>,
 }
 
 /// How a publisher is told what became of its publication.

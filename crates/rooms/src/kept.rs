@@ -1,7 +1,8 @@
 //! What a room keeps beside its members: its last publications, and the keys of recent ones.
 //!
 //! Invariants: the publications are the last ones of the room's stream, without holes; `cost_bytes`
-//! is the sum of what each entry counts for; keys are in the order they were published in.
+//! is the sum of what each entry counts for; keys are in the order they were published in; no queue has many more
+//! places than it needs, for which each entry counts in part.
 
 use std::collections::VecDeque;
 
@@ -9,10 +10,14 @@ use hashbrown::HashTable;
 use proto::SharedFrame;
 use smallvec::SmallVec;
 
+use crate::allocation::{COUNTS_LEN, allocated_bytes};
 use crate::class::RoomClass;
 use crate::id::{ConnectionId, Wire};
 use crate::journal::{Ancestor, Waiting};
 use crate::mailbox::Delivery;
+use crate::publication::KEY_LEN_MAX;
+use crate::shard::Room;
+use crate::time::Moment;
 
 /// The history and the keys of one room.
 #[derive(Debug)]
@@ -26,10 +31,10 @@ pub(crate) struct Kept {
     first_serial: u64,
     cost_bytes: usize,
     /// When the room's entry in its shard's line is due; an entry at another time is of no use any more.
-    pub(crate) due_ms: u64,
-    /// Until when a room without members is remembered though nothing is kept of it, in Unix
-    /// milliseconds: its last member may have lost its connection for a moment only.
-    lingers_until_ms: Option<u64>,
+    pub(crate) due: Moment,
+    /// Until when a room without members is remembered though nothing is kept of it:
+    /// its last member may have lost its connection for a moment only.
+    lingers_until: Option<Moment>,
     /// The epochs that the room had in earlier processes, as far as positions of them mean something.
     lineage: Vec<Ancestor>,
     /// Publications that are not written down yet, which nobody has seen, and the events behind them.
@@ -45,7 +50,7 @@ pub(crate) struct Staged {
     pub(crate) except: Option<ConnectionId>,
     /// Its frames on every wire: who is a member when it is written down is not known yet.
     pub(crate) frames: SmallVec<[(Wire, SharedFrame); 2]>,
-    pub(crate) at_ms: u64,
+    pub(crate) at: Moment,
     pub(crate) waiting: SmallVec<[Waiting; 1]>,
 }
 
@@ -53,7 +58,7 @@ pub(crate) struct Staged {
 #[derive(Debug)]
 struct Stored {
     frame: SharedFrame,
-    at_ms: u64,
+    at: Moment,
 }
 
 /// A key and the publication it came with.
@@ -62,23 +67,50 @@ struct Key {
     text: Box<str>,
     hash: u64,
     offset: u64,
-    at_ms: u64,
+    at: Moment,
 }
 
-/// What a publication takes beside its bytes: its entry, the frame's counts and the allocator's share.
-const STORED_COST: usize = size_of::<Stored>() + 40;
+/// What an entry's place in a queue takes, with its part of those that are empty.
+const fn place_cost(place: usize) -> usize {
+    allocated_bytes(place * 5 / 4)
+}
 
-/// What a key takes beside its text, its place in the table included.
-const KEY_COST: usize = size_of::<Key>() + 40;
+/// What a publication takes beside its frame.
+const STORED_COST: usize = size_of::<Stored>() * 5 / 4;
 
-/// What a room that keeps something takes beside its name: itself, this, and its place in tables.
-const ROOM_COST: usize = size_of::<Kept>() + 320;
+/// What a key takes beside its text: its place in the queue, and in a table that is a third full, as one is in which
+/// keys come and go.
+const KEY_COST: usize = size_of::<Key>() * 5 / 4 + (size_of::<u64>() + 1) * 5 / 2;
+
+/// What the first key of a room takes beside that: places for more.
+const KEYS_COST: usize = 96;
+
+/// What a room that keeps something takes beside its name: this, itself in a table that may be a quarter full, its
+/// entries in the line of what expires, and a place for a second publication.
+const ROOM_COST: usize =
+    allocated_bytes(size_of::<Kept>()) + (size_of::<Room>() + 1) * 9 / 4 + 48 + size_of::<Stored>();
+
+/// What a publication with a frame of this length takes.
+#[inline]
+pub(crate) const fn publication_cost(frame_len: usize) -> usize {
+    STORED_COST + allocated_bytes(COUNTS_LEN + frame_len)
+}
+
+/// What a key of this length takes.
+#[inline]
+pub(crate) const fn key_cost(key_len: usize) -> usize {
+    KEY_COST + allocated_bytes(key_len)
+}
 
 /// What a publication with this payload counts for at most: its envelope has the room's name, of which a
 /// character may take six, numbers and punctuation. Whoever writes it otherwise may be off: what counts in
 /// the end is the frame.
 pub(crate) const fn cost_at_most(payload_len: usize, name_len: usize, key_len: usize) -> usize {
-    payload_len + 6 * name_len + key_len + ROOM_COST + STORED_COST + KEY_COST + 256
+    let frame_len = payload_len + 6 * name_len + 256;
+    // The most that `allocated_bytes` makes of it.
+    let frame = frame_len + frame_len / 4 + frame_len / 8 + 24;
+    let others = allocated_bytes(KEY_LEN_MAX) + key_len + ROOM_COST + STORED_COST + KEY_COST;
+    frame + 2 * name_len + others + KEYS_COST + 64
 }
 
 impl Kept {
@@ -90,9 +122,9 @@ impl Kept {
             keys: VecDeque::new(),
             by_key: HashTable::new(),
             first_serial: 0,
-            cost_bytes: ROOM_COST + name_len,
-            due_ms: u64::MAX,
-            lingers_until_ms: None,
+            cost_bytes: ROOM_COST + allocated_bytes(COUNTS_LEN + name_len),
+            due: Moment::NEVER,
+            lingers_until: None,
             lineage: Vec::new(),
             staged: VecDeque::new(),
             staged_publication_count: 0,
@@ -132,6 +164,10 @@ impl Kept {
         let first = self.staged.pop_front()?;
         self.cost_bytes -= first.cost_bytes();
         self.staged_publication_count -= u64::from(first.is_publication());
+        if self.staged.is_empty() {
+            // Its places count for nothing.
+            self.staged = VecDeque::new();
+        }
         Some(first)
     }
 
@@ -143,6 +179,7 @@ impl Kept {
                 self.remove_key(&key, serial);
             }
         }
+        shrink(&mut self.keys);
     }
 
     /// What the room had in earlier processes.
@@ -162,22 +199,20 @@ impl Kept {
     }
 
     /// The time and the frame of each publication that is held.
-    pub(crate) fn publications(&self) -> impl Iterator<Item = (u64, &SharedFrame)> {
+    pub(crate) fn publications(&self) -> impl Iterator<Item = (Moment, &SharedFrame)> {
         self.publications
             .iter()
-            .map(|stored| (stored.at_ms, &stored.frame))
+            .map(|stored| (stored.at, &stored.frame))
     }
 
     /// Each key with the offset and the time of its publication.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = (&str, u64, u64)> {
-        self.keys
-            .iter()
-            .map(|key| (&*key.text, key.offset, key.at_ms))
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&str, u64, Moment)> {
+        self.keys.iter().map(|key| (&*key.text, key.offset, key.at))
     }
 
     /// Remembers the room for as long as its history lasts.
-    pub(crate) fn linger(&mut self, now_ms: u64, class: &RoomClass) {
-        self.lingers_until_ms = Some(now_ms.saturating_add(class.history.age_max_ms));
+    pub(crate) fn linger(&mut self, now: Moment, class: &RoomClass) {
+        self.lingers_until = Some(now.after(class.history.age_max_ms));
     }
 
     /// What all of it counts for, in bytes.
@@ -192,11 +227,12 @@ impl Kept {
     }
 
     /// Keeps a publication, and drops the oldest ones that are over the class's limits.
-    pub(crate) fn push(&mut self, frame: SharedFrame, at_ms: u64, class: &RoomClass) {
+    pub(crate) fn push(&mut self, frame: SharedFrame, at: Moment, class: &RoomClass) {
         let limits = &class.history;
         self.frame_bytes += frame.len();
-        self.cost_bytes += frame.len() + STORED_COST;
-        self.publications.push_back(Stored { frame, at_ms });
+        self.cost_bytes += publication_cost(frame.len());
+        grow(&mut self.publications);
+        self.publications.push_back(Stored { frame, at });
         while self.publications.len() > limits.publications_max as usize
             || self.frame_bytes > limits.bytes_max
         {
@@ -210,7 +246,7 @@ impl Kept {
         while !self.keys.is_empty() {
             self.drop_key();
         }
-        self.lingers_until_ms = None;
+        self.lingers_until = None;
     }
 
     /// Forgets all publications: the next one cannot be kept, and there are no holes.
@@ -225,12 +261,8 @@ impl Kept {
             return;
         };
         self.frame_bytes -= dropped.frame.len();
-        self.cost_bytes -= dropped.frame.len() + STORED_COST;
-        if self.publications.capacity() > PLACES_KEPT
-            && self.publications.len() < self.publications.capacity() / 4
-        {
-            self.publications.shrink_to(self.publications.len() * 2);
-        }
+        self.cost_bytes -= publication_cost(dropped.frame.len());
+        shrink(&mut self.publications);
     }
 
     /// The offset of the oldest publication that is held, when the last one has `last_offset`; one
@@ -267,16 +299,20 @@ impl Kept {
         &mut self,
         (hash, text): (u64, &str),
         offset: u64,
-        at_ms: u64,
+        at: Moment,
         class: &RoomClass,
     ) {
         let serial = self.first_serial + self.keys.len() as u64;
-        self.cost_bytes += text.len() + KEY_COST;
+        self.cost_bytes += key_cost(text.len());
+        if self.keys.is_empty() {
+            self.cost_bytes += KEYS_COST;
+        }
+        grow(&mut self.keys);
         self.keys.push_back(Key {
             text: text.into(),
             hash,
             offset,
-            at_ms,
+            at,
         });
         let (keys, first_serial) = (&self.keys, self.first_serial);
         self.by_key
@@ -293,17 +329,18 @@ impl Kept {
         let serial = self.first_serial;
         self.first_serial += 1;
         self.remove_key(&dropped, serial);
-        if self.keys.capacity() > PLACES_KEPT && self.keys.len() < self.keys.capacity() / 4 {
-            self.keys.shrink_to(self.keys.len() * 2);
+        if shrink(&mut self.keys) {
             let (keys, first_serial) = (&self.keys, self.first_serial);
-            self.by_key.shrink_to(keys.len() * 2, |serial| {
-                hash_of(keys, first_serial, *serial)
-            });
+            self.by_key
+                .shrink_to(keys.len(), |serial| hash_of(keys, first_serial, *serial));
         }
     }
 
     fn remove_key(&mut self, key: &Key, serial: u64) {
-        self.cost_bytes -= key.text.len() + KEY_COST;
+        self.cost_bytes -= key_cost(key.text.len());
+        if self.keys.is_empty() {
+            self.cost_bytes -= KEYS_COST;
+        }
         if let Ok(entry) = self.by_key.find_entry(key.hash, |found| *found == serial) {
             entry.remove();
         }
@@ -314,27 +351,27 @@ impl Kept {
         self.keys.get(index)
     }
 
-    /// When the next entry expires, in Unix milliseconds; none if there is none.
-    pub(crate) fn next_expiry(&self, class: &RoomClass) -> Option<u64> {
+    /// When the next entry expires; none if there is none.
+    pub(crate) fn next_expiry(&self, class: &RoomClass) -> Option<Moment> {
         let publication = self.publication_expiry(class);
         let key = self.key_expiry(class);
-        let all = [publication, key, self.lingers_until_ms];
+        let all = [publication, key, self.lingers_until];
         all.into_iter().flatten().min()
     }
 
-    fn publication_expiry(&self, class: &RoomClass) -> Option<u64> {
+    fn publication_expiry(&self, class: &RoomClass) -> Option<Moment> {
         let oldest = self.publications.front()?;
-        Some(oldest.at_ms.saturating_add(class.history.age_max_ms))
+        Some(oldest.at.after(class.history.age_max_ms))
     }
 
-    fn key_expiry(&self, class: &RoomClass) -> Option<u64> {
+    fn key_expiry(&self, class: &RoomClass) -> Option<Moment> {
         let oldest = self.keys.front()?;
-        Some(oldest.at_ms.saturating_add(class.key_window_ms))
+        Some(oldest.at.after(class.key_window_ms))
     }
 
-    /// Drops what has expired by `now_ms`, `count_max` entries at most; returns how many those were.
-    pub(crate) fn expire(&mut self, now_ms: u64, class: &RoomClass, count_max: usize) -> usize {
-        let is_over = |at_ms: u64| at_ms <= now_ms;
+    /// Drops what has expired by `now`, `count_max` entries at most; returns how many those were.
+    pub(crate) fn expire(&mut self, now: Moment, class: &RoomClass, count_max: usize) -> usize {
+        let is_over = |at: Moment| at <= now;
         let mut count = 0;
         while count < count_max && self.publication_expiry(class).is_some_and(is_over) {
             self.drop_publication();
@@ -344,7 +381,7 @@ impl Kept {
             self.drop_key();
             count += 1;
         }
-        self.lingers_until_ms = self.lingers_until_ms.filter(|until| !is_over(*until));
+        self.lingers_until = self.lingers_until.filter(|until| !is_over(*until));
         count
     }
 
@@ -356,7 +393,7 @@ impl Kept {
         } else if self.key_expiry(class) == first {
             self.drop_key();
         } else {
-            self.lingers_until_ms = None;
+            self.lingers_until = None;
         }
     }
 }
@@ -372,13 +409,36 @@ impl Staged {
     }
 
     pub(crate) fn cost_bytes(&self) -> usize {
-        let frames: usize = self.frames.iter().map(|(_, frame)| frame.len() + 40).sum();
-        size_of::<Self>() + frames
+        let frames = self.frames.iter();
+        let frames = frames.map(|(_, frame)| allocated_bytes(COUNTS_LEN + frame.len()));
+        place_cost(size_of::<Self>()) + frames.sum::<usize>()
     }
 }
 
-/// How many places for entries are kept though they are empty.
-const PLACES_KEPT: usize = 64;
+/// Makes places in a queue without any: a quarter more, not twice as many.
+#[inline]
+fn grow<T>(queue: &mut VecDeque<T>) {
+    if queue.len() == queue.capacity() {
+        queue.reserve_exact(PLACES_MIN.max(queue.len() / 4));
+    }
+}
+
+/// Gives places back if a third and more of them are empty; returns whether it did.
+#[inline]
+fn shrink<T>(queue: &mut VecDeque<T>) -> bool {
+    let (len, capacity) = (queue.len(), queue.capacity());
+    let is_wide = capacity > len + len / 2 + PLACES_SPARE;
+    if is_wide {
+        queue.shrink_to(len + len / 8);
+    }
+    is_wide
+}
+
+/// How many places a queue begins with.
+const PLACES_MIN: usize = 2;
+
+/// How many places may be empty in a short queue.
+const PLACES_SPARE: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -407,8 +467,8 @@ mod tests {
         let mut by_count = Kept::new(3);
         let mut by_bytes = Kept::new(3);
         for offset in 1..=100 {
-            by_count.push(frame(10), offset, &class(7, 1 << 20, 0));
-            by_bytes.push(frame(10), offset, &class(1000, 55, 0));
+            by_count.push(frame(10), Moment(offset), &class(7, 1 << 20, 0));
+            by_bytes.push(frame(10), Moment(offset), &class(1000, 55, 0));
         }
         assert_eq!(by_count.first_offset(100), 94);
         assert_eq!(by_bytes.first_offset(100), 96);
@@ -416,7 +476,7 @@ mod tests {
         assert_eq!(by_bytes.since_offset(101, 100).count(), 0);
 
         let mut nothing_fits = Kept::new(3);
-        nothing_fits.push(frame(56), 1, &class(1000, 55, 0));
+        nothing_fits.push(frame(56), Moment(1), &class(1000, 55, 0));
         assert_eq!(nothing_fits.publication_count(), 0);
     }
 
@@ -425,42 +485,42 @@ mod tests {
         let class = class(0, 0, 3);
         let mut kept = Kept::new(0);
         for (offset, text) in (1..).zip(["a", "b", "c", "d"]) {
-            kept.push_key((7, text), offset, offset * 100, &class);
+            kept.push_key((7, text), offset, Moment(offset * 100), &class);
         }
         assert_eq!(kept.find_key(7, "a"), None);
         assert_eq!(kept.find_key(7, "b"), Some(2));
-        assert_eq!(kept.next_expiry(&class), Some(700));
-        assert_eq!(kept.expire(800, &class, 9), 2);
+        assert_eq!(kept.next_expiry(&class), Some(Moment(700)));
+        assert_eq!(kept.expire(Moment(800), &class, 9), 2);
         assert_eq!(
             (kept.find_key(7, "c"), kept.find_key(7, "d")),
             (None, Some(4))
         );
-        assert_eq!(kept.expire(900, &class, 9), 1);
+        assert_eq!(kept.expire(Moment(900), &class, 9), 1);
         assert_eq!(kept.next_expiry(&class), None);
-        assert_eq!(kept.cost_bytes(), ROOM_COST);
+        assert_eq!(kept.cost_bytes(), Kept::new(0).cost_bytes());
     }
 
     #[test]
     fn what_expires_first_is_evicted_first_and_nothing_is_counted_twice() {
         let class = class(100, 1 << 20, 100);
         let mut kept = Kept::new(5);
-        kept.push(frame(10), 0, &class);
-        kept.push_key((1, "k"), 1, 0, &class);
-        kept.push(frame(10), 100, &class);
+        kept.push(frame(10), Moment(0), &class);
+        kept.push_key((1, "k"), 1, Moment(0), &class);
+        kept.push(frame(10), Moment(100), &class);
         kept.evict(&class);
         assert_eq!(kept.find_key(1, "k"), None, "it would go at 500");
         kept.evict(&class);
         assert_eq!((kept.first_offset(2), kept.publication_count()), (2, 1));
-        kept.linger(50, &class);
+        kept.linger(Moment(50), &class);
         kept.evict(&class);
         assert_eq!(
             kept.next_expiry(&class),
-            Some(1100),
+            Some(Moment(1100)),
             "the lingering would have ended at 1050"
         );
         kept.evict(&class);
         assert_eq!(kept.next_expiry(&class), None);
-        assert_eq!(kept.cost_bytes(), ROOM_COST + 5);
+        assert_eq!(kept.cost_bytes(), Kept::new(5).cost_bytes());
     }
 
     #[test]
@@ -468,15 +528,15 @@ mod tests {
         let class = class(100_000, 1 << 30, 100_000);
         let mut kept = Kept::new(0);
         for offset in 0..50_000 {
-            kept.push(frame(1), 0, &class);
-            kept.push_key((offset, &offset.to_string()), offset, 0, &class);
+            kept.push(frame(1), Moment(0), &class);
+            kept.push_key((offset, &offset.to_string()), offset, Moment(0), &class);
         }
-        assert_eq!(kept.expire(10_000, &class, 60_000), 60_000);
+        assert_eq!(kept.expire(Moment(10_000), &class, 60_000), 60_000);
         assert_eq!(kept.publication_count(), 0);
-        assert_eq!(kept.expire(10_000, &class, 60_000), 40_000);
+        assert_eq!(kept.expire(Moment(10_000), &class, 60_000), 40_000);
         assert_eq!(kept.next_expiry(&class), None);
-        assert!(kept.publications.capacity() <= 2 * PLACES_KEPT);
-        assert!(kept.keys.capacity() <= 2 * PLACES_KEPT);
-        assert!(kept.by_key.capacity() <= 4 * PLACES_KEPT);
+        assert!(kept.publications.capacity() <= PLACES_SPARE);
+        assert!(kept.keys.capacity() <= PLACES_SPARE);
+        assert!(kept.by_key.capacity() <= 2 * PLACES_SPARE);
     }
 }

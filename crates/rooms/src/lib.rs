@@ -16,6 +16,7 @@
 //! Lock order: shard, then mailbox. Nothing else is locked while a shard is, and nobody is woken
 //! before both are released.
 
+mod allocation;
 mod batch;
 mod class;
 mod disconnect;
@@ -37,7 +38,9 @@ mod shard;
 mod slots;
 mod sync;
 mod table;
+mod time;
 
+pub use allocation::allocated_bytes;
 pub use class::{Classes, HistoryLimits, RoomClass, SlowConsumer, SlowConsumerError};
 pub use disconnect::Disconnect;
 pub use id::{
@@ -57,3 +60,4 @@ pub use table::{
     Backpressure, EmitError, Full, JoinError, JoinRequest, Lacks, NameError, Overloaded, Past,
     PastLimits, PublishError, RoomTable, Since, TableConfig, Totals,
 };
+pub use time::Moment;

@@ -38,6 +38,7 @@ use crate::mailbox::{Command, Joined, RoomHandle};
 use crate::outbox::{Outbox, Tag};
 use crate::slots::Slots;
 use crate::table::RoomTable;
+use crate::time::Moment;
 
 use self::fan_out::Pass;
 pub use self::flush::FlushQueue;
@@ -133,8 +134,7 @@ pub enum Effect {
 pub struct LocalRooms {
     core: CoreId,
     limits: LocalLimits,
-    /// The time of day, in Unix milliseconds.
-    now_ms: u64,
+    now: Moment,
     members: Slots<Member>,
     free_slots: Vec<u32>,
     connection_count: usize,
@@ -192,7 +192,7 @@ impl LocalRooms {
         Self {
             core,
             limits,
-            now_ms: 0,
+            now: Moment(0),
             members: Slots::new(),
             free_slots: Vec::new(),
             connection_count: 0,
@@ -217,10 +217,9 @@ impl LocalRooms {
         }
     }
 
-    /// Says what time it is, in Unix milliseconds: from when on a room without members is not needed any
-    /// more.
-    pub const fn set_now_ms(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
+    /// Says what time it is: from when on a room without members is not needed any more.
+    pub const fn set_now(&mut self, now: Moment) {
+        self.now = now;
     }
 
     /// Takes in a connection on wire 0; none if all slots are taken.

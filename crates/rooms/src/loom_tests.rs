@@ -19,6 +19,7 @@ use crate::local::{Effect, LocalLimits, LocalRooms};
 use crate::mailbox::{Command, Mailbox};
 use crate::publication::{Outgoing, Published};
 use crate::table::{JoinRequest, RoomTable, Since, TableConfig};
+use crate::time::Moment;
 
 const HERE: CoreId = CoreId(0);
 const THERE: CoreId = CoreId(1);
@@ -685,7 +686,7 @@ fn keep(table: &RoomTable, frame: &[u8; 1], key: Option<&str>) -> Published {
         except: None,
         payload_len: 1,
         key,
-        at_ms: 1,
+        at: Moment(1),
         answer: None,
     };
     table.publish("tea", outgoing).expect("nothing refuses it")

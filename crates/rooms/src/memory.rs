@@ -7,13 +7,15 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use crate::time::Moment;
+
 /// What is left of the limit, for all shards.
 #[derive(Debug)]
 pub(crate) struct Pool {
     free_bytes: AtomicUsize,
     bytes_max: usize,
     chunk_bytes: usize,
-    /// When a shard last found nothing left, in Unix milliseconds.
+    /// When a shard last found nothing left, as a [`Moment`].
     wanted_at_ms: AtomicU64,
 }
 
@@ -49,9 +51,9 @@ impl Pool {
     }
 
     /// Whether a shard found nothing left in the last moments.
-    pub(crate) fn is_wanting(&self, now_ms: u64) -> bool {
+    pub(crate) fn is_wanting(&self, now: Moment) -> bool {
         let wanted_at_ms = self.wanted_at_ms.load(Ordering::Relaxed);
-        now_ms.abs_diff(wanted_at_ms) < WANTING_MS
+        now.0.abs_diff(wanted_at_ms) < WANTING_MS
     }
 
     /// How much the shards hold, in bytes, whether they use it or not.
@@ -80,7 +82,7 @@ impl Allotment {
     }
 
     /// Takes from the pool so that so much more can be used; false if the pool has not enough.
-    pub(crate) fn reserve(&mut self, bytes: usize, pool: &Pool, now_ms: u64) -> bool {
+    pub(crate) fn reserve(&mut self, bytes: usize, pool: &Pool, now: Moment) -> bool {
         let Some(lacking) = bytes.checked_sub(self.held_bytes - self.used_bytes) else {
             return true;
         };
@@ -90,7 +92,7 @@ impl Allotment {
                 return true;
             }
         }
-        pool.wanted_at_ms.store(now_ms, Ordering::Relaxed);
+        pool.wanted_at_ms.store(now.0, Ordering::Relaxed);
         false
     }
 
@@ -133,12 +135,12 @@ mod tests {
     fn shards_never_hold_more_than_the_limit_and_give_back_what_they_do_not_use() {
         let pool = Pool::new(1000, 2);
         let [mut a, mut b] = [(); 2].map(|()| Allotment::default());
-        assert!(a.reserve(600, &pool, 10_000) && a.has(600));
+        assert!(a.reserve(600, &pool, Moment(10_000)) && a.has(600));
         a.use_bytes(600);
-        assert!(!pool.is_wanting(10_000));
-        assert!(!b.reserve(500, &pool, 10_000), "400 are left");
-        assert!(pool.is_wanting(12_000) && !pool.is_wanting(13_000));
-        assert!(b.reserve(400, &pool, 10_000));
+        assert!(!pool.is_wanting(Moment(10_000)));
+        assert!(!b.reserve(500, &pool, Moment(10_000)), "400 are left");
+        assert!(pool.is_wanting(Moment(12_000)) && !pool.is_wanting(Moment(13_000)));
+        assert!(b.reserve(400, &pool, Moment(10_000)));
         b.use_bytes(300);
         assert_eq!(pool.held_bytes(), 1000);
 
@@ -146,6 +148,6 @@ mod tests {
         a.give_back(&pool);
         b.give_back(&pool);
         assert_eq!((pool.held_bytes(), a.used(), b.used()), (362, 0, 300));
-        assert!(a.reserve(600, &pool, 10_000));
+        assert!(a.reserve(600, &pool, Moment(10_000)));
     }
 }

@@ -6,6 +6,7 @@ use crate::id::{ConnectionId, Wire, WireSet};
 use crate::journal::Acknowledge;
 use crate::position::StreamPosition;
 use crate::table::Backpressure;
+use crate::time::Moment;
 
 /// Something that can be written as a frame for any wire.
 ///
@@ -60,8 +61,8 @@ pub struct Outgoing<'a> {
     pub payload_len: usize,
     /// What a repeat of it is recognised by, at most [`KEY_LEN_MAX`] bytes.
     pub key: Option<&'a str>,
-    /// The time, in Unix milliseconds.
-    pub at_ms: u64,
+    /// When: from then on it ages, and its key.
+    pub at: Moment,
     /// Whom to tell what became of it, and how: its [answer](crate::Command::Answer) comes behind the
     /// publication itself, and not before it is written down if it is to be.
     pub answer: Option<(ConnectionId, &'a mut dyn Acknowledge)>,

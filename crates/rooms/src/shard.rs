@@ -27,6 +27,7 @@ use crate::mailbox::{Recovery, RoomHandle};
 use crate::memory::{Allotment, Pool};
 use crate::position::{Epoch, StreamPosition};
 use crate::table::Since;
+use crate::time::Moment;
 
 /// The rooms of one shard.
 #[derive(Debug)]
@@ -83,7 +84,7 @@ impl House<'_> {
 /// When something of a room expires, at the earliest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Due {
-    at_ms: u64,
+    at: Moment,
     room: RoomId,
     hash: u64,
 }
@@ -161,9 +162,9 @@ impl Shard {
     /// Tries to have so much memory for something new, at the expense of what expires first; returns
     /// whether there is as much.
     #[cold]
-    pub(crate) fn make_memory(&mut self, bytes: usize, now_ms: u64, house: &House<'_>) -> bool {
-        while !self.retention.reserve(bytes, now_ms, house) {
-            if !self.evict_first(now_ms, house) {
+    pub(crate) fn make_memory(&mut self, bytes: usize, now: Moment, house: &House<'_>) -> bool {
+        while !self.retention.reserve(bytes, now, house) {
+            if !self.evict_first(now, house) {
                 return false;
             }
         }
@@ -193,21 +194,17 @@ impl Shard {
     /// Drops what has expired, and beyond that what expires first until no more than `bytes_max` is
     /// used: [`SWEEP_STEPS_MAX`] entries of it, so that nobody waits long for the lock. Returns whether
     /// that was all.
-    pub(crate) fn sweep(&mut self, now_ms: u64, bytes_max: usize, house: &House<'_>) -> bool {
+    pub(crate) fn sweep(&mut self, now: Moment, bytes_max: usize, house: &House<'_>) -> bool {
         let mut step_count = 0;
         while step_count < SWEEP_STEPS_MAX {
             step_count += 1;
-            let is_due = self
-                .retention
-                .next_due_ms()
-                .is_some_and(|at_ms| at_ms <= now_ms);
+            let is_due = self.retention.next_due().is_some_and(|at| at <= now);
             if is_due {
                 let left = SWEEP_STEPS_MAX - step_count;
-                self.look_at_first(now_ms, house, |kept, class, _| {
-                    step_count += kept.expire(now_ms, class, left);
+                self.look_at_first(now, house, |kept, class, _| {
+                    step_count += kept.expire(now, class, left);
                 });
-            } else if self.retention.memory.used() <= bytes_max || !self.evict_first(now_ms, house)
-            {
+            } else if self.retention.memory.used() <= bytes_max || !self.evict_first(now, house) {
                 self.retention.memory.give_back(house.pool);
                 self.tidy_line();
                 self.shrink();
@@ -225,12 +222,15 @@ impl Shard {
             ..
         } = &mut self.retention;
         if line.len() <= 2 * *keeping_count + LINE_SLACK {
+            if line.capacity() > 4 * line.len() + LINE_SLACK {
+                line.shrink_to(2 * line.len());
+            }
             return;
         }
         let keeping = self.rooms.iter().filter_map(|room| {
             let kept = room.kept.as_ref()?;
             Some(Reverse(Due {
-                at_ms: kept.due_ms,
+                at: kept.due,
                 room: room.handle.id,
                 hash: room.handle.hash,
             }))
@@ -239,20 +239,20 @@ impl Shard {
     }
 
     /// Drops the entry that expires first in all the shard; false if there is none that can be dropped.
-    fn evict_first(&mut self, now_ms: u64, house: &House<'_>) -> bool {
+    fn evict_first(&mut self, now: Moment, house: &House<'_>) -> bool {
         // Rooms of which something waits to be written down go to the end of the line, once each.
         for _ in 0..=self.retention.line.len() {
-            let mut evicted_ms = None;
-            let found = self.look_at_first(now_ms, house, |kept, class, due_ms| {
+            let mut evicted = None;
+            let found = self.look_at_first(now, house, |kept, class, due| {
                 // An entry that was too early is put back at its time, and the next one looked at.
-                evicted_ms = kept.next_expiry(class).filter(|at_ms| *at_ms <= due_ms);
-                if evicted_ms.is_some() {
+                evicted = kept.next_expiry(class).filter(|at| *at <= due);
+                if evicted.is_some() {
                     kept.evict(class);
                 }
             });
-            if let Some(at_ms) = evicted_ms {
+            if let Some(at) = evicted {
                 // What had expired already only went before anybody looked.
-                self.evicted_count += u64::from(at_ms > now_ms);
+                self.evicted_count += u64::from(at > now);
                 return true;
             }
             if !found {
@@ -266,16 +266,16 @@ impl Shard {
     /// what is kept, and the room too if it has no members. False if the line is empty.
     fn look_at_first(
         &mut self,
-        now_ms: u64,
+        now: Moment,
         house: &House<'_>,
-        change: impl FnOnce(&mut Kept, &RoomClass, u64),
+        change: impl FnOnce(&mut Kept, &RoomClass, Moment),
     ) -> bool {
         let Some(Reverse(due)) = self.retention.line.pop() else {
             return false;
         };
         let is_of_use = |room: &Room| {
             let kept = room.kept.as_ref();
-            kept.is_some_and(|kept| kept.due_ms == due.at_ms)
+            kept.is_some_and(|kept| kept.due == due.at)
         };
         let entry = self.rooms.find_entry(due.hash, |room| {
             room.handle.id == due.room && is_of_use(room)
@@ -293,7 +293,7 @@ impl Shard {
             kept.first_offset(room.offset),
             kept.first_key_offset(room.offset),
         );
-        change(kept, class, due.at_ms);
+        change(kept, class, due.at);
         let mut freed_bytes = before - kept.cost_bytes();
         let is_journaled = self.is_journaled && class.history.is_on();
         match kept.next_expiry(class) {
@@ -310,15 +310,15 @@ impl Shard {
                     room.write_what_is_gone(held, house);
                 }
             }
-            next_ms => {
+            next => {
                 if is_journaled {
                     room.write_what_is_gone(held, house);
                 }
-                let at_ms = next_ms.unwrap_or_else(|| now_ms.max(due.at_ms) + STAGED_LOOK_MS);
+                let at = next.unwrap_or_else(|| now.max(due.at).after(STAGED_LOOK_MS));
                 if let Some(kept) = &mut room.kept {
-                    kept.due_ms = at_ms;
+                    kept.due = at;
                 }
-                self.retention.line.push(Reverse(Due { at_ms, ..due }));
+                self.retention.line.push(Reverse(Due { at, ..due }));
             }
         }
         self.retention.memory.free_bytes(freed_bytes);
@@ -331,7 +331,7 @@ impl Shard {
         &mut self,
         handle: &RoomHandle,
         members: MemberCount,
-        now_ms: u64,
+        now: Moment,
         house: &House<'_>,
     ) -> bool {
         let entry = self
@@ -349,9 +349,9 @@ impl Shard {
         self.peopled_count -= 1;
         let class = house.classes.at(room.class);
         let cost = kept::cost_at_most(0, handle.name.len(), 0);
-        if class.history.is_on() && self.retention.reserve(cost, now_ms, house) {
-            let linger = |kept: &mut Kept| kept.linger(now_ms, class);
-            self.retention.keep(room, class, now_ms, house, linger);
+        if class.history.is_on() && self.retention.reserve(cost, now, house) {
+            let linger = |kept: &mut Kept| kept.linger(now, class);
+            self.retention.keep(room, class, now, house, linger);
         } else if room.kept.is_none() {
             if self.is_journaled && class.history.is_on() {
                 house.write(handle, Change::Forget);
@@ -389,14 +389,14 @@ impl Retention {
         self.line.len()
     }
 
-    /// When something may expire next, in Unix milliseconds.
-    pub(crate) fn next_due_ms(&self) -> Option<u64> {
-        self.line.peek().map(|Reverse(due)| due.at_ms)
+    /// When something may expire next.
+    pub(crate) fn next_due(&self) -> Option<Moment> {
+        self.line.peek().map(|Reverse(due)| due.at)
     }
 
     /// Takes memory from the pool so that so much more can be kept; false if there is not enough.
-    pub(crate) fn reserve(&mut self, bytes: usize, now_ms: u64, house: &House<'_>) -> bool {
-        self.memory.reserve(bytes, house.pool, now_ms)
+    pub(crate) fn reserve(&mut self, bytes: usize, now: Moment, house: &House<'_>) -> bool {
+        self.memory.reserve(bytes, house.pool, now)
     }
 
     /// Changes what is kept of a room; begins to keep if need be. If there is no memory for it, all that
@@ -406,7 +406,7 @@ impl Retention {
         &mut self,
         room: &mut Room,
         class: &RoomClass,
-        now_ms: u64,
+        now: Moment,
         house: &House<'_>,
         change: impl FnOnce(&mut Kept),
     ) {
@@ -419,9 +419,9 @@ impl Retention {
         let before = if is_new { 0 } else { kept.cost_bytes() };
         change(kept);
         let more = |kept: &Kept| kept.cost_bytes().saturating_sub(before);
-        if !self.reserve(more(kept), now_ms, house) {
+        if !self.reserve(more(kept), now, house) {
             kept.clear();
-            if is_new && !self.reserve(more(kept), now_ms, house) {
+            if is_new && !self.reserve(more(kept), now, house) {
                 room.kept = None;
                 return;
             }
@@ -432,17 +432,13 @@ impl Retention {
         }
         self.keeping_count += usize::from(is_new);
         // With nothing to expire the next look at the line forgets it.
-        let at_ms = match kept.next_expiry(class) {
-            None if is_new => now_ms,
-            next_ms => next_ms.unwrap_or(u64::MAX),
+        let at = match kept.next_expiry(class) {
+            None if is_new => now,
+            next => next.unwrap_or(Moment::NEVER),
         };
-        if at_ms < kept.due_ms {
-            kept.due_ms = at_ms;
-            self.line.push(Reverse(Due {
-                at_ms,
-                room: id,
-                hash,
-            }));
+        if at < kept.due {
+            kept.due = at;
+            self.line.push(Reverse(Due { at, room: id, hash }));
         }
     }
 }
@@ -552,11 +548,11 @@ impl Room {
             lineage: kept.map_or_else(Vec::new, |kept| kept.lineage().to_vec()),
             offset: self.offset,
             publications: publications
-                .map(|(at_ms, frame)| (at_ms, frame.clone()))
+                .map(|(at, frame)| (at, frame.clone()))
                 .collect(),
             keys: keys
                 .filter(|(_, offset, _)| *offset <= self.offset)
-                .map(|(text, offset, at_ms)| (text.into(), offset, at_ms))
+                .map(|(text, offset, at)| (text.into(), offset, at))
                 .collect(),
         }
     }

@@ -25,6 +25,7 @@ use crate::publication::KEY_LEN_MAX;
 use crate::queue::Pushed;
 use crate::shard::{House, NewRoom, Room, Shard};
 use crate::sync::Mutex;
+use crate::time::Moment;
 
 mod ask;
 mod broadcast;
@@ -486,8 +487,8 @@ impl RoomTable {
     ///
     /// If a shard found the memory full lately, shards that use more than an equal share of it are
     /// brought down to that: a shard that came late gets its own.
-    pub fn sweep(&self, core: CoreId, now_ms: u64) {
-        let bytes_max = if self.pool.is_wanting(now_ms) {
+    pub fn sweep(&self, core: CoreId, now: Moment) {
+        let bytes_max = if self.pool.is_wanting(now) {
             self.pool.bytes_max() / self.shards.len()
         } else {
             usize::MAX
@@ -495,7 +496,7 @@ impl RoomTable {
         let own = self.shards.iter().skip(core.index());
         for shard in own.step_by(self.mailboxes.len()) {
             // A look at an empty shard is all that most of them cost.
-            while !shard.lock().sweep(now_ms, bytes_max, &self.house()) {}
+            while !shard.lock().sweep(now, bytes_max, &self.house()) {}
         }
     }
 

@@ -403,7 +403,7 @@ fn publish(house: &House, body: &str, except: Option<ConnectionId>) -> Published
         except,
         payload_len: body.len(),
         key: None,
-        at_ms: house.now_ms,
+        at: rooms::Moment(house.now_ms),
         answer: None,
     };
     let published = house.table.publish("tea", outgoing);

@@ -3,7 +3,7 @@
 
 use proto::SharedFrame;
 use rooms::{
-    Classes, CoreId, HistoryLimits, Outgoing, Published, RoomClass, RoomTable, TableConfig,
+    Classes, CoreId, HistoryLimits, Moment, Outgoing, Published, RoomClass, RoomTable, TableConfig,
 };
 
 const HERE: CoreId = CoreId(0);
@@ -23,7 +23,7 @@ fn publish(table: &RoomTable, room: &str, key: Option<&str>, at_ms: u64) -> Publ
         payload_len: frame.len(),
         publication: &mut frame,
         key,
-        at_ms,
+        at: Moment(at_ms),
         answer: None,
     };
     let published = table.publish(room, outgoing);
@@ -47,7 +47,7 @@ fn a_key_goes_after_its_window_though_an_older_publication_stays() {
     publish(&table, "tea", None, 10_000);
     publish(&table, "tea", Some("k"), 10_100);
     assert!(publish(&table, "tea", Some("k"), 10_200).duplicate);
-    table.sweep(HERE, 11_200);
+    table.sweep(HERE, Moment(11_200));
     assert!(!publish(&table, "tea", Some("k"), 11_300).duplicate);
 }
 
@@ -55,7 +55,7 @@ fn a_key_goes_after_its_window_though_an_older_publication_stays() {
 fn a_publication_goes_after_its_age_though_an_older_key_stays() {
     let table = table(class(1_000, 15_000), 1 << 20);
     publish(&table, "tea", Some("k"), 10_000);
-    table.sweep(HERE, 11_100);
+    table.sweep(HERE, Moment(11_100));
     publish(&table, "tea", None, 11_100);
     let held = |table: &RoomTable| {
         let limits = rooms::PastLimits {
@@ -69,11 +69,11 @@ fn a_publication_goes_after_its_age_though_an_older_key_stays() {
             .len()
     };
     assert_eq!(held(&table), 1);
-    table.sweep(HERE, 12_200);
+    table.sweep(HERE, Moment(12_200));
     assert_eq!(held(&table), 0);
     assert!(publish(&table, "tea", Some("k"), 12_300).duplicate);
-    table.sweep(HERE, 30_000);
-    table.sweep(HERE, 30_000);
+    table.sweep(HERE, Moment(30_000));
+    table.sweep(HERE, Moment(30_000));
     let totals = table.totals();
     assert_eq!((totals.rooms_without_members, totals.history_bytes), (0, 0));
 }
@@ -85,7 +85,7 @@ fn entries_that_come_and_go_leave_no_growing_line_behind() {
     publish(&table, "tea", None, 0);
     for second in 1..1000 {
         publish(&table, "tea", Some("k"), second * 1000);
-        table.sweep(HERE, second * 1000 + 600);
+        table.sweep(HERE, Moment(second * 1000 + 600));
     }
     assert!(
         table.expiry_entry_count() < 200,
@@ -123,7 +123,7 @@ fn repeats_and_refusals_are_not_counted_as_publications() {
         payload_len: frame.len(),
         publication: &mut frame,
         key: None,
-        at_ms: 3,
+        at: Moment(3),
         answer: None,
     };
     assert!(table.publish("tea", outgoing).is_err());

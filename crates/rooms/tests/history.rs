@@ -885,7 +885,7 @@ fn what_is_kept_counts_as_it_is_and_not_as_it_was_announced() {
             except: None,
             payload_len: 1,
             key: None,
-            at_ms: house.now_ms,
+            at: rooms::Moment(house.now_ms),
             answer: None,
         };
         house.table.publish(&room, outgoing).unwrap();

@@ -11,8 +11,8 @@ use proptest::prelude::*;
 use proto::SharedFrame;
 use rooms::{
     Acknowledge, Backpressure, Classes, Command, ConnectionId, Delivery, Disconnect, Effect,
-    EmitError, Epoch, EventKind, FlushQueue, JoinRequest, LocalLimits, Outgoing, Overloaded,
-    PastLimits, Publication as _, PublishError, Published, Recovery, RoomTable, Since,
+    EmitError, Epoch, EventKind, FlushQueue, JoinRequest, LocalLimits, Moment, Outgoing,
+    Overloaded, PastLimits, Publication as _, PublishError, Published, Recovery, RoomTable, Since,
     SlowConsumer, Space, StreamPosition, TableConfig, Wire,
 };
 
@@ -210,7 +210,7 @@ impl World {
         };
         let core = |id| {
             let mut core = Core::new(id, limits);
-            core.local.set_now_ms(BEGIN_MS);
+            core.local.set_now(Moment(BEGIN_MS));
             core
         };
         Self {
@@ -595,7 +595,7 @@ impl World {
             except: None,
             payload_len,
             key: key.as_deref(),
-            at_ms: self.now_ms,
+            at: Moment(self.now_ms),
             answer: publisher.map(|it| (self.connections[it].id, &mut ack as &mut dyn Acknowledge)),
         };
         let published = match is_tried {
@@ -739,13 +739,13 @@ impl World {
     fn tick(&mut self, ms: u64) {
         self.now_ms += ms;
         for core in &mut self.cores {
-            core.local.set_now_ms(self.now_ms);
+            core.local.set_now(Moment(self.now_ms));
         }
     }
 
     fn sweep(&mut self) {
         for core in 0..self.cores.len() {
-            self.table.sweep(core_id(core), self.now_ms);
+            self.table.sweep(core_id(core), Moment(self.now_ms));
         }
         self.lives
             .values_mut()

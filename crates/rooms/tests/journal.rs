@@ -271,7 +271,7 @@ fn outgoing<'a>(
         except: None,
         payload_len: answer.0.len(),
         key: None,
-        at_ms: house.now_ms,
+        at: rooms::Moment(house.now_ms),
         answer: Some((publisher, answer)),
     }
 }

@@ -228,7 +228,7 @@ fn publish_as(house: &House, body: &str, key: Option<&str>) -> Result<Published,
         publication: &mut Said { room: "tea", body },
         payload_len: body.len(),
         key,
-        at_ms: house.now_ms,
+        at: rooms::Moment(house.now_ms),
         answer: None,
     };
     house.table.publish(THERE, outgoing)

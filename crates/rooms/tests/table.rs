@@ -240,7 +240,7 @@ fn what_is_not_published_for_another_reason_needs_no_frame() {
             except: None,
             payload_len,
             key: Some("k"),
-            at_ms: 1,
+            at: rooms::Moment(1),
             answer: None,
         };
         table.publish(room, outgoing)
@@ -313,7 +313,7 @@ fn publish(table: &RoomTable, room: &str, mut only: Only) -> Result<Published, P
         except: None,
         payload_len: 1,
         key: None,
-        at_ms: 1,
+        at: rooms::Moment(1),
         answer: None,
     };
     table.publish(room, outgoing)

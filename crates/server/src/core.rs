@@ -262,7 +262,7 @@ impl Core {
     fn turn(&mut self) -> io::Result<()> {
         let _on_core = self.engine.enter_core();
         let now = clock::now();
-        self.note_time_of_day();
+        self.note_time(now);
         self.adopt(now);
         self.poll_readiness()?;
         self.end_handlers(now);

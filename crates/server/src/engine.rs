@@ -9,13 +9,13 @@ use proto::SharedFrame;
 use proto::event::{EncodeError, EventEncoder, is_name};
 use rooms::{
     Acknowledge, Backpressure, ConnectionId, CoreId, Disconnect, EventKind, Full, JoinRequest,
-    Lacks, Outgoing, Overloaded, Published, RoomKey, RoomTable, Space, Wire,
+    Lacks, Moment, Outgoing, Overloaded, Published, RoomKey, RoomTable, Space, Wire,
 };
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crate::clock;
+use crate::clock::{self, AgeClock};
 use crate::manager::{EmitError, JoinError, PublishError};
 use crate::name::{ConnectionName, Naming};
 use crate::panics;
@@ -27,6 +27,8 @@ use crate::wire::{self, Broadcast, Draft, Message, PUBLICATION, THRONG};
 /// [`RoomManager`](crate::RoomManager).
 pub(crate) struct Engine {
     pub(crate) table: Arc<RoomTable>,
+    /// What its rooms keep ages by this one.
+    pub(crate) clock: AgeClock,
     pub(crate) room_hooks: RwLock<RoomHooks>,
     /// The default manager's.
     pub(crate) gate: Arc<Gate>,
@@ -104,9 +106,10 @@ impl fmt::Debug for Engine {
 }
 
 impl Engine {
-    pub(crate) fn new(table: Arc<RoomTable>) -> Self {
+    pub(crate) fn new(table: Arc<RoomTable>, clock: AgeClock) -> Self {
         Self {
             table,
+            clock,
             room_hooks: RwLock::new(RoomHooks::default()),
             gate: Arc::default(),
             space_count: AtomicU64::new(0),
@@ -263,6 +266,18 @@ impl Engine {
         self.ask(connection, |table| table.answer(connection, frame))
     }
 
+    /// The time; on one of its cores as of the turn's beginning.
+    fn now(&self) -> Now {
+        match TURN.get() {
+            // Another server's core has another clock.
+            Some(turn) if self.is_on_core() => turn,
+            _ => Now {
+                unix_ms: clock::unix_ms(),
+                age: self.clock.now(),
+            },
+        }
+    }
+
     /// Publishes to a room, in a connection's name or the application's. Who publishes is answered, if
     /// there is an answer.
     pub(crate) fn publish<T: Serialize + ?Sized>(
@@ -275,8 +290,9 @@ impl Engine {
         let Sent { from, key, .. } = sent;
         let name = from.map(|id| self.name_of(id));
         let published = with_draft(|draft| {
-            draft.write(room.name, now_ms(), data)?;
-            let (payload_len, at_ms) = (draft.data_len(), draft.at_ms());
+            let now = self.now();
+            draft.write(room.name, now.unix_ms, data)?;
+            let payload_len = draft.data_len();
             let name = name.as_ref().map(ConnectionName::as_str);
             let mut message = draft.as_event(PUBLICATION, name);
             loop {
@@ -287,7 +303,7 @@ impl Engine {
                     except: None,
                     payload_len,
                     key,
-                    at_ms,
+                    at: now.age,
                     answer: match (from, answer) {
                         (Some(from), Some(answer)) => Some((from, answer as &mut dyn Acknowledge)),
                         _ => None,
@@ -511,7 +527,7 @@ thread_local! {
     /// The full queue that the handler under way ran into, if it did.
     static FULL: Cell<Option<Full>> = const { Cell::new(None) };
     /// The time of day as of this turn of a core; 0 on other threads.
-    static TURN_MS: Cell<u64> = const { Cell::new(0) };
+    static TURN: Cell<Option<Now>> = const { Cell::new(None) };
     static ENCODER: RefCell<EventEncoder> = RefCell::default();
     static DRAFT: RefCell<Draft> = RefCell::default();
 }
@@ -526,22 +542,22 @@ impl Drop for OnCore {
     fn drop(&mut self) {
         ON_CORE_OF.set(self.before);
         if self.before == 0 {
-            TURN_MS.set(0);
+            TURN.set(None);
         }
     }
 }
 
-/// Says what time it is in this turn of a core.
-pub(crate) fn set_turn_ms(unix_ms: u64) {
-    TURN_MS.set(unix_ms);
+/// The time on both clocks.
+#[derive(Clone, Copy, Debug)]
+struct Now {
+    unix_ms: u64,
+    age: Moment,
 }
 
-/// The time of day, in Unix milliseconds; on a core as of the turn's beginning.
-fn now_ms() -> u64 {
-    match TURN_MS.get() {
-        0 => clock::unix_ms(),
-        turn_ms => turn_ms,
-    }
+/// Says what time it is in this turn of a core, on the clock that what its rooms keep ages by. Reads the time of day.
+pub(crate) fn begin_turn(age: Moment) {
+    let unix_ms = clock::unix_ms();
+    TURN.set(Some(Now { unix_ms, age }));
 }
 
 /// Remembers that a queue is full, for the core to look at after the handler.

@@ -4,51 +4,45 @@
 //! Invariants:
 //! - what is on disk is what was in memory at some moment, room for room, or the journal is failing and
 //!   says so;
-//! - after a failure nothing is written until the store was opened again, and then every room anew;
+//! - after a failure nothing is written until the store was opened again, and then everything anew, at once. The
+//!   journal fails until that is done;
+//! - what follows from something that is missing is on disk before anybody is told of it;
 //! - with `fsync = always` nobody has seen a publication before it is on disk.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Wake, Waker};
-use std::thread::{self, JoinHandle, Thread};
-use std::time::{Duration, Instant};
 
-use rooms::{
-    Ancestor, Change, Entry, Epoch, Journal, RoomHandle, RoomImage, RoomTable, WriteOrder,
-};
-use store::{Durability, Opened, Options, Record, RoomRecord, Store};
+use rooms::{Journal, RoomTable, WriteOrder};
+use store::{Opened, Options, RoomRecord, Store, Tightened, Vouched};
 
-use crate::clock;
+use crate::clock::AgeClock;
 use crate::config::{Disk, Fsync, OnFailure};
 
 mod metrics;
+mod records;
+mod restore;
+mod writer;
 
 pub(crate) use metrics::JournalMetrics;
+pub use restore::{RestoreError, restore_histories};
 pub(crate) use store::OpenError;
+pub(crate) use writer::Writing;
+
+use records::image_of;
+use writer::Writer;
 
 /// How many bytes may wait to be written before publishers are held back.
 const PENDING_BYTES_MAX: usize = 32 << 20;
 
-/// How many bytes are written in one batch.
-const BATCH_BYTES_MAX: usize = 8 << 20;
-
-/// For how long changes are collected before they are written, if nobody waits for that: a batch of
-/// some milliseconds costs a fraction of what its publications would cost one by one.
-const COLLECT: Duration = Duration::from_millis(10);
-
-/// After how long a disk that failed is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// How often what the disk takes is looked at.
-const MEASURE: Duration = Duration::from_secs(10);
-
 /// The file that says how the process before wrote.
 const ORDER_FILE: &str = "write-order";
+
+/// That file while it is written.
+const ORDER_FILE_NEW: &str = "write-order.new";
 
 /// The directory of the store.
 const STORE_DIRECTORY: &str = "store";
@@ -64,6 +58,9 @@ pub(crate) struct Histories {
     rooms: Vec<RoomRecord>,
     /// Whether all that the process before published is there.
     is_complete: bool,
+    /// How many batches are not there that were reported as committed; 1 if nobody knows.
+    lost_batches: u64,
+    clock: AgeClock,
 }
 
 impl fmt::Debug for Histories {
@@ -93,6 +90,8 @@ impl Histories {
             store: None,
             rooms: Vec::new(),
             is_complete: true,
+            lost_batches: 0,
+            clock: AgeClock::new(),
         };
         match histories.open_store() {
             Ok(()) => {}
@@ -112,30 +111,38 @@ impl Histories {
         self.journal.clone()
     }
 
+    /// The clock that what is held ages by. It goes on from where it was when the disk was last written to.
+    pub(crate) const fn clock(&self) -> AgeClock {
+        self.clock
+    }
+
     fn open_store(&mut self) -> Result<(), OpenError> {
         let path = &self.disk.path;
         let io_error = |source: io::Error| OpenError::Io {
             path: path.clone(),
             source,
         };
-        fs::create_dir_all(path).map_err(io_error)?;
-        let Opened {
-            store,
-            rooms,
-            clean,
-        } = Store::open(&path.join(STORE_DIRECTORY), &Options::default())?;
+        prepare(path).map_err(io_error)?;
+        let opened = open_in(path)?;
         let was_ahead = fs::read_to_string(path.join(ORDER_FILE)).is_ok_and(|text| text == AHEAD);
-        self.is_complete = clean || was_ahead;
+        self.lost_batches = lost_batches(path, opened.vouched);
+        self.is_complete = self.lost_batches == 0 && (opened.clean || was_ahead);
+        if let Some(last) = last_time(&opened) {
+            self.clock = AgeClock::resumed(last.age_ms, last.unix_ms);
+        }
         // What is served without being written breaks the promise that the file makes.
         let keeps_ahead =
             self.disk.fsync == Fsync::Always && self.disk.on_failure() == OnFailure::Refuse;
         write_order(path, if keeps_ahead { AHEAD } else { "behind\n" }).map_err(io_error)?;
-        self.store = Some(store);
-        self.rooms = rooms;
+        self.store = Some(opened.store);
+        self.rooms = opened.rooms;
         Ok(())
     }
 
     /// Gives the rooms back to the table, and begins to write. What cannot be given back is forgotten.
+    ///
+    /// What that changes, new epochs above all, is on disk when this returns: who was told of an epoch that the next
+    /// process does not know would be told wrong things by that one.
     pub(crate) fn start(self, table: Arc<RoomTable>) -> (Writing, Arc<JournalMetrics>) {
         let metrics = Arc::<JournalMetrics>::default();
         let writing = self.start_counting(table, metrics.clone());
@@ -143,17 +150,18 @@ impl Histories {
     }
 
     fn start_counting(self, table: Arc<RoomTable>, metrics: Arc<JournalMetrics>) -> Writing {
-        let now_ms = clock::unix_ms();
+        let now = self.clock.now();
         let room_count = self.rooms.len();
         let mut restored_count = 0;
         for room in self.rooms {
             let name = room.name.clone();
-            if table.restore(image_of(room), self.is_complete, now_ms) {
+            if table.restore(image_of(room), self.is_complete, now) {
                 restored_count += 1;
             } else {
                 table.forget_image(&name);
             }
         }
+        metrics.lost(self.lost_batches);
         let Some(store) = self.store else {
             table.abandon_journal();
             metrics.set_failing(true);
@@ -167,32 +175,13 @@ impl Histories {
             complete = self.is_complete,
             "histories read"
         );
-        let stopping = Arc::new(AtomicBool::new(false));
-        let writer = Writer {
-            table,
-            journal: self.journal,
+        Writer::new(
+            (table, self.journal),
             store,
-            disk: self.disk,
-            metrics,
-            stopping: stopping.clone(),
-            synced_at: clock::now(),
-            measured_at: None,
-            has_unsynced: false,
-        };
-        let thread = thread::Builder::new()
-            .name("throng-journal".to_owned())
-            .spawn(move || writer.run());
-        match thread {
-            Ok(thread) => Writing {
-                thread: Some(thread),
-                stopping,
-            },
-            Err(error) => {
-                // The store went with the closure; without a thread nothing is ever written.
-                tracing::error!(%error, "no thread to write histories with");
-                Writing::nothing()
-            }
-        }
+            self.disk,
+            (metrics, self.clock),
+        )
+        .start()
     }
 }
 
@@ -200,292 +189,112 @@ impl Histories {
 const fn is_the_disks_fault(error: &OpenError) -> bool {
     match error {
         OpenError::Corrupted { .. } | OpenError::Io { .. } => true,
-        OpenError::InUse { .. } | OpenError::NotAStore { .. } | OpenError::Version { .. } => false,
+        OpenError::Another { .. }
+        | OpenError::InUse { .. }
+        | OpenError::NotAStore { .. }
+        | OpenError::Version { .. } => false,
     }
+}
+
+/// Opens the store in a directory, and says whom it was open to.
+fn open_in(path: &Path) -> Result<Opened, OpenError> {
+    let opened = Store::open(&path.join(STORE_DIRECTORY), &Options::default())?;
+    let Tightened { closed, open } = &opened.tightened;
+    for path in closed {
+        tracing::warn!(path = %path.display(), "others could read it, and no longer can");
+    }
+    for path in open {
+        tracing::warn!(path = %path.display(), "others can read it, and that cannot be changed");
+    }
+    Ok(opened)
+}
+
+/// How many batches are not there that were reported as committed; 1 if nobody knows. Says so.
+fn lost_batches(path: &Path, vouched: Vouched) -> u64 {
+    let path = path.display();
+    match vouched {
+        Vouched::Everything => 0,
+        Vouched::NoWitness => {
+            tracing::info!(
+                %path,
+                "histories of an earlier version: from now on it is noticed if some of them go missing"
+            );
+            0
+        }
+        Vouched::AllBut { missing } => {
+            tracing::error!(
+                %path,
+                batches = missing,
+                "histories that were written are not there any more: rooms go on in new epochs"
+            );
+            missing
+        }
+        Vouched::Nothing => {
+            tracing::error!(
+                %path,
+                "nothing says whether these histories are complete: rooms go on in new epochs"
+            );
+            1
+        }
+    }
+}
+
+/// When what was opened was last written to; none if it never was.
+fn last_time(opened: &Opened) -> Option<store::Clock> {
+    let publications = opened.rooms.iter().flat_map(|room| &room.publications);
+    let keys = opened.rooms.iter().flat_map(|room| &room.keys);
+    let times = publications.map(|publication| publication.at_ms);
+    let newest_ms = times.chain(keys.map(|key| key.at_ms)).max();
+    let noted = opened.clock.filter(|clock| clock.age_ms > 0);
+    let Some(newest_ms) = newest_ms else {
+        return noted;
+    };
+    // Earlier versions let histories age by the time of day.
+    let noted = noted.unwrap_or(store::Clock {
+        age_ms: newest_ms,
+        unix_ms: newest_ms,
+    });
+    Some(store::Clock {
+        age_ms: noted.age_ms.max(newest_ms),
+        ..noted
+    })
+}
+
+/// Creates the directory for its owner alone; takes one that is there, and has nothing of anybody else's in it, from
+/// all others.
+fn prepare(path: &Path) -> io::Result<()> {
+    if !path.is_dir() {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        return fs::set_permissions(path, Permissions::from_mode(0o700));
+    }
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    let ours = [ORDER_FILE, ORDER_FILE_NEW, STORE_DIRECTORY, "lost+found"];
+    let is_ours = |entry: io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| ours.iter().any(|name| entry.file_name() == *name))
+    };
+    let shown = path.display();
+    if !fs::read_dir(path)?.all(is_ours) {
+        tracing::warn!(path = %shown, "others can look into it; it has other files too");
+    } else if let Err(error) = fs::set_permissions(path, Permissions::from_mode(mode & 0o7700)) {
+        tracing::warn!(path = %shown, %error, "others can look into it, and that cannot be changed");
+    } else {
+        tracing::warn!(path = %shown, "others could look into it, and no longer can");
+    }
+    Ok(())
 }
 
 /// Says how this process writes, so that the next one knows what an end without a close means.
 fn write_order(path: &Path, text: &str) -> io::Result<()> {
-    let temporary = path.join("write-order.new");
-    let mut file = File::create(&temporary)?;
+    let temporary = path.join(ORDER_FILE_NEW);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = options.open(&temporary)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&temporary, path.join(ORDER_FILE))?;
     File::open(path)?.sync_all()
-}
-
-/// The thread that writes.
-#[derive(Debug)]
-pub(crate) struct Writing {
-    thread: Option<JoinHandle<()>>,
-    stopping: Arc<AtomicBool>,
-}
-
-impl Writing {
-    pub(crate) fn nothing() -> Self {
-        Self {
-            thread: None,
-            stopping: Arc::default(),
-        }
-    }
-
-    /// Writes what is left, closes the store, and waits for that.
-    pub(crate) fn finish(mut self) {
-        self.stopping.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take() {
-            thread.thread().unpark();
-            if thread.join().is_err() {
-                tracing::error!("the thread that writes histories panicked");
-            }
-        }
-    }
-}
-
-struct Writer {
-    table: Arc<RoomTable>,
-    journal: Arc<Journal>,
-    store: Store,
-    disk: Disk,
-    metrics: Arc<JournalMetrics>,
-    stopping: Arc<AtomicBool>,
-    synced_at: Instant,
-    measured_at: Option<Instant>,
-    has_unsynced: bool,
-}
-
-/// Why a batch, or a sync, did not succeed.
-type Failure = store::CommitError;
-
-impl Writer {
-    fn run(mut self) {
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        let mut entries = Vec::new();
-        loop {
-            let stops = self.stopping.load(Ordering::Acquire);
-            let has_some = self.journal.queue.poll_ready(&waker);
-            if !has_some && !stops {
-                thread::park_timeout(self.until_next());
-            }
-            if has_some && !stops && self.disk.fsync != Fsync::Always {
-                thread::sleep(COLLECT);
-            }
-            self.journal.queue.drain(&mut entries);
-            let written = self.write(&mut entries).and_then(|()| self.sync_if_due());
-            if let Err(failure) = written {
-                entries.clear();
-                if !self.survive(&failure) {
-                    return;
-                }
-            }
-            self.measure();
-            if stops && !has_some {
-                break;
-            }
-        }
-        if let Err(error) = self.store.close() {
-            tracing::error!(error = %crate::explain(&error), "the histories were not closed");
-        }
-    }
-
-    /// Until when nothing need be done if nothing comes.
-    fn until_next(&self) -> Duration {
-        match self.disk.fsync {
-            Fsync::Interval if self.has_unsynced => {
-                let elapsed = clock::now().saturating_duration_since(self.synced_at);
-                self.disk.fsync_interval.saturating_sub(elapsed)
-            }
-            _ => Duration::from_secs(3600),
-        }
-    }
-
-    /// Writes the entries in batches, and says so to the table.
-    fn write(&mut self, entries: &mut Vec<Entry>) -> Result<(), Failure> {
-        let durability = match self.disk.fsync {
-            Fsync::Always => Durability::Synced,
-            Fsync::Interval | Fsync::Never => Durability::Buffered,
-        };
-        let mut rest = std::mem::take(entries).into_iter().peekable();
-        while rest.peek().is_some() {
-            let mut bytes = 0;
-            let mut batch = Vec::new();
-            while let Some(entry) = rest.next_if(|_| bytes < BATCH_BYTES_MAX) {
-                bytes += rooms::Weigh::cost(&entry);
-                batch.push(entry);
-            }
-            let records = records_of(&batch);
-            self.store.commit(&records, durability)?;
-            self.has_unsynced = durability == Durability::Buffered;
-            self.metrics.wrote(records.len());
-            if self.disk.fsync == Fsync::Always {
-                for (room, offset) in last_offsets(&batch) {
-                    self.table.commit(&room, offset);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn sync_if_due(&mut self) -> Result<(), Failure> {
-        let now = clock::now();
-        let due = now.saturating_duration_since(self.synced_at) >= self.disk.fsync_interval;
-        if self.disk.fsync == Fsync::Interval && self.has_unsynced && due {
-            self.store.sync()?;
-            self.metrics.synced();
-            self.has_unsynced = false;
-            self.synced_at = now;
-        }
-        Ok(())
-    }
-
-    /// Goes on as is configured while the disk fails, and tries it again until it does not. False if the
-    /// server stopped meanwhile.
-    fn survive(&mut self, failure: &Failure) -> bool {
-        let refuses = self.disk.on_failure() == OnFailure::Refuse;
-        self.metrics.failed();
-        self.metrics.set_failing(true);
-        tracing::error!(
-            error = %crate::explain(failure),
-            path = %self.disk.path.display(),
-            "histories cannot be written: {}",
-            if refuses { "publications are refused" } else { "they are kept in memory only" }
-        );
-        if refuses {
-            self.journal.set_refuses(true);
-            self.table.roll_back_journal();
-        } else {
-            self.table.abandon_journal();
-        }
-        let mut discarded = Vec::new();
-        loop {
-            // What comes meanwhile is in memory, and is written with all the rest later.
-            self.journal.queue.drain(&mut discarded);
-            discarded.clear();
-            if self.stopping.load(Ordering::Acquire) {
-                tracing::error!("stopped while histories could not be written");
-                return false;
-            }
-            thread::park_timeout(RETRY);
-            match self.store.reopen() {
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::debug!(error = %crate::explain(&error), "histories still fail");
-                }
-            }
-        }
-        // Between the last drain and this nobody could push: the shards write nothing down.
-        self.table.resume_journal();
-        self.journal.set_refuses(false);
-        self.metrics.set_failing(false);
-        tracing::info!("histories are written again");
-        true
-    }
-
-    fn measure(&mut self) {
-        let now = clock::now();
-        let due = self
-            .measured_at
-            .is_none_or(|at| now.saturating_duration_since(at) >= MEASURE);
-        if due && let Ok(bytes) = self.store.disk_bytes() {
-            self.metrics.set_disk_bytes(bytes);
-            self.measured_at = Some(now);
-        }
-    }
-}
-
-/// Wakes a thread that is parked.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// What the store is to write. Of what is trimmed only the last word counts.
-fn records_of(entries: &[Entry]) -> Vec<Record> {
-    let mut last_trim = HashMap::new();
-    for (index, entry) in entries.iter().enumerate() {
-        let kind = match &entry.change {
-            Change::Trim { .. } => 0,
-            Change::ExpireKeys { .. } => 1,
-            _ => continue,
-        };
-        last_trim.insert((&entry.room.name, kind), index);
-    }
-    let is_wanted = |index: usize, entry: &Entry| match &entry.change {
-        Change::Trim { .. } => last_trim.get(&(&entry.room.name, 0)) == Some(&index),
-        Change::ExpireKeys { .. } => last_trim.get(&(&entry.room.name, 1)) == Some(&index),
-        _ => true,
-    };
-    let wanted = entries.iter().enumerate();
-    wanted
-        .filter(|(index, entry)| is_wanted(*index, entry))
-        .map(|(_, entry)| record_of(entry))
-        .collect()
-}
-
-fn record_of(entry: &Entry) -> Record {
-    let change = match &entry.change {
-        Change::Epoch { epoch, lineage } => store::Change::Epoch {
-            epoch: epoch.0,
-            lineage: lineage.iter().map(stored_ancestor).collect(),
-        },
-        Change::ExpireKeys { first } => store::Change::ExpireKeys { first: *first },
-        Change::Forget => store::Change::Forget,
-        Change::Publication {
-            epoch,
-            offset,
-            at_ms,
-            frame,
-            key,
-        } => store::Change::Publication {
-            epoch: epoch.0,
-            offset: *offset,
-            at_ms: *at_ms,
-            frame: frame.clone(),
-            key: key.clone(),
-        },
-        Change::Trim { first } => store::Change::Trim { first: *first },
-    };
-    Record {
-        room: entry.room.name.clone(),
-        change,
-    }
-}
-
-fn stored_ancestor(ancestor: &Ancestor) -> store::Ancestor {
-    store::Ancestor {
-        epoch: ancestor.epoch.0,
-        last_offset: ancestor.last_offset,
-        complete: ancestor.complete,
-    }
-}
-
-fn image_of(room: RoomRecord) -> RoomImage {
-    let ancestor = |stored: &store::Ancestor| Ancestor {
-        epoch: Epoch(stored.epoch),
-        last_offset: stored.last_offset,
-        complete: stored.complete,
-    };
-    let publications = room.publications.into_iter();
-    let keys = room.keys.into_iter();
-    RoomImage {
-        name: room.name,
-        epoch: Epoch(room.epoch),
-        lineage: room.lineage.iter().map(ancestor).collect(),
-        offset: room.last_offset,
-        publications: publications.map(|p| (p.at_ms, p.frame)).collect(),
-        keys: keys.map(|key| (key.key, key.offset, key.at_ms)).collect(),
-    }
-}
-
-/// The last publication of each room in a batch.
-fn last_offsets(batch: &[Entry]) -> Vec<(RoomHandle, u64)> {
-    let mut last: HashMap<rooms::RoomId, (RoomHandle, u64)> = HashMap::new();
-    for entry in batch {
-        if let Change::Publication { offset, .. } = entry.change {
-            last.insert(entry.room.id, (entry.room.clone(), offset));
-        }
-    }
-    last.into_values().collect()
 }

@@ -164,6 +164,8 @@ pub use handler::{Async, Custom, Handler, Outcome, Reply, Unread};
 pub use hosts::{Hosts, HostsError};
 pub use http::Page;
 pub use hub::Hub;
+#[cfg(feature = "disk")]
+pub use journal::{RestoreError, restore_histories};
 pub use listen::ListenError;
 pub use manager::{EmitError, JoinError, PublishError, PublishOptions, Receipt, RoomManager};
 #[cfg(feature = "messagepack")]

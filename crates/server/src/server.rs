@@ -20,6 +20,7 @@ use tower_service::Service;
 use crate::accept::{Acceptor, REFUSALS_MAX};
 use crate::admission::Admission;
 use crate::application::Application as _;
+use crate::clock::AgeClock;
 use crate::config::{Config, FlushMode, ListenAddress};
 use crate::core::{Core, CoreParts, IdleHook, NewSocket, Visited};
 use crate::crowd::Crowd;
@@ -150,9 +151,12 @@ impl Server {
             journal: histories.as_ref().map(Histories::journal),
         }));
         let (draining, _) = watch::channel(false);
+        let clock = histories
+            .as_ref()
+            .map_or_else(AgeClock::new, Histories::clock);
         Ok(Self {
             config: Arc::new(config),
-            engine: Arc::new(Engine::new(table.clone())),
+            engine: Arc::new(Engine::new(table.clone(), clock)),
             bound,
             pages: Vec::new(),
             fallback: None,

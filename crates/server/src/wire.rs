@@ -64,11 +64,6 @@ impl Draft {
         self.json.len() - self.room_len
     }
 
-    /// When it was written, in Unix milliseconds.
-    pub(crate) const fn at_ms(&self) -> u64 {
-        self.at_ms
-    }
-
     /// What was written, under an event's name that is one, from a connection or from the application.
     pub(crate) fn as_event<'a>(&'a mut self, event: &'a str, from: Option<&'a str>) -> Message<'a> {
         Message {

@@ -5,6 +5,7 @@
 //! rooms     number │ name, epoch, lineage: (epoch: i64, last: i64, complete: u8) …
 //! bounds    number │ first offset held, first offset whose key is remembered
 //! entries   sequence │ room, offset, time, and a key or a frame
+//! identity  one row: a number drawn when the store was created, or first opened by a version with witnesses
 //! ```
 //!
 //! Entries are only ever added behind all others: a batch touches the end of one tree, and not a page for
@@ -14,21 +15,29 @@
 //! handed out if it had some.
 
 use std::fs::{self, OpenOptions};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{
+    Connection, FileControl, MAIN_DB, OpenFlags, OptionalExtension as _, TransactionBehavior,
+    params,
+};
 
 use crate::error::{CommitError, Damage, OpenError};
-use crate::store::{Durability, Options};
+use crate::modes;
+use crate::store::{Durability, Options, Tightened};
 
 /// The file's name in the directory.
 pub(crate) const FILE: &str = "histories.sqlite";
 
 /// The name of what was committed and is not yet in the file.
-const JOURNAL: &str = "histories.sqlite-wal";
+pub(crate) const JOURNAL: &str = "histories.sqlite-wal";
+
+/// The mode of each file.
+pub(crate) const FILE_MODE: u32 = 0o600;
 
 /// One more whenever a store that was written before could no longer be read.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -47,6 +56,11 @@ const SCHEMA: &str = "
         crc INTEGER NOT NULL) STRICT;
     CREATE TABLE entries (seq INTEGER PRIMARY KEY, room INTEGER NOT NULL, offset INTEGER NOT NULL,
         at_ms INTEGER NOT NULL, key TEXT, crc INTEGER NOT NULL, frame BLOB) STRICT;
+";
+
+/// Beside the others, and not in one of them: earlier versions do not look at it.
+const IDENTITY_SCHEMA: &str = "
+    CREATE TABLE identity (id INTEGER PRIMARY KEY, identity INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;
 ";
 
 /// The one row of `state`.
@@ -122,11 +136,17 @@ impl State {
 /// See [`OpenError`].
 pub(crate) fn open(directory: &Path, options: &Options) -> Result<Connection, OpenError> {
     let path = directory.join(FILE);
-    let connection = connect(&path, options).map_err(|error| open_error(directory, error))?;
+    modes::create_file(&path).map_err(|source| OpenError::Io {
+        path: path.clone(),
+        source,
+    })?;
+    let connection = connect(&path).map_err(|error| open_error(directory, error))?;
     let application: i32 = number(directory, &connection, "application_id")?;
     let version: u32 = number(directory, &connection, "user_version")?;
+    let set_up = || set_up(&connection, options).map_err(|error| open_error(directory, error));
     match (application, version) {
         (APPLICATION_ID, FORMAT_VERSION) => {
+            set_up()?;
             check(&connection).map_err(|error| read_error(directory, error))?;
         }
         (APPLICATION_ID, found) => {
@@ -136,7 +156,11 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<Connection, Op
                 supported: FORMAT_VERSION,
             });
         }
-        (0, 0) => create(&connection).map_err(|error| open_error(directory, error))?,
+        // Many databases have neither number. One of somebody else's has tables.
+        (0, 0) if is_empty(&connection).map_err(|error| open_error(directory, error))? => {
+            set_up()?;
+            create(&connection).map_err(|error| open_error(directory, error))?;
+        }
         _ => {
             return Err(OpenError::NotAStore {
                 path: directory.to_owned(),
@@ -146,7 +170,8 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<Connection, Op
     Ok(connection)
 }
 
-fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
+/// Opens the file, and changes nothing in it: it may be somebody else's.
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -156,16 +181,69 @@ fn connect(path: &Path, options: &Options) -> rusqlite::Result<Connection> {
     // Before there is a journal: its index is then in memory, and no file that is mapped, whose loss would
     // be a signal.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    // Whoever only drops it leaves the directory as it is.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(connection)
+}
+
+/// Sets up a database that is ours, or about to be.
+fn set_up(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     let journal_bytes = options.journal_bytes.clamp(1 << 16, 1 << 30).cast_signed();
     connection.pragma_update(None, "wal_autocheckpoint", journal_bytes / PAGE_BYTES)?;
     connection.pragma_update(None, "journal_size_limit", journal_bytes)?;
     connection.pragma_update(None, "cell_size_check", true)?;
-    // Whoever only drops it leaves the directory as it is.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    set_durability(&connection, Durability::Synced)?;
-    Ok(connection)
+    set_durability(connection, Durability::Synced)
+}
+
+/// Whether nobody has ever made a table in it.
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| {
+        row.get(0)
+    })
+}
+
+/// Whether the file under the database's name is not the one that is open.
+pub(crate) fn has_moved(connection: &Connection) -> rusqlite::Result<bool> {
+    let mut has_moved = 0;
+    connection.file_control(Some(MAIN_DB), FileControl::HasMoved(&mut has_moved))?;
+    Ok(has_moved != 0)
+}
+
+/// Reads the identity of the store; none if only versions without witnesses have had it.
+///
+/// # Errors
+///
+/// If it is not what was written.
+pub(crate) fn identity(connection: &Connection) -> Result<Option<i64>, ReadError> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'identity'";
+    let count: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+    if count == 0 {
+        return Ok(None);
+    }
+    let sql = "SELECT identity, crc FROM identity";
+    let row = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get::<_, u32>(1)?)));
+    match row {
+        Ok((identity, found)) if found == crc(&[identity], &[]) => Ok(Some(identity)),
+        Ok(_) | Err(rusqlite::Error::QueryReturnedNoRows) => Err(ReadError::Damaged(Damage::State)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives the store an identity, in the transaction that is under way or in ones of its own.
+pub(crate) fn draw_identity(connection: &Connection) -> rusqlite::Result<i64> {
+    // Keyed by the system's random numbers, which is all that is asked of it.
+    let identity = RandomState::new().build_hasher().finish().cast_signed();
+    let sql = "INSERT INTO identity (id, identity, crc) VALUES (1, ?, ?)";
+    connection.execute_batch(IDENTITY_SCHEMA)?;
+    connection.execute(sql, params![identity, crc(&[identity], &[])])?;
+    Ok(identity)
+}
+
+/// Removes all rooms and all that they hold, in the transaction that is under way.
+pub(crate) fn clear(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("DELETE FROM entries; DELETE FROM rooms; DELETE FROM bounds;")
 }
 
 /// What the next transactions outlive.
@@ -206,6 +284,7 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
     changes.pragma_update(None, "application_id", APPLICATION_ID)?;
     changes.pragma_update(None, "user_version", FORMAT_VERSION)?;
     changes.execute_batch(SCHEMA)?;
+    draw_identity(&changes)?;
     State::NEW.write(&changes)?;
     changes.commit()
 }
@@ -330,6 +409,22 @@ pub(crate) fn prepare(path: &Path) -> Result<(), OpenError> {
         source,
     };
     create_directory(path).map_err(at)?;
+    check_names(path)?;
+    // SQLite would remove the journal, and begin without what was in it.
+    let len = |name| fs::metadata(path.join(name)).map(|metadata| metadata.len());
+    match (len(FILE), len(JOURNAL)) {
+        (Err(_), Ok(_)) => Err(damaged(path, Damage::NoFile)),
+        (Ok(0), Ok(1..)) => Err(damaged(path, Damage::EmptyFile)),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that a directory has nothing of anybody else's in it.
+pub(crate) fn check_names(path: &Path) -> Result<(), OpenError> {
+    let at = |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
     for entry in fs::read_dir(path).map_err(at)? {
         let name = entry.map_err(at)?.file_name();
         let name = name.to_string_lossy();
@@ -339,11 +434,29 @@ pub(crate) fn prepare(path: &Path) -> Result<(), OpenError> {
             });
         }
     }
-    // SQLite would remove the journal, and begin without what was in it.
-    if path.join(JOURNAL).exists() && !path.join(FILE).exists() {
-        return Err(damaged(path, Damage::NoFile));
-    }
     Ok(())
+}
+
+/// Takes the directory and its files from everybody but their owner.
+pub(crate) fn tighten(path: &Path) -> Result<Tightened, OpenError> {
+    let at = |source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let mut tightened = Tightened::default();
+    let mut tighten = |path: PathBuf| match modes::tighten(&path) {
+        Ok(false) => {}
+        Ok(true) => tightened.closed.push(path),
+        Err(_) => tightened.open.push(path),
+    };
+    tighten(path.to_owned());
+    for entry in fs::read_dir(path).map_err(at)? {
+        let entry = entry.map_err(at)?;
+        if entry.file_name() != LOST_AND_FOUND {
+            tighten(entry.path());
+        }
+    }
+    Ok(tightened)
 }
 
 fn create_directory(path: &Path) -> io::Result<()> {
@@ -355,7 +468,7 @@ fn create_directory(path: &Path) -> io::Result<()> {
         _ => PathBuf::from("."),
     };
     create_directory(&parent)?;
-    match fs::create_dir(path) {
+    match modes::create_directory(path) {
         // By another process, which is then about to take it.
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         created => created.and_then(|()| fs::File::open(parent)?.sync_all()),

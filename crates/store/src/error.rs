@@ -8,6 +8,13 @@ use thiserror::Error;
 /// Why a directory could not be opened. Nothing in it is lost by trying.
 #[derive(Debug, Error)]
 pub enum OpenError {
+    /// The operator's: while the store was in use, another one was put in its place. Only from
+    /// [`reopen`](crate::Store::reopen).
+    #[error("{} has the histories of another server in it", path.display())]
+    Another {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The disk's fault, or of something that wrote to the files: what is there cannot be trusted. It
     /// will not be better the next time.
     #[error(
@@ -70,6 +77,9 @@ pub enum Damage {
         /// In its words.
         said: String,
     },
+    /// There is a journal, and nothing in the file that it belongs to.
+    #[error("histories.sqlite is empty beside its journal")]
+    EmptyFile,
     /// Some of what rooms hold is gone.
     #[error("{expected} publications and keys were written, and {found} are there")]
     Entries {
@@ -97,6 +107,29 @@ pub enum Damage {
 /// Why a batch was not committed.
 #[derive(Debug, Error)]
 pub enum CommitError {
+    /// Somebody else's: a file became shorter that only the store writes to. The store must be
+    /// [reopened](crate::Store::reopen).
+    #[error("{} was made shorter by somebody else", path.display())]
+    Cut {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Somebody else's: what is written to is no longer what its name leads to, so a restart would not find it. The
+    /// store must be [reopened](crate::Store::reopen).
+    #[error("{} was moved or replaced while it was in use", path.display())]
+    Moved {
+        /// The directory, or the file in it.
+        path: PathBuf,
+    },
+    /// Somebody else's: what is written to cannot be reached under its name any more: it was removed or moved, or its
+    /// rights changed. The store must be [reopened](crate::Store::reopen).
+    #[error("{} cannot be reached any more", path.display())]
+    Unreachable {
+        /// The directory, or the file in it.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The caller's fault: a record that no store could hold. Nothing was changed.
     #[error("record {index} of the batch has an offset that is not between 1 and 2^64 - 2")]
     Offset {

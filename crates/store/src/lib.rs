@@ -20,6 +20,9 @@
 //! - The offsets of a room's publications have no holes.
 //! - One process has a directory. Bytes that changed on the disk are found and said, never handed out.
 //! - After an error it is known what is there: [`reopen`](Store::reopen) says whether the batch is.
+//! - A commit is reported only while the files are under their names, where the next process looks for them.
+//! - What was reported and is not there any more is found by opening: a [witness](Vouched) beside the database
+//!   says how many batches there were. A directory that was set back as a whole cannot be told from the inside.
 //!
 //! It is a table in SQLite: ARCHITECTURE.md says what else was measured, and why so. Entries are added behind
 //! all others (`write.rs`), in one transaction for each batch, and removed where they lie when they are no
@@ -43,7 +46,8 @@
 //! twice what is held at most, which `tests/growth.rs` watches; after many rooms were forgotten at once, some
 //! commits later. A publication takes some 30 bytes beside its frame.
 //!
-//! *Time*: a commit is written to the journal, and waits for the disk if it is to be synced. When the journal
+//! *Time*: a commit is written to the journal and to the witness, and waits for the disk, once for each, if it is to
+//! be synced. When the journal
 //! is long enough it is brought into the file, and that waits for the disk twice.
 //!
 //! # Examples
@@ -77,13 +81,16 @@
 
 mod database;
 mod error;
+mod footing;
 mod load;
+mod modes;
 mod record;
 mod rooms;
 mod store;
 mod sweep;
+mod witness;
 mod write;
 
 pub use error::{CommitError, Damage, OpenError};
 pub use record::{Ancestor, Change, Record, RoomRecord, StoredKey, StoredPublication};
-pub use store::{Durability, Opened, Options, Store};
+pub use store::{Clock, Durability, Opened, Options, Store, Tightened, Vouched};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use crate::database::{ReadError, State};
+use crate::database::{self, ReadError, State};
 use crate::error::Damage;
 use crate::record::{RoomRecord, StoredKey, StoredPublication};
 use crate::rooms::{Room, Rooms};
@@ -24,6 +24,8 @@ pub(crate) struct Loaded {
     pub(crate) state: State,
     /// What the next entry is called.
     pub(crate) next_seq: i64,
+    /// None, if only versions of the program without a witness have had it.
+    pub(crate) identity: Option<i64>,
 }
 
 /// A room of which the entries are being read.
@@ -43,6 +45,7 @@ pub(crate) fn load(connection: &Connection, everything: bool) -> Result<Loaded, 
         records: Vec::with_capacity(under_way.len()),
         state,
         next_seq,
+        identity: database::identity(connection)?,
     };
     for UnderWay { id, room, record } in under_way {
         if !loaded.rooms.insert(&record.name, id, room) || id >= state.next_room {

@@ -3,6 +3,7 @@
 //! Writing changes the rooms in memory. A batch that then is not committed leaves rooms that say more than
 //! there is, so the store reads everything anew before it writes again.
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, params};
@@ -42,8 +43,12 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes all that the records change, but not the state.
-    pub(crate) fn write(mut self, records: &[Record]) -> rusqlite::Result<()> {
+    pub(crate) fn write<R: Borrow<Record>>(
+        mut self,
+        records: impl IntoIterator<Item = R>,
+    ) -> rusqlite::Result<()> {
         for record in records {
+            let record = record.borrow();
             self.record(&record.room, &record.change)?;
         }
         for id in std::mem::take(&mut self.moved) {

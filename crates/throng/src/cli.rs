@@ -47,6 +47,17 @@ pub(crate) struct Cli {
 pub(crate) enum Task {
     /// Prints every setting as a configuration file would say it, with where it came from, and ends
     CheckConfig,
+    /// Works on the histories on disk, and ends; no server may have them open
+    #[command(subcommand)]
+    History(HistoryTask),
+}
+
+/// What to do with the histories on disk.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum HistoryTask {
+    /// Gives every room a new epoch: to be run when --history-path was put back from a copy, before the server
+    /// starts
+    Restore,
 }
 
 /// What may also stand in the configuration file, under the field's name.

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use throng::{Config, Router, Server};
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::Task;
+use crate::cli::{HistoryTask, Task};
 use crate::setup::Setup;
 
 mod chat;
@@ -19,6 +19,7 @@ mod explain;
 mod keys;
 mod memory;
 mod pages;
+mod restore;
 mod setup;
 mod signals;
 mod values;
@@ -36,9 +37,13 @@ fn main() -> ExitCode {
             check::print(&setup);
             return ExitCode::SUCCESS;
         }
-        None => log_to_stderr(setup.log()),
+        Some(Task::History(_)) | None => log_to_stderr(setup.log()),
     }
-    match serve(&setup) {
+    let done = match setup.task() {
+        Some(Task::History(HistoryTask::Restore)) => restore::run(&setup),
+        _ => serve(&setup),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { text, code }) => {
             explain::complain(&text);

@@ -8,7 +8,9 @@
 #[path = "support/harness.rs"]
 mod harness;
 
+use std::fs::{self, OpenOptions};
 use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
 use harness::{Binary, Throng};
@@ -28,6 +30,22 @@ fn publish(client: &mut Throng, room: &str, number: u64) -> Value {
     let key = format!("k{number}");
     let msg = json!({"id": number, "to": room, "msg": number, "key": key});
     client.ask("msg", msg, "ack")
+}
+
+/// What `/metrics` says of a name.
+fn metric(address: SocketAddr, name: &str) -> u64 {
+    let text = harness::get(address, "/metrics").body;
+    let found = text.lines().find_map(|line| line.strip_prefix(name));
+    found.unwrap().trim().parse().unwrap()
+}
+
+fn failing(address: SocketAddr) -> u64 {
+    metric(address, "throng_journal_failing")
+}
+
+fn kill(mut binary: Binary) {
+    binary.signal("KILL");
+    binary.wait();
 }
 
 #[test]
@@ -66,12 +84,7 @@ fn a_kill_behind_which_something_may_be_missing_is_told() {
         bob.request("msg", json!({"to": "tea", "msg": number}));
         bob.expect_msg(number, json!(number));
     }
-    let written = |address: SocketAddr| {
-        let text = harness::get(address, "/metrics").body;
-        let name = "throng_journal_records_total ";
-        let value = text.lines().find_map(|line| line.strip_prefix(name));
-        value.unwrap().parse::<u64>().unwrap()
-    };
+    let written = |address| metric(address, "throng_journal_records_total");
     // The room's epoch and twenty publications.
     harness::until(
         || (written(address) >= 21).then_some(()),
@@ -196,10 +209,10 @@ fn one_directory_is_one_servers_and_a_damaged_one_is_refused_or_left_alone() {
     assert_eq!(binary.wait().code(), Some(0));
 
     let store = directory.path().join("store");
-    for file in std::fs::read_dir(&store).unwrap() {
+    for file in fs::read_dir(&store).unwrap() {
         let file = file.unwrap().path();
         if file.is_file() {
-            std::fs::write(file, "no store").unwrap();
+            fs::write(file, "no store").unwrap();
         }
     }
     let mut refused = start(&refuse);
@@ -208,4 +221,235 @@ fn one_directory_is_one_servers_and_a_damaged_one_is_refused_or_left_alone() {
     let serves = start(&[]);
     serves.wait_for_line("histories are kept in memory only");
     serves.wait_for_line("listening on");
+}
+
+/// Renames the directory, publishes, and expects what is to happen while it is away; then it is back.
+#[test]
+fn a_directory_that_is_moved_while_in_use_fails_and_has_everything_when_it_is_back() {
+    for (fsync, refuses) in [("always", true), ("interval", false), ("never", false)] {
+        let home = tempfile::tempdir().unwrap();
+        let (path, away) = (home.path().join("here"), home.path().join("away"));
+        let (binary, address) = serve(&path, fsync);
+        let mut bob = Throng::connect_to(address);
+        let first = publish(&mut bob, "tea", 1);
+        assert_eq!(failing(address), 0);
+        fs::rename(&path, &away).unwrap();
+
+        let msg = json!({"id": 2, "to": "tea", "msg": 2, "key": "k2"});
+        bob.request("msg", msg);
+        if refuses {
+            bob.expect_error("storage");
+        } else {
+            assert_eq!(bob.receive("ack")["position"]["offset"], 2);
+        }
+        binary.wait_for_line("histories cannot be written");
+        assert_eq!(failing(address), 1, "{fsync}");
+        assert!(!path.exists(), "nothing is made in its place");
+
+        fs::rename(&away, &path).unwrap();
+        binary.wait_for_line("histories are written again");
+        assert_eq!(failing(address), 0, "{fsync}");
+        publish(&mut bob, "tea", 2);
+        kill(binary);
+        let (_binary, address) = serve(&path, fsync);
+        let mut alice = Throng::connect_to(address);
+        let joined = alice.rejoin("tea", &first["position"]);
+        assert_eq!(joined["recovered"], refuses, "{fsync}");
+        alice.expect_msg(2, json!(2));
+    }
+}
+
+/// Root may do anything, so the server is another user's if the test is root's.
+#[test]
+fn a_directory_that_becomes_unreadable_while_in_use_fails() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("here");
+    fs::create_dir(&path).unwrap();
+    let is_root = fs::metadata(home.path()).unwrap().uid() == 0;
+    let as_nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    let program = if is_root {
+        chown(home.path(), Some(65_534), Some(65_534)).unwrap();
+        chown(&path, Some(65_534), Some(65_534)).unwrap();
+        &as_nobody[..]
+    } else {
+        &["env"][..]
+    };
+    let variables = [
+        ("THRONG_HISTORY_PATH", path.to_str().unwrap()),
+        ("THRONG_HISTORY_FSYNC", "always"),
+    ];
+    let (binary, address) = Binary::serve_by(program, &variables);
+    let mut bob = Throng::connect_to(address);
+    publish(&mut bob, "tea", 1);
+    let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    set(0);
+
+    bob.request("msg", json!({"id": 2, "to": "tea", "msg": 2}));
+    bob.expect_error("storage");
+    assert!(
+        binary
+            .wait_for_line("cannot be written")
+            .contains("reached")
+    );
+    assert_eq!(failing(address), 1);
+    set(0o700);
+    binary.wait_for_line("histories are written again");
+    assert_eq!(publish(&mut bob, "tea", 2)["position"]["offset"], 2);
+}
+
+/// Killed at once after it says so, when in its old order it had only just begun.
+#[test]
+fn histories_are_on_disk_when_they_are_said_to_be_written_again() {
+    const ROOMS: u64 = 20;
+    const EACH: u64 = 200;
+    let home = tempfile::tempdir().unwrap();
+    let (binary, address) = Binary::serve_by(
+        &["sh", "-c", "trap '' XFSZ; exec \"$0\""],
+        &[
+            ("THRONG_HISTORY_PATH", home.path().to_str().unwrap()),
+            ("THRONG_HISTORY_FSYNC", "always"),
+        ],
+    );
+    let mut bob = Throng::connect_to(address);
+    let filler = "x".repeat(1000);
+    let room = |number: u64| format!("room {}", number % ROOMS);
+    let mut epochs = vec![Value::Null; usize::try_from(ROOMS).unwrap()];
+    let all = 0..ROOMS * EACH;
+    for number in all.clone() {
+        bob.request(
+            "msg",
+            json!({"id": number, "to": room(number), "msg": filler}),
+        );
+    }
+    for _ in all {
+        let ack = bob.receive("ack");
+        let room = ack["id"].as_u64().unwrap() % ROOMS;
+        epochs[usize::try_from(room).unwrap()] = ack["position"]["epoch"].clone();
+    }
+    binary.limit_files("4096");
+    bob.request("msg", json!({"id": 0, "to": "tea", "msg": 0}));
+    bob.expect_error("storage");
+    binary.lift_file_limit();
+    binary.wait_for_line("histories are written again");
+    kill(binary);
+
+    let (_binary, address) = serve(home.path(), "always");
+    let mut alice = Throng::connect_to(address);
+    for number in 0..ROOMS {
+        let last = json!({"epoch": epochs[usize::try_from(number).unwrap()], "offset": EACH});
+        let joined = alice.rejoin(&room(number), &last);
+        assert_eq!(joined["recovered"], true, "{joined}");
+        assert_eq!(joined["position"], last);
+    }
+}
+
+#[test]
+fn what_was_written_and_is_gone_is_told_and_counted_and_rooms_have_new_epochs() {
+    for fsync in ["always", "interval"] {
+        let home = tempfile::tempdir().unwrap();
+        let (mut binary, address) = serve(home.path(), fsync);
+        let mut bob = Throng::connect_to(address);
+        let kept = publish(&mut bob, "tea", 1)["position"].clone();
+        binary.signal("TERM");
+        binary.wait();
+        let (binary, address) = serve(home.path(), fsync);
+        let mut bob = Throng::connect_to(address);
+        let lost = publish(&mut bob, "tea", 2)["position"].clone();
+        assert_eq!(lost["epoch"], kept["epoch"]);
+        let records = || metric(address, "throng_journal_records_total");
+        harness::until(
+            || (records() >= 1).then_some(()),
+            || "nothing was written".to_owned(),
+        );
+        kill(binary);
+        let journal = home.path().join("store/histories.sqlite-wal");
+        let journal = OpenOptions::new().write(true).open(journal).unwrap();
+        journal.set_len(0).unwrap();
+
+        // A kill before anything is published changes nothing: what was told is on disk.
+        let mut epochs = vec![kept["epoch"].clone()];
+        for restart in 0..2 {
+            let (binary, address) = Binary::serve(&[
+                ("THRONG_HISTORY_PATH", home.path().to_str().unwrap()),
+                ("THRONG_HISTORY_FSYNC", fsync),
+            ]);
+            let is_counted = metric(address, "throng_journal_lost_batches_total") > 0;
+            assert_eq!(is_counted, restart == 0, "{fsync}");
+            for left in [&kept, &lost] {
+                let mut alice = Throng::connect_to(address);
+                let joined = alice.rejoin("tea", left);
+                assert_eq!(joined["recovered"], false, "{fsync} {restart}: {joined}");
+                let epoch = &joined["position"]["epoch"];
+                assert_ne!(epoch, &kept["epoch"]);
+                if !epochs.contains(epoch) {
+                    epochs.push(epoch.clone());
+                }
+            }
+            kill(binary);
+        }
+        // With `always` nothing is missing behind the second kill.
+        assert_eq!(epochs.len(), if fsync == "always" { 2 } else { 3 });
+    }
+}
+
+#[test]
+fn a_directory_that_was_put_back_has_new_epochs_after_history_restore() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().to_str().unwrap();
+    let restore = |variables: &[(&str, &str)]| {
+        let mut command = Binary::command();
+        command.args(["history", "restore"]);
+        command.envs(variables.iter().copied()).output().unwrap()
+    };
+    assert_eq!(restore(&[]).status.code(), Some(2));
+    let nothing = restore(&[("THRONG_HISTORY_PATH", path)]);
+    assert_eq!(nothing.status.code(), Some(2));
+    let (mut binary, address) = serve(home.path(), "always");
+    let mut bob = Throng::connect_to(address);
+    let left = publish(&mut bob, "tea", 1)["position"].clone();
+    let in_use = restore(&[("THRONG_HISTORY_PATH", path)]);
+    assert_eq!(in_use.status.code(), Some(2));
+    binary.signal("TERM");
+    binary.wait();
+
+    let output = restore(&[("THRONG_HISTORY_PATH", path)]);
+
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("new epochs for 1 rooms"), "{said}");
+    let (_binary, address) = serve(home.path(), "always");
+    let mut alice = Throng::connect_to(address);
+    let joined = alice.rejoin("tea", &left);
+    assert_eq!(joined["recovered"], false);
+    assert_ne!(joined["position"]["epoch"], left["epoch"]);
+    assert_eq!(joined["position"]["offset"], 1);
+}
+
+#[test]
+fn histories_are_readable_by_their_owner_alone_whatever_the_umask() {
+    for umask in ["000", "022", "777"] {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("here");
+        let (binary, address) = Binary::serve_by(
+            &["sh", "-c", &format!("umask {umask}; exec \"$0\"")],
+            &[("THRONG_HISTORY_PATH", path.to_str().unwrap())],
+        );
+        publish(&mut Throng::connect_to(address), "tea", 1);
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        for directory in [&path, &path.join("store")] {
+            assert_eq!(mode(directory), 0o700, "{umask}");
+            for file in fs::read_dir(directory).unwrap() {
+                let file = file.unwrap().path();
+                if file.is_file() {
+                    assert_eq!(mode(&file), 0o600, "{umask}: {}", file.display());
+                }
+            }
+        }
+        kill(binary);
+    }
 }

@@ -161,3 +161,125 @@ fn pongs_that_nobody_reads_take_little_more_memory_than_the_outbox_allows() {
         );
     }
 }
+
+const HISTORY_BYTES: u64 = 12 << 20;
+
+/// What is published until ten times the limit has passed through.
+struct Load {
+    name: &'static str,
+    rooms: u64,
+    /// How long what is published is, in bytes; each as often as it stands here. Those of 20 have keys.
+    lens: &'static [usize],
+}
+
+const LOADS: [Load; 5] = [
+    Load {
+        name: "20 B with keys",
+        rooms: 100,
+        lens: &[20],
+    },
+    Load {
+        name: "200 B",
+        rooms: 100,
+        lens: &[200],
+    },
+    Load {
+        name: "4 KB",
+        rooms: 100,
+        lens: &[4096],
+    },
+    Load {
+        name: "mixed",
+        rooms: 100,
+        lens: &[20, 20, 20, 200, 200, 1000, 4096],
+    },
+    Load {
+        name: "20 B with keys, many rooms",
+        rooms: 30_000,
+        lens: &[20],
+    },
+];
+
+/// The limit is one of the process's memory, whatever is published: it is what a machine is sized by.
+#[test]
+fn the_process_grows_by_what_histories_may_take() {
+    for load in LOADS {
+        let (binary, address) = Binary::serve(&[
+            ("THRONG_CORES", "1"),
+            ("THRONG_HISTORY_MEMORY_BYTES", &HISTORY_BYTES.to_string()),
+        ]);
+        let mut raw = speak_throng_v1(address);
+        // What any use takes: buffers, the table's first places.
+        let warm = publish(&mut raw, &load, HISTORY_BYTES / 20);
+        wait_for_publications(address, warm);
+        let Some(before) = binary.resident_bytes() else {
+            println!("this system does not tell");
+            return;
+        };
+        let held_before = metric(address, "throng_history_bytes ");
+        let more = publish(&mut raw, &load, 10 * HISTORY_BYTES);
+        wait_for_publications(address, warm + more);
+
+        let room = HISTORY_BYTES - held_before;
+        let resident = || binary.resident_bytes().unwrap();
+        let percent = || (resident() - before) * 100 / room;
+        // What is freed is given back a little later.
+        until(
+            || (80..=110).contains(&percent()).then_some(()),
+            || format!("{}: grown by {} % of the limit", load.name, percent()),
+        );
+        println!("{}: grown by {} % of the limit", load.name, percent());
+    }
+}
+
+fn speak_throng_v1(address: std::net::SocketAddr) -> Raw {
+    let mut raw = Raw::connect(address);
+    raw.send(
+        b"GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+          Sec-WebSocket-Protocol: throng.v1\r\n\r\n",
+    );
+    assert!(raw.receive_head().starts_with("HTTP/1.1 101"));
+    raw
+}
+
+/// Publishes so many bytes, with what the smallest frames have around them; returns how many publications those were.
+fn publish(raw: &mut Raw, load: &Load, bytes: u64) -> u64 {
+    let mut random = fastrand::Rng::with_seed(1);
+    let (mut count, mut sent, mut batch) = (0, 0, Vec::new());
+    while sent < bytes {
+        let len = load.lens[random.usize(..load.lens.len())];
+        let room = random.u64(..load.rooms);
+        let key = if len == 20 {
+            format!(r#","key":"{:x}""#, random.u64(..))
+        } else {
+            String::new()
+        };
+        let body = "x".repeat(len);
+        batch.extend(text(&format!(
+            r#"msg {{"to":"room {room}","msg":"{body}"{key}}}"#
+        )));
+        count += 1;
+        sent += len as u64 + 250;
+        if batch.len() > 1 << 16 {
+            raw.send(&batch);
+            batch.clear();
+        }
+    }
+    raw.send(&batch);
+    count
+}
+
+fn wait_for_publications(address: std::net::SocketAddr, count: u64) {
+    let published = || metric(address, "throng_publications_total ");
+    until(
+        || (published() == count).then_some(()),
+        || format!("{} of {count} are published", published()),
+    );
+}
+
+fn metric(address: std::net::SocketAddr, name: &str) -> u64 {
+    let text = get(address, "/metrics").body;
+    let found = text.lines().find_map(|line| line.strip_prefix(name));
+    found.unwrap().parse().unwrap()
+}

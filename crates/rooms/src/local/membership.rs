@@ -85,18 +85,18 @@ impl LocalRooms {
         table: &RoomTable,
     ) -> Option<Effect> {
         let Some(slot) = self.slot_of(connection) else {
-            table.release(connection, &handle, self.now_ms);
+            table.release(connection, &handle, self.now);
             return None;
         };
         let room = self.find_room((handle.id, connection.wire()));
         let already = room.is_some_and(|room| self.membership_index(slot, room).is_some());
         let memberships = &self.members[slot as usize].memberships;
         if already {
-            table.release(connection, &handle, self.now_ms);
+            table.release(connection, &handle, self.now);
         } else if memberships.len() >= self.limits.rooms_per_connection_max {
             self.fan_out_rooms_of(slot);
             self.push_answers_of(slot);
-            table.release(connection, &handle, self.now_ms);
+            table.release(connection, &handle, self.now);
             return Some(Effect::JoinRefused {
                 connection,
                 room: handle,
@@ -185,7 +185,7 @@ impl LocalRooms {
                 wire,
                 count: u32::try_from(members.len()).unwrap_or(u32::MAX),
             };
-            table.release_members(counted, &handle, self.now_ms);
+            table.release_members(counted, &handle, self.now);
             self.remove_room(room);
         }
         (!connections.is_empty()).then_some(Effect::LastRoomLeft { connections })
@@ -202,7 +202,7 @@ impl LocalRooms {
         }
         self.membership_count -= 1;
         let handle = &self.rooms[room as usize].handle;
-        table.release(self.id_of(slot), handle, self.now_ms);
+        table.release(self.id_of(slot), handle, self.now);
         if self.rooms[room as usize].members.is_empty() {
             self.remove_room(room);
         }

@@ -11,6 +11,7 @@ use crate::key::RoomKey;
 use crate::mailbox::Delivery;
 use crate::publication::{EventKind, Publication, Published};
 use crate::shard::{Room, Shard};
+use crate::time::Moment;
 
 impl RoomTable {
     /// Sends an event to the members of a room, in a frame that is the same on every wire; it has no
@@ -112,7 +113,7 @@ impl RoomTable {
             delivery,
             except,
             frames: frames.collect(),
-            at_ms: 0,
+            at: Moment::default(),
             waiting: SmallVec::new(),
         };
         let class = self.classes.at(room.class);
@@ -120,7 +121,7 @@ impl RoomTable {
             return Ok(self.deliver(room, (delivery, except), &mut encoder, wakes));
         }
         let stage = |kept: &mut Kept| kept.stage(staged);
-        retention.keep(room, class, 0, &self.house(), stage);
+        retention.keep(room, class, Moment::default(), &self.house(), stage);
         Ok(Published {
             member_count: room.member_count(),
             ..Published::default()

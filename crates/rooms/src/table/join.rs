@@ -7,6 +7,7 @@ use crate::id::ConnectionId;
 use crate::key::{RoomKey, Space};
 use crate::mailbox::{Command, Joined, RoomHandle};
 use crate::shard::{MemberCount, Room};
+use crate::time::Moment;
 
 impl RoomTable {
     /// Makes the connection a member of the room, and the room if it does not exist.
@@ -150,20 +151,20 @@ impl RoomTable {
     /// Counts one member less, and forgets the room with its last one unless it keeps something.
     ///
     /// Called once for each membership that ends and each `Attach` that is not accepted.
-    pub(crate) fn release(&self, connection: ConnectionId, handle: &RoomHandle, now_ms: u64) {
+    pub(crate) fn release(&self, connection: ConnectionId, handle: &RoomHandle, now: Moment) {
         let one = MemberCount {
             core: connection.core(),
             wire: connection.wire(),
             count: 1,
         };
-        self.release_members(one, handle, now_ms);
+        self.release_members(one, handle, now);
     }
 
     /// The same for several members of one core and wire.
-    pub(crate) fn release_members(&self, members: MemberCount, handle: &RoomHandle, now_ms: u64) {
+    pub(crate) fn release_members(&self, members: MemberCount, handle: &RoomHandle, now: Moment) {
         let pushed = {
             let mut shard = self.shard(handle.hash).lock();
-            let was_last = shard.count_out(handle, members, now_ms, &self.house());
+            let was_last = shard.count_out(handle, members, now, &self.house());
             if !was_last || !self.watches_rooms() {
                 return;
             }

@@ -16,6 +16,7 @@ use crate::mailbox::Delivery;
 use crate::position::StreamPosition;
 use crate::publication::{KEY_LEN_MAX, Outgoing, Published};
 use crate::shard::{Retention, Room, Shard};
+use crate::time::Moment;
 
 impl RoomTable {
     /// Publishes to a room: gives the publication the room's next offset, keeps it if the room's class
@@ -183,7 +184,7 @@ impl RoomTable {
                 .then(|| encoder.frame(self.history_wire));
             if let (Some(_), Some(frame)) = (journal, &frame) {
                 let key = key.map(|(_, text)| Arc::from(text));
-                if self.write_publication(room, outgoing.at_ms, frame.clone(), key) {
+                if self.write_publication(room, outgoing.at, frame.clone(), key) {
                     published.backpressure = Backpressure(Some(Full::Journal));
                 }
             }
@@ -192,7 +193,7 @@ impl RoomTable {
                 room,
                 retention,
                 class,
-                (outgoing.at_ms, frame, key),
+                (outgoing.at, frame, key),
                 (fits, trims),
             );
         }
@@ -205,7 +206,7 @@ impl RoomTable {
         room: &mut Room,
         retention: &mut Retention,
         class: &RoomClass,
-        (at_ms, frame, key): (u64, Option<SharedFrame>, Option<(u64, &str)>),
+        (at, frame, key): (Moment, Option<SharedFrame>, Option<(u64, &str)>),
         (fits, is_journaled): (bool, bool),
     ) {
         if !fits && room.kept.is_none() {
@@ -213,16 +214,16 @@ impl RoomTable {
         }
         let offset = room.offset;
         let first_before = room.first_offset();
-        retention.keep(room, class, at_ms, &self.house(), |kept| {
+        retention.keep(room, class, at, &self.house(), |kept| {
             if !fits {
                 // No memory even at the expense of all others: no history rather than one with a hole.
                 return kept.clear_publications();
             }
             if let Some(frame) = frame {
-                kept.push(frame, at_ms, class);
+                kept.push(frame, at, class);
             }
             if let Some(key) = key.filter(|_| class.key_window_ms > 0) {
-                kept.push_key(key, offset, at_ms, class);
+                kept.push_key(key, offset, at, class);
             }
         });
         // Each publication makes one older one go: what is written down may hold some more than that.
@@ -241,7 +242,7 @@ impl RoomTable {
         outgoing: &mut Outgoing<'_>,
         key: Option<(u64, &str)>,
     ) -> Result<Published, PublishError> {
-        let (offset, at_ms) = (room.staged_offset() + 1, outgoing.at_ms);
+        let (offset, at) = (room.staged_offset() + 1, outgoing.at);
         let mut encoder = Encoder::new(outgoing.publication, Some(offset));
         let frame = encoder.frame(self.history_wire);
         let frames = self.wires().iter().map(|wire| (wire, encoder.frame(wire)));
@@ -249,19 +250,19 @@ impl RoomTable {
             delivery: Delivery::Publication(offset),
             except: outgoing.except,
             frames: frames.collect(),
-            at_ms,
+            at,
             waiting: SmallVec::new(),
         };
         let house = self.house();
         let (name_len, key_len) = (room.handle.name.len(), key.map_or(0, |(_, key)| key.len()));
         let bytes = staged.cost_bytes() + kept::cost_at_most(0, name_len, key_len);
-        if !retention.reserve(bytes, at_ms, &house) {
+        if !retention.reserve(bytes, at, &house) {
             return Err(PublishError::NoMemory);
         }
-        retention.keep(room, class, at_ms, &house, |kept| {
+        retention.keep(room, class, at, &house, |kept| {
             kept.stage(staged);
             if let Some(key) = key.filter(|_| class.key_window_ms > 0) {
-                kept.push_key(key, offset, at_ms, class);
+                kept.push_key(key, offset, at, class);
             }
         });
         wait_for(room, offset, outgoing, false);
@@ -269,7 +270,7 @@ impl RoomTable {
         let change = Change::Publication {
             epoch: room.epoch,
             offset,
-            at_ms,
+            at,
             frame,
             key,
         };
@@ -296,14 +297,14 @@ impl RoomTable {
     fn write_publication(
         &self,
         room: &Room,
-        at_ms: u64,
+        at: Moment,
         frame: SharedFrame,
         key: Option<Arc<str>>,
     ) -> bool {
         let change = Change::Publication {
             epoch: room.epoch,
             offset: room.offset,
-            at_ms,
+            at,
             frame,
             key,
         };
@@ -394,7 +395,7 @@ impl RoomTable {
         let is_wanted = is_kept(class, key.is_some())
             && check_size(outgoing, class).is_ok()
             && room.is_none_or(|room| find_key(room, key).is_none() && check(room).is_ok());
-        is_wanted && shard.make_memory(bytes, outgoing.at_ms, &self.house())
+        is_wanted && shard.make_memory(bytes, outgoing.at, &self.house())
     }
 
     fn check_key<'a>(&self, key: Option<&'a str>) -> Result<Option<(u64, &'a str)>, PublishError> {

@@ -11,6 +11,7 @@ use crate::key::{RoomKey, Space};
 use crate::mailbox::{Command, RoomHandle};
 use crate::publication::Publication;
 use crate::shard::{NewRoom, Retention, Room, Shard};
+use crate::time::Moment;
 
 /// How many earlier epochs of a room are remembered: as many crashes within the age of a history.
 const LINEAGE_MAX: usize = 16;
@@ -43,7 +44,7 @@ impl RoomTable {
         }
         let class = self.classes.at(room.class);
         let mut staged = Vec::new();
-        retention.keep(room, class, 0, &self.house(), |kept| {
+        retention.keep(room, class, Moment::default(), &self.house(), |kept| {
             staged.extend(std::iter::from_fn(|| kept.take_staged(offset)));
         });
         for item in staged {
@@ -64,7 +65,7 @@ impl RoomTable {
         if !is_written {
             let committed = room.offset;
             let forget = |kept: &mut Kept| kept.forget_keys_behind(committed);
-            retention.keep(room, class, 0, &self.house(), forget);
+            retention.keep(room, class, Moment::default(), &self.house(), forget);
         }
     }
 
@@ -80,7 +81,7 @@ impl RoomTable {
         let mut encoder = Encoder::new(&mut frames, None);
         self.deliver(room, (item.delivery, item.except), &mut encoder, wakes);
         if item.is_publication() {
-            let written = (item.at_ms, Some(encoder.frame(self.history_wire)), None);
+            let written = (item.at, Some(encoder.frame(self.history_wire)), None);
             let class = self.classes.at(room.class);
             self.keep(room, retention, class, written, (true, true));
         }
@@ -146,11 +147,11 @@ impl RoomTable {
             let found = keys.binary_search_by_key(&offset, |(_, of, _)| *of);
             found.ok().map(|index| keys[index].0.clone())
         };
-        for (offset, (at_ms, frame)) in (first..).zip(publications) {
+        for (offset, (at, frame)) in (first..).zip(publications) {
             let change = Change::Publication {
                 epoch,
                 offset,
-                at_ms,
+                at,
                 frame,
                 key: key_of(offset),
             };
@@ -165,7 +166,7 @@ impl RoomTable {
     /// `ended_clean` says whether all that its last process published is in the image. If not, nobody
     /// knows how much is missing: the room goes on in a new epoch, and positions of the old one are
     /// answered from what there is.
-    pub fn restore(&self, image: RoomImage, ended_clean: bool, now_ms: u64) -> bool {
+    pub fn restore(&self, image: RoomImage, ended_clean: bool, now: Moment) -> bool {
         let RoomImage {
             name,
             epoch,
@@ -191,10 +192,13 @@ impl RoomTable {
         }
         let surplus = lineage.len().saturating_sub(LINEAGE_MAX);
         lineage.drain(..surplus);
-        let bytes: usize = publications.iter().map(|(_, frame)| frame.len() + 64).sum();
-        let key_bytes: usize = keys.iter().map(|(key, ..)| key.len() + 128).sum();
-        let cost = kept::cost_at_most(bytes + key_bytes, name.len(), 0) + LINEAGE_MAX * 32;
-        if !shard.make_memory(cost, now_ms, &self.house()) {
+        let frames = publications.iter();
+        let bytes: usize = frames
+            .map(|(_, frame)| kept::publication_cost(frame.len()))
+            .sum();
+        let key_bytes: usize = keys.iter().map(|(key, ..)| kept::key_cost(key.len())).sum();
+        let cost = kept::cost_at_most(0, name.len(), 0) + bytes + key_bytes + LINEAGE_MAX * 32;
+        if !shard.make_memory(cost, now, &self.house()) {
             return false;
         }
         let draw = |id: RoomId| {
@@ -205,16 +209,16 @@ impl RoomTable {
         let Ok((room, retention)) = shard.find_or_create(hash, key, draw);
         room.offset = offset;
         let written = lineage.clone();
-        retention.keep(room, class, now_ms, &self.house(), |kept| {
+        retention.keep(room, class, now, &self.house(), |kept| {
             kept.set_lineage(lineage);
-            for (at_ms, frame) in publications {
-                kept.push(frame, at_ms, class);
+            for (at, frame) in publications {
+                kept.push(frame, at, class);
             }
-            for (text, offset, at_ms) in keys {
+            for (text, offset, at) in keys {
                 let hash = self.hasher.hash_one(&*text);
-                kept.push_key((hash, &text), offset, at_ms, class);
+                kept.push_key((hash, &text), offset, at, class);
             }
-            kept.linger(now_ms, class);
+            kept.linger(now, class);
         });
         if !ended_clean {
             let change = Change::Epoch {

@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use proto::SharedFrame;
 use rooms::{
     Acknowledge, Command, ConnectionId, CoreId, Effect, FlushQueue, JoinRequest, LocalLimits,
-    LocalRooms, Outgoing, RoomTable, StreamPosition, Wire,
+    LocalRooms, Moment, Outgoing, RoomTable, StreamPosition, Wire,
 };
 
 use crate::frames::{Said, frame};
@@ -101,7 +101,7 @@ impl Server {
     /// What each core does in a turn.
     pub(crate) fn turn(&mut self, now_ms: u64) {
         for core in 0..self.cores.len() {
-            self.cores[core].local.set_now_ms(now_ms);
+            self.cores[core].local.set_now(Moment(now_ms));
             self.read(core, now_ms);
             self.cores[core].apply(&self.table);
             let late = !self.cores[core].local.fan_out_some(FAN_OUT_WORK);
@@ -114,7 +114,7 @@ impl Server {
 
     pub(crate) fn sweep(&self, now_ms: u64) {
         for core in &self.cores {
-            self.table.sweep(core.id, now_ms);
+            self.table.sweep(core.id, Moment(now_ms));
         }
     }
 
@@ -170,7 +170,7 @@ impl Server {
                     except: None,
                     payload_len: body.len(),
                     key: Some(&key),
-                    at_ms: now_ms,
+                    at: Moment(now_ms),
                     answer: Some((id, &mut Ack { room, key: &key })),
                 };
                 let published = self.table.publish(room_name, outgoing);

@@ -1,26 +1,25 @@
-//! What has a time of day: what rooms keep, and when it expires.
+//! What ages: what rooms keep, and when it expires.
 
 use std::time::{Duration, Instant};
 
 use super::Core;
-use crate::clock;
 use crate::engine;
 
 /// How often the rooms are looked at for what has expired. Ages are minutes, so a second late is on time.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Core {
-    /// Reads the time of day, once a turn.
-    pub(super) fn note_time_of_day(&mut self) {
-        let unix_ms = clock::unix_ms();
-        engine::set_turn_ms(unix_ms);
-        self.local.set_now_ms(unix_ms);
+    /// Reads the time of day, once a turn, and tells the rooms what time it is on their clock.
+    pub(super) fn note_time(&mut self, now: Instant) {
+        let now = self.engine.clock.at(now);
+        engine::begin_turn(now);
+        self.local.set_now(now);
     }
 
     /// Drops what has expired of what rooms keep, about once a second while they keep something.
     pub(super) fn sweep(&mut self, now: Instant) {
         if self.sweep_at.is_some_and(|due| due <= now) {
-            self.engine.table.sweep(self.id, clock::unix_ms());
+            self.engine.table.sweep(self.id, self.engine.clock.at(now));
             self.sweep_at = None;
         }
         if self.sweep_at.is_none() && self.engine.table.keeps_something() {

@@ -16,6 +16,7 @@ pub(crate) struct JournalMetrics {
     syncs: Count,
     failures: Count,
     failing: Count,
+    lost_batches: Count,
     disk_bytes: Count,
 }
 
@@ -36,7 +37,12 @@ impl JournalMetrics {
         self.failures.add(1);
     }
 
-    /// Whether the disk takes nothing at present.
+    /// So many batches were not there at the start that were reported as committed.
+    pub(crate) fn lost(&self, batch_count: u64) {
+        self.lost_batches.add(batch_count);
+    }
+
+    /// Whether the disk takes nothing at present, or not yet all that it lacks.
     pub(crate) fn set_failing(&self, failing: bool) {
         self.failing.set(failing.into());
     }
@@ -89,6 +95,11 @@ impl JournalMetrics {
                 "journal_failures",
                 "Times that the disk did not take it",
                 self.failures.get(),
+            ),
+            (
+                "journal_lost_batches",
+                "Batches that were written and were not there at the start",
+                self.lost_batches.get(),
             ),
         ];
         for (name, help, value) in counters {

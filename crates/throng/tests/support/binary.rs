@@ -127,9 +127,15 @@ impl Binary {
 
     /// Lets its files be as long as they like.
     pub(crate) fn lift_file_limit(&self) {
+        self.limit_files("unlimited");
+    }
+
+    /// Lets no file of its become longer than so many bytes. It must be deaf to SIGXFSZ.
+    pub(crate) fn limit_files(&self, bytes: &str) {
         let pid = self.child.id().to_string();
+        let limit = format!("--fsize={bytes}:");
         let status = Command::new("prlimit")
-            .args(["--pid", &pid, "--fsize=unlimited:"])
+            .args(["--pid", &pid, &limit])
             .status()
             .unwrap();
         assert!(status.success());

@@ -1,0 +1,122 @@
+//! The files under their names: whether what is written to is what the next process will find.
+//!
+//! A file that was moved, replaced or removed while it is open takes every write, and nothing of it is there
+//! after a restart. So each commit compares what the names lead to with what was opened.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+use crate::database::{FILE, JOURNAL};
+use crate::error::CommitError;
+use crate::witness::WITNESS;
+
+/// What the names led to when the files were opened.
+#[derive(Debug)]
+pub(crate) struct Footing {
+    places: [Place; 4],
+}
+
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+    /// Mode, user, group.
+    rights: (u32, u32, u32),
+    /// How long the file was after the last commit; nobody else makes it shorter. 0 for a directory.
+    len: u64,
+}
+
+impl Footing {
+    /// Notes the directory and the files in it, all of which are open.
+    pub(crate) fn new(directory: &Path) -> io::Result<Self> {
+        Ok(Self {
+            places: [
+                Place::new(directory.to_owned())?,
+                Place::new(directory.join(FILE))?,
+                Place::new(directory.join(JOURNAL))?,
+                Place::new(directory.join(WITNESS))?,
+            ],
+        })
+    }
+
+    /// Checks before a commit that the files are as the last one left them.
+    pub(crate) fn check_before(&mut self) -> Result<(), CommitError> {
+        for place in &mut self.places {
+            let metadata = place.check()?;
+            if len_of(&metadata) < place.len {
+                return Err(CommitError::Cut {
+                    path: place.path.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks after a commit that it is where the next process will look for it.
+    pub(crate) fn check_after(&mut self) -> Result<(), CommitError> {
+        for place in &mut self.places {
+            let metadata = place.check()?;
+            place.len = len_of(&metadata);
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    fn new(path: PathBuf) -> io::Result<Self> {
+        let metadata = fs::metadata(&path)?;
+        Ok(Self {
+            path,
+            identity: identity_of(&metadata),
+            rights: rights_of(&metadata),
+            len: len_of(&metadata),
+        })
+    }
+
+    fn check(&mut self) -> Result<Metadata, CommitError> {
+        let unreachable = |source| CommitError::Unreachable {
+            path: self.path.clone(),
+            source,
+        };
+        let metadata = fs::metadata(&self.path).map_err(unreachable)?;
+        if identity_of(&metadata) != self.identity {
+            return Err(CommitError::Moved {
+                path: self.path.clone(),
+            });
+        }
+        let rights = rights_of(&metadata);
+        if rights != self.rights {
+            // What is open stays usable; what counts is whether the next process can open it.
+            let mut access = Access::READ_OK | Access::WRITE_OK;
+            if metadata.is_dir() {
+                access |= Access::EXEC_OK;
+            }
+            accessat(CWD, &self.path, access, AtFlags::EACCESS)
+                .map_err(|error| unreachable(error.into()))?;
+            self.rights = rights;
+        }
+        Ok(metadata)
+    }
+}
+
+fn identity_of(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+fn rights_of(metadata: &Metadata) -> (u32, u32, u32) {
+    (metadata.mode(), metadata.uid(), metadata.gid())
+}
+
+/// A directory's own length means nothing.
+fn len_of(metadata: &Metadata) -> u64 {
+    if metadata.is_file() {
+        metadata.len()
+    } else {
+        0
+    }
+}

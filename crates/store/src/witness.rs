@@ -1,0 +1,196 @@
+//! The witness: a small file beside the database that says how many batches were reported as committed.
+//!
+//! A counter inside the database goes back with the database: when its journal is emptied or damaged, SQLite
+//! gives back an older state that is whole. The witness does not go back with it, so the difference is found.
+//!
+//! Invariants:
+//! - it is written after each commit and before that is reported, so it never says more than was committed;
+//! - it is one write of less than a sector, in place, so it is there as a whole or not at all;
+//! - its lock is held as long as the store is open. Closing another descriptor does not end it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use crate::database::FILE_MODE;
+use crate::store::{Clock, Durability, Vouched};
+
+/// The file's name in the directory. Begins as the database's does: earlier versions of the program leave such
+/// files alone.
+pub(crate) const WITNESS: &str = "histories.sqlite-witness";
+
+/// What each begins with.
+const MAGIC: u64 = u64::from_le_bytes(*b"thrgwit1");
+
+/// Five numbers, and a checksum in the place of a sixth.
+const NUMBERS: usize = 6;
+
+/// What the file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Testimony {
+    /// The identity of the store.
+    identity: i64,
+    /// How many batches were reported.
+    commits: i64,
+    clock: Clock,
+}
+
+/// The open file.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    file: File,
+    found: Found,
+}
+
+/// What was in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Nonsense,
+    Testimony(Testimony),
+}
+
+impl Witness {
+    /// Opens the file in the directory, or creates it, and takes its lock.
+    ///
+    /// # Errors
+    ///
+    /// The system's; [`ErrorKind::ResourceBusy`] if somebody else has the lock.
+    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
+        let path = directory.join(WITNESS);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(FILE_MODE);
+        let file = match options.open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let file = options.create_new(true).open(&path)?;
+                crate::modes::set(&path, FILE_MODE)?;
+                File::open(directory)?.sync_all()?;
+                file
+            }
+            opened => opened?,
+        };
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(ErrorKind::ResourceBusy.into()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) => {}
+        }
+        let found = read(&file)?;
+        Ok(Self { file, found })
+    }
+
+    /// Compares what the file says with a database of this identity that has so many commits.
+    ///
+    /// `knows_witness`: the database was written to by a version of the program that has witnesses.
+    pub(crate) fn compare(&self, identity: i64, commits: i64, knows_witness: bool) -> Vouched {
+        match self.found {
+            Found::Nothing if !knows_witness => Vouched::NoWitness,
+            Found::Nothing if commits == 0 => Vouched::Everything,
+            Found::Nothing | Found::Nonsense => Vouched::Nothing,
+            Found::Testimony(said) if said.identity == identity || commits == 0 => {
+                match u64::try_from(said.commits - commits) {
+                    Ok(missing @ 1..) => Vouched::AllBut { missing },
+                    _ => Vouched::Everything,
+                }
+            }
+            Found::Testimony(_) => Vouched::Nothing,
+        }
+    }
+
+    /// How many batches were reported, as far as the file says so.
+    pub(crate) const fn commits(&self) -> i64 {
+        match self.found {
+            Found::Testimony(said) => said.commits,
+            Found::Nothing | Found::Nonsense => 0,
+        }
+    }
+
+    /// The time when the file was last written.
+    pub(crate) const fn clock(&self) -> Option<Clock> {
+        match self.found {
+            Found::Testimony(said) => Some(said.clock),
+            Found::Nothing | Found::Nonsense => None,
+        }
+    }
+
+    /// Says that so many batches are committed. Costs one write into the page cache; if that is to outlive a loss
+    /// of power, it waits for the disk.
+    pub(crate) fn write(
+        &mut self,
+        identity: i64,
+        commits: i64,
+        clock: Clock,
+        durability: Durability,
+    ) -> io::Result<()> {
+        let said = Testimony {
+            identity,
+            commits,
+            clock,
+        };
+        self.put(said)?;
+        if durability == Durability::Synced {
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+
+    /// Notes the time, and leaves the rest as it is. Nothing if there is no rest yet.
+    pub(crate) fn note(&mut self, clock: Clock) -> io::Result<()> {
+        match self.found {
+            Found::Testimony(said) => self.put(Testimony { clock, ..said }),
+            Found::Nothing | Found::Nonsense => Ok(()),
+        }
+    }
+
+    fn put(&mut self, said: Testimony) -> io::Result<()> {
+        self.file.write_all_at(&said.encode(), 0)?;
+        self.found = Found::Testimony(said);
+        Ok(())
+    }
+}
+
+fn read(file: &File) -> io::Result<Found> {
+    let mut bytes = [0; NUMBERS * 8];
+    match file.read_exact_at(&mut bytes, 0) {
+        Ok(()) => Ok(Testimony::decode(&bytes).map_or(Found::Nonsense, Found::Testimony)),
+        Err(error) if error.kind() != ErrorKind::UnexpectedEof => Err(error),
+        Err(_) if file.metadata()?.len() == 0 => Ok(Found::Nothing),
+        Err(_) => Ok(Found::Nonsense),
+    }
+}
+
+impl Testimony {
+    fn encode(self) -> [u8; NUMBERS * 8] {
+        let numbers = [
+            MAGIC,
+            self.identity.cast_unsigned(),
+            self.commits.cast_unsigned(),
+            self.clock.age_ms,
+            self.clock.unix_ms,
+        ];
+        let mut bytes = [0; NUMBERS * 8];
+        let (places, _) = bytes.as_chunks_mut::<8>();
+        for (place, number) in places.iter_mut().zip(numbers) {
+            *place = number.to_le_bytes();
+        }
+        let crc = u64::from(crc32fast::hash(&bytes[..(NUMBERS - 1) * 8]));
+        bytes[(NUMBERS - 1) * 8..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8; NUMBERS * 8]) -> Option<Self> {
+        let number = |index: usize| {
+            let (places, _) = bytes.as_chunks::<8>();
+            u64::from_le_bytes(places[index])
+        };
+        let said = Self {
+            identity: number(1).cast_signed(),
+            commits: number(2).cast_signed(),
+            clock: Clock {
+                age_ms: number(3),
+                unix_ms: number(4),
+            },
+        };
+        (said.commits >= 0 && said.encode() == *bytes).then_some(said)
+    }
+}
