@@ -457,14 +457,20 @@ impl Core {
 
     fn queued_lens(&self, connection: ConnectionId) -> Vec<usize> {
         let mut slices = [IoSlice::new(&[]); 8];
-        let count = self.rooms.outbox(connection.slot()).slices(&mut slices);
+        let count = self
+            .rooms
+            .outbox(connection.slot())
+            .slices(&mut slices, usize::MAX);
         slices[..count].iter().map(|slice| slice.len()).collect()
     }
 
     /// Everything that was queued for a connection that is not flushed.
     fn received(&self, connection: ConnectionId) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 8];
-        let count = self.rooms.outbox(connection.slot()).slices(&mut slices);
+        let count = self
+            .rooms
+            .outbox(connection.slot())
+            .slices(&mut slices, usize::MAX);
         let bytes = slices[..count].iter().flat_map(|slice| slice.iter());
         bytes.copied().collect()
     }

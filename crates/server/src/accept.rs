@@ -12,14 +12,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::admission::{Handshake, Refused};
+use crate::config::Limits;
 use crate::core::NewSocket;
 use crate::fallback::Fallback;
 use crate::http::{self as answers, Page};
+use crate::kernel;
 use crate::listen::Listener;
 use crate::metrics::{CoreMetrics, Exposition};
 use crate::opening::{Gate, Newcomer};
@@ -83,7 +86,7 @@ impl Acceptor {
 
     /// Begins a handshake, or refuses it at the limit without reading it.
     fn begin<S: Stream>(self: &Arc<Self>, stream: S, peer: Option<IpAddr>) {
-        stream.prepare();
+        stream.prepare(&self.gate.config.limits);
         match self.gate.admission.begin_handshake() {
             Ok(handshake) => {
                 tokio::spawn(self.clone().serve(stream, peer, handshake));
@@ -216,17 +219,19 @@ impl Accept for UnixListener {
 
 /// A stream of some family, while the runtime has it.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Sets what the socket needs from its first byte on.
-    fn prepare(&self);
+    /// Sets what the socket needs from its first byte on: what the kernel may hold for it, too.
+    fn prepare(&self, limits: &Limits);
 
     /// Takes it out of the runtime. It stays non-blocking.
     fn into_socket(self) -> io::Result<socket2::Socket>;
 }
 
 impl Stream for TcpStream {
-    fn prepare(&self) {
+    fn prepare(&self, limits: &Limits) {
         // The loop merges writes itself; waiting for more would only delay them.
         _ = self.set_nodelay(true);
+        kernel::bound_unsent(&SockRef::from(self), limits);
+        kernel::bound_buffers(&SockRef::from(self), limits);
     }
 
     fn into_socket(self) -> io::Result<socket2::Socket> {
@@ -235,7 +240,9 @@ impl Stream for TcpStream {
 }
 
 impl Stream for UnixStream {
-    fn prepare(&self) {}
+    fn prepare(&self, limits: &Limits) {
+        kernel::bound_buffers(&SockRef::from(self), limits);
+    }
 
     fn into_socket(self) -> io::Result<socket2::Socket> {
         self.into_std().map(socket2::Socket::from)

@@ -123,6 +123,7 @@ mod journal;
 #[cfg(not(feature = "disk"))]
 #[path = "no_journal.rs"]
 mod journal;
+mod kernel;
 mod listen;
 mod manager;
 #[cfg(feature = "messagepack")]

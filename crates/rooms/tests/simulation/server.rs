@@ -256,7 +256,7 @@ impl Core {
         while !self.local.outbox(slot).is_empty() {
             let window = link.window();
             let mut slices = [IoSlice::new(&[]); 4];
-            let count = self.local.outbox(slot).slices(&mut slices);
+            let count = self.local.outbox(slot).slices(&mut slices, usize::MAX);
             let shown = slices[..count]
                 .iter()
                 .flat_map(|slice| slice.iter().copied());

@@ -1,5 +1,6 @@
 //! Step 3: the mailbox, and the end of connections.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use mio::unix::SourceFd;
@@ -12,6 +13,7 @@ use super::Core;
 use super::read::lost_disconnect;
 use super::socket::Phase;
 use crate::engine;
+use crate::kernel;
 use crate::question::Question;
 use crate::refusal::{ErrorEvent, Refusal};
 use crate::survey::Survey;
@@ -177,11 +179,6 @@ impl Core {
     /// Sends what is queued and a close frame, and ends the connection when the peer has had them.
     pub(super) fn begin_close(&mut self, slot: u32, disconnect: Disconnect, now: Instant) {
         let last = disconnect.to_frame();
-        let pending_bytes = self.local.outbox(slot).pending_bytes() as usize;
-        if pending_bytes + last.len() > self.config.limits.outbox_bytes_max as usize {
-            // What makes way for the close frame has been offered to the socket at least once.
-            self.flush_now(slot);
-        }
         let Some(socket) = self.socket(slot) else {
             return;
         };
@@ -196,8 +193,9 @@ impl Core {
         self.handlers.abort(slot);
         let connection = self.local.id_of(slot);
         self.local.shut(slot, &last, &self.engine.table);
-        self.closing
-            .push_back((now + self.config.timeouts.close, connection));
+        let close = self.config.timeouts.close;
+        self.hurrying.push_back((now + close / 2, connection));
+        self.closing.push_back((now + close, connection));
         self.tell_closed(connection, &disconnect);
     }
 
@@ -208,8 +206,10 @@ impl Core {
         };
         socket.phase = Phase::Shut;
         if socket.stream.shutdown(Shutdown::Write).is_err() {
-            self.end(slot);
+            return self.end(slot);
         }
+        // It was not read from while the close frame waited, and will not be told of again.
+        self.readable.push_back(slot);
     }
 
     /// The peer is gone: by its close after ours, or without a word.
@@ -260,18 +260,26 @@ impl Core {
         self.local.close(slot, &self.engine.table);
     }
 
-    /// Ends the connections whose time to close is over.
+    /// Ends the connections whose time to close is over. After half of it, what waits in front of a
+    /// close frame makes way for it.
     pub(super) fn end_overdue(&mut self, now: Instant) {
-        while let Some((deadline, connection)) = self.closing.front().copied() {
-            if deadline > now {
-                return;
+        while let Some(connection) = next_due(&mut self.hurrying, now) {
+            if let Some(slot) = self.still_there(connection) {
+                self.local.hurry(slot);
             }
-            self.closing.pop_front();
-            let slot = connection.slot();
-            if self.socket(slot).is_some() && self.local.id_of(slot) == connection {
+        }
+        while let Some(connection) = next_due(&mut self.closing, now) {
+            if let Some(slot) = self.still_there(connection) {
                 self.end(slot);
             }
         }
+    }
+
+    /// The slot of a connection that is closing and has not ended.
+    fn still_there(&mut self, connection: ConnectionId) -> Option<u32> {
+        let slot = connection.slot();
+        let is_there = self.socket(slot).is_some() && self.local.id_of(slot) == connection;
+        is_there.then_some(slot)
     }
 
     /// A member whose outbox is full though its socket was just offered it.
@@ -289,16 +297,32 @@ impl Core {
             "slow consumer"
         );
         self.begin_close(slot, Disconnect::slow_consumer(), now);
+        self.local.hurry(slot);
     }
 
-    /// Closes a connection that was silent for too long.
-    pub(super) fn close_silent(&mut self, slot: u32, reason: &'static str, now: Instant) {
+    /// Ends a connection whose peer gives no sign of life. It is sent why if its socket takes that, and
+    /// its place is free at once: nobody is there to wait for.
+    pub(super) fn end_silent(&mut self, slot: u32, now: Instant) {
+        let reason = "keepalive ping timeout";
         self.begin_close(
             slot,
             Disconnect::new(CloseCode::INTERNAL_ERROR, reason),
             now,
         );
+        self.local.hurry(slot);
+        self.flush_now(slot);
+        let close = self.config.timeouts.close;
+        if let Some(socket) = self.socket(slot) {
+            kernel::forget_after(&(&socket.stream).into(), close);
+            self.end(slot);
+        }
     }
+}
+
+/// Takes the first of these if its time has come. They stand in the order of their times.
+fn next_due(line: &mut VecDeque<(Instant, ConnectionId)>, now: Instant) -> Option<ConnectionId> {
+    let (_, connection) = line.pop_front_if(|(due, _)| *due <= now)?;
+    Some(connection)
 }
 
 /// What a hook has sent came of no message, so there is nobody to hold back for it: it is at most
