@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
 
 use proto::{SharedFrame, frame};
 use thiserror::Error;
@@ -102,7 +103,7 @@ impl Rest {
 }
 
 /// Which publications a buffer holds, for who may have to drop it. The first buffer of an outbox is
-/// never dropped: a part of it may be on the wire.
+/// dropped only by who knows what it holds: a part of it may be on the wire, and its tag is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tag {
     /// It is never dropped: answers, control frames, and the publications of most rooms.
@@ -258,6 +259,26 @@ impl Outbox {
         }
         rest.tell(place, &gap, &mut self.pending_bytes);
         dropped_count
+    }
+
+    /// Drops the first buffer, and puts what `gap` writes of it in its place, if it is one of these and has not
+    /// begun to be sent; returns how many publications it held.
+    pub fn drop_first(
+        &mut self,
+        known: &[(SharedFrame, Span)],
+        gap: impl Fn(Span) -> SharedFrame,
+    ) -> u64 {
+        let Some(first) = self.first.as_mut().filter(|_| self.sent == 0) else {
+            return 0;
+        };
+        let is_first = |(frame, _): &&(SharedFrame, Span)| Arc::ptr_eq(frame, first);
+        let Some((_, span)) = known.iter().find(is_first) else {
+            return 0;
+        };
+        self.pending_bytes -= len_of(first);
+        *first = gap(*span);
+        self.pending_bytes += len_of(first);
+        span.len()
     }
 
     /// Does not queue these publications, and tells of that: in the gap that ends right before them if
@@ -614,6 +635,27 @@ mod tests {
         assert_eq!(text(&outbox), "xt01 a07 [2-4] ");
         assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 1);
         assert_eq!(text(&outbox), "x[1-4] a07 ");
+    }
+
+    #[test]
+    fn the_first_buffer_makes_way_if_it_is_known_and_not_under_way() {
+        let mut outbox = Outbox::default();
+        push(&mut outbox, 1);
+        push(&mut outbox, 2);
+        let first = outbox.first.clone().unwrap();
+        let other: SharedFrame = b"t01 ".as_slice().into();
+        let known = |frame| [(frame, publication(1))];
+        assert_eq!(outbox.drop_first(&known(other), gap), 0, "it is another");
+        assert_eq!(outbox.drop_first(&known(first.clone()), gap), 1);
+        assert_eq!(text(&outbox), "[1-1] t02 ");
+        assert_eq!(outbox.drop_first(&known(first), gap), 0);
+
+        let mut outbox = Outbox::default();
+        push(&mut outbox, 1);
+        outbox.advance(1);
+        let first = outbox.first.clone().unwrap();
+        assert_eq!(outbox.drop_first(&known(first), gap), 0);
+        assert_eq!(text(&outbox), "01 ");
     }
 
     #[test]

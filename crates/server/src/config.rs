@@ -223,7 +223,7 @@ impl Default for Limits {
             room_name_bytes_max: 255,
             outbox_bytes_max: 1024 * 1024,
             unsent_bytes_max: 16 * 1024,
-            send_buffer_bytes: 256 * 1024,
+            send_buffer_bytes: 512 * 1024,
             receive_buffer_bytes: 256 * 1024,
             mailbox_bytes_max: 16 * 1024 * 1024,
             connections_max: 0,

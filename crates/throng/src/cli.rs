@@ -116,7 +116,7 @@ pub(crate) struct Settings {
     max_unsent_bytes: u32,
 
     /// The most memory of the kernel for what a connection has not acknowledged, in bytes; 0 lets the kernel choose
-    #[arg(long, env = "THRONG_SEND_BUFFER_BYTES", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(..=1 << 30))]
+    #[arg(long, env = "THRONG_SEND_BUFFER_BYTES", default_value_t = 524_288, value_parser = clap::value_parser!(u32).range(..=1 << 30))]
     send_buffer_bytes: u32,
 
     /// The most memory of the kernel for what a connection sent and was not read, in bytes; 0 lets the kernel choose

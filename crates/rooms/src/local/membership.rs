@@ -222,6 +222,7 @@ impl LocalRooms {
             has_exceptions: false,
             members: Vec::new(),
             pending: Vec::new(),
+            newest: Vec::new(),
         };
         let room = match self.free_rooms.pop() {
             Some(room) => {

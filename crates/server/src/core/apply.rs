@@ -270,7 +270,7 @@ impl Core {
         }
         while let Some(connection) = next_due(&mut self.closing, now) {
             if let Some(slot) = self.still_there(connection) {
-                self.end(slot);
+                self.cut_off(slot);
             }
         }
     }
@@ -311,6 +311,12 @@ impl Core {
         );
         self.local.hurry(slot);
         self.flush_now(slot);
+        self.cut_off(slot);
+    }
+
+    /// Ends a connection without waiting for its peer. The kernel goes on with what it has, for as long as a
+    /// close may take.
+    fn cut_off(&mut self, slot: u32) {
         let close = self.config.timeouts.close;
         if let Some(socket) = self.socket(slot) {
             kernel::forget_after(&(&socket.stream).into(), close);
