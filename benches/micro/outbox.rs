@@ -32,7 +32,7 @@ fn push_sixteen_and_advance(bencher: Bencher<'_, '_>) {
             _ = outbox.push(black_box(&frame), Tag::Firm, PENDING_BYTES_MAX);
         }
         let mut slices = [IoSlice::new(&[]); 16];
-        let count = outbox.slices(&mut slices);
+        let count = outbox.slices(&mut slices, usize::MAX);
         let len: usize = slices[..count].iter().map(|slice| slice.len()).sum();
         outbox.advance(len);
         len

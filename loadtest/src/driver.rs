@@ -33,7 +33,7 @@ use self::messages::{Goodbye, Heard, Plain, Tidings, VISITS_FIRST};
 use self::outbound::Outbound;
 use self::returns::Returns;
 pub(crate) use self::returns::{Loss, ReturnPlan, Returned, Staying};
-use self::slow::SlowMember;
+use self::slow::SlowReader;
 pub(crate) use self::slow::{Passed, SlowEnd, SlowFate};
 use self::visits::Visits;
 pub(crate) use self::visits::{VisitPlan, VisitTally};
@@ -136,8 +136,10 @@ pub(crate) struct Driver<'a> {
     visits: Option<Visits>,
     /// Those who will stop reading, ascending.
     chosen_slow: Vec<MemberId>,
-    /// Those who stopped reading.
-    slow: Vec<SlowMember>,
+    /// Those who stopped reading, or nearly.
+    slow: Vec<SlowReader>,
+    /// What each of them still reads in a second, in bytes.
+    slow_rate: u64,
     /// What this thread was told, while it is taken in.
     incoming: Vec<Settled>,
     /// A refused handshake whose body is still awaited, and until when.
@@ -242,6 +244,7 @@ impl<'a> Driver<'a> {
             visits: None,
             chosen_slow: Vec::new(),
             slow: Vec::new(),
+            slow_rate: 0,
             incoming: Vec::new(),
             refusal: None,
             server_name: None,
@@ -658,6 +661,7 @@ impl<'a> Driver<'a> {
         self.next_tick_ns = now_ns + to_ns(TICK);
         self.ledger.give_up(now_ns, to_ns(PATIENCE));
         self.send_put_off(now_ns);
+        self.read_slowly(now_ns);
         if self.outlet.is_due(now_ns) {
             self.tell();
         }

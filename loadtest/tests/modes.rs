@@ -505,6 +505,23 @@ fn slow_members_that_the_server_closes_are_found_with_their_code_and_nobody_else
 }
 
 #[test]
+fn slow_members_that_read_on_say_how_old_it_was() {
+    let server = Server::start(GOOD);
+    let (code, report) = server.load(
+        "slow --members 8 --slow-percent 25 --slow-read-rate 50000000 --rate 50 --seconds 1.5 \
+         --warmup 0",
+    );
+    assert_eq!((code, faults(&report)), (0, [0; 4]), "{report}");
+    let slow = &report["slow"];
+    assert_eq!(
+        (&slow["connected"], &slow["skipped"]),
+        (&2.into(), &0.into())
+    );
+    let ages = slow["age_seconds"].as_array().unwrap();
+    assert!(ages[0].as_f64() <= ages[1].as_f64() && ages[1].as_f64() > Some(0.0));
+}
+
+#[test]
 fn a_fast_member_that_misses_something_beside_slow_ones_has_lost_it() {
     let server = Server::start(Manners {
         echo: |nth| match nth % 9 {

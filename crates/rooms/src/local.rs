@@ -268,23 +268,32 @@ impl LocalRooms {
     /// Begins the end of a connection: it leaves its rooms, gets `last` after what was queued for
     /// it, and nothing that is sent to it later.
     ///
-    /// If there is no room for `last`, what the socket has not begun to take makes way.
+    /// It is queued over the bound if need be: the outbox takes nothing more.
     pub fn shut(&mut self, slot: u32, last: &SharedFrame, table: &RoomTable) {
         self.fan_out_rooms_of(slot);
         self.end_memberships(slot, table);
         self.push_answers_of(slot);
-        let bytes_max = self.bytes_max(slot);
         let member = &mut self.members[slot as usize];
         member.state.replace(MemberState::SHUT, true);
         if member.state.has(MemberState::OVERFLOWED) {
+            // What found no place is forgotten, and nothing may come behind that as if it had not been.
             member.outbox.drop_unsent();
         }
-        if member.outbox.push(last, Tag::Firm, bytes_max).is_err() {
+        if member.outbox.push(last, Tag::Firm, u32::MAX).is_err() {
+            // As much waits as can be counted.
             member.outbox.drop_unsent();
-            // What is left is one buffer, and the outbox is this connection's last: no limit.
             _ = member.outbox.push(last, Tag::Firm, u32::MAX);
         }
         self.enqueue(slot, FlushQueue::Prompt);
+    }
+
+    /// Lets what the socket has not begun to take make way for the last frame of a connection that is
+    /// [shut](Self::shut).
+    pub fn hurry(&mut self, slot: u32) {
+        let member = &mut self.members[slot as usize];
+        if member.state.has(MemberState::SHUT) {
+            member.outbox.drop_all_but_last();
+        }
     }
 
     /// The connection in the slot, if it is still this one and not [shut](Self::shut).

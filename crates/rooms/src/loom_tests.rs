@@ -619,7 +619,10 @@ impl Core {
     /// Everything that was sent to the connection; none of it is flushed.
     fn received(&self, connection: ConnectionId) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 8];
-        let count = self.rooms.outbox(connection.slot()).slices(&mut slices);
+        let count = self
+            .rooms
+            .outbox(connection.slot())
+            .slices(&mut slices, usize::MAX);
         slices[..count]
             .iter()
             .flat_map(|slice| slice.to_vec())

@@ -7,8 +7,9 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::Arc;
 
-use proto::SharedFrame;
+use proto::{SharedFrame, frame};
 use thiserror::Error;
 
 use crate::id::RoomId;
@@ -102,7 +103,7 @@ impl Rest {
 }
 
 /// Which publications a buffer holds, for who may have to drop it. The first buffer of an outbox is
-/// never dropped: a part of it may be on the wire.
+/// dropped only by who knows what it holds: a part of it may be on the wire, and its tag is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tag {
     /// It is never dropped: answers, control frames, and the publications of most rooms.
@@ -260,6 +261,26 @@ impl Outbox {
         dropped_count
     }
 
+    /// Drops the first buffer, and puts what `gap` writes of it in its place, if it is one of these and has not
+    /// begun to be sent; returns how many publications it held.
+    pub fn drop_first(
+        &mut self,
+        known: &[(SharedFrame, Span)],
+        gap: impl Fn(Span) -> SharedFrame,
+    ) -> u64 {
+        let Some(first) = self.first.as_mut().filter(|_| self.sent == 0) else {
+            return 0;
+        };
+        let is_first = |(frame, _): &&(SharedFrame, Span)| Arc::ptr_eq(frame, first);
+        let Some((_, span)) = known.iter().find(is_first) else {
+            return 0;
+        };
+        self.pending_bytes -= len_of(first);
+        *first = gap(*span);
+        self.pending_bytes += len_of(first);
+        span.len()
+    }
+
     /// Does not queue these publications, and tells of that: in the gap that ends right before them if
     /// nothing of the room is queued behind it, else in one of their own at the end.
     ///
@@ -347,17 +368,23 @@ impl Outbox {
         }
     }
 
-    /// Shows the front of the queue as slices for one vectored write; returns how many were set.
-    pub fn slices<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
+    /// Shows the front of the queue as slices for one vectored write of at most so many bytes; returns how
+    /// many were set.
+    pub fn slices<'a>(&'a self, into: &mut [IoSlice<'a>], bytes_max: usize) -> usize {
         let first = self.first.iter().map(|frame| &frame[self.sent as usize..]);
         let rest = self
             .rest
             .iter()
             .flat_map(|rest| rest.frames.iter())
             .map(|frame| &frame[..]);
-        let mut count = 0;
+        let (mut count, mut left) = (0, bytes_max);
         for (slot, bytes) in into.iter_mut().zip(first.chain(rest)) {
+            if left == 0 {
+                break;
+            }
+            let bytes = &bytes[..bytes.len().min(left)];
             *slot = IoSlice::new(bytes);
+            left -= bytes.len();
             count += 1;
         }
         count
@@ -390,17 +417,38 @@ impl Outbox {
 
     /// Drops what has not begun to be sent, so that a close frame can follow.
     ///
-    /// A buffer of which a part is on the wire stays: the peer must be able to read on.
+    /// Of a buffer of which a part is on the wire, the frame that is cut stays: the peer must be able to
+    /// read on.
     pub fn drop_unsent(&mut self) {
         self.rest = None;
-        match &self.first {
-            Some(first) if self.sent > 0 => {
-                self.pending_bytes = u32::try_from(first.len()).unwrap_or(u32::MAX) - self.sent;
-            }
-            _ => {
-                self.first = None;
-                self.pending_bytes = 0;
-            }
+        self.drop_first_unsent();
+        self.pending_bytes = self.first.as_ref().map_or(0, len_of) - self.sent;
+    }
+
+    /// Drops what has not begun to be sent but for the last buffer.
+    pub fn drop_all_but_last(&mut self) {
+        let last = self.rest.as_mut().and_then(|rest| rest.frames.pop_back());
+        let Some(last) = last else { return };
+        self.drop_unsent();
+        // Less than there was before, so within any bound.
+        _ = self.push(&last, Tag::Firm, u32::MAX);
+    }
+
+    /// Cuts the first buffer behind the frame that is half on the wire, if one is.
+    fn drop_first_unsent(&mut self) {
+        let sent = self.sent as usize;
+        let Some(first) = self.first.take_if(|_| sent > 0) else {
+            self.first = None;
+            return;
+        };
+        // Nothing is cut where the last byte that was sent ends its frame.
+        let end = frame::end_of_frame_at(&first, sent - 1);
+        if end == sent {
+            self.sent = 0;
+        } else if end == first.len() {
+            self.first = Some(first);
+        } else {
+            self.first = Some(first[..end].into());
         }
     }
 }
@@ -412,6 +460,8 @@ fn len_of(frame: &SharedFrame) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use proto::OpCode;
+
     use super::*;
 
     fn outbox_with(frames: &[&[u8]]) -> Outbox {
@@ -424,7 +474,7 @@ mod tests {
 
     fn contents(outbox: &Outbox) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 8];
-        let count = outbox.slices(&mut slices);
+        let count = outbox.slices(&mut slices, usize::MAX);
         slices[..count]
             .iter()
             .flat_map(|slice| slice.iter().copied())
@@ -462,20 +512,67 @@ mod tests {
         assert_eq!(push(&mut outbox, b"6"), Ok(()));
     }
 
+    /// An outbox of buffers of binary frames, which hold these texts.
+    fn framed(buffers: &[&[&str]]) -> Outbox {
+        let buffers = buffers.iter().map(|texts| -> SharedFrame {
+            let frames = texts
+                .iter()
+                .map(|text| frame::encode(OpCode::Text, text.as_bytes()));
+            frames.flat_map(|frame| frame.to_vec()).collect()
+        });
+        let mut outbox = Outbox::default();
+        for buffer in buffers {
+            outbox.push(&buffer, Tag::Firm, u32::MAX).unwrap();
+        }
+        outbox
+    }
+
+    /// What is left once so much is on the wire and the rest was dropped.
+    fn left_after(taken: usize, drop: impl Fn(&mut Outbox)) -> String {
+        let mut outbox = framed(&[&["ab", "cd", "ef"], &["gh"], &["end"]]);
+        outbox.advance(taken);
+        drop(&mut outbox);
+        let left = contents(&outbox);
+        assert_eq!(left.len(), outbox.pending_bytes() as usize);
+        String::from_utf8_lossy(&left).replace(|c: char| !c.is_ascii_lowercase(), ".")
+    }
+
     #[test]
     fn dropping_the_unsent_keeps_the_frame_that_is_half_on_the_wire() {
-        let mut outbox = outbox_with(&[b"abc", b"def"]);
-        outbox.advance(1);
-        outbox.drop_unsent();
-        assert_eq!(
-            (contents(&outbox), outbox.pending_bytes()),
-            (b"bc".to_vec(), 2)
-        );
+        let left_after = |taken| left_after(taken, Outbox::drop_unsent);
+        assert_eq!(left_after(0), "");
+        assert_eq!(left_after(1), ".ab");
+        assert_eq!(left_after(3), "b");
+        assert_eq!(left_after(4), "", "a whole frame is on the wire");
+        assert_eq!(left_after(5), ".cd");
+        assert_eq!(left_after(11), "f");
+        assert_eq!(left_after(12), "");
+        assert_eq!(left_after(13), ".gh");
+        assert_eq!(left_after(20), "d");
+    }
 
-        let mut outbox = outbox_with(&[b"abc", b"def"]);
-        outbox.drop_unsent();
+    #[test]
+    fn the_last_buffer_stays_when_all_else_makes_way_for_it() {
+        let left_after = |taken| left_after(taken, Outbox::drop_all_but_last);
+        assert_eq!(left_after(0), "..end");
+        assert_eq!(left_after(7), "d..end");
+        assert_eq!(left_after(12), "..end");
+        assert_eq!(left_after(15), "h..end");
+        assert_eq!(left_after(16), "..end");
+        assert_eq!(left_after(18), "end", "it is under way itself");
+    }
+
+    #[test]
+    fn what_is_half_on_the_wire_stays_however_often_the_rest_is_dropped() {
+        let mut outbox = framed(&[&["ab", "cd"]]);
+        outbox.advance(5);
+        for _ in 0..3 {
+            outbox.drop_unsent();
+        }
+        outbox.advance(1);
+        assert_eq!(contents(&outbox), b"cd");
+        outbox.advance(2);
         assert!(outbox.is_empty());
-        assert_eq!(outbox.pending_bytes(), 0);
     }
 
     const TEA: RoomId = RoomId::new(1, 0);
@@ -538,6 +635,27 @@ mod tests {
         assert_eq!(text(&outbox), "xt01 a07 [2-4] ");
         assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 1);
         assert_eq!(text(&outbox), "x[1-4] a07 ");
+    }
+
+    #[test]
+    fn the_first_buffer_makes_way_if_it_is_known_and_not_under_way() {
+        let mut outbox = Outbox::default();
+        push(&mut outbox, 1);
+        push(&mut outbox, 2);
+        let first = outbox.first.clone().unwrap();
+        let other: SharedFrame = b"t01 ".as_slice().into();
+        let known = |frame| [(frame, publication(1))];
+        assert_eq!(outbox.drop_first(&known(other), gap), 0, "it is another");
+        assert_eq!(outbox.drop_first(&known(first.clone()), gap), 1);
+        assert_eq!(text(&outbox), "[1-1] t02 ");
+        assert_eq!(outbox.drop_first(&known(first), gap), 0);
+
+        let mut outbox = Outbox::default();
+        push(&mut outbox, 1);
+        outbox.advance(1);
+        let first = outbox.first.clone().unwrap();
+        assert_eq!(outbox.drop_first(&known(first), gap), 0);
+        assert_eq!(text(&outbox), "01 ");
     }
 
     #[test]

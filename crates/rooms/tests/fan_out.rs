@@ -159,7 +159,7 @@ fn who_is_closed_as_too_slow_is_sent_nothing_that_waits() {
     let [alice, bob] = [(); 2].map(|()| core.open_in("tea"));
     core.publish("tea", b"hot");
     assert!(core.apply().is_empty());
-    core.rooms.cut_off(alice.slot(), &core.table);
+    core.rooms.drop_memberships(alice.slot(), &core.table);
     core.rooms.fan_out();
 
     assert!(core.received(alice).is_empty());
@@ -547,14 +547,20 @@ impl Core {
 
     fn queued_lens(&self, connection: ConnectionId) -> Vec<usize> {
         let mut slices = [IoSlice::new(&[]); 8];
-        let count = self.rooms.outbox(connection.slot()).slices(&mut slices);
+        let count = self
+            .rooms
+            .outbox(connection.slot())
+            .slices(&mut slices, usize::MAX);
         slices[..count].iter().map(|slice| slice.len()).collect()
     }
 
     /// Everything that was queued for a connection that is not flushed.
     fn received(&self, connection: ConnectionId) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); 8];
-        let count = self.rooms.outbox(connection.slot()).slices(&mut slices);
+        let count = self
+            .rooms
+            .outbox(connection.slot())
+            .slices(&mut slices, usize::MAX);
         let bytes = slices[..count].iter().flat_map(|slice| slice.iter());
         bytes.copied().collect()
     }

@@ -1132,7 +1132,9 @@ impl World {
                     self.is_firm(&overflow.frame, slow) || slow.has_rejoined,
                     "what can be skipped closes nobody"
                 );
-                self.cores[core].local.cut_off(overflow.slot, &self.table);
+                self.cores[core]
+                    .local
+                    .drop_memberships(overflow.slot, &self.table);
                 self.shut(member);
             }
         }

@@ -21,7 +21,7 @@ mod received;
 mod steps;
 
 use cores::{Core, Socket, core_id, is_full, is_quiet};
-use received::{HEADER_LEN, Item, check_received, decode};
+use received::{Item, check_received, decode};
 use steps::{CROWD, Config, ROOMS, Step, config, step};
 
 proptest! {
@@ -755,7 +755,9 @@ impl World {
                 let pending_bytes = self.cores[core].local.outbox(overflow.slot).pending_bytes();
                 let would_be = pending_bytes as usize + overflow.frame.len();
                 assert!(pending_bytes > 0 && would_be > self.outbox_bytes_max as usize);
-                self.cores[core].local.cut_off(overflow.slot, &self.table);
+                self.cores[core]
+                    .local
+                    .drop_memberships(overflow.slot, &self.table);
                 self.shut(member);
             }
         }
@@ -997,7 +999,9 @@ impl Connection {
             assert_eq!(received.pop(), self.last);
         }
         let sent: usize = self.expected.iter().map(|item| item.len()).sum();
-        let complete = self.last.is_none() || sent + HEADER_LEN <= outbox_bytes_max as usize;
+        let complete = self
+            .last
+            .is_none_or(|last| sent + last.len() <= outbox_bytes_max as usize);
         check_received(&received, &self.expected, complete);
     }
 }

@@ -16,18 +16,21 @@ use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 
 use crate::admission::Refused;
 use crate::clock;
+use crate::config::Limits;
 use crate::core::{NewSocket, Visited};
 use crate::crowd::Crowd;
 use crate::descriptors::{self, Reserve};
 use crate::fallback::Fallback;
 use crate::hosts::Reach;
 use crate::http::{self as answers, Page};
+use crate::kernel;
 use crate::line::Line;
 use crate::listen::Listener;
 use crate::metrics::{CoreMetrics, Exposition};
@@ -211,7 +214,7 @@ impl Acceptor {
     /// Speaks HTTP until the socket becomes a WebSocket, ends, its time is up or it must make way.
     /// Returns the stream unless it became a WebSocket.
     async fn serve<S: Stream>(self: Arc<Self>, stream: S, caller: Caller) -> Option<S> {
-        stream.prepare();
+        stream.prepare(&self.gate.config.limits);
         let visit = caller.visit.clone();
         let (line, mut returned) = Line::new(stream, visit.clone());
         let ended = between_turns(self.clone().speak_http(line, caller)).await;
@@ -346,17 +349,19 @@ impl Accept for UnixListener {
 
 /// A stream of some family, while the runtime has it.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Sets what the socket needs from its first byte on.
-    fn prepare(&self);
+    /// Sets what the socket needs from its first byte on: what the kernel may hold for it, too.
+    fn prepare(&self, limits: &Limits);
 
     /// Takes it out of the runtime. It stays non-blocking.
     fn into_socket(self) -> io::Result<socket2::Socket>;
 }
 
 impl Stream for TcpStream {
-    fn prepare(&self) {
+    fn prepare(&self, limits: &Limits) {
         // The loop merges writes itself; waiting for more would only delay them.
         _ = self.set_nodelay(true);
+        kernel::bound_unsent(&SockRef::from(self), limits);
+        kernel::bound_buffers(&SockRef::from(self), limits);
     }
 
     fn into_socket(self) -> io::Result<socket2::Socket> {
@@ -365,7 +370,9 @@ impl Stream for TcpStream {
 }
 
 impl Stream for UnixStream {
-    fn prepare(&self) {}
+    fn prepare(&self, limits: &Limits) {
+        kernel::bound_buffers(&SockRef::from(self), limits);
+    }
 
     fn into_socket(self) -> io::Result<socket2::Socket> {
         self.into_std().map(socket2::Socket::from)

@@ -192,6 +192,20 @@ pub struct Limits {
     /// The most bytes that wait for one connection's socket. More: what the room's class says of
     /// [slow consumers](crate::SlowConsumer); without a word of it, closed with 4102.
     pub outbox_bytes_max: u32,
+    /// The most bytes that the kernel holds unsent for one TCP connection that is slow; 0 is the kernel's own
+    /// bound. More waits in the outbox, where it can still be replaced by what is newer. A connection is slow
+    /// from the first time on that its socket takes less than it is offered; that once, up to 64 KiB more
+    /// may lie there.
+    pub unsent_bytes_max: u32,
+    /// The most memory that the kernel takes for what one connection was sent and has not acknowledged, in
+    /// bytes; 0 lets the kernel choose, on most machines up to 4 MiB. More waits in the outbox. The kernel has a
+    /// ceiling of its own: twice `net.core.wmem_max`. Bounds what a distant connection is sent in one
+    /// round trip.
+    pub send_buffer_bytes: u32,
+    /// The most memory that the kernel takes for what one connection has sent and was not read, in bytes; 0
+    /// lets the kernel choose, on most machines up to 6 MiB. More waits at the peer. The kernel's ceiling is
+    /// twice `net.core.rmem_max`.
+    pub receive_buffer_bytes: u32,
     /// The bytes of undone work from which on a core holds publishers back: they are not read from
     /// until it has caught up.
     pub mailbox_bytes_max: usize,
@@ -218,6 +232,9 @@ impl Default for Limits {
             rooms_per_connection_max: 128,
             room_name_bytes_max: 255,
             outbox_bytes_max: 1024 * 1024,
+            unsent_bytes_max: 16 * 1024,
+            send_buffer_bytes: 512 * 1024,
+            receive_buffer_bytes: 256 * 1024,
             mailbox_bytes_max: 16 * 1024 * 1024,
             connections_max: ConnectionsMax::Auto,
             connections_per_ip_max: 0,

@@ -36,6 +36,7 @@ use crate::config::Config;
 use crate::connection::Peer;
 use crate::engine::{self, Engine};
 use crate::flush::{Flusher, Results};
+use crate::kernel;
 use crate::metrics::CoreMetrics;
 use crate::request::Request;
 use crate::throng_v1;
@@ -130,12 +131,16 @@ pub(crate) struct Core {
     /// No socket will come any more: the listeners are closed and all handshakes done.
     handshakes_ended: bool,
     flusher: Flusher,
+    /// How much a slow connection is written at a time.
+    unsent_slice: usize,
     batch: Vec<u32>,
     results: Results,
     wheel: Wheel,
     due: Vec<u32>,
     /// When connections that were sent a close frame are ended, in that order.
     closing: VecDeque<(Instant, ConnectionId)>,
+    /// When what waits in front of their close frames makes way, in that order.
+    hurrying: VecDeque<(Instant, ConnectionId)>,
     /// How far a drain is, once it has begun.
     draining: Option<Draining>,
     /// When the rooms are looked at for what has expired.
@@ -189,6 +194,7 @@ impl Core {
             visited,
         } = parts;
         let now = clock::now();
+        let unsent_slice = kernel::unsent_slice(&config.limits);
         let limits = LocalLimits {
             rooms_per_connection_max: config.limits.rooms_per_connection_max,
             outbox_bytes_max: config.limits.outbox_bytes_max,
@@ -227,10 +233,12 @@ impl Core {
             adopted: VecDeque::new(),
             handshakes_ended: false,
             flusher,
+            unsent_slice,
             batch: Vec::new(),
             results: Results::new(),
             due: Vec::new(),
             closing: VecDeque::new(),
+            hurrying: VecDeque::new(),
             draining: None,
             sweep_at: None,
             idle: Idle::new(idle_hook),
@@ -345,10 +353,11 @@ impl Core {
     /// Sets the timer to the next deadline: a keepalive, the end of a close, the next step of a drain, a
     /// look whether the core is idle or something has expired.
     fn set_tick(&mut self) {
-        let closing = self.closing.front().map(|(deadline, _)| *deadline);
+        let [closing, hurrying] = [&self.closing, &self.hurrying].map(|line| Some(line.front()?.0));
         let look = self.idle.next_look(clock::now);
         let drain = self.draining.as_ref().map(Draining::next_step);
-        let next = [self.wheel.next_due(), closing, drain, look, self.sweep_at]
+        let keepalive = self.wheel.next_due();
+        let next = [keepalive, closing, hurrying, drain, look, self.sweep_at]
             .into_iter()
             .flatten()
             .min();

@@ -19,7 +19,13 @@ mod uring;
 pub(crate) struct Send<'a> {
     pub(crate) socket: BorrowedFd<'a>,
     pub(crate) bytes: Bytes<'a>,
+    /// The kernel does not put what is sent next into the same buffer, which it would without asking how
+    /// much lies unsent.
+    pub(crate) is_apart: bool,
 }
+
+/// The flag that says so.
+const APART: i32 = if cfg!(target_os = "linux") { 0x80 } else { 0 };
 
 /// The front of an outbox.
 #[derive(Debug)]
@@ -95,10 +101,11 @@ impl Flusher {
 /// One `send` or `sendmsg`. The socket is non-blocking.
 fn send(send: &Send<'_>) -> io::Result<usize> {
     let socket = SockRef::from(&send.socket);
+    let flags = if send.is_apart { APART } else { 0 };
     loop {
         let sent = match &send.bytes {
-            Bytes::One(bytes) => socket.send(bytes),
-            Bytes::Many(slices) => socket.send_vectored(slices),
+            Bytes::One(bytes) => socket.send_with_flags(bytes, flags),
+            Bytes::Many(slices) => socket.send_vectored_with_flags(slices, flags),
         };
         match sent {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -142,6 +149,7 @@ mod tests {
                     Send {
                         socket: near.as_fd(),
                         bytes,
+                        is_apart: text.len() % 2 == 0,
                     }
                 })
                 .collect();
@@ -175,7 +183,13 @@ mod tests {
             let mut results = Results::new();
             for bytes in bytes {
                 let socket = full.as_fd();
-                flusher.flush(&[Send { socket, bytes }], &mut results);
+                let is_apart = false;
+                let send = Send {
+                    socket,
+                    bytes,
+                    is_apart,
+                };
+                flusher.flush(&[send], &mut results);
             }
             assert!(results[0].is_ok(), "{}", flusher.name());
             for result in &results[1..] {
@@ -201,6 +215,7 @@ mod tests {
                         Send {
                             socket: socket.as_fd(),
                             bytes: Bytes::One(bytes),
+                            is_apart: true,
                         }
                     });
                 flusher.flush(&sends, &mut results);

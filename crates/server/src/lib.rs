@@ -128,6 +128,7 @@ mod journal;
 #[cfg(not(feature = "disk"))]
 #[path = "no_journal.rs"]
 mod journal;
+mod kernel;
 mod line;
 mod listen;
 mod manager;

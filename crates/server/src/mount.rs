@@ -26,6 +26,7 @@ use tower_service::Service;
 
 use crate::accept::Stream;
 use crate::admission::Refused;
+use crate::config::Limits;
 use crate::core::NewSocket;
 use crate::crowd::Place;
 use crate::hosts::Reach;
@@ -237,7 +238,7 @@ impl Entrance {
         let Ok(Ok(upgraded)) = tokio::time::timeout(timeout, upgrade).await else {
             return;
         };
-        match socket_of(upgraded) {
+        match socket_of(upgraded, &self.gate.config.limits) {
             Some((stream, leftover)) => {
                 // Fails only when the core has ended; then the socket closes, as it should.
                 _ = way.new_sockets.send(newcomer.on(stream, leftover)).await;
@@ -259,39 +260,39 @@ impl Entrance {
 }
 
 /// Takes the socket out of the other server and its runtime, with what the peer sent behind its request.
-fn socket_of(upgraded: Upgraded) -> Option<(socket2::Socket, Bytes)> {
-    let upgraded = match plain::<TcpStream>(upgraded) {
+fn socket_of(upgraded: Upgraded, limits: &Limits) -> Option<(socket2::Socket, Bytes)> {
+    let upgraded = match plain::<TcpStream>(upgraded, limits) {
         Ok(taken) => return taken,
         Err(upgraded) => upgraded,
     };
-    let upgraded = match plain::<UnixStream>(upgraded) {
+    let upgraded = match plain::<UnixStream>(upgraded, limits) {
         Ok(taken) => return taken,
         Err(upgraded) => upgraded,
     };
-    let upgraded = match auto::<TcpStream>(upgraded) {
+    let upgraded = match auto::<TcpStream>(upgraded, limits) {
         Ok(taken) => return taken,
         Err(upgraded) => upgraded,
     };
-    auto::<UnixStream>(upgraded).ok().flatten()
+    auto::<UnixStream>(upgraded, limits).ok().flatten()
 }
 
 type Taken = Option<(socket2::Socket, Bytes)>;
 
 /// Of a connection of hyper's own.
-fn plain<S: Stream>(upgraded: Upgraded) -> Result<Taken, Upgraded> {
+fn plain<S: Stream>(upgraded: Upgraded, limits: &Limits) -> Result<Taken, Upgraded> {
     let parts = upgraded.downcast::<TokioIo<S>>()?;
-    Ok(taken(parts.io, parts.read_buf))
+    Ok(taken(parts.io, parts.read_buf, limits))
 }
 
 /// Of one that finds out the version of HTTP, as axum's do.
-fn auto<S: Stream>(upgraded: Upgraded) -> Result<Taken, Upgraded> {
+fn auto<S: Stream>(upgraded: Upgraded, limits: &Limits) -> Result<Taken, Upgraded> {
     let parts = downcast::<TokioIo<S>>(upgraded)?;
-    Ok(taken(parts.io, parts.read_buf))
+    Ok(taken(parts.io, parts.read_buf, limits))
 }
 
-fn taken<S: Stream>(io: TokioIo<S>, leftover: Bytes) -> Taken {
+fn taken<S: Stream>(io: TokioIo<S>, leftover: Bytes, limits: &Limits) -> Taken {
     let stream = io.into_inner();
-    stream.prepare();
+    stream.prepare(limits);
     Some((stream.into_socket().ok()?, leftover))
 }
 

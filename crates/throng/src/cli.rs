@@ -129,6 +129,18 @@ pub(crate) struct Settings {
     #[arg(long, env = "THRONG_MAX_OUTBOX_BYTES", default_value_t = 1_048_576, value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
     max_outbox_bytes: u32,
 
+    /// The most bytes that the kernel holds unsent for a slow connection; 0 for the kernel's own bound
+    #[arg(long, env = "THRONG_MAX_UNSENT_BYTES", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(..=1 << 30))]
+    max_unsent_bytes: u32,
+
+    /// The most memory of the kernel for what a connection has not acknowledged, in bytes; 0 lets the kernel choose
+    #[arg(long, env = "THRONG_SEND_BUFFER_BYTES", default_value_t = 524_288, value_parser = clap::value_parser!(u32).range(..=1 << 30))]
+    send_buffer_bytes: u32,
+
+    /// The most memory of the kernel for what a connection sent and was not read, in bytes; 0 lets the kernel choose
+    #[arg(long, env = "THRONG_RECEIVE_BUFFER_BYTES", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(..=1 << 30))]
+    receive_buffer_bytes: u32,
+
     /// The bytes of undone work of a core from which on publishers are held back
     #[arg(long, env = "THRONG_MAX_MAILBOX_BYTES", default_value_t = 16_777_216, value_parser = positive_usize)]
     max_mailbox_bytes: usize,
@@ -241,6 +253,9 @@ impl Settings {
                 rooms_per_connection_max: self.max_rooms_per_connection,
                 room_name_bytes_max: self.max_room_name_bytes,
                 outbox_bytes_max: self.max_outbox_bytes,
+                unsent_bytes_max: self.max_unsent_bytes,
+                send_buffer_bytes: self.send_buffer_bytes,
+                receive_buffer_bytes: self.receive_buffer_bytes,
                 mailbox_bytes_max: self.max_mailbox_bytes,
                 connections_max: self.max_connections,
                 connections_per_ip_max: self.max_connections_per_ip,

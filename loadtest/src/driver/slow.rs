@@ -1,9 +1,9 @@
-//! Members that stop reading, and what is found in their sockets at the end.
+//! Members that stop reading, or read slowly, and what is found in their sockets at the end.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use proto::CloseFrame;
+use proto::{CloseFrame, OpCode};
 
 use super::{Driver, ReadOutcome};
 use crate::clock::to_ns;
@@ -28,9 +28,9 @@ const QUIET: Duration = Duration::from_millis(300);
 /// Reading everything that was left behind may take so long; a server may go on sending.
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A member that does not read.
+/// A member that does not read, or slowly.
 #[derive(Debug)]
-pub(super) struct SlowMember {
+struct SlowMember {
     member: MemberId,
     /// Of each stream of its room, how many publications there were when it stopped.
     published: Vec<u32>,
@@ -46,6 +46,8 @@ pub(crate) struct SlowFate {
     pub(crate) faults: Faults,
     /// What its offsets and gaps say of it, on a wire with positions.
     pub(crate) positions: Option<Passed>,
+    /// How old each publication was that it read while the others did, in nanoseconds.
+    pub(crate) ages_ns: Vec<u64>,
 }
 
 /// What a slow member was not sent.
@@ -98,9 +100,14 @@ impl Driver<'_> {
         self.chosen_slow = places.map(|place| silent[place]).collect();
     }
 
-    /// Lets those who were chosen stop reading; returns their sockets' addresses, this end first.
-    pub(crate) fn stop_reading(&mut self) -> Result<Vec<(SocketAddr, SocketAddr)>, Failure> {
+    /// Lets those who were chosen read so many bytes a second each from now on, and answer pings as they come
+    /// to them; returns their sockets' addresses, this end first.
+    pub(crate) fn read_no_faster(
+        &mut self,
+        bytes_per_second: u64,
+    ) -> Result<Vec<(SocketAddr, SocketAddr)>, Failure> {
         let now_ns = self.clock.now_ns();
+        self.slow_rate = bytes_per_second;
         let mut addresses = Vec::new();
         for member in std::mem::take(&mut self.chosen_slow) {
             let connection = &mut self.connections[member.index()];
@@ -114,18 +121,33 @@ impl Driver<'_> {
             let published = published.map(|id| self.ledger.published(id)).collect();
             // Nothing is under way, so nothing is lost by not waiting for it any more.
             self.ledger.disconnect(member, now_ns);
-            self.slow.push(SlowMember { member, published });
+            let reader = self.slow_reader(SlowMember { member, published }, now_ns);
+            self.slow.push(reader);
         }
         Ok(addresses)
     }
 
+    /// Reads from each slow member's socket what it may have read by now.
+    pub(super) fn read_slowly(&mut self, now_ns: u64) {
+        if self.slow_rate == 0 {
+            return;
+        }
+        let mut readers = std::mem::take(&mut self.slow);
+        for reader in &mut readers {
+            let elapsed_us = u128::from(now_ns - reader.began_ns) / 1000;
+            let allowed = u128::from(self.slow_rate) * elapsed_us / 1_000_000;
+            let allowed = u64::try_from(allowed).unwrap_or(u64::MAX);
+            let left = allowed.saturating_sub(reader.read_bytes);
+            reader.now_ns = Some(now_ns);
+            self.read_left_behind(reader, usize::try_from(left).unwrap_or(usize::MAX));
+            reader.now_ns = None;
+        }
+        self.slow = readers;
+    }
+
     /// Reads what is in the slow members' sockets, and says what became of them.
     pub(crate) fn read_slow(&mut self) -> Vec<SlowFate> {
-        let slow = std::mem::take(&mut self.slow);
-        let mut readers: Vec<_> = slow
-            .into_iter()
-            .map(|slow| self.slow_reader(slow))
-            .collect();
+        let mut readers = std::mem::take(&mut self.slow);
         let end_ns = self.clock.now_ns() + to_ns(READ_PATIENCE);
         let mut quiet_ns = self.clock.now_ns() + to_ns(QUIET);
         while readers.iter().any(|reader| reader.end.is_none()) {
@@ -135,7 +157,7 @@ impl Driver<'_> {
             }
             let mut heard = false;
             for reader in &mut readers {
-                heard |= self.read_left_behind(reader);
+                heard |= self.read_left_behind(reader, usize::MAX);
             }
             if heard {
                 quiet_ns = now_ns + to_ns(QUIET);
@@ -150,7 +172,7 @@ impl Driver<'_> {
         readers.into_iter().map(fate).collect()
     }
 
-    fn slow_reader(&self, slow: SlowMember) -> SlowReader {
+    fn slow_reader(&self, slow: SlowMember, began_ns: u64) -> SlowReader {
         let room = self.ledger.room_of(slow.member);
         let seat = self.seats.get(slow.member.index());
         SlowReader {
@@ -163,6 +185,11 @@ impl Driver<'_> {
             end: None,
             received: 0,
             truncated: 0,
+            began_ns,
+            read_bytes: 0,
+            now_ns: None,
+            ages_ns: Vec::new(),
+            pings: Vec::new(),
         }
     }
 
@@ -177,20 +204,27 @@ impl Driver<'_> {
         since.map(|(now, then)| u64::from(now - then)).sum()
     }
 
-    /// Reads one slow member's socket once; false if nothing was there.
-    fn read_left_behind(&mut self, reader: &mut SlowReader) -> bool {
-        if reader.end.is_some() {
+    /// Reads one slow member's socket once, at most so many bytes; false if nothing was there.
+    fn read_left_behind(&mut self, reader: &mut SlowReader, bytes_max: usize) -> bool {
+        let bytes_max = bytes_max.min(self.buffer.len());
+        if reader.end.is_some() || bytes_max == 0 {
             return false;
         }
         let member = reader.slow.member;
         let connection = &mut self.connections[member.index()];
-        match connection.read(&mut self.buffer) {
+        match connection.read(&mut self.buffer[..bytes_max]) {
             ReadOutcome::Bytes(bytes) => {
+                reader.read_bytes += bytes as u64;
                 if let State::Open(inbox) = &mut connection.state
                     && inbox.receive(&mut self.buffer[..bytes], reader).is_err()
                 {
                     reader.end.get_or_insert(SlowEnd::CutOff);
                 }
+                for payload in reader.pings.drain(..) {
+                    connection.push(OpCode::Pong, &payload);
+                }
+                // Whether it can still be written to is seen by reading on.
+                _ = connection.flush();
                 true
             }
             ReadOutcome::Ended(_) => {
@@ -205,9 +239,9 @@ impl Driver<'_> {
 /// How long to leave a silent socket alone; this is not timed.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Takes what a slow member left in its socket.
+/// Takes what a slow member reads, and what it left in its socket.
 #[derive(Debug)]
-struct SlowReader {
+pub(super) struct SlowReader {
     slow: SlowMember,
     first_stream: u32,
     shape: RoomShape,
@@ -218,6 +252,13 @@ struct SlowReader {
     end: Option<SlowEnd>,
     received: u64,
     truncated: u64,
+    began_ns: u64,
+    read_bytes: u64,
+    /// The time, while the others read too.
+    now_ns: Option<u64>,
+    ages_ns: Vec<u64>,
+    /// The pings that are to be answered.
+    pings: Vec<Vec<u8>>,
 }
 
 impl SlowReader {
@@ -242,6 +283,7 @@ impl SlowReader {
             received: self.received,
             faults,
             positions,
+            ages_ns: self.ages_ns,
         }
     }
 
@@ -290,11 +332,15 @@ impl Recipient for SlowReader {
             seat.take(envelope.offset, book);
         }
         self.received += 1;
+        let age_ns = self.now_ns.map(|now| now.saturating_sub(stamp.due_ns));
+        self.ages_ns.extend(age_ns);
         self.truncated += u64::from(!delivery.is_whole);
         self.checker.check(lane, stamp.number);
     }
 
-    fn ping(&mut self, _payload: &[u8]) {}
+    fn ping(&mut self, payload: &[u8]) {
+        self.pings.push(payload.to_vec());
+    }
 
     fn close(&mut self, payload: &[u8]) {
         self.end = Some(match CloseFrame::parse(payload) {

@@ -1,4 +1,4 @@
-//! Some members never read: what becomes of them, of the others, and of the server's memory.
+//! Some members never read, or slowly: what becomes of them, of the others, and of the server's memory.
 //!
 //! First everybody reads and the latency is taken; then the slow ones stop, and it is taken again at
 //! the same rate. Everybody else is verified strictly. At the end the slow ones' sockets are read to
@@ -41,6 +41,10 @@ pub(crate) struct Options {
     /// How many of a hundred members stop reading; one at least does
     #[arg(long, value_name = "PERCENT", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
     slow_percent: u8,
+
+    /// How many bytes a second a slow member still reads; at 0 it reads nothing
+    #[arg(long, value_name = "BYTES", default_value_t = 0)]
+    slow_read_rate: u64,
 }
 
 impl Load for Options {
@@ -70,7 +74,7 @@ impl Load for Options {
         run.assemble()?;
         let without = run.measure(&[0])?;
         let (server, clock) = (run.setup.server.as_ref(), run.clock);
-        let mut watched = begin(&mut run.fleet, clock)?;
+        let mut watched = begin(&mut run.fleet, self.slow_read_rate, clock)?;
         let with = watched.meanwhile(server, clock, || run.measure(&[0]))?;
         let mut outcome = finish(&mut run.fleet, &watched)?;
         outcome.latency_without_us = Latency::of(&without.latencies.each_ns);
@@ -107,6 +111,8 @@ pub(crate) struct Outcome {
     /// What was missing in between, repeated or out of order or truncated.
     pub(crate) skipped: u64,
     pub(crate) misdelivered: u64,
+    /// How old what they read was while they read slowly, in seconds: half of it at most, and all of it.
+    pub(crate) age_seconds: Option<(f64, f64)>,
     /// What they were told about what is missing, on a wire with positions.
     pub(crate) gaps: Option<Gaps>,
     /// The server's memory at its highest while they did not read.
@@ -189,9 +195,9 @@ fn choose(fleet: &mut Fleet<'_>, percent: u8, members: u64) -> Result<(), Failur
         .map(drop)
 }
 
-/// Lets the slow members stop reading; publications must not be under way.
-fn begin(fleet: &mut Fleet<'_>, clock: Clock) -> Result<Watched, Failure> {
-    let slow = fleet.each(Driver::stop_reading)?;
+/// Lets the slow members stop reading, or nearly; publications must not be under way.
+fn begin(fleet: &mut Fleet<'_>, read_rate: u64, clock: Clock) -> Result<Watched, Failure> {
+    let slow = fleet.each(|driver: &mut Driver<'_>| driver.read_no_faster(read_rate))?;
     // The server's end is the other one's reverse.
     let ends = slow
         .into_iter()
@@ -259,6 +265,8 @@ fn finish(fleet: &mut Fleet<'_>, watched: &Watched) -> Result<Outcome, Failure> 
     for fate in &fates {
         outcome.add(fate);
     }
+    let ages = fates.iter().flat_map(|fate| &fate.ages_ns).copied();
+    outcome.age_seconds = half_and_all(ages.collect());
     let open = watched.open.values().flatten();
     outcome.queued_bytes_sum = open.map(|seen| seen.queued_bytes()).sum();
     Ok(outcome)
@@ -278,6 +286,14 @@ impl Outcome {
             self.gaps.get_or_insert_default().add(passed);
         }
     }
+}
+
+/// The median and the largest, in seconds.
+fn half_and_all(mut ages_ns: Vec<u64>) -> Option<(f64, f64)> {
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    ages_ns.sort_unstable();
+    let half = ages_ns.get(ages_ns.len() / 2)?;
+    Some((seconds(*half), seconds(*ages_ns.last()?)))
 }
 
 fn closed_after(after_ns: &[u64]) -> Option<(f64, f64)> {
@@ -328,6 +344,12 @@ impl Display for Outcome {
             "               {left} deliveries left in their sockets, {skipped} skipped, {} wrong",
             self.misdelivered
         )?;
+        if let Some((half, all)) = self.age_seconds {
+            writeln!(
+                f,
+                "               {half:.2} s old was what they read, at most {all:.2} s"
+            )?;
+        }
         if let Some(gaps) = &self.gaps {
             write!(f, "{gaps}")?;
         }

@@ -110,6 +110,7 @@ impl LocalRooms {
         let mut pending = std::mem::take(&mut local.pending);
         let mut members = std::mem::take(&mut local.members);
         let (id, slow_consumer) = (local.handle.id, local.handle.slow_consumer);
+        let known = local.newest.len();
         let queue = queue_of(members.len());
         let mut scratch = std::mem::take(&mut self.merged);
         let mut sharing = &members[..];
@@ -131,6 +132,9 @@ impl LocalRooms {
         pending.shrink_to(PENDING_KEPT_MIN.max(members.len() / MEMBERS_PER_PENDING_KEPT));
         self.merged = scratch;
         let local = &mut self.rooms[room as usize];
+        if local.newest.len() > known {
+            local.newest.drain(..known);
+        }
         local.members = members;
         local.pending = pending;
         work
@@ -145,8 +149,7 @@ impl LocalRooms {
         scratch: &mut Vec<u8>,
     ) {
         if batch.tag() != Tag::Firm || batch.has_passing() {
-            let room = self.rooms[room as usize].handle.clone();
-            return self.push_to_each(members, batch, &room, queue, scratch);
+            return self.push_to_each(members, batch, room, queue, scratch);
         }
         for member in members {
             self.push(member.slot, batch.frame(), queue);
@@ -159,10 +162,11 @@ impl LocalRooms {
         &mut self,
         members: &[MemberRef],
         batch: &Batch<'_, impl Borrow<Pending>>,
-        room: &RoomHandle,
+        index: u32,
         queue: FlushQueue,
         scratch: &mut Vec<u8>,
     ) {
+        let room = &self.rooms[index as usize].handle.clone();
         let latest = batch
             .newest()
             .filter(|_| room.slow_consumer == SlowConsumer::Latest);
@@ -173,6 +177,7 @@ impl LocalRooms {
             // Older ones may be among what found no place: all of it comes behind them, or goes with them.
             let is_next = !member.state.has(MemberState::OVERFLOWED);
             if let Some((frame, tag)) = latest.filter(|_| waits && is_next) {
+                self.drop_first(*slot, index);
                 self.push_latest(*slot, (frame, tag), batch, room, queue);
             } else if batch.has_passing() && self.is_pressed(*slot, batch.frame().len()) {
                 self.counts.passed_over += batch.passing_count();
@@ -184,6 +189,25 @@ impl LocalRooms {
                 let frame = (batch.frame(), batch.tag());
                 self.push_tagged(*slot, frame, Some(room), queue);
             }
+        }
+        let buffers = latest.map(|newest| [newest, (batch.frame(), batch.tag())]);
+        for (frame, tag) in buffers.into_iter().flatten() {
+            if let Tag::Publications(span) = tag {
+                self.rooms[index as usize]
+                    .newest
+                    .push((frame.clone(), span));
+            }
+        }
+    }
+
+    /// Drops the first buffer of an outbox, for a newer one that takes its place, if its socket takes no more
+    /// and it is the room's. Of that many turns may pass before it is written.
+    fn drop_first(&mut self, slot: u32, index: u32) {
+        let room = &self.rooms[index as usize];
+        let member = &mut self.members[slot as usize];
+        if member.state.has(MemberState::BLOCKED) {
+            let gap = |span: Span| gap::encode(&room.handle.name, span.first, span.last);
+            self.counts.skipped += member.outbox.drop_first(&room.newest, gap);
         }
     }
 

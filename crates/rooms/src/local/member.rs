@@ -1,9 +1,11 @@
 //! What a core knows of a connection and of a room.
 
+use proto::SharedFrame;
+
 use crate::batch::Pending;
 use crate::id::Wire;
 use crate::mailbox::RoomHandle;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Span};
 
 /// A connection. 64 bytes: fanning out touches one cache line a member.
 #[derive(Debug, Default)]
@@ -87,4 +89,7 @@ pub(super) struct LocalRoom {
     pub(super) members: Vec<MemberRef>,
     /// Publications of this turn that are not fanned out yet.
     pub(super) pending: Vec<Pending>,
+    /// The buffers of the last turn in which there were any, if only the newest is to wait: one of them
+    /// may be the first of an outbox, which does not know what it holds.
+    pub(super) newest: Vec<(SharedFrame, Span)>,
 }

@@ -33,7 +33,7 @@ impl LocalRooms {
     /// Ends all memberships of a connection that is to be [shut](Self::shut) as too slow. What was published
     /// and not fanned out yet does not reach it, for there is no place for it, nor do the answers that
     /// would come behind that.
-    pub fn cut_off(&mut self, slot: u32, table: &RoomTable) {
+    pub fn drop_memberships(&mut self, slot: u32, table: &RoomTable) {
         self.end_memberships(slot, table);
         self.take_answers_of(slot);
     }
@@ -230,6 +230,7 @@ impl LocalRooms {
             has_exceptions: false,
             members: Vec::new(),
             pending: Vec::new(),
+            newest: Vec::new(),
         };
         let room = match self.free_rooms.pop() {
             Some(room) => {

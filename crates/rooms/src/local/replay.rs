@@ -61,7 +61,7 @@ impl LocalRooms {
 
     /// Lets so many bytes more wait for the connection, until nothing does. Not if as much was allowed
     /// already as a few outboxes hold: who joins again and again without reading is a slow consumer.
-    fn allow(&mut self, slot: u32, bytes: usize) {
+    pub fn allow(&mut self, slot: u32, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let bytes_max = self.limits.outbox_bytes_max;
         let member = &mut self.members[slot as usize];
@@ -73,6 +73,11 @@ impl LocalRooms {
         if *allowance <= bytes_max.saturating_mul(ALLOWED_OUTBOXES_MAX) {
             *allowance = allowance.saturating_add(bytes);
         }
+    }
+
+    /// Whether more than the limit may wait for the connection.
+    pub fn has_allowance(&self, slot: u32) -> bool {
+        self.members[slot as usize].state.has(MemberState::ALLOWED)
     }
 
     pub(super) fn forget_allowance(&mut self, slot: u32) {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use proto::SharedFrame;
+use proto::{OpCode, SharedFrame, frame};
 
 /// What a frame says: to which room it was published, if any, which it is, and so much padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,23 +20,28 @@ impl Item {
         let mut bytes = vec![self.room.unwrap_or(u8::MAX)];
         bytes.extend(self.serial.to_be_bytes());
         bytes.extend(self.padding_len.to_be_bytes());
-        bytes.resize(self.len(), bytes[4]);
-        bytes.into()
+        bytes.resize(ITEM_LEN + self.padding_len as usize, bytes[4]);
+        frame::encode(OpCode::Binary, &bytes)
     }
 
-    pub(crate) const fn len(self) -> usize {
-        HEADER_LEN + self.padding_len as usize
+    pub(crate) fn len(self) -> usize {
+        self.encode().len()
     }
 }
 
 /// Room, serial number, length of the padding.
-pub(crate) const HEADER_LEN: usize = 9;
+const ITEM_LEN: usize = 9;
 
 /// Reads the frames that were received; the last one may be cut off unless it is `complete`.
 pub(crate) fn decode(mut bytes: &[u8], complete: bool) -> Vec<Item> {
     let mut items = Vec::new();
-    while let Some((header, rest)) = bytes.split_first_chunk::<HEADER_LEN>() {
-        let [room, a, b, c, d, padding_len @ ..] = *header;
+    while let Some(short) = bytes.get(1) {
+        let header_len = if *short < 126 { 2 } else { 4 };
+        let item = &bytes[bytes.len().min(header_len)..];
+        let Some((item, rest)) = item.split_first_chunk::<ITEM_LEN>() else {
+            break;
+        };
+        let [room, a, b, c, d, padding_len @ ..] = *item;
         let padding_len = u32::from_be_bytes(padding_len);
         let Some((padding, rest)) = rest.split_at_checked(padding_len as usize) else {
             break;

@@ -229,7 +229,7 @@ impl Core {
                 }
                 self.flush_now(slot);
                 if !self.local.push_again(&overflow) {
-                    self.local.cut_off(slot, table);
+                    self.local.drop_memberships(slot, table);
                     self.local.shut(slot, &frame("slow"), table);
                     let socket = self.sockets.get_mut(&slot);
                     socket.expect("it is open").closing_since_ms = Some(now_ms);
@@ -258,7 +258,7 @@ impl Core {
         while !self.local.outbox(slot).is_empty() {
             let window = link.window();
             let mut slices = [IoSlice::new(&[]); 4];
-            let count = self.local.outbox(slot).slices(&mut slices);
+            let count = self.local.outbox(slot).slices(&mut slices, usize::MAX);
             let shown = slices[..count]
                 .iter()
                 .flat_map(|slice| slice.iter().copied());

@@ -80,7 +80,7 @@ impl Socket {
     pub(crate) fn flush(&mut self, local: &mut LocalRooms, slot: u32) -> bool {
         while !local.outbox(slot).is_empty() {
             let mut slices = [IoSlice::new(&[]); 3];
-            let count = local.outbox(slot).slices(&mut slices);
+            let count = local.outbox(slot).slices(&mut slices, usize::MAX);
             let shown = slices[..count]
                 .iter()
                 .flat_map(|slice| slice.iter().copied());

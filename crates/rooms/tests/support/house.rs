@@ -193,7 +193,9 @@ impl House {
         let sent = self.sent.entry(connection).or_default();
         loop {
             let mut slices = [IoSlice::new(&[]); 8];
-            let count = core.outbox(connection.slot()).slices(&mut slices);
+            let count = core
+                .outbox(connection.slot())
+                .slices(&mut slices, usize::MAX);
             if count == 0 {
                 return;
             }

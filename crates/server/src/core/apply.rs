@@ -1,5 +1,6 @@
 //! Step 3: the mailbox, and the end of connections.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use mio::unix::SourceFd;
@@ -13,6 +14,7 @@ use super::read::lost_disconnect;
 use super::share::{self, Deadline, Line};
 use super::socket::Phase;
 use crate::engine;
+use crate::kernel;
 use crate::question::Question;
 use crate::refusal::{ErrorEvent, Refusal};
 use crate::survey::Survey;
@@ -190,11 +192,6 @@ impl Core {
         // frame must not be lost by that.
         self.resolve_overflow_of(slot, now);
         let last = disconnect.to_frame();
-        let pending_bytes = self.local.outbox(slot).pending_bytes() as usize;
-        if pending_bytes + last.len() > self.config.limits.outbox_bytes_max as usize {
-            // What makes way for the close frame has been offered to the socket at least once.
-            self.flush_now(slot);
-        }
         let Some(socket) = self.socket(slot) else {
             return;
         };
@@ -208,8 +205,9 @@ impl Core {
         self.handlers.abort(slot);
         let connection = self.local.id_of(slot);
         self.local.shut(slot, &last, &self.engine.table);
-        self.closing
-            .push_back((now + self.config.timeouts.close, connection));
+        let close = self.config.timeouts.close;
+        self.hurrying.push_back((now + close / 2, connection));
+        self.closing.push_back((now + close, connection));
         self.tell_closed(connection, &disconnect);
     }
 
@@ -220,8 +218,10 @@ impl Core {
         };
         socket.phase = Phase::Shut;
         if socket.stream.shutdown(Shutdown::Write).is_err() {
-            self.end(slot);
+            return self.end(slot);
         }
+        // It was not read from while the close frame waited, and will not be told of again.
+        self.enqueue(slot, Line::Backlog);
     }
 
     /// The peer is gone: by its close after ours, or without a word.
@@ -272,21 +272,32 @@ impl Core {
         self.local.close(slot, &self.engine.table);
     }
 
-    /// Ends connections whose time to close is over. Those that are left are due at once.
+    /// Ends connections whose time to close is over; those that are left are due at once. After half of
+    /// it, what waits in front of a close frame makes way for it.
     pub(super) fn end_overdue(&mut self, now: Instant) {
         for _ in 0..share::ENDS {
-            let Some((deadline, connection)) = self.closing.front().copied() else {
-                return;
+            let Some(connection) = next_due(&mut self.hurrying, now) else {
+                break;
             };
-            if deadline > now {
-                return;
-            }
-            self.closing.pop_front();
-            let slot = connection.slot();
-            if self.socket(slot).is_some() && self.local.id_of(slot) == connection {
-                self.end(slot);
+            if let Some(slot) = self.still_there(connection) {
+                self.local.hurry(slot);
             }
         }
+        for _ in 0..share::ENDS {
+            let Some(connection) = next_due(&mut self.closing, now) else {
+                break;
+            };
+            if let Some(slot) = self.still_there(connection) {
+                self.cut_off(slot);
+            }
+        }
+    }
+
+    /// The slot of a connection that is closing and has not ended.
+    fn still_there(&mut self, connection: ConnectionId) -> Option<u32> {
+        let slot = connection.slot();
+        let is_there = self.socket(slot).is_some() && self.local.id_of(slot) == connection;
+        is_there.then_some(slot)
     }
 
     /// A member whose outbox is full though its socket was just offered it.
@@ -304,18 +315,40 @@ impl Core {
             "slow consumer"
         );
         // Nothing more is fanned out for it, or that would overtake what others wait for in the overflow.
-        self.local.cut_off(slot, &self.engine.table);
+        self.local.drop_memberships(slot, &self.engine.table);
         self.begin_close(slot, Disconnect::slow_consumer(), now);
+        self.local.hurry(slot);
     }
 
-    /// Closes a connection that was silent for too long.
-    pub(super) fn close_silent(&mut self, slot: u32, reason: &'static str, now: Instant) {
+    /// Ends a connection whose peer gives no sign of life. It is sent why if its socket takes that, and
+    /// its place is free at once: nobody is there to wait for.
+    pub(super) fn end_silent(&mut self, slot: u32, now: Instant) {
+        let reason = "keepalive ping timeout";
         self.begin_close(
             slot,
             Disconnect::new(CloseCode::INTERNAL_ERROR, reason),
             now,
         );
+        self.local.hurry(slot);
+        self.flush_now(slot);
+        self.cut_off(slot);
     }
+
+    /// Ends a connection without waiting for its peer. The kernel goes on with what it has, for as long as a
+    /// close may take.
+    fn cut_off(&mut self, slot: u32) {
+        let close = self.config.timeouts.close;
+        if let Some(socket) = self.socket(slot) {
+            kernel::forget_after(&(&socket.stream).into(), close);
+            self.end(slot);
+        }
+    }
+}
+
+/// Takes the first of these if its time has come. They stand in the order of their times.
+fn next_due(line: &mut VecDeque<(Instant, ConnectionId)>, now: Instant) -> Option<ConnectionId> {
+    let (_, connection) = line.pop_front_if(|(due, _)| *due <= now)?;
+    Some(connection)
 }
 
 /// What a hook has sent came of no message, so there is nobody to hold back for it: it is at most

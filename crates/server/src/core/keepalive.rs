@@ -81,7 +81,7 @@ impl Core {
             }
             Some(Verdict::Silent) => {
                 self.metrics.closed.keepalive.add(1);
-                return self.close_silent(slot, "keepalive ping timeout", now);
+                return self.end_silent(slot, now);
             }
         };
         // Never later than a newcomer's first look: one may inherit the slot with this entry, and
@@ -115,11 +115,11 @@ impl Core {
             next = next.min(idle.saturating_sub(quiet));
         }
         if !ping_interval.is_zero() {
-            let left = match socket.pinged_at {
-                Some(pinged_at) => pong_timeout.saturating_sub(now.since(pinged_at)),
-                None => ping_interval.saturating_sub(now.since(socket.heard_at)),
+            let left = match socket.asked_at {
+                Some(asked_at) => pong_timeout.saturating_sub(now.since(asked_at)),
+                None => ping_interval.saturating_sub(now.since(socket.alive_at)),
             };
-            match (left.is_zero(), socket.pinged_at) {
+            match (left.is_zero(), socket.asked_at) {
                 (true, Some(_)) if !held_back => return Some(Verdict::Silent),
                 (true, None) => return Some(Verdict::Ping),
                 _ => next = next.min(left),
@@ -128,10 +128,15 @@ impl Core {
         Some(Verdict::LookIn(next))
     }
 
+    /// Asks for a sign of life. What waits for a full socket asks already: there will be room if the peer
+    /// takes some of what it was sent, and a ping would have to wait behind all of it.
     fn ping(&mut self, slot: u32, now: Instant) {
         let stamp = self.stamp(now);
         if let Some(socket) = self.socket(slot) {
-            socket.pinged_at = Some(stamp);
+            socket.asked_at = Some(stamp);
+        }
+        if self.local.is_blocked(slot) {
+            return;
         }
         self.metrics.pings.add(1);
         self.local

@@ -51,7 +51,7 @@ impl Core {
     /// Reads from the sockets that have something, each at most once, for a slice of time a line.
     pub(super) fn read_ready(&mut self, now: Instant) {
         self.resume_stalled();
-        self.note_ready();
+        self.note_ready(now);
         // Who stands there now: who comes back into a line has been read from in this turn.
         let counts = [Line::Fresh, Line::Backlog].map(|line| (line, self.lines.len(line)));
         for (line, count) in counts {
@@ -60,7 +60,7 @@ impl Core {
     }
 
     /// Takes note of what the readiness set has told.
-    fn note_ready(&mut self) {
+    fn note_ready(&mut self, now: Instant) {
         let ready = std::mem::take(&mut self.ready);
         for Ready {
             slot,
@@ -70,7 +70,7 @@ impl Core {
         } in &ready
         {
             if *writable {
-                self.unblock(*slot);
+                self.unblock(*slot, now);
             }
             if *ended && let Some(socket) = self.socket(*slot) {
                 socket.ended = true;
@@ -113,9 +113,13 @@ impl Core {
         }
     }
 
-    /// The socket takes bytes again.
-    fn unblock(&mut self, slot: u32) {
-        if self.socket(slot).is_some() && self.local.is_blocked(slot) {
+    /// The socket takes bytes again: its peer lives, for it has taken some.
+    fn unblock(&mut self, slot: u32, now: Instant) {
+        let stamp = self.stamp(now);
+        if self.local.is_blocked(slot)
+            && let Some(socket) = self.socket(slot)
+        {
+            socket.is_alive(stamp);
             self.local.set_blocked(slot, false);
         }
     }
@@ -141,12 +145,20 @@ impl Core {
             return;
         };
         let ended = socket.ended;
+        let len_max = buffer.len().min(socket.readable_max());
+        if len_max == 0 {
+            return;
+        }
+        let buffer = &mut buffer[..len_max];
         let read = socket.recv(buffer);
         self.metrics.system_calls.recv.add(1);
         match read {
             Ok(0) => self.lost(slot),
             Ok(len) => {
-                socket_heard(self.socket(slot), stamp);
+                if let Some(socket) = self.socket(slot) {
+                    socket.is_alive(stamp);
+                    socket.count_read(len);
+                }
                 self.metrics.bytes_in.add(len as u64);
                 self.take_in(visit, &mut buffer[..len]);
                 // A read that fills the buffer, or is followed by the end, is not the last.
@@ -267,14 +279,6 @@ impl Core {
     /// Tells whoever is dealt with what was wrong, and counts it.
     pub(super) fn refuse(&self, id: Option<u64>, event: Option<&str>, refusal: &Refusal) {
         refuse(&self.peer, &self.metrics, (id, event), refusal);
-    }
-}
-
-/// Notes that something was heard.
-fn socket_heard(socket: Option<&mut super::Socket>, stamp: super::Stamp) {
-    if let Some(socket) = socket {
-        socket.heard_at = stamp;
-        socket.pinged_at = None;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Step 5: outboxes to sockets, in slices.
 
+use std::collections::HashSet;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Instant;
@@ -48,9 +49,10 @@ impl Core {
         let batch = std::mem::take(&mut self.batch);
         let mut results = std::mem::take(&mut self.results);
         results.clear();
+        let slice = self.unsent_slice;
         let sends: Vec<_> = batch
             .iter()
-            .filter_map(|slot| send(*slot, &self.sockets, &self.local))
+            .filter_map(|slot| send(*slot, &self.sockets, &self.local, slice))
             .collect();
         let calls = self.flusher.flush(&sends, &mut results);
         let wanted: Vec<usize> = sends.iter().map(|send| send.bytes.len()).collect();
@@ -88,7 +90,7 @@ impl Core {
                 } else if taken < wanted {
                     self.block(slot);
                 } else {
-                    // There were more slices than one write takes.
+                    // There is more than one write takes.
                     self.local.set_blocked(slot, false);
                 }
             }
@@ -146,7 +148,12 @@ impl Core {
     }
 
     /// Fans nothing out meanwhile, or that would overtake what did not fit.
+    ///
+    /// A socket takes little at once, however fast its peer is. So of one that took everything before, a
+    /// turn's frames are queued over the bound: its peer has had no time to be slow in. That is so once,
+    /// until the outbox is empty again.
     fn push_again(&mut self, overflow: Vec<Overflow>, now: Instant) {
+        let mut bursts = HashSet::<u32, ahash::RandomState>::default();
         for overflow in overflow {
             let slot = overflow.slot;
             if self
@@ -155,9 +162,15 @@ impl Core {
             {
                 continue;
             }
+            if !self.local.is_blocked(slot) && !self.local.has_allowance(slot) {
+                bursts.insert(slot);
+            }
             self.flush_now(slot);
             if self.socket(slot).is_none() {
                 continue;
+            }
+            if bursts.contains(&slot) {
+                self.local.allow(slot, overflow.frame.len());
             }
             // What does not fit now is forgotten with the connection.
             if !self.local.push_again(&overflow) {
@@ -187,24 +200,31 @@ fn is_reset(error: &io::Error) -> bool {
     )
 }
 
-/// What to write to the connection in a slot.
+/// What to write to the connection in a slot: as much as goes into one write, or a slice if it is slow.
 fn send<'a>(
     slot: u32,
     sockets: &'a Slots<Option<Socket>>,
     local: &'a LocalRooms,
+    slow_bytes_max: usize,
 ) -> Option<Send<'a>> {
     let socket = sockets.get(slot as usize)?.as_ref()?;
     let outbox = local.outbox(slot);
+    let bytes_max = if socket.is_slow() {
+        slow_bytes_max
+    } else {
+        usize::MAX
+    };
     let bytes = match outbox.single() {
-        Some(bytes) => Bytes::One(bytes),
+        Some(bytes) => Bytes::One(&bytes[..bytes.len().min(bytes_max)]),
         None => {
             let mut slices = [IoSlice::new(&[]); SLICE_COUNT_MAX];
-            let count = outbox.slices(&mut slices);
+            let count = outbox.slices(&mut slices, bytes_max);
             Bytes::Many(slices[..count].into())
         }
     };
     Some(Send {
         socket: socket.as_fd(),
         bytes,
+        is_apart: socket.is_slow(),
     })
 }

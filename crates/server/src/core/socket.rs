@@ -1,6 +1,7 @@
 //! What a core keeps for each connection beside its membership and its outbox.
 
 use std::io::{self, Read};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -25,12 +26,15 @@ pub(super) struct Socket {
     /// The readiness set has told of the stream's end, which it does once: whatever comes before
     /// it, the socket is to be read until that is reached.
     pub(super) ended: bool,
-    /// When a ping was sent, if nothing was heard since.
-    pub(super) pinged_at: Option<Stamp>,
-    /// When the last byte came.
-    pub(super) heard_at: Stamp,
+    /// When the peer was asked for a sign of life, if none came since.
+    pub(super) asked_at: Option<Stamp>,
+    /// When the last sign of life came: a byte, or room in a socket that was full.
+    pub(super) alive_at: Stamp,
     /// When the last message came.
     pub(super) message_at: Stamp,
+    /// How much is still read of a connection that was sent its close frame, in KiB. Each read counts as one
+    /// at least.
+    pub(super) farewell_kib: u8,
     /// The place among the connections, given back when the socket is dropped.
     _place: Place,
 }
@@ -43,17 +47,22 @@ pub(super) enum Phase {
     /// No more messages are read; the close frame is on its way through the mailbox, behind the
     /// answers to earlier messages.
     Ending,
-    /// The close frame is queued. What comes is read and forgotten, for unread bytes would make
-    /// the kernel reset the connection and destroy the close frame.
+    /// The close frame is queued. Nothing is read: who does not read either must wait.
     Closing,
-    /// The close frame is sent and our side is shut: only the peer's end is awaited.
+    /// The close frame is sent and our side is shut: only the peer's end is awaited. What comes is read
+    /// and forgotten, for unread bytes would make the kernel reset the connection and destroy the
+    /// close frame. But not more than a peer sends that closes too.
     Shut,
 }
+
+/// How much is read and forgotten behind our close frame, in KiB. Whoever sends more is not read from any more, and
+/// its window closes.
+const FAREWELL_KIB: u8 = 64;
 
 /// A time in 4 bytes: hundredths of a second since the core started. Good for 497 days, and then
 /// for distances below that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp(u32);
+pub(super) struct Stamp(NonZeroU32);
 
 impl Stamp {
     pub(super) fn at(started: Instant, now: Instant) -> Self {
@@ -62,11 +71,13 @@ impl Stamp {
             clippy::cast_possible_truncation,
             reason = "wraps around, as `since` expects"
         )]
-        Self(hundredths as u32)
+        let hundredths = hundredths as u32;
+        // A hundredth early once in 497 days, so that a time that there may not be takes 4 bytes too.
+        Self(NonZeroU32::new(hundredths).unwrap_or(NonZeroU32::MIN))
     }
 
     pub(super) fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(u64::from(self.0.wrapping_sub(earlier.0)) * 10)
+        Duration::from_millis(u64::from(self.0.get().wrapping_sub(earlier.0.get())) * 10)
     }
 }
 
@@ -80,11 +91,42 @@ impl Socket {
             phase: Phase::Open,
             watches_writable: false,
             ended: false,
-            pinged_at: None,
-            heard_at: now,
+            asked_at: None,
+            alive_at: now,
             message_at: now,
+            farewell_kib: FAREWELL_KIB,
             _place: place,
         }
+    }
+
+    /// Takes note of a sign of life.
+    pub(super) const fn is_alive(&mut self, now: Stamp) {
+        self.alive_at = now;
+        self.asked_at = None;
+    }
+
+    /// How many bytes may be read now. Of a peer that has ended its side no more comes than lies
+    /// there already.
+    pub(super) const fn readable_max(&self) -> usize {
+        match self.phase {
+            Phase::Open | Phase::Ending => usize::MAX,
+            Phase::Closing | Phase::Shut if self.ended => usize::MAX,
+            Phase::Closing => 0,
+            Phase::Shut => self.farewell_kib as usize * 1024,
+        }
+    }
+
+    /// Takes note of how many bytes were read.
+    pub(super) fn count_read(&mut self, len: usize) {
+        if self.phase == Phase::Shut {
+            let kib = u8::try_from(len.div_ceil(1024)).unwrap_or(u8::MAX);
+            self.farewell_kib = self.farewell_kib.saturating_sub(kib);
+        }
+    }
+
+    /// Whether it once took less than it was offered.
+    pub(super) const fn is_slow(&self) -> bool {
+        self.watches_writable
     }
 
     /// Reads what has come, at most the buffer's length. Does not block.

@@ -18,7 +18,7 @@ use std::process::abort;
 use io_uring::types::Fd;
 use io_uring::{IoUring, opcode, squeue};
 
-use super::{Bytes, Results, Send};
+use super::{APART, Bytes, Results, Send};
 
 /// Sends in one submission. At 5 us each that is a third of a millisecond: more would not make the
 /// system call cheaper, and fairness needs the loop to come round.
@@ -126,11 +126,12 @@ fn is_passing(error: &io::Error) -> bool {
 
 fn entry(send: &Send<'_>, header: &mut libc::msghdr) -> squeue::Entry {
     let socket = Fd(send.socket.as_raw_fd());
+    let flags = if send.is_apart { FLAGS | APART } else { FLAGS };
     match &send.bytes {
         Bytes::One(bytes) => {
             let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
             opcode::Send::new(socket, bytes.as_ptr(), len)
-                .flags(FLAGS)
+                .flags(flags)
                 .build()
         }
         Bytes::Many(slices) => {
@@ -139,7 +140,7 @@ fn entry(send: &Send<'_>, header: &mut libc::msghdr) -> squeue::Entry {
             header.msg_iovlen = slices.len();
             let header = std::ptr::from_ref(header);
             opcode::SendMsg::new(socket, header)
-                .flags(FLAGS.cast_unsigned())
+                .flags(flags.cast_unsigned())
                 .build()
         }
     }

@@ -1,6 +1,7 @@
 //! A TCP connection whose every byte is the test's own.
 
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::iter;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -72,6 +73,18 @@ impl Raw {
         }
     }
 
+    /// Opens a WebSocket that speaks throng.v1.
+    pub(crate) fn opened_as_throng(mut self) -> Self {
+        let end = OPENING.len() - 2;
+        let protocol = "Sec-WebSocket-Protocol: throng.v1\r\n\r\n";
+        self.send(&[&OPENING.as_bytes()[..end], protocol.as_bytes()].concat());
+        let head = self.receive_head();
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        let (_, hello) = self.receive();
+        assert!(hello.starts_with(b"hello "));
+        self
+    }
+
     /// Connects and opens a WebSocket.
     pub(crate) fn connect_websocket(address: SocketAddr) -> Self {
         Self::connect(address).opened()
@@ -98,6 +111,42 @@ impl Raw {
     /// Sends bytes that the server may refuse by then.
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
+    }
+
+    /// Sends the same bytes again and again, until the server takes nothing for a while; gives up, and fails,
+    /// when it has taken 64 MiB.
+    pub(crate) fn send_until_full(&mut self, bytes: &[u8]) {
+        let quiet = Duration::from_millis(300);
+        self.stream.set_write_timeout(Some(quiet)).unwrap();
+        let mut sent = 0;
+        loop {
+            match self.stream.write(bytes).map_err(|error| error.kind()) {
+                Ok(len) => sent += len,
+                Err(ErrorKind::Interrupted) => {}
+                Err(ErrorKind::WouldBlock | ErrorKind::TimedOut) => return,
+                Err(kind) => panic!("{kind} after {sent} bytes"),
+            }
+            assert!(sent < 64 << 20, "{sent} bytes were taken");
+        }
+    }
+
+    /// Both ends' addresses, the server's first.
+    pub(crate) fn ends_at_server(&self) -> (SocketAddr, SocketAddr) {
+        let stream = &self.stream;
+        (stream.peer_addr().unwrap(), stream.local_addr().unwrap())
+    }
+
+    /// Reads once, at most so many bytes; false at the end.
+    pub(crate) fn read_at_most(&mut self, len_max: usize) -> bool {
+        let mut buffer = vec![0; len_max];
+        let len = self.stream.read(&mut buffer).unwrap_or(0);
+        self.unread.extend_from_slice(&buffer[..len]);
+        len > 0
+    }
+
+    /// The frames that came whole.
+    pub(crate) fn take_frames(&mut self) -> Vec<(OpCode, Vec<u8>)> {
+        iter::from_fn(|| self.next_frame()).collect()
     }
 
     /// Sends a text message.
@@ -150,12 +199,20 @@ impl Raw {
 
     /// Skips what comes before the close frame, which is to have this code; returns its reason.
     pub(crate) fn skip_to_close(&mut self, code: u16) -> String {
+        self.bytes_to_close(code).1
+    }
+
+    /// Skips what comes before the close frame, which is to have this code; returns how much that was, in
+    /// bytes, and the reason.
+    pub(crate) fn bytes_to_close(&mut self, code: u16) -> (u64, String) {
+        let mut before = 0;
         loop {
             let (opcode, payload) = self.receive();
             if opcode == OpCode::Close {
                 assert_eq!(payload[..2], code.to_be_bytes());
-                return String::from_utf8(payload[2..].to_vec()).unwrap();
+                return (before, String::from_utf8(payload[2..].to_vec()).unwrap());
             }
+            before += payload.len() as u64;
         }
     }
 

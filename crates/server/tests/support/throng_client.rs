@@ -92,7 +92,8 @@ impl Throng {
     }
 }
 
-fn split(text: &str) -> (&str, Value) {
+/// The name and the data of an event.
+pub(crate) fn split(text: &str) -> (&str, Value) {
     let (event, data) = text.split_once(' ').unwrap();
     (event, serde_json::from_str(data).unwrap())
 }
