@@ -22,6 +22,7 @@ const OPENING: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrad
 const OPEN_FILES_MAX: usize = 200;
 
 /// A server with so few descriptors; nothing where limits cannot be set.
+#[expect(clippy::print_stdout, reason = "says what was not tested")]
 fn serve(variables: &[(&str, &str)]) -> Option<(Binary, SocketAddr)> {
     if Command::new("prlimit").arg("--version").output().is_err() {
         println!("there is no prlimit to set the limit with");
@@ -35,7 +36,11 @@ fn serve(variables: &[(&str, &str)]) -> Option<(Binary, SocketAddr)> {
 
 fn metric(address: SocketAddr, name: &str) -> u64 {
     let text = get(address, "/metrics").body;
-    let sample = |line: &str| line.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned);
+    let sample = |line: &str| {
+        line.strip_prefix(name)?
+            .strip_prefix(' ')
+            .map(str::to_owned)
+    };
     let value = text.lines().find_map(sample);
     let value = value.unwrap_or_else(|| panic!("no {name} in {text:?}"));
     value.parse().unwrap()
