@@ -111,17 +111,13 @@ impl<'a> Range<'a> {
 
 /// Reads a quality: 0 to 1, with up to three decimals.
 fn thousandths(text: &str) -> Option<u16> {
-    let quality: f32 = text.parse().ok()?;
-    if !(0.0..=1.0).contains(&quality) {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let is_number = (whole.bytes().chain(decimals.bytes())).all(|byte| byte.is_ascii_digit());
+    if !is_number || whole.len() != 1 || decimals.len() > 3 {
         return None;
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "0 to 1000, as checked above"
-    )]
-    let thousandths = (quality * 1000.0).round() as u16;
-    Some(thousandths)
+    let thousandths = format!("{whole}{decimals:0<3}").parse().ok()?;
+    (thousandths <= 1000).then_some(thousandths)
 }
 
 /// Writes OpenMetrics as Prometheus's text format 0.0.4.
@@ -174,6 +170,9 @@ mod tests {
             ("0.5", Some(500)),
             ("0.001", Some(1)),
             ("0.999", Some(999)),
+            ("0.5000", None),
+            (".5", None),
+            ("+1", None),
             ("1.1", None),
             ("-1", None),
             ("", None),

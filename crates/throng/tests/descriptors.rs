@@ -22,6 +22,7 @@ const OPENING: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrad
 const OPEN_FILES_MAX: usize = 200;
 
 /// A server with so few descriptors; nothing where limits cannot be set.
+#[expect(clippy::print_stdout, reason = "says what was not tested")]
 fn serve(variables: &[(&str, &str)]) -> Option<(Binary, SocketAddr)> {
     if Command::new("prlimit").arg("--version").output().is_err() {
         println!("there is no prlimit to set the limit with");
