@@ -210,6 +210,12 @@ impl LocalRooms {
         }
     }
 
+    /// Sets other limits. What is over a lower one stays: rooms that a connection is in, and what
+    /// waits for it.
+    pub const fn set_limits(&mut self, limits: LocalLimits) {
+        self.limits = limits;
+    }
+
     /// Says what time it is, in Unix milliseconds: from when on a room without members is not needed any
     /// more.
     pub const fn set_now_ms(&mut self, now_ms: u64) {

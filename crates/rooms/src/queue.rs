@@ -24,17 +24,23 @@ pub trait Weigh {
 #[derive(Debug)]
 pub struct Queue<T> {
     inner: Mutex<Inner<T>>,
-    pending_bytes_max: usize,
 }
 
 #[derive(Debug)]
 struct Inner<T> {
     items: Vec<T>,
     pending_bytes: usize,
+    pending_bytes_max: usize,
     /// The owner, while it waits for something.
     owner: Option<Waker>,
     /// Those who wait for the queue to be drained.
     stalled: SmallVec<[Waker; 2]>,
+}
+
+impl<T> Inner<T> {
+    const fn is_full(&self) -> bool {
+        self.pending_bytes >= self.pending_bytes_max
+    }
 }
 
 /// What came of a push. Wake when no lock is held.
@@ -82,11 +88,17 @@ impl<T: Weigh> Queue<T> {
             inner: Mutex::new(Inner {
                 items: Vec::new(),
                 pending_bytes: 0,
+                pending_bytes_max,
                 owner: None,
                 stalled: SmallVec::new(),
             }),
-            pending_bytes_max,
         }
+    }
+
+    /// Sets from how many bytes on it is full. Whoever is held back goes on when it is drained, as
+    /// before.
+    pub(crate) fn set_pending_bytes_max(&self, pending_bytes_max: usize) {
+        self.inner.lock().pending_bytes_max = pending_bytes_max;
     }
 
     /// Appends something.
@@ -96,7 +108,7 @@ impl<T: Weigh> Queue<T> {
         inner.items.push(item);
         Pushed {
             owner: inner.owner.take(),
-            full: inner.pending_bytes >= self.pending_bytes_max,
+            full: inner.is_full(),
         }
     }
 
@@ -133,13 +145,13 @@ impl<T: Weigh> Queue<T> {
 
     /// Whether the queue is over its bound.
     pub fn is_full(&self) -> bool {
-        self.inner.lock().pending_bytes >= self.pending_bytes_max
+        self.inner.lock().is_full()
     }
 
     /// Whether the queue is over its bound; if so, `stalled` is woken when it has been drained.
     pub fn poll_full(&self, stalled: &Waker) -> bool {
         let mut inner = self.inner.lock();
-        let full = inner.pending_bytes >= self.pending_bytes_max;
+        let full = inner.is_full();
         if full && !inner.stalled.iter().any(|waker| waker.will_wake(stalled)) {
             inner.stalled.push(stalled.clone());
         }

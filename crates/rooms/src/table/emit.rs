@@ -115,7 +115,7 @@ impl RoomTable {
             at_ms: 0,
             waiting: SmallVec::new(),
         };
-        let class = self.classes.at(room.class);
+        let class = room.class;
         if staged.cost_bytes() > EVENT_COST_MAX {
             return Ok(self.deliver(room, (delivery, except), &mut encoder, wakes));
         }
