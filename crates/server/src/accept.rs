@@ -65,16 +65,23 @@ impl Acceptor {
 
     async fn accept<L: Accept>(self: Arc<Self>, listener: L) {
         let mut drain = self.drain.clone();
+        let mut is_failing = false;
         loop {
             let accepted = tokio::select! {
                 _ = drain.wait_for(|draining| *draining) => return,
                 accepted = listener.accept_one() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.begin(stream, peer),
+                Ok((stream, peer)) => {
+                    if std::mem::take(&mut is_failing) {
+                        self.gate.said.accepts_again();
+                    }
+                    self.begin(stream, peer);
+                }
                 Err(error) if is_about_one_socket(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "no socket to accept with; pausing");
+                    is_failing = true;
+                    self.gate.said.cannot_accept(&error);
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -108,7 +115,7 @@ impl Acceptor {
         peer: Option<IpAddr>,
         handshake: Handshake,
     ) {
-        let timeouts = self.gate.config.timeouts;
+        let timeouts = self.gate.config.get().timeouts;
         let mut drain = self.drain.clone();
         let visit = Visit::new(handshake, timeouts.handshake);
         let (acceptor, visiting) = (self.clone(), visit.clone());

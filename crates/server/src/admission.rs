@@ -15,17 +15,18 @@ pub(crate) struct Admission {
     connections: AtomicUsize,
     handshakes: AtomicUsize,
     guests: AtomicUsize,
-    connections_max: usize,
-    handshakes_max: usize,
-    guests_max: usize,
-    by_ip: Option<ByIp>,
+    connections_max: AtomicUsize,
+    handshakes_max: AtomicUsize,
+    guests_max: AtomicUsize,
+    by_ip: ByIp,
 }
 
-/// Connections by address; absent when there is no such limit.
-#[derive(Debug)]
+/// Connections by address; empty while there is no such limit.
+#[derive(Debug, Default)]
 struct ByIp {
     counts: Mutex<HashMap<IpAddr, usize>>,
-    count_max: usize,
+    /// 0 is no limit.
+    count_max: AtomicUsize,
 }
 
 /// Which limit was met.
@@ -83,46 +84,57 @@ pub(crate) struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.admission.connections.fetch_sub(1, Ordering::Relaxed);
-        if let (Some(by_ip), Some(ip)) = (&self.admission.by_ip, &self.ip) {
-            by_ip.release(**ip);
+        if let Some(ip) = &self.ip {
+            self.admission.by_ip.release(**ip);
         }
     }
 }
 
 impl Admission {
     pub(crate) fn new(limits: &Limits) -> Self {
-        let no_limit = |max: usize| if max == 0 { usize::MAX } else { max };
-        Self {
+        let admission = Self {
             connections: AtomicUsize::new(0),
             handshakes: AtomicUsize::new(0),
             guests: AtomicUsize::new(0),
-            connections_max: no_limit(limits.connections_max),
-            handshakes_max: no_limit(limits.handshakes_max),
-            guests_max: no_limit(limits.fallback_connections_max),
-            by_ip: (limits.connections_per_ip_max > 0).then(|| ByIp {
-                counts: Mutex::new(HashMap::new()),
-                count_max: limits.connections_per_ip_max,
-            }),
-        }
+            connections_max: AtomicUsize::new(0),
+            handshakes_max: AtomicUsize::new(0),
+            guests_max: AtomicUsize::new(0),
+            by_ip: ByIp::default(),
+        };
+        admission.set_limits(limits);
+        admission
+    }
+
+    /// Sets other limits. Whoever is in over a lower one stays.
+    pub(crate) fn set_limits(&self, limits: &Limits) {
+        let set = |max: &AtomicUsize, limit: usize| {
+            let limit = if limit == 0 { usize::MAX } else { limit };
+            max.store(limit, Ordering::Relaxed);
+        };
+        set(&self.connections_max, limits.connections_max);
+        set(&self.handshakes_max, limits.handshakes_max);
+        set(&self.guests_max, limits.fallback_connections_max);
+        let per_ip = limits.connections_per_ip_max;
+        self.by_ip.count_max.store(per_ip, Ordering::Relaxed);
     }
 
     /// Lets a new socket begin its handshake.
     pub(crate) fn begin_handshake(self: &Arc<Self>) -> Result<Handshake, Refused> {
-        take(&self.handshakes, self.handshakes_max)
+        take(&self.handshakes, &self.handshakes_max)
             .then(|| Handshake(self.clone()))
             .ok_or(Refused::Handshakes)
     }
 
     /// Lets an HTTP connection have to do with the application's service.
     pub(crate) fn admit_guest(self: &Arc<Self>) -> Result<Guest, Refused> {
-        take(&self.guests, self.guests_max)
+        take(&self.guests, &self.guests_max)
             .then(|| Guest(self.clone()))
             .ok_or(Refused::FallbackConnections)
     }
 
     /// Lets a handshake become a connection.
     pub(crate) fn admit(self: &Arc<Self>, ip: Option<IpAddr>) -> Result<Place, Refused> {
-        if !take(&self.connections, self.connections_max) {
+        if !take(&self.connections, &self.connections_max) {
             return Err(Refused::Connections);
         }
         // From here on dropping the place gives back what was taken.
@@ -130,8 +142,9 @@ impl Admission {
             admission: self.clone(),
             ip: None,
         };
-        if let (Some(by_ip), Some(ip)) = (&self.by_ip, ip) {
-            if !by_ip.take(ip) {
+        let count_max = self.by_ip.count_max.load(Ordering::Relaxed);
+        if let Some(ip) = ip.filter(|_| count_max > 0) {
+            if !self.by_ip.take(ip, count_max) {
                 return Err(Refused::ConnectionsPerIp);
             }
             place.ip = Some(Box::new(ip));
@@ -141,10 +154,10 @@ impl Admission {
 }
 
 impl ByIp {
-    fn take(&self, ip: IpAddr) -> bool {
+    fn take(&self, ip: IpAddr, count_max: usize) -> bool {
         let mut counts = self.counts.lock();
         let count = counts.entry(ip).or_insert(0);
-        let free = *count < self.count_max;
+        let free = *count < count_max;
         if free {
             *count += 1;
         }
@@ -164,7 +177,8 @@ impl ByIp {
 }
 
 /// Adds one unless that is over the limit.
-fn take(count: &AtomicUsize, max: usize) -> bool {
+fn take(count: &AtomicUsize, max: &AtomicUsize) -> bool {
+    let max = max.load(Ordering::Relaxed);
     count
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
             (now < max).then_some(now + 1)
@@ -203,6 +217,30 @@ mod tests {
         assert_eq!(admission.admit(ip).unwrap_err(), Refused::ConnectionsPerIp);
         let other = admission.admit(Some(IpAddr::from([127, 0, 0, 2]))).unwrap();
         drop((first, other));
+        assert!(admission.admit(ip).is_ok());
+    }
+
+    #[test]
+    fn limits_change_for_those_who_come_and_nobody_who_is_in_is_counted_twice_or_never() {
+        let admission = admission(0, 0);
+        let limit = |connections_max, connections_per_ip_max| {
+            admission.set_limits(&Limits {
+                connections_max,
+                connections_per_ip_max,
+                ..Limits::default()
+            });
+        };
+        let ip = Some(IpAddr::from([127, 0, 0, 1]));
+        let before = admission.admit(ip).unwrap();
+        limit(3, 1);
+        let counted = admission.admit(ip).unwrap();
+        assert_eq!(admission.admit(ip).unwrap_err(), Refused::ConnectionsPerIp);
+        drop(before);
+        assert_eq!(admission.admit(ip).unwrap_err(), Refused::ConnectionsPerIp);
+        limit(1, 0);
+        assert_eq!(admission.admit(ip).unwrap_err(), Refused::Connections);
+        drop(counted);
+        limit(1, 1);
         assert!(admission.admit(ip).is_ok());
     }
 

@@ -38,6 +38,7 @@ use crate::config::Config;
 use crate::connection::Peer;
 use crate::engine::{self, Engine};
 use crate::flush::{Flusher, Results};
+use crate::log_limit::LogLimit;
 use crate::metrics::CoreMetrics;
 use crate::request::Request;
 use crate::throng_v1;
@@ -133,6 +134,8 @@ pub(crate) struct Core {
     /// When the rooms are looked at for what has expired.
     sweep_at: Option<Instant>,
     idle: Idle,
+    /// What the log says of members that are too slow.
+    slow_consumers: LogLimit,
     tick: Pin<Box<Sleep>>,
 }
 
@@ -150,6 +153,14 @@ const READ_BUFFER_LEN: usize = 64 * 1024;
 
 /// How many entries of the readiness set are taken in one turn.
 const EVENTS_MAX: usize = 1024;
+
+/// What of the limits is the rooms' to know.
+const fn local_limits(config: &Config) -> LocalLimits {
+    LocalLimits {
+        rooms_per_connection_max: config.limits.rooms_per_connection_max,
+        outbox_bytes_max: config.limits.outbox_bytes_max,
+    }
+}
 
 /// A readiness set that the runtime can wait for.
 #[expect(
@@ -178,11 +189,7 @@ impl Core {
             idle_hook,
         } = parts;
         let now = clock::now();
-        let limits = LocalLimits {
-            rooms_per_connection_max: config.limits.rooms_per_connection_max,
-            outbox_bytes_max: config.limits.outbox_bytes_max,
-        };
-        let local = LocalRooms::new(id, limits);
+        let local = LocalRooms::new(id, local_limits(&config));
         // A handle that is nobody's, until the first message.
         let peer = Peer {
             id: local.nobody(),
@@ -221,6 +228,7 @@ impl Core {
             draining: None,
             sweep_at: None,
             idle: Idle::new(idle_hook),
+            slow_consumers: LogLimit::default(),
             tick: Box::pin(tokio::time::sleep(Duration::ZERO)),
         })
     }

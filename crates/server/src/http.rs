@@ -86,7 +86,7 @@ pub(crate) async fn answer<S: Stream>(
     }
     Ok(match acceptor.fallback.clone() {
         Some(fallback) => fall_back(&acceptor, &fallback, request, peer, visit).await,
-        None if acceptor.gate.config.path.is_none() => {
+        None if acceptor.gate.config.get().path.is_none() => {
             upgrade::<S>(&acceptor, request, peer, &visit)
                 .await
                 .map(Either::Left)
@@ -98,7 +98,7 @@ pub(crate) async fn answer<S: Stream>(
 /// Whether the WebSocket's rules are what a request is held against.
 fn is_for_websocket(acceptor: &Acceptor, request: &http::Request<Incoming>) -> bool {
     let path = request.uri().path();
-    match &acceptor.gate.config.path {
+    match &acceptor.gate.config.get().path {
         Some(websocket) => websocket == path,
         // On every path that is no page: then what asks for none is the service's.
         None => {

@@ -25,6 +25,7 @@ use store::{Durability, Opened, Options, Record, RoomRecord, Store};
 
 use crate::clock;
 use crate::config::{Disk, Fsync, OnFailure};
+use crate::log_limit::LogLimit;
 
 mod metrics;
 
@@ -178,6 +179,7 @@ impl Histories {
             synced_at: clock::now(),
             measured_at: None,
             has_unsynced: false,
+            said: LogLimit::default(),
         };
         let thread = thread::Builder::new()
             .name("throng-journal".to_owned())
@@ -196,10 +198,27 @@ impl Histories {
     }
 }
 
+/// Whether the name of a directory, or the rights on it, is what is wrong: that will be so
+/// tomorrow, too.
+const fn is_about_the_path(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        kind,
+        Kind::AlreadyExists
+            | Kind::InvalidFilename
+            | Kind::InvalidInput
+            | Kind::NotADirectory
+            | Kind::NotFound
+            | Kind::PermissionDenied
+            | Kind::ReadOnlyFilesystem
+    )
+}
+
 /// Whether the disk failed, and not whoever named the directory.
-const fn is_the_disks_fault(error: &OpenError) -> bool {
+fn is_the_disks_fault(error: &OpenError) -> bool {
     match error {
-        OpenError::Corrupted { .. } | OpenError::Io { .. } => true,
+        OpenError::Corrupted { .. } => true,
+        OpenError::Io { source, .. } => !is_about_the_path(source.kind()),
         OpenError::InUse { .. } | OpenError::NotAStore { .. } | OpenError::Version { .. } => false,
     }
 }
@@ -251,6 +270,8 @@ struct Writer {
     synced_at: Instant,
     measured_at: Option<Instant>,
     has_unsynced: bool,
+    /// What the log says of a disk that fails.
+    said: LogLimit,
 }
 
 /// Why a batch, or a sync, did not succeed.
@@ -343,12 +364,7 @@ impl Writer {
         let refuses = self.disk.on_failure() == OnFailure::Refuse;
         self.metrics.failed();
         self.metrics.set_failing(true);
-        tracing::error!(
-            error = %crate::explain(failure),
-            path = %self.disk.path.display(),
-            "histories cannot be written: {}",
-            if refuses { "publications are refused" } else { "they are kept in memory only" }
-        );
+        self.say_failing(failure);
         if refuses {
             self.journal.set_refuses(true);
             self.table.roll_back_journal();
@@ -367,17 +383,33 @@ impl Writer {
             thread::park_timeout(RETRY);
             match self.store.reopen() {
                 Ok(_) => break,
-                Err(error) => {
-                    tracing::debug!(error = %crate::explain(&error), "histories still fail");
-                }
+                Err(error) => self.say_failing(&error),
             }
         }
         // Between the last drain and this nobody could push: the shards write nothing down.
         self.table.resume_journal();
         self.journal.set_refuses(false);
         self.metrics.set_failing(false);
-        tracing::info!("histories are written again");
+        if self.said.ended().is_some() {
+            tracing::info!("histories are written again");
+        }
         true
+    }
+
+    fn say_failing(&mut self, failure: &dyn std::error::Error) {
+        let Some(times) = self.said.happened(clock::now()) else {
+            return;
+        };
+        let outcome = match self.disk.on_failure() {
+            OnFailure::Refuse => "publications are refused",
+            OnFailure::Serve => "they are kept in memory only",
+        };
+        tracing::error!(
+            error = %crate::explain(failure),
+            path = %self.disk.path.display(),
+            times,
+            "histories cannot be written: {outcome}"
+        );
     }
 
     fn measure(&mut self) {

@@ -228,7 +228,7 @@ impl Entrance {
     /// Waits until the answer is sent, and gives the socket to the core.
     async fn take_over(&self, upgrade: OnUpgrade, newcomer: Newcomer, way: Way) {
         // A server that never upgrades must not keep the place for ever.
-        let timeout = self.gate.config.timeouts.handshake;
+        let timeout = self.gate.config.get().timeouts.handshake;
         let Ok(Ok(upgraded)) = tokio::time::timeout(timeout, upgrade).await else {
             return;
         };

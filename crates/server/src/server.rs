@@ -28,12 +28,14 @@ use crate::http::Page;
 use crate::hub::Hub;
 use crate::journal::{Histories, JournalMetrics, OpenError, Writing};
 use crate::listen::{Bound, ListenError, Listener};
+use crate::live::{Handle, Live};
 use crate::manager::RoomManager;
-use crate::metrics::{CoreMetrics, Exposition};
+use crate::metrics::{CoreMetrics, Exposition, OwnCounter};
 use crate::mount::{Door, Mount, Running};
 use crate::opening::Gate;
 use crate::room::Room;
 use crate::router::Router;
+use crate::said::Said;
 use crate::wire;
 
 /// A server that is bound to its addresses and not yet serving.
@@ -42,8 +44,10 @@ use crate::wire;
 ///
 /// See the [crate's first page](crate).
 pub struct Server {
-    config: Arc<Config>,
+    config: Arc<Live>,
+    admission: Arc<Admission>,
     engine: Arc<Engine>,
+    counters: Vec<OwnCounter>,
     bound: Vec<Bound>,
     pages: Vec<Page>,
     fallback: Option<Fallback>,
@@ -137,8 +141,7 @@ impl Server {
             core_count,
             shard_count: config.shard_count(),
             name_len_max: config.limits.room_name_bytes_max,
-            // Full at 0 bytes would be full for ever.
-            mailbox_bytes_max: config.limits.mailbox_bytes_max.max(1),
+            mailbox_bytes_max: config.limits.mailbox_bytes_full(),
             watch_rooms: false,
             classes: config.classes.clone(),
             history_wire: wire::THRONG,
@@ -148,7 +151,9 @@ impl Server {
         }));
         let (draining, _) = watch::channel(false);
         Ok(Self {
-            config: Arc::new(config),
+            admission: Arc::new(Admission::new(&config.limits)),
+            config: Arc::new(Live::new(config)),
+            counters: Vec::new(),
             engine: Arc::new(Engine::new(table.clone())),
             bound,
             pages: Vec::new(),
@@ -199,6 +204,44 @@ impl Server {
     /// All connections of this server.
     pub fn hub(&self) -> Hub {
         Hub::new(self.engine.clone(), self.cores.clone().into())
+    }
+
+    /// What changes the configuration while the server runs. Take it before [`serve`](Self::serve).
+    pub fn handle(&self) -> Handle {
+        Handle::new(
+            self.config.clone(),
+            self.engine.clone(),
+            self.admission.clone(),
+            self.cores.len(),
+        )
+    }
+
+    /// Shows a counter of the application's own in `/metrics`, as `throng_<name>_total`. `count`
+    /// is called for each answer, on a core's thread, and must not block.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use throng::{Config, Server};
+    ///
+    /// let config = Config { listen: vec!["127.0.0.1:0".parse()?], cores: 1, ..Config::default() };
+    /// let mut server = Server::bind(config)?;
+    /// let orders = Arc::new(AtomicU64::new(0));
+    /// let counted = orders.clone();
+    /// server.counter("orders", "Orders taken", move || counted.load(Ordering::Relaxed));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn counter(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        count: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> &mut Self {
+        let count = Box::new(count);
+        self.counters.push(OwnCounter { name, help, count });
+        self
     }
 
     /// Serves a page as it is.
@@ -315,7 +358,8 @@ impl Server {
             config: self.config.clone(),
             application: Arc::new(router),
             languages,
-            admission: Arc::new(Admission::new(&self.config.limits)),
+            admission: self.admission.clone(),
+            said: Said::default(),
         });
         let outside = Arc::<CoreMetrics>::default();
         let seats = self.seats(&gate, &outside, journal);
@@ -342,15 +386,17 @@ impl Server {
             cores: self.cores.clone(),
             outside: outside.clone(),
             journal,
+            own: std::mem::take(&mut self.counters),
         };
         let exposition = Arc::new(exposition);
         let pages: Arc<[Page]> = std::mem::take(&mut self.pages).into();
-        let cpus = if self.config.pin {
+        let pin = self.config.get().pin;
+        let cpus = if pin {
             core_affinity::get_core_ids().unwrap_or_default()
         } else {
             Vec::new()
         };
-        if self.config.pin && cpus.is_empty() {
+        if pin && cpus.is_empty() {
             tracing::warn!("not pinned: the system does not tell its CPUs");
         }
         let cores = (0..=u8::MAX).zip(self.cores.clone());
@@ -450,7 +496,7 @@ impl Seat {
                     id: self.id,
                     engine: self.engine,
                     application: self.gate.application.clone(),
-                    config: self.gate.config.clone(),
+                    config: self.gate.config.get(),
                     metrics: self.metrics.clone(),
                     new_sockets: receiver,
                     idle_hook: self.idle_hook,

@@ -8,9 +8,9 @@ use rooms::{ConnectionId, Disconnect, Effect, FlushQueue, Joined, RoomHandle, Ro
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 
-use super::Core;
 use super::read::lost_disconnect;
 use super::socket::Phase;
+use super::{Core, local_limits};
 use crate::engine;
 use crate::question::Question;
 use crate::refusal::{ErrorEvent, Refusal};
@@ -91,7 +91,7 @@ impl Core {
     }
 
     /// Answers a question of the application's. Who asked may have gone.
-    fn answer(&self, room: Option<RoomId>, question: Question) {
+    fn answer(&mut self, room: Option<RoomId>, question: Question) {
         match question {
             Question::Connections(answer) => {
                 let ids: Vec<ConnectionId> = match room {
@@ -107,6 +107,10 @@ impl Core {
                     .filter(|id| self.local.slot_of(*id).is_some());
                 let found = open.filter_map(|id| Some((id, self.application.state(id)?)));
                 _ = answer.send(found.collect());
+            }
+            Question::Reload(config) => {
+                self.local.set_limits(local_limits(&config));
+                self.config = config;
             }
             Question::Rooms {
                 connection,
@@ -127,13 +131,7 @@ impl Core {
         let blocked = self.local.blocked_slots();
         survey.add_idle((self.local.connection_count() - blocked.len()) as u64);
         for slot in blocked {
-            let name = || {
-                self.engine
-                    .name_of(self.local.id_of(slot))
-                    .as_str()
-                    .to_owned()
-            };
-            survey.add(self.local.outbox(slot).pending_bytes(), name);
+            survey.add(self.local.outbox(slot).pending_bytes());
         }
         survey
     }
@@ -282,13 +280,22 @@ impl Core {
         {
             self.metrics.closed.slow_consumer.add(1);
         }
-        let pending_bytes = self.local.outbox(slot).pending_bytes();
-        tracing::debug!(
-            connection = self.local.id_of(slot).as_u64(),
-            pending_bytes,
-            "slow consumer"
-        );
+        self.say_slow(slot, "closed", now);
         self.begin_close(slot, Disconnect::slow_consumer(), now);
+    }
+
+    /// Says who is too slow, by the name that `hello` and `from` call it, and what came of it.
+    pub(super) fn say_slow(&mut self, slot: u32, outcome: &'static str, now: Instant) {
+        let Some(times) = self.slow_consumers.happened(now) else {
+            return;
+        };
+        let name = self.engine.name_of(self.local.id_of(slot));
+        tracing::warn!(
+            connection = name.as_str(),
+            pending_bytes = self.local.outbox(slot).pending_bytes(),
+            times,
+            "slow consumer {outcome}"
+        );
     }
 
     /// Closes a connection that was silent for too long.
