@@ -148,9 +148,43 @@ impl fmt::Display for SlowConsumer {
 #[derive(Clone, Debug)]
 pub struct Classes {
     patterns: Vec<Box<str>>,
-    /// The class of each pattern, then that of all other rooms; then all of them again for rooms that
-    /// keep nothing.
-    classes: Box<[RoomClass]>,
+    /// The class of each pattern, then that of all other rooms.
+    classes: Box<[Interned]>,
+    keeps_histories: bool,
+}
+
+/// A class, and the class of a room of the same name in a space that keeps nothing.
+#[derive(Clone, Copy, Debug)]
+struct Interned {
+    class: &'static RoomClass,
+    keeping_nothing: &'static RoomClass,
+}
+
+impl Interned {
+    fn new(class: &RoomClass) -> Self {
+        Self {
+            class: intern(*class),
+            keeping_nothing: intern(class.keeping_nothing()),
+        }
+    }
+}
+
+/// Returns the one copy of a class that the process has.
+///
+/// A room keeps the class that it was made with, also when its table gets others. So it points to
+/// it, and neither counts references nor looks it up for a publication. What is interned stays: as
+/// many classes as somebody has ever set.
+fn intern(class: RoomClass) -> &'static RoomClass {
+    // Not the lock of `sync`, which loom replaces by one that cannot be a static: nothing is
+    // modelled here.
+    static KNOWN: parking_lot::Mutex<Vec<&'static RoomClass>> = parking_lot::Mutex::new(Vec::new());
+    let mut known = KNOWN.lock();
+    if let Some(found) = known.iter().copied().find(|found| **found == class) {
+        return found;
+    }
+    let class: &'static RoomClass = Box::leak(Box::new(class));
+    known.push(class);
+    class
 }
 
 impl Default for Classes {
@@ -167,53 +201,55 @@ impl Classes {
     pub fn new(patterns: Vec<(Box<str>, RoomClass)>, other: RoomClass) -> Self {
         let (patterns, mut classes): (Vec<_>, Vec<_>) = patterns.into_iter().unzip();
         classes.push(other);
-        let keeping_nothing: Vec<_> = classes.iter().map(RoomClass::keeping_nothing).collect();
-        classes.extend(keeping_nothing);
         Self {
             patterns,
-            classes: classes.into(),
+            keeps_histories: classes.iter().any(|class| class.history.is_on()),
+            classes: classes.iter().map(Interned::new).collect(),
         }
     }
 
     /// The class of a room; in a space that is not the default one without anything that is kept. Costs
     /// a comparison for each pattern before the one that matches.
-    pub fn of<'a>(&self, key: impl Into<RoomKey<'a>>) -> &RoomClass {
-        self.at(self.index_of(key.into()))
+    pub fn of<'a>(&self, key: impl Into<RoomKey<'a>>) -> &'static RoomClass {
+        let key = key.into();
+        let index = self.position(key.name).unwrap_or(self.patterns.len());
+        let Interned {
+            class,
+            keeping_nothing,
+        } = self.classes[index];
+        match key.space {
+            Space::DEFAULT => class,
+            _ => keeping_nothing,
+        }
     }
 
-    /// Which class a room has, for [`at`](Self::at).
-    pub(crate) fn index_of(&self, key: RoomKey<'_>) -> u32 {
-        let found = self
-            .patterns
+    /// Returns the pattern that decides the class of the rooms with this name; none if no pattern
+    /// matches.
+    pub fn pattern_of(&self, name: &str) -> Option<&str> {
+        self.position(name).map(|index| &*self.patterns[index])
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.patterns
             .iter()
-            .position(|pattern| matches(pattern.as_bytes(), key.name.as_bytes()));
-        let index = found.unwrap_or(self.patterns.len());
-        let index = match key.space {
-            Space::DEFAULT => index,
-            _ => index + self.patterns.len() + 1,
-        };
-        u32::try_from(index).unwrap_or(u32::MAX)
-    }
-
-    /// The class that [`index_of`](Self::index_of) named.
-    pub(crate) fn at(&self, index: u32) -> &RoomClass {
-        &self.classes[index as usize]
+            .position(|pattern| matches(pattern.as_bytes(), name.as_bytes()))
     }
 
     /// Whether some rooms keep a history.
-    pub(crate) fn keep_histories(&self) -> bool {
-        self.classes.iter().any(|class| class.history.is_on())
+    pub(crate) const fn keep_histories(&self) -> bool {
+        self.keeps_histories
     }
 
     /// Every pattern with its class, in the order they are tried.
     pub fn patterns(&self) -> impl Iterator<Item = (&str, &RoomClass)> {
         let patterns = self.patterns.iter().map(|pattern| &**pattern);
-        patterns.zip(&self.classes)
+        let classes = self.classes.iter().map(|interned| interned.class);
+        patterns.zip(classes)
     }
 
     /// The class of the rooms that no pattern matches.
-    pub fn other(&self) -> &RoomClass {
-        &self.classes[self.patterns.len()]
+    pub fn other(&self) -> &'static RoomClass {
+        self.classes[self.patterns.len()].class
     }
 }
 
@@ -300,6 +336,22 @@ mod tests {
             .map(|(pattern, class)| (pattern, class.keys_max));
         assert!(patterns.eq([("chat:vip*", 1), ("chat:*", 2)]));
         assert_eq!(classes.other().keys_max, 3);
+        let pattern_of = |name| classes.pattern_of(name);
+        assert_eq!(
+            [pattern_of("chat:vip7"), pattern_of("lobby")],
+            [Some("chat:vip*"), None]
+        );
+    }
+
+    #[test]
+    fn classes_that_are_set_again_are_the_same_ones() {
+        let class = RoomClass {
+            keys_max: 123_456,
+            ..RoomClass::default()
+        };
+        let make = || Classes::new(vec![("a".into(), class)], class);
+        let (first, again) = (make(), make());
+        assert!(std::ptr::eq(first.of("a"), again.of("b")));
     }
 
     #[test]

@@ -217,6 +217,12 @@ impl LocalRooms {
         }
     }
 
+    /// Sets other limits. What is over a lower one stays: rooms that a connection is in, and what
+    /// waits for it.
+    pub const fn set_limits(&mut self, limits: LocalLimits) {
+        self.limits = limits;
+    }
+
     /// Says what time it is: from when on a room without members is not needed any more.
     pub const fn set_now(&mut self, now: Moment) {
         self.now = now;

@@ -25,18 +25,36 @@ pub trait Weigh {
 #[derive(Debug)]
 pub struct Queue<T> {
     inner: Mutex<Inner<T>>,
-    pending_bytes_max: usize,
 }
 
 #[derive(Debug)]
 struct Inner<T> {
     items: Vec<T>,
     pending_bytes: usize,
+    pending_bytes_max: usize,
     late: bool,
     /// The owner, while it waits for something.
     owner: Option<Waker>,
     /// Those who wait for the queue to be drained.
     stalled: SmallVec<[Waker; 2]>,
+}
+
+impl<T> Inner<T> {
+    const fn is_over_bound(&self) -> bool {
+        self.pending_bytes >= self.pending_bytes_max
+    }
+
+    const fn is_full(&self) -> bool {
+        self.late || self.is_over_bound()
+    }
+
+    /// Takes those who wait, unless they must go on waiting.
+    fn take_stalled(&mut self) -> SmallVec<[Waker; 2]> {
+        if self.is_full() {
+            return SmallVec::new();
+        }
+        std::mem::take(&mut self.stalled)
+    }
 }
 
 /// What came of a push. Wake when no lock is held.
@@ -84,12 +102,18 @@ impl<T: Weigh> Queue<T> {
             inner: Mutex::new(Inner {
                 items: Vec::new(),
                 pending_bytes: 0,
+                pending_bytes_max,
                 late: false,
                 owner: None,
                 stalled: SmallVec::new(),
             }),
-            pending_bytes_max,
         }
+    }
+
+    /// Sets from how many bytes on it is full. Whoever is held back goes on when it is drained, as
+    /// before.
+    pub(crate) fn set_pending_bytes_max(&self, pending_bytes_max: usize) {
+        self.inner.lock().pending_bytes_max = pending_bytes_max;
     }
 
     /// Appends something.
@@ -99,7 +123,7 @@ impl<T: Weigh> Queue<T> {
         inner.items.push(item);
         Pushed {
             owner: inner.owner.take(),
-            full: self.is_full_now(&inner),
+            full: inner.is_full(),
         }
     }
 
@@ -111,7 +135,7 @@ impl<T: Weigh> Queue<T> {
             let mut inner = self.inner.lock();
             std::mem::swap(&mut inner.items, into);
             inner.pending_bytes = 0;
-            self.take_stalled(&mut inner)
+            inner.take_stalled()
         };
         stalled.into_iter().for_each(Waker::wake);
     }
@@ -122,21 +146,9 @@ impl<T: Weigh> Queue<T> {
         let stalled = {
             let mut inner = self.inner.lock();
             inner.late = late;
-            self.take_stalled(&mut inner)
+            inner.take_stalled()
         };
         stalled.into_iter().for_each(Waker::wake);
-    }
-
-    fn is_full_now(&self, inner: &Inner<T>) -> bool {
-        inner.late || inner.pending_bytes >= self.pending_bytes_max
-    }
-
-    /// Takes those who wait, unless they must go on waiting.
-    fn take_stalled(&self, inner: &mut Inner<T>) -> SmallVec<[Waker; 2]> {
-        if self.is_full_now(inner) {
-            return SmallVec::new();
-        }
-        std::mem::take(&mut inner.stalled)
     }
 
     /// Whether something is there; if not, `owner` is woken by the next push.
@@ -157,18 +169,18 @@ impl<T: Weigh> Queue<T> {
 
     /// Whether what was not taken is over the bound of bytes.
     pub fn is_over_bound(&self) -> bool {
-        self.pending_bytes() >= self.pending_bytes_max
+        self.inner.lock().is_over_bound()
     }
 
     /// Whether the queue is full.
     pub fn is_full(&self) -> bool {
-        self.is_full_now(&self.inner.lock())
+        self.inner.lock().is_full()
     }
 
     /// Whether the queue is full; if so, `stalled` is woken when it has been drained.
     pub fn poll_full(&self, stalled: &Waker) -> bool {
         let mut inner = self.inner.lock();
-        let full = self.is_full_now(&inner);
+        let full = inner.is_full();
         if full && !inner.stalled.iter().any(|waker| waker.will_wake(stalled)) {
             inner.stalled.push(stalled.clone());
         }

@@ -18,7 +18,7 @@ use hashbrown::hash_table::Entry;
 use proto::SharedFrame;
 use smallvec::SmallVec;
 
-use crate::class::{Classes, RoomClass, SlowConsumer};
+use crate::class::{Classes, RoomClass};
 use crate::id::{CoreId, RoomId, Wire, WireSet};
 use crate::journal::{Change, Entry as Written, Journal, RoomImage};
 use crate::kept::{self, Kept};
@@ -44,6 +44,11 @@ pub(crate) struct Shard {
     pub(crate) evicted_count: u64,
     /// Whether what its rooms keep is written down.
     pub(crate) is_journaled: bool,
+    /// What rooms that are made from now on are to be: a copy for each shard, so that whoever has
+    /// its lock reads it without another one.
+    pub(crate) classes: Arc<Classes>,
+    /// Some rooms keep a history, or may have been made when rooms did.
+    pub(crate) keeps_histories: bool,
     pub(crate) retention: Retention,
 }
 
@@ -58,7 +63,6 @@ pub(crate) struct Retention {
 
 /// What all shards have in common.
 pub(crate) struct House<'a> {
-    pub(crate) classes: &'a Classes,
     pub(crate) pool: &'a Pool,
     pub(crate) journal: Option<&'a Journal>,
 }
@@ -96,7 +100,8 @@ pub(crate) struct Room {
     pub(crate) epoch: Epoch,
     /// The offset of the last publication.
     pub(crate) offset: u64,
-    pub(crate) class: u32,
+    /// As its name said when it was made.
+    pub(crate) class: &'static RoomClass,
     /// How many members there are; only of cores and wires that have some.
     pub(crate) members: SmallVec<[MemberCount; 2]>,
     pub(crate) kept: Option<Box<Kept>>,
@@ -113,12 +118,11 @@ pub(crate) struct MemberCount {
 /// What is drawn for a new room.
 pub(crate) struct NewRoom {
     pub(crate) epoch: Epoch,
-    pub(crate) class: u32,
-    pub(crate) slow_consumer: SlowConsumer,
+    pub(crate) class: &'static RoomClass,
 }
 
 impl Shard {
-    pub(crate) fn new(index: usize, is_journaled: bool) -> Self {
+    pub(crate) fn new(index: usize, is_journaled: bool, classes: Arc<Classes>) -> Self {
         Self {
             index,
             rooms: HashTable::new(),
@@ -127,8 +131,16 @@ impl Shard {
             publication_count: 0,
             evicted_count: 0,
             is_journaled,
+            keeps_histories: classes.keep_histories(),
+            classes,
             retention: Retention::default(),
         }
+    }
+
+    /// Sets what rooms that are made from now on are to be.
+    pub(crate) fn set_classes(&mut self, classes: Arc<Classes>) {
+        self.keeps_histories |= classes.keep_histories();
+        self.classes = classes;
     }
 
     pub(crate) fn find(&self, hash: u64, key: RoomKey<'_>) -> Option<&Room> {
@@ -140,7 +152,7 @@ impl Shard {
         &mut self,
         hash: u64,
         key: RoomKey<'_>,
-        new: impl FnOnce(RoomId) -> Result<NewRoom, E>,
+        new: impl FnOnce(RoomId, &Classes) -> Result<NewRoom, E>,
     ) -> Result<(&mut Room, &mut Retention), E> {
         let entry = self.rooms.entry(
             hash,
@@ -151,7 +163,7 @@ impl Shard {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let id = RoomId::new(self.created_count + 1, self.index);
-                let new = new(id)?;
+                let new = new(id, &self.classes)?;
                 self.created_count += 1;
                 entry.insert(Room::new(id, (hash, key), new)).into_mut()
             }
@@ -184,7 +196,7 @@ impl Shard {
         if !room.members.is_empty() || room.kept.is_some() {
             return false;
         }
-        if self.is_journaled && house.classes.at(room.class).history.is_on() {
+        if self.is_journaled && room.class.history.is_on() {
             house.write(&room.handle, Change::Forget);
         }
         entry.remove();
@@ -284,7 +296,7 @@ impl Shard {
             return true;
         };
         let room = entry.get_mut();
-        let class = house.classes.at(room.class);
+        let class = room.class;
         let Some(kept) = &mut room.kept else {
             return true;
         };
@@ -347,7 +359,7 @@ impl Shard {
             return false;
         }
         self.peopled_count -= 1;
-        let class = house.classes.at(room.class);
+        let class = room.class;
         let cost = kept::cost_at_most(0, handle.name.len(), 0);
         if class.history.is_on() && self.retention.reserve(cost, now, house) {
             let linger = |kept: &mut Kept| kept.linger(now, class);
@@ -445,17 +457,13 @@ impl Retention {
 
 impl Room {
     fn new(id: RoomId, (hash, key): (u64, RoomKey<'_>), new: NewRoom) -> Self {
-        let NewRoom {
-            epoch,
-            class,
-            slow_consumer,
-        } = new;
+        let NewRoom { epoch, class } = new;
         let handle = RoomHandle {
             id,
             hash,
             space: key.space,
             name: Arc::from(key.name),
-            slow_consumer,
+            slow_consumer: class.slow_consumer,
         };
         Self {
             handle,
@@ -640,8 +648,7 @@ mod tests {
     fn rooms_whose_hashes_are_the_same_by_chance_are_told_apart() {
         let new = NewRoom {
             epoch: Epoch(1),
-            class: 0,
-            slow_consumer: SlowConsumer::Disconnect,
+            class: Classes::default().other(),
         };
         let here = RoomKey::from("tea");
         let room = Room::new(RoomId::new(1, 0), (7, here), new);

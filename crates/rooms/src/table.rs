@@ -5,7 +5,7 @@
 //! What holds of the rooms under it is in `shard.rs`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use ahash::RandomState;
@@ -282,9 +282,7 @@ pub struct RoomTable {
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     mailboxes: Box<[CachePadded<Mailbox>]>,
     hasher: RandomState,
-    name_len_max: usize,
-    classes: Classes,
-    keeps_histories: bool,
+    name_len_max: AtomicUsize,
     history_wire: Wire,
     pool: CachePadded<Pool>,
     /// Those in use, as a [`WireSet`]; only ever more. A member that speaks one was counted under its
@@ -306,20 +304,19 @@ impl RoomTable {
             .next_power_of_two();
         let mailbox = || CachePadded::new(Mailbox::new(config.mailbox_bytes_max));
         let is_journaled = config.journal.is_some();
-        let keeps_histories = config.classes.keep_histories();
-        let history_wire = keeps_histories.then_some(config.history_wire);
+        let classes = Arc::new(config.classes);
+        let history_wire = classes.keep_histories().then_some(config.history_wire);
+        let shard = |index| Shard::new(index, is_journaled, classes.clone());
         let wires: WireSet = config.wires.into_iter().chain(history_wire).collect();
         Self {
             shards: (0..shard_count)
-                .map(|index| CachePadded::new(Mutex::new(Shard::new(index, is_journaled))))
+                .map(|index| CachePadded::new(Mutex::new(shard(index))))
                 .collect(),
             mailboxes: (0..config.core_count.clamp(1, 256))
                 .map(|_| mailbox())
                 .collect(),
             hasher: RandomState::new(),
-            name_len_max: config.name_len_max,
-            keeps_histories,
-            classes: config.classes,
+            name_len_max: AtomicUsize::new(config.name_len_max),
             history_wire: config.history_wire,
             pool: CachePadded::new(Pool::new(config.history_bytes_max, shard_count)),
             wires: AtomicU16::new(wires.0),
@@ -351,14 +348,40 @@ impl RoomTable {
         WireSet(self.wires.load(Ordering::Relaxed))
     }
 
-    /// What is so of a room with this name.
-    pub fn class_of<'a>(&self, key: impl Into<RoomKey<'a>>) -> &RoomClass {
-        self.classes.of(key)
+    /// Returns the class that a room with this name gets if it is made now.
+    pub fn class_of<'a>(&self, key: impl Into<RoomKey<'a>>) -> &'static RoomClass {
+        let key = key.into();
+        self.shard(self.hash_of(key)).lock().classes.of(key)
+    }
+
+    /// Sets the class that each room gets by its name when it is made. A room that exists keeps
+    /// its own until it ends. Costs a lock for each shard.
+    pub fn set_classes(&self, classes: Classes) {
+        if classes.keep_histories() {
+            self.add_wire(self.history_wire);
+        }
+        let classes = Arc::new(classes);
+        for shard in &self.shards {
+            shard.lock().set_classes(classes.clone());
+        }
+    }
+
+    /// Sets the longest name, in bytes, with which a room can be joined or published to. Members
+    /// of a room with a longer one stay, and can leave.
+    pub fn set_name_len_max(&self, name_len_max: usize) {
+        self.name_len_max.store(name_len_max, Ordering::Relaxed);
+    }
+
+    /// Sets from how many pending bytes on each core's mailbox is full.
+    pub fn set_mailbox_bytes_max(&self, bytes_max: usize) {
+        for mailbox in &self.mailboxes {
+            mailbox.set_pending_bytes_max(bytes_max);
+        }
     }
 
     /// The key with its hash, if a room can have that name.
     fn check_name<'a>(&self, key: RoomKey<'a>) -> Result<(u64, RoomKey<'a>), NameError> {
-        let (name_len, name_len_max) = (key.name.len(), self.name_len_max);
+        let (name_len, name_len_max) = (key.name.len(), self.name_len_max.load(Ordering::Relaxed));
         if name_len == 0 {
             return Err(NameError::Empty);
         }
@@ -373,20 +396,17 @@ impl RoomTable {
 
     fn house(&self) -> House<'_> {
         House {
-            classes: &self.classes,
             pool: &self.pool,
             journal: self.journal.as_deref(),
         }
     }
 
     /// What a new room is to be.
-    fn draw(&self, id: RoomId, key: RoomKey<'_>) -> NewRoom {
-        let class = self.classes.index_of(key);
+    fn draw(&self, id: RoomId, key: RoomKey<'_>, classes: &Classes) -> NewRoom {
         NewRoom {
             // The key is this process's own, so no other's epoch is hit but by chance.
             epoch: Epoch(self.hasher.hash_one(id).max(1)),
-            class,
-            slow_consumer: self.classes.at(class).slow_consumer,
+            class: classes.of(key),
         }
     }
 

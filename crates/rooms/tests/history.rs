@@ -43,6 +43,29 @@ fn a_publication_has_one_offset_on_every_core_and_wire() {
 }
 
 #[test]
+fn a_room_keeps_the_class_it_was_made_with_and_one_made_later_gets_the_one_that_is_set() {
+    let mut house = House::of(RoomClass::PLAIN);
+    let alice = house.open_in("old");
+    let classes = Classes::new(Vec::new(), RoomClass::default());
+    house.table.set_classes(classes);
+    house.open_in("new");
+    for room in ["old", "new"] {
+        house.publish(room, "hot");
+    }
+    assert_eq!(house.held("old"), (2, 1), "nothing is kept");
+    assert_eq!(house.held("new"), (1, 1));
+    // And the other way round, where something is kept by then.
+    house.table.set_classes(Classes::default());
+    house.publish("new", "sweet");
+    assert_eq!(house.held("new"), (1, 2));
+    house.table.leave(alice, "old");
+    house.turn();
+    house.open_in("old");
+    house.publish("old", "again");
+    assert_eq!(house.held("old"), (2, 1));
+}
+
+#[test]
 fn an_event_has_no_offset_and_is_not_kept() {
     let mut house = House::of(RoomClass::default());
     let alice = house.open_in("tea");

@@ -1,9 +1,9 @@
 //! What the table answers whoever asks: names, refusals, backpressure, totals.
 
 use rooms::{
-    Backpressure, Classes, Command, ConnectionId, CoreId, EmitError, EventKind, Full, LocalLimits,
-    LocalRooms, Mailbox, NameError, Outgoing, Overloaded, Publication, PublishError, Published,
-    RoomClass, RoomTable, TableConfig, Wire, WireSet,
+    Backpressure, Classes, Command, ConnectionId, CoreId, EmitError, EventKind, Full, JoinError,
+    LocalLimits, LocalRooms, Mailbox, NameError, Outgoing, Overloaded, Publication, PublishError,
+    Published, RoomClass, RoomTable, TableConfig, Wire, WireSet,
 };
 
 const HERE: CoreId = CoreId(0);
@@ -266,6 +266,29 @@ fn the_number_of_shards_is_rounded_up_to_a_power_of_two() {
         });
         assert_eq!(table.shard_count(), shard_count);
     }
+}
+
+#[test]
+fn other_limits_hold_from_the_next_call_on() {
+    let table = RoomTable::new(config());
+    let alice = open(HERE);
+    table.join(alice, "a-rather-long-name").unwrap();
+    table.set_name_len_max(5);
+    assert!(matches!(
+        table.join(alice, "longer"),
+        Err(JoinError::Name(NameError::TooLong {
+            name_len_max: 5,
+            ..
+        }))
+    ));
+    // Who is in one can leave it.
+    table.leave(alice, "a-rather-long-name");
+    assert!(!table.mailbox(HERE).is_full());
+    table.set_mailbox_bytes_max(1);
+    assert!(table.mailbox(HERE).is_full());
+    assert!(table.check_pressure(HERE).is_err());
+    table.set_mailbox_bytes_max(10_000);
+    assert_eq!(table.check_pressure(HERE), Ok(()));
 }
 
 fn config() -> TableConfig {

@@ -9,20 +9,18 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 
 use crate::admission::Refused;
-use crate::clock;
 use crate::config::Limits;
 use crate::core::{NewSocket, Visited};
 use crate::crowd::Crowd;
@@ -52,8 +50,6 @@ pub(crate) struct Acceptor {
     pub(crate) reserve: Reserve,
     /// Told when a connection has ended.
     pub(crate) visited: Arc<Visited>,
-    /// When the log last said that there are no descriptors.
-    pub(crate) warned_at: Mutex<Option<Instant>>,
 }
 
 /// Who asks.
@@ -89,9 +85,6 @@ const LAST_ANSWER_MAX: Duration = Duration::from_secs(1);
 /// back.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How often the log says so at most.
-const WARNING_EVERY: Duration = Duration::from_secs(60);
-
 impl Acceptor {
     /// Accepts from one listener until the drain.
     pub(crate) async fn run(self: Arc<Self>, listener: Listener, reach: Reach) {
@@ -103,6 +96,7 @@ impl Acceptor {
 
     async fn accept<L: Accept>(self: Arc<Self>, listener: L, reach: Reach) {
         let mut drain = self.drain.clone();
+        let mut is_failing = false;
         loop {
             self.reserve.refill();
             let accepted = tokio::select! {
@@ -115,15 +109,20 @@ impl Acceptor {
                         // Those that were accepted before are heard before they may have to go.
                         tokio::task::yield_now().await;
                     }
+                    if std::mem::take(&mut is_failing) {
+                        self.gate.said.accepts_again();
+                    }
                     self.begin(stream, peer, reach);
                 }
                 Err(error) if is_about_one_socket(&error) => {}
                 Err(error) if descriptors::are_used_up(&error) => {
-                    self.warn(&error);
+                    is_failing = true;
+                    self.gate.said.cannot_accept(&error);
                     self.accept_last(&listener, reach).await;
                 }
                 Err(error) => {
-                    self.warn(&error);
+                    is_failing = true;
+                    self.gate.said.cannot_accept(&error);
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -132,7 +131,7 @@ impl Acceptor {
 
     /// Begins a handshake. At the limit, a peer is heard only as far as it must be to be refused.
     fn begin<S: Stream>(self: &Arc<Self>, stream: S, peer: Option<IpAddr>, reach: Reach) {
-        let timeouts = &self.gate.config.timeouts;
+        let timeouts = self.gate.config.get().timeouts;
         let handshakes = &self.gate.admission.handshakes;
         let (visit, refused) = match Visit::begin(handshakes, timeouts.handshake) {
             Some(visit) => (Some(visit), None),
@@ -196,25 +195,10 @@ impl Acceptor {
         });
     }
 
-    /// Says that nothing can be accepted, but not each time.
-    fn warn(&self, error: &io::Error) {
-        let now = clock::now();
-        let mut warned_at = self.warned_at.lock();
-        if warned_at.is_some_and(|at| now.duration_since(at) < WARNING_EVERY) {
-            return;
-        }
-        *warned_at = Some(now);
-        tracing::warn!(
-            %error,
-            "cannot accept connections: they get 503, health and metrics are answered. Raise the \
-             limit of open files (LimitNOFILE=, ulimit -Hn), or set THRONG_MAX_CONNECTIONS=auto"
-        );
-    }
-
     /// Speaks HTTP until the socket becomes a WebSocket, ends, its time is up or it must make way.
     /// Returns the stream unless it became a WebSocket.
     async fn serve<S: Stream>(self: Arc<Self>, stream: S, caller: Caller) -> Option<S> {
-        stream.prepare(&self.gate.config.limits);
+        stream.prepare(&self.gate.config.get().limits);
         let visit = caller.visit.clone();
         let (line, mut returned) = Line::new(stream, visit.clone());
         let ended = between_turns(self.clone().speak_http(line, caller)).await;
@@ -241,7 +225,7 @@ impl Acceptor {
         line: Line<S>,
         caller: Caller,
     ) -> Ended<hyper::Result<()>> {
-        let timeouts = self.gate.config.timeouts;
+        let timeouts = self.gate.config.get().timeouts;
         let mut drain = self.drain.clone();
         let (acceptor, visit) = (self.clone(), caller.visit.clone());
         let is_last = caller.refused.is_some();

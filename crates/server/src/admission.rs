@@ -15,19 +15,20 @@ use crate::crowd::{Crowd, Place as Seat};
 #[derive(Debug)]
 pub(crate) struct Admission {
     connections: AtomicUsize,
-    connections_max: usize,
+    connections_max: AtomicUsize,
     /// HTTP connections that have had nothing to do with the application's service.
     pub(crate) handshakes: Crowd,
     /// Those that have.
     guests: Crowd,
-    by_ip: Option<ByIp>,
+    by_ip: ByIp,
 }
 
-/// Connections by address; absent when there is no such limit.
-#[derive(Debug)]
+/// Connections by address; empty while there is no such limit.
+#[derive(Debug, Default)]
 struct ByIp {
     counts: Mutex<HashMap<IpAddr, usize>>,
-    count_max: usize,
+    /// 0 is no limit.
+    count_max: AtomicUsize,
 }
 
 /// Which limit was met.
@@ -68,8 +69,8 @@ pub(crate) struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.admission.connections.fetch_sub(1, Ordering::Relaxed);
-        if let (Some(by_ip), Some(ip)) = (&self.admission.by_ip, &self.ip) {
-            by_ip.release(**ip);
+        if let Some(ip) = &self.ip {
+            self.admission.by_ip.release(**ip);
         }
     }
 }
@@ -77,17 +78,29 @@ impl Drop for Place {
 impl Admission {
     /// `connections_max` is what the limit comes to; none is no limit.
     pub(crate) fn new(limits: &Limits, connections_max: Option<usize>) -> Self {
-        let no_limit = |max: usize| if max == 0 { usize::MAX } else { max };
-        Self {
+        let admission = Self {
             connections: AtomicUsize::new(0),
-            connections_max: connections_max.unwrap_or(usize::MAX),
-            handshakes: Crowd::new(no_limit(limits.handshakes_max)),
-            guests: Crowd::new(no_limit(limits.fallback_connections_max)),
-            by_ip: (limits.connections_per_ip_max > 0).then(|| ByIp {
-                counts: Mutex::new(HashMap::new()),
-                count_max: limits.connections_per_ip_max,
-            }),
-        }
+            connections_max: AtomicUsize::new(0),
+            handshakes: Crowd::new(0),
+            guests: Crowd::new(0),
+            by_ip: ByIp::default(),
+        };
+        admission.set_limits(limits, connections_max);
+        admission
+    }
+
+    /// Sets other limits. Whoever is in over a lower one stays.
+    pub(crate) fn set_limits(&self, limits: &Limits, connections_max: Option<usize>) {
+        let no_limit = |max: usize| if max == 0 { usize::MAX } else { max };
+        let connections_max = connections_max.unwrap_or(usize::MAX);
+        self.connections_max
+            .store(connections_max, Ordering::Relaxed);
+        self.handshakes
+            .set_count_max(no_limit(limits.handshakes_max));
+        self.guests
+            .set_count_max(no_limit(limits.fallback_connections_max));
+        let per_ip = limits.connections_per_ip_max;
+        self.by_ip.count_max.store(per_ip, Ordering::Relaxed);
     }
 
     /// Lets a handshake begin that another server has heard.
@@ -110,7 +123,7 @@ impl Admission {
 
     /// Lets a handshake become a connection.
     pub(crate) fn admit(self: &Arc<Self>, ip: Option<IpAddr>) -> Result<Place, Refused> {
-        if !take(&self.connections, self.connections_max) {
+        if !take(&self.connections, &self.connections_max) {
             return Err(Refused::Connections);
         }
         // From here on dropping the place gives back what was taken.
@@ -118,8 +131,9 @@ impl Admission {
             admission: self.clone(),
             ip: None,
         };
-        if let (Some(by_ip), Some(ip)) = (&self.by_ip, ip) {
-            if !by_ip.take(ip) {
+        let count_max = self.by_ip.count_max.load(Ordering::Relaxed);
+        if let Some(ip) = ip.filter(|_| count_max > 0) {
+            if !self.by_ip.take(ip, count_max) {
                 return Err(Refused::ConnectionsPerIp);
             }
             place.ip = Some(Box::new(ip));
@@ -129,10 +143,10 @@ impl Admission {
 }
 
 impl ByIp {
-    fn take(&self, ip: IpAddr) -> bool {
+    fn take(&self, ip: IpAddr, count_max: usize) -> bool {
         let mut counts = self.counts.lock();
         let count = counts.entry(ip).or_insert(0);
-        let free = *count < self.count_max;
+        let free = *count < count_max;
         if free {
             *count += 1;
         }
@@ -152,7 +166,8 @@ impl ByIp {
 }
 
 /// Adds one unless that is over the limit.
-fn take(count: &AtomicUsize, max: usize) -> bool {
+fn take(count: &AtomicUsize, max: &AtomicUsize) -> bool {
+    let max = max.load(Ordering::Relaxed);
     count
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
             (now < max).then_some(now + 1)
@@ -190,6 +205,30 @@ mod tests {
         assert_eq!(admission.admit(ip).unwrap_err(), Refused::ConnectionsPerIp);
         let other = admission.admit(Some(IpAddr::from([127, 0, 0, 2]))).unwrap();
         drop((first, other));
+        assert!(admission.admit(ip).is_ok());
+    }
+
+    #[test]
+    fn limits_change_for_those_who_come_and_nobody_who_is_in_is_counted_twice_or_never() {
+        let admission = admission(None, 0);
+        let limit = |connections_max, connections_per_ip_max| {
+            let limits = Limits {
+                connections_per_ip_max,
+                ..Limits::default()
+            };
+            admission.set_limits(&limits, Some(connections_max));
+        };
+        let ip = Some(IpAddr::from([127, 0, 0, 1]));
+        let before = admission.admit(ip).unwrap();
+        limit(3, 1);
+        let counted = admission.admit(ip).unwrap();
+        assert_eq!(admission.admit(ip).unwrap_err(), Refused::ConnectionsPerIp);
+        drop(before);
+        assert_eq!(admission.admit(ip).unwrap_err(), Refused::ConnectionsPerIp);
+        limit(1, 0);
+        assert_eq!(admission.admit(ip).unwrap_err(), Refused::Connections);
+        drop(counted);
+        limit(1, 1);
         assert!(admission.admit(ip).is_ok());
     }
 

@@ -179,7 +179,7 @@ impl fmt::Display for FlushMode {
 }
 
 /// What peers may use. At each limit the answer is a clear refusal, and a counter moves.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The largest message, in bytes. Larger: closed with 1009.
     pub message_bytes_max: usize,
@@ -222,6 +222,17 @@ pub struct Limits {
     /// service to its end. More: those whose next request is waited for make way, the oldest first;
     /// if there are none, HTTP 503 with Retry-After.
     pub fallback_connections_max: usize,
+}
+
+impl Limits {
+    /// From how many bytes on a mailbox is full: at 0 it would be for ever.
+    pub(crate) const fn mailbox_bytes_full(&self) -> usize {
+        if self.mailbox_bytes_max == 0 {
+            1
+        } else {
+            self.mailbox_bytes_max
+        }
+    }
 }
 
 impl Default for Limits {
@@ -300,7 +311,7 @@ impl fmt::Display for ConnectionsMax {
 }
 
 /// How long things may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// After how long without a byte from a peer it is sent a ping; zero never pings.
     pub ping_interval: Duration,
@@ -335,7 +346,7 @@ impl Default for Timeouts {
 }
 
 /// What the histories of all rooms may take together. What one room keeps is its class's to say.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     /// How many bytes all histories take in memory; 0 keeps none. More: the oldest publications that
     /// are held are dropped, though the limits of their rooms would keep them. Who asks for them is
@@ -357,7 +368,7 @@ impl Default for History {
 }
 
 /// How clients leave when the server stops. [`Timeouts::drain`] bounds how long all of it takes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
     /// The time over which clients are told to come back, each at a moment of its own, so that they
     /// do not come all at once; zero tells all of them to come at once.
@@ -377,6 +388,51 @@ impl Default for Drain {
 }
 
 impl Config {
+    /// Returns the names of the fields that are otherwise in `new` and that a running server cannot
+    /// [take over](crate::Handle::reload).
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        // All of them, so that whoever adds one says here whether it can be changed.
+        let Self {
+            listen,
+            path,
+            origins: _,
+            allowed_hosts: _,
+            cores,
+            pin,
+            shards,
+            flush,
+            limits: _,
+            timeouts,
+            classes: _,
+            history,
+            drain: _,
+        } = new;
+        let is_same = [
+            ("listen", *listen == self.listen),
+            ("path", *path == self.path),
+            ("cores", *cores == self.cores),
+            ("pin", *pin == self.pin),
+            ("shards", *shards == self.shards),
+            ("flush", *flush == self.flush),
+            ("timeouts", *timeouts == self.timeouts),
+            ("history", *history == self.history),
+        ];
+        let others = is_same.into_iter().filter(|(_, is_same)| !is_same);
+        others.map(|(name, _)| name).collect()
+    }
+
+    /// Returns this with what a running server can take over from `new`.
+    pub(crate) fn with_live_part_of(&self, new: &Self) -> Self {
+        Self {
+            origins: new.origins.clone(),
+            allowed_hosts: new.allowed_hosts.clone(),
+            limits: new.limits,
+            classes: new.classes.clone(),
+            drain: new.drain,
+            ..self.clone()
+        }
+    }
+
     /// How many cores will be used: at most 256, and as many as asked for or allowed.
     pub fn core_count(&self) -> usize {
         let allowed = || std::thread::available_parallelism().map_or(1, usize::from);

@@ -37,6 +37,7 @@ use crate::connection::Peer;
 use crate::engine::{self, Engine};
 use crate::flush::{Flusher, Results};
 use crate::kernel;
+use crate::log_limit::LogLimit;
 use crate::metrics::CoreMetrics;
 use crate::request::Request;
 use crate::throng_v1;
@@ -148,6 +149,8 @@ pub(crate) struct Core {
     idle: Idle,
     /// HTTP connections that ended are work too, of which the loop sees nothing.
     visited: Arc<Visited>,
+    /// What the log says of members that are too slow.
+    slow_consumers: LogLimit,
     tick: Pin<Box<Sleep>>,
 }
 
@@ -165,6 +168,14 @@ const READ_BUFFER_LEN: usize = 64 * 1024;
 
 /// How many entries of the readiness set are taken in one turn.
 const EVENTS_MAX: usize = 1024;
+
+/// What of the limits is the rooms' to know.
+const fn local_limits(config: &Config) -> LocalLimits {
+    LocalLimits {
+        rooms_per_connection_max: config.limits.rooms_per_connection_max,
+        outbox_bytes_max: config.limits.outbox_bytes_max,
+    }
+}
 
 /// A readiness set that the runtime can wait for.
 #[expect(
@@ -195,11 +206,7 @@ impl Core {
         } = parts;
         let now = clock::now();
         let unsent_slice = kernel::unsent_slice(&config.limits);
-        let limits = LocalLimits {
-            rooms_per_connection_max: config.limits.rooms_per_connection_max,
-            outbox_bytes_max: config.limits.outbox_bytes_max,
-        };
-        let local = LocalRooms::new(id, limits);
+        let local = LocalRooms::new(id, local_limits(&config));
         // A handle that is nobody's, until the first message.
         let peer = Peer {
             id: local.nobody(),
@@ -243,6 +250,7 @@ impl Core {
             sweep_at: None,
             idle: Idle::new(idle_hook),
             visited,
+            slow_consumers: LogLimit::default(),
             tick: Box::pin(tokio::time::sleep(Duration::ZERO)),
         })
     }

@@ -23,12 +23,12 @@ pub(crate) struct Crowd(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     places: Mutex<Places>,
-    count_max: usize,
 }
 
 #[derive(Debug, Default)]
 struct Places {
     taken: usize,
+    count_max: usize,
     /// The number of the next wait.
     next: u64,
     silent: BTreeMap<u64, Arc<Notify>>,
@@ -61,8 +61,16 @@ enum State {
 impl Crowd {
     /// With so many places; `usize::MAX` is no limit.
     pub(crate) fn new(count_max: usize) -> Self {
-        let places = Mutex::default();
-        Self(Arc::new(Shared { places, count_max }))
+        let places = Mutex::new(Places {
+            count_max,
+            ..Places::default()
+        });
+        Self(Arc::new(Shared { places }))
+    }
+
+    /// Sets another number of places. Whoever has one over a lower number keeps it.
+    pub(crate) fn set_count_max(&self, count_max: usize) {
+        self.0.places.lock().count_max = count_max;
     }
 
     /// Takes a place for a connection that has sent nothing yet. If none is free, another
@@ -77,7 +85,7 @@ impl Crowd {
     /// Takes a place likewise, for a connection that waits for the server.
     pub(crate) fn enter_busy(&self, make_way: &Arc<Notify>) -> Option<Place> {
         let mut places = self.0.places.lock();
-        let evicted = if places.taken < self.0.count_max {
+        let evicted = if places.taken < places.count_max {
             places.taken += 1;
             None
         } else {
@@ -97,7 +105,8 @@ impl Crowd {
 
     /// Returns whether the next to enter needs the place of another.
     pub(crate) fn is_full(&self) -> bool {
-        self.0.places.lock().taken >= self.0.count_max
+        let places = self.0.places.lock();
+        places.taken >= places.count_max
     }
 
     /// Has one connection make way, for nobody in particular, if one may.

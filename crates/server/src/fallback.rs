@@ -17,8 +17,11 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use tower_service::Service;
 
+use crate::clock;
+use crate::log_limit::LogLimit;
 use crate::panics::{self, Panicked};
 use crate::visit::Visit;
 
@@ -36,6 +39,8 @@ pub(crate) struct Failed;
 #[derive(Clone)]
 pub(crate) struct Fallback {
     begin: Arc<Begin>,
+    /// What the log says of its errors.
+    said: Arc<Mutex<LogLimit>>,
 }
 
 /// Begins to answer a request.
@@ -71,6 +76,7 @@ impl Fallback {
         };
         Self {
             begin: Arc::new(begin),
+            said: Arc::default(),
         }
     }
 
@@ -84,8 +90,11 @@ impl Fallback {
         let answering = async { (self.begin)(request).await };
         let answered = panics::catch_in(WHAT, answering).await;
         let answer = answered.map_err(|Panicked| Failed)?.map_err(|error| {
-            let error = crate::explain(&*error);
-            tracing::error!(error, "the fallback service failed");
+            let times = self.said.lock().happened(clock::now());
+            if let Some(times) = times {
+                let error = crate::explain(&*error);
+                tracing::error!(error, times, "the fallback service failed");
+            }
             Failed
         })?;
         Ok(answer.map(|body| Paced::new(body, visit)))

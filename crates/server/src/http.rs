@@ -139,7 +139,7 @@ async fn choose(acceptor: &Acceptor, request: &http::Request<Incoming>, caller: 
     match path {
         // Asked of the server as a whole (RFC 9110 section 9.3.7).
         "*" if request.method() == Method::OPTIONS => Choice::Answer(Box::new(allowed())),
-        _ if acceptor.gate.config.path.is_none() => Choice::WebSocket,
+        _ if acceptor.gate.config.get().path.is_none() => Choice::WebSocket,
         _ => {
             let answer = text(StatusCode::NOT_FOUND, "there is nothing here\n");
             Choice::Answer(Box::new(answer))
@@ -158,7 +158,7 @@ fn expects_what_is_known(request: &http::Request<Incoming>) -> bool {
 /// Whether the WebSocket's rules are what a request is held against.
 fn is_for_websocket(acceptor: &Acceptor, request: &http::Request<Incoming>) -> bool {
     let path = request.uri().path();
-    match &acceptor.gate.config.path {
+    match &acceptor.gate.config.get().path {
         Some(websocket) => websocket == path,
         // On every path that is no page: then what asks for none is the service's.
         None => {

@@ -185,10 +185,27 @@ impl Histories {
     }
 }
 
+/// Whether the name of a directory, or the rights on it, is what is wrong: that will be so
+/// tomorrow, too.
+const fn is_about_the_path(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        kind,
+        Kind::AlreadyExists
+            | Kind::InvalidFilename
+            | Kind::InvalidInput
+            | Kind::NotADirectory
+            | Kind::NotFound
+            | Kind::PermissionDenied
+            | Kind::ReadOnlyFilesystem
+    )
+}
+
 /// Whether the disk failed, and not whoever named the directory.
-const fn is_the_disks_fault(error: &OpenError) -> bool {
+fn is_the_disks_fault(error: &OpenError) -> bool {
     match error {
-        OpenError::Corrupted { .. } | OpenError::Io { .. } => true,
+        OpenError::Corrupted { .. } => true,
+        OpenError::Io { source, .. } => !is_about_the_path(source.kind()),
         OpenError::Another { .. }
         | OpenError::InUse { .. }
         | OpenError::NotAStore { .. }

@@ -55,7 +55,7 @@
 //! | | |
 //! |---|---|
 //! | [`Config`] | where to listen, limits and timeouts ([`Limits`], [`Timeouts`]), which pages may connect ([`Origins`]), what rooms keep and what becomes of slow members ([`Classes`], [`History`]) |
-//! | [`Server`] | binds, serves and [stops](Stop); gives the handles to rooms |
+//! | [`Server`] | binds, serves and [stops](Stop); gives the handles to rooms and to its [configuration](Handle) |
 //! | [`Router`] | which function handles which event: its table has the [signatures](Handler), with [`Data`] and [`FromData`] for what serde does not say; what comes before handlers, and the hooks for connections |
 //! | [`Request`], [`Rejection`] | what a connection is made of, and how it is refused |
 //! | [`Connection`] | a handle to one connection, with the application's own state |
@@ -131,6 +131,8 @@ mod journal;
 mod kernel;
 mod line;
 mod listen;
+mod live;
+mod log_limit;
 mod manager;
 #[cfg(feature = "messagepack")]
 mod messagepack;
@@ -146,6 +148,7 @@ mod refusal;
 mod request;
 mod room;
 mod router;
+mod said;
 mod server;
 mod survey;
 mod throng_v1;
@@ -168,6 +171,7 @@ pub use hub::Hub;
 #[cfg(feature = "disk")]
 pub use journal::{RestoreError, restore_histories};
 pub use listen::ListenError;
+pub use live::Handle;
 pub use manager::{EmitError, JoinError, PublishError, PublishOptions, Receipt, RoomManager};
 #[cfg(feature = "messagepack")]
 pub use messagepack::MessagePack;

@@ -192,6 +192,15 @@ pub(crate) struct Exposition {
     pub(crate) outside: Arc<CoreMetrics>,
     /// If histories are kept on disk.
     pub(crate) journal: Option<Arc<JournalMetrics>>,
+    /// The application's.
+    pub(crate) own: Vec<OwnCounter>,
+}
+
+/// A counter of the application's.
+pub(crate) struct OwnCounter {
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) count: Box<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl fmt::Debug for Exposition {
@@ -244,24 +253,26 @@ impl Scrape {
         let help = "Connections by how many bytes wait for them at most";
         let kind = gauge.metric_type();
         let mut counts = encoder.encode_descriptor("connections_pending", help, None, kind)?;
-        let bounds = BOUNDS.iter().map(ToString::to_string);
-        let bounds = bounds.chain(["+Inf".to_owned()]);
-        for (bound, count) in bounds.zip(self.survey.at_most) {
+        let bounds = BOUNDS.iter().map(|(_, label)| *label);
+        for (bound, count) in bounds.chain(["+Inf"]).zip(self.survey.at_most) {
             let count = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
-            count.encode(counts.encode_family(&[("le", bound)])?)?;
-        }
-        if self.survey.worst.is_empty() {
-            return Ok(());
-        }
-        let help = "What waits for the slowest connections";
-        let name = "connection_pending_bytes";
-        let mut worst = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
-        for (rank, (bytes, name)) in (1..).zip(&self.survey.worst) {
-            let labels = [("rank", rank.to_string()), ("connection", name.clone())];
-            ConstGauge::new(i64::from(*bytes)).encode(worst.encode_family(&labels)?)?;
+            count.encode(series(&mut counts, &[("le", bound)])?)?;
         }
         Ok(())
     }
+}
+
+/// One series of a metric. What a label may be is written in the program: a scraper keeps each
+/// value that it has ever seen, so none may come from a peer, such as a name or an address.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the place that the ban points to"
+)]
+fn series<'m>(
+    metric: &'m mut MetricEncoder<'_>,
+    label: &'m [(&'static str, &'static str); 1],
+) -> Result<MetricEncoder<'m>, fmt::Error> {
+    metric.encode_family(label)
 }
 
 impl Exposition {
@@ -378,6 +389,10 @@ impl Exposition {
             slow,
         )?;
 
+        for own in &self.own {
+            counter(own.name, own.help, (own.count)())?;
+        }
+
         if let Some(journal) = &self.journal {
             journal.encode(&mut encoder, self.table.journal_pending_bytes())?;
         }
@@ -429,8 +444,7 @@ impl Exposition {
             encoder.encode_descriptor(name, help, unit, counter.metric_type())?;
         for (index, value) in labels.iter().enumerate() {
             let sum: u64 = rows.iter().map(|(_, values)| values[index]).sum();
-            let pair = [(label, *value)];
-            ConstCounter::new(sum).encode(metric.encode_family(&pair)?)?;
+            ConstCounter::new(sum).encode(series(&mut metric, &[(label, *value)])?)?;
         }
         Ok(())
     }

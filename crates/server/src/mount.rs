@@ -234,11 +234,11 @@ impl Entrance {
     /// Waits until the answer is sent, and gives the socket to the core.
     async fn take_over(&self, upgrade: OnUpgrade, newcomer: Newcomer, way: Way) {
         // A server that never upgrades must not keep the place for ever.
-        let timeout = self.gate.config.timeouts.handshake;
+        let timeout = self.gate.config.get().timeouts.handshake;
         let Ok(Ok(upgraded)) = tokio::time::timeout(timeout, upgrade).await else {
             return;
         };
-        match socket_of(upgraded, &self.gate.config.limits) {
+        match socket_of(upgraded, &self.gate.config.get().limits) {
             Some((stream, leftover)) => {
                 // Fails only when the core has ended; then the socket closes, as it should.
                 _ = way.new_sockets.send(newcomer.on(stream, leftover)).await;

@@ -14,22 +14,24 @@ use rooms::Wire;
 use crate::admission::{Admission, Place, Refused};
 use crate::application::{Application, State};
 use crate::authority;
-use crate::config::Config;
 use crate::core::NewSocket;
-use crate::hosts::{Reach, Unserved};
+use crate::hosts::Reach;
 use crate::http::{Answer, RETRY_AFTER_S, closing, overloaded, text};
+use crate::live::Live;
 use crate::metrics::RefusedCounts;
 use crate::origin::Forbidden;
 use crate::panics;
 use crate::protocol::Languages;
 use crate::request::{Rejection, Request};
+use crate::said::Said;
 
 /// What requests for a WebSocket are held against.
 pub(crate) struct Gate {
-    pub(crate) config: Arc<Config>,
+    pub(crate) config: Arc<Live>,
     pub(crate) application: Arc<dyn Application>,
     pub(crate) languages: Arc<Languages>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) said: Said,
 }
 
 /// Whose request is in order; the application has not looked at it.
@@ -78,10 +80,12 @@ impl Gate {
             let answer = text(StatusCode::BAD_REQUEST, format!("{error}\n"));
             Box::new(closing(answer))
         })?;
-        let checked = self.config.allowed_hosts.check(reach, request.headers());
+        let config = self.config.get();
+        let checked = config.allowed_hosts.check(reach, request.headers());
         checked.map_err(|unserved| {
             refused.host.count();
-            Box::new(other_host(&unserved))
+            self.said.refused_host(&unserved);
+            Box::new(text(StatusCode::FORBIDDEN, format!("{unserved}\n")))
         })
     }
 
@@ -99,8 +103,10 @@ impl Gate {
             refused.bad_handshake.count();
             Box::new(bad_handshake(error))
         })?;
-        self.config.origins.check(headers).map_err(|forbidden| {
+        let config = self.config.get();
+        config.origins.check(headers).map_err(|forbidden| {
             refused.origin.count();
+            self.said.refused_origin(&forbidden, &config.origins);
             Box::new(other_origin(&forbidden))
         })?;
         let place = self.admission.admit(peer);
@@ -151,7 +157,8 @@ impl Gate {
             return Ok(None);
         };
         let checking = panics::catch_in(WHAT, checking);
-        match tokio::time::timeout(self.config.timeouts.handshake, checking).await {
+        let time = self.config.get().timeouts.handshake;
+        match tokio::time::timeout(time, checking).await {
             Ok(checked) => checked.map_err(failed)?.map(Some),
             Err(_) => Err(
                 Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "it took too long\n")
@@ -228,18 +235,8 @@ fn bad_handshake(error: OpeningError) -> Answer {
     answer
 }
 
-/// The answer to a request for a host that is not served.
-fn other_host(unserved: &Unserved<'_>) -> Answer {
-    let line = unserved.wanted();
-    let line = line.map(|hosts| format!("; to serve it, set THRONG_ALLOWED_HOSTS={hosts}"));
-    tracing::debug!("refused: {}{}", unserved.host(), line.unwrap_or_default());
-    text(StatusCode::FORBIDDEN, format!("{unserved}\n"))
-}
-
 /// The answer to a page from elsewhere.
 fn other_origin(forbidden: &Forbidden<'_>) -> Answer {
-    // The counter is for operators; who looks for one page's trouble turns this on.
-    tracing::debug!("refused: {forbidden}");
     let sentence = format!(
         "{forbidden} may not open a WebSocket here: who runs the server allows it \
          (THRONG_ORIGINS, or Config::origins)\n"

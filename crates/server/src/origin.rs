@@ -157,6 +157,18 @@ pub(crate) enum Forbidden<'h> {
     Several,
 }
 
+impl<'h> Forbidden<'h> {
+    /// Returns the rule that would let the page in and no other; none if that is no origin of a
+    /// page. What a peer makes up must not be a rule that lets more in: `*`, or several.
+    pub(crate) fn rule(&self) -> Option<&'h str> {
+        let Self::One(origin) = self else { return None };
+        let text = origin.to_str().ok()?;
+        let is_of_a_page = text == "null" || text.contains("://");
+        let is_one = text.len() <= SHOWN_LEN_MAX && !text.contains(['*', ',']);
+        (is_of_a_page && is_one && text.parse::<Origins>().is_ok()).then_some(text)
+    }
+}
+
 /// How much of an origin is said again, in bytes: a host's name has at most 253.
 const SHOWN_LEN_MAX: usize = 300;
 

@@ -6,10 +6,17 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
+use std::sync::LazyLock;
 use std::task::Poll;
 
+use parking_lot::Mutex;
 use rooms::ConnectionId;
+
+use crate::clock;
+use crate::log_limit::LogLimits;
+
+/// What was said of the functions that panic: a peer may make them do so as often as it likes.
+static SAID: LazyLock<Mutex<LogLimits>> = LazyLock::new(Mutex::default);
 
 /// A function of the application has panicked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +32,17 @@ pub(crate) fn catch<R>(
     call: impl FnOnce() -> R,
 ) -> Result<R, Panicked> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
-        let connection = connection.map(ConnectionId::as_u64);
-        tracing::error!(what, connection, message = text(&*payload), "panicked");
+        let times = SAID.lock().happened(what, clock::now());
+        if let Some(times) = times {
+            let connection = connection.map(ConnectionId::as_u64);
+            tracing::error!(
+                what,
+                connection,
+                message = text(&*payload),
+                times,
+                "panicked"
+            );
+        }
         forget(payload);
         Panicked
     })

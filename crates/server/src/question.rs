@@ -7,6 +7,7 @@ use rooms::{ConnectionId, CoreId, Overloaded, RoomKey, Space};
 use tokio::sync::oneshot;
 
 use crate::application::State;
+use crate::config::Config;
 use crate::connection::{Connection, Peer};
 use crate::engine::Engine;
 
@@ -18,6 +19,8 @@ pub(crate) type Found = Vec<(ConnectionId, State)>;
 pub(crate) enum Question {
     /// All open connections; or those in the room that the question is about.
     Connections(oneshot::Sender<Found>),
+    /// No question, but what is in force from now on.
+    Reload(Arc<Config>),
     /// The rooms of a space that a connection is in.
     Rooms {
         connection: ConnectionId,

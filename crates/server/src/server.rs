@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
-use parking_lot::Mutex;
 use rooms::{CoreId, RoomTable, TableConfig};
 use socket2::Socket;
 use thiserror::Error;
@@ -32,12 +31,14 @@ use crate::http::Page;
 use crate::hub::Hub;
 use crate::journal::{Histories, JournalMetrics, OpenError, Writing};
 use crate::listen::{Bound, ListenError, Listener};
+use crate::live::{Handle, Live};
 use crate::manager::RoomManager;
-use crate::metrics::{CoreMetrics, Exposition};
+use crate::metrics::{CoreMetrics, Exposition, OwnCounter};
 use crate::mount::{Door, Mount, Running};
 use crate::opening::Gate;
 use crate::room::Room;
 use crate::router::Router;
+use crate::said::Said;
 use crate::wire;
 
 /// A server that is bound to its addresses and not yet serving.
@@ -46,8 +47,10 @@ use crate::wire;
 ///
 /// See the [crate's first page](crate).
 pub struct Server {
-    config: Arc<Config>,
+    config: Arc<Live>,
+    admission: Arc<Admission>,
     engine: Arc<Engine>,
+    counters: Vec<OwnCounter>,
     bound: Vec<Bound>,
     pages: Vec<Page>,
     fallback: Option<Fallback>,
@@ -141,8 +144,7 @@ impl Server {
             core_count,
             shard_count: config.shard_count(),
             name_len_max: config.limits.room_name_bytes_max,
-            // Full at 0 bytes would be full for ever.
-            mailbox_bytes_max: config.limits.mailbox_bytes_max.max(1),
+            mailbox_bytes_max: config.limits.mailbox_bytes_full(),
             watch_rooms: false,
             classes: config.classes.clone(),
             history_wire: wire::THRONG,
@@ -155,7 +157,9 @@ impl Server {
             .as_ref()
             .map_or_else(AgeClock::new, Histories::clock);
         Ok(Self {
-            config: Arc::new(config),
+            admission: Arc::new(Admission::new(&config.limits, None)),
+            config: Arc::new(Live::new(config)),
+            counters: Vec::new(),
             engine: Arc::new(Engine::new(table.clone(), clock)),
             bound,
             pages: Vec::new(),
@@ -179,7 +183,8 @@ impl Server {
     /// Returns how many connections are let in if the server is started now; none is no limit. The
     /// limit of open files is read for [`ConnectionsMax::Auto`](crate::ConnectionsMax::Auto).
     pub fn connections_max(&self) -> Option<usize> {
-        descriptors::connections_max(&self.config.limits, self.config.core_count())
+        let config = self.config.get();
+        descriptors::connections_max(&config.limits, config.core_count())
     }
 
     /// How frames will be written: `io_uring` or `write`.
@@ -212,6 +217,44 @@ impl Server {
     /// All connections of this server.
     pub fn hub(&self) -> Hub {
         Hub::new(self.engine.clone(), self.cores.clone().into())
+    }
+
+    /// What changes the configuration while the server runs. Take it before [`serve`](Self::serve).
+    pub fn handle(&self) -> Handle {
+        Handle::new(
+            self.config.clone(),
+            self.engine.clone(),
+            self.admission.clone(),
+            self.cores.len(),
+        )
+    }
+
+    /// Shows a counter of the application's own in `/metrics`, as `throng_<name>_total`. `count`
+    /// is called for each answer, on a core's thread, and must not block.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use throng::{Config, Server};
+    ///
+    /// let config = Config { listen: vec!["127.0.0.1:0".parse()?], cores: 1, ..Config::default() };
+    /// let mut server = Server::bind(config)?;
+    /// let orders = Arc::new(AtomicU64::new(0));
+    /// let counted = orders.clone();
+    /// server.counter("orders", "Orders taken", move || counted.load(Ordering::Relaxed));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn counter(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        count: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> &mut Self {
+        let count = Box::new(count);
+        self.counters.push(OwnCounter { name, help, count });
+        self
     }
 
     /// Serves a page as it is.
@@ -322,15 +365,18 @@ impl Server {
             }
             None => (Writing::nothing(), None),
         };
-        descriptors::warn_if_short(&self.config.limits, self.config.core_count());
-        let admission = Admission::new(&self.config.limits, self.connections_max());
+        let config = self.config.get();
+        descriptors::warn_if_short(&config.limits, config.core_count());
+        self.admission
+            .set_limits(&config.limits, self.connections_max());
         let languages = Arc::new(router.languages());
         self.engine.speak(languages.clone());
         let gate = Arc::new(Gate {
             config: self.config.clone(),
             application: Arc::new(router),
             languages,
-            admission: Arc::new(admission),
+            admission: self.admission.clone(),
+            said: Said::default(),
         });
         let outside = Arc::<CoreMetrics>::default();
         let seats = self.seats(&gate, &outside, journal);
@@ -357,15 +403,17 @@ impl Server {
             cores: self.cores.clone(),
             outside: outside.clone(),
             journal,
+            own: std::mem::take(&mut self.counters),
         };
         let exposition = Arc::new(exposition);
         let pages: Arc<[Page]> = std::mem::take(&mut self.pages).into();
-        let cpus = if self.config.pin {
+        let pin = self.config.get().pin;
+        let cpus = if pin {
             core_affinity::get_core_ids().unwrap_or_default()
         } else {
             Vec::new()
         };
-        if self.config.pin && cpus.is_empty() {
+        if pin && cpus.is_empty() {
             tracing::warn!("not pinned: the system does not tell its CPUs");
         }
         let cores = (0..=u8::MAX).zip(self.cores.clone());
@@ -466,7 +514,7 @@ impl Seat {
                     id: self.id,
                     engine: self.engine,
                     application: self.gate.application.clone(),
-                    config: self.gate.config.clone(),
+                    config: self.gate.config.get(),
                     metrics: self.metrics.clone(),
                     new_sockets: receiver,
                     idle_hook: self.idle_hook,
@@ -487,7 +535,6 @@ impl Seat {
                 refusals: Crowd::new(REFUSALS_MAX),
                 reserve: Reserve::new(),
                 visited,
-                warned_at: Mutex::default(),
             });
             for socket in self.sockets {
                 let listener = Listener::new(socket)?;

@@ -1,4 +1,4 @@
-//! What waits for each connection, asked of the cores when somebody wants to know.
+//! How much waits for connections, asked of the cores when somebody wants to know.
 //!
 //! Only connections whose sockets take nothing are looked at one by one: for all others nothing waits
 //! longer than a flush takes to come round. So asking costs in proportion to what is slow.
@@ -12,11 +12,16 @@ use tokio::sync::oneshot;
 
 use crate::metrics::CoreMetrics;
 
-/// The bounds of the histogram, in bytes; what is more is beyond the last.
-pub(crate) const BOUNDS: [u32; 7] = [0, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20];
-
-/// How many connections are named.
-pub(crate) const WORST_COUNT: usize = 10;
+/// The bounds of the histogram, in bytes, and as labels; what is more is beyond the last.
+pub(crate) const BOUNDS: [(u32, &str); 7] = [
+    (0, "0"),
+    (1 << 10, "1024"),
+    (4 << 10, "4096"),
+    (16 << 10, "16384"),
+    (64 << 10, "65536"),
+    (256 << 10, "262144"),
+    (1 << 20, "1048576"),
+];
 
 /// How long a core is waited for. One that takes longer is left out.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,8 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Survey {
     /// How many connections have at most so many bytes waiting, for each bound, and all of them.
     pub(crate) at_most: [u64; BOUNDS.len() + 1],
-    /// Those for whom most waits, by name, the worst first.
-    pub(crate) worst: Vec<(u32, String)>,
 }
 
 impl Survey {
@@ -37,33 +40,16 @@ impl Survey {
     }
 
     /// Counts a connection.
-    pub(crate) fn add(&mut self, pending_bytes: u32, name: impl FnOnce() -> String) {
-        let fitting = BOUNDS
-            .iter()
-            .filter(|bound| **bound < pending_bytes)
-            .count();
+    pub(crate) fn add(&mut self, pending_bytes: u32) {
+        let bounds = BOUNDS.iter();
+        let fitting = bounds.filter(|(bound, _)| *bound < pending_bytes).count();
         self.at_most[fitting..].iter_mut().for_each(|sum| *sum += 1);
-        let is_worst = self.worst.len() < WORST_COUNT
-            || self
-                .worst
-                .last()
-                .is_some_and(|(least, _)| *least < pending_bytes);
-        if is_worst && pending_bytes > 0 {
-            let place = self
-                .worst
-                .partition_point(|(more, _)| *more >= pending_bytes);
-            self.worst.insert(place, (pending_bytes, name()));
-            self.worst.truncate(WORST_COUNT);
-        }
     }
 
     fn merge(&mut self, other: Self) {
         for (sum, more) in self.at_most.iter_mut().zip(other.at_most) {
             *sum += more;
         }
-        self.worst.extend(other.worst);
-        self.worst.sort_by(|(a, _), (b, _)| b.cmp(a));
-        self.worst.truncate(WORST_COUNT);
     }
 }
 
@@ -115,20 +101,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_are_counted_up_to_each_bound_and_the_worst_are_named() {
+    fn connections_are_counted_up_to_each_bound() {
         let mut survey = Survey::default();
         survey.add_idle(100);
         for pending_bytes in [1, 1024, 1025, 2 << 20] {
-            survey.add(pending_bytes, || pending_bytes.to_string());
+            survey.add(pending_bytes);
         }
         let mut other = Survey::default();
         for pending_bytes in 5000..5020 {
-            other.add(pending_bytes, || pending_bytes.to_string());
+            other.add(pending_bytes);
         }
         survey.merge(other);
         assert_eq!(survey.at_most, [100, 102, 103, 123, 123, 123, 123, 124]);
-        let worst: Vec<u32> = survey.worst.iter().map(|(bytes, _)| *bytes).collect();
-        assert_eq!(worst.len(), WORST_COUNT);
-        assert_eq!(worst[..3], [2 << 20, 5019, 5018]);
+        for (bound, label) in BOUNDS {
+            assert_eq!(bound.to_string(), label);
+        }
     }
 }

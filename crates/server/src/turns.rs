@@ -33,6 +33,9 @@ impl Used {
     }
 }
 
+/// A task that waits for the loop to have a turn, and the turn that it had when the wait began.
+type Pause = (u64, Pin<Box<dyn Future<Output = ()> + Send>>);
+
 /// Takes note that the loop of this thread's core has had a turn.
 pub(crate) fn note_turn() {
     let used = USED.get();
@@ -53,7 +56,7 @@ fn begin(turn: u64) {
 /// As that of the work.
 pub(crate) async fn between_turns<F: Future>(work: F) -> F::Output {
     let mut work = pin!(work);
-    let mut pause: Option<(u64, Pin<Box<dyn Future<Output = ()> + Send>>)> = None;
+    let mut pause = None::<Pause>;
     poll_fn(|cx| {
         while pause.is_some() || USED.get().is_all() {
             let turn = USED.get().turn;

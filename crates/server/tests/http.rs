@@ -53,6 +53,58 @@ mod pages {
         }
     }
 
+    #[test]
+    fn whatever_peers_do_no_metric_has_other_labels_than_at_the_start() {
+        let server = TestServer::start(config(FlushMode::Auto));
+        let labels = || {
+            let text = get(server.address(), "/metrics").body;
+            let samples = text.lines().filter(|line| !line.starts_with('#'));
+            let names = samples.map(|line| line.rsplit_once(' ').unwrap().0.to_owned());
+            names.collect::<Vec<_>>()
+        };
+        let at_the_start = labels();
+        assert!(at_the_start.len() > 50, "{at_the_start:?}");
+        // A member for whom something waits, rooms, events, pages and errors of the peers' own.
+        let mut deaf = server.connect_raw_websocket();
+        deaf.send_text(r#"join {"name":"tea"}"#);
+        deaf.sync();
+        let mut alice = server.connect();
+        for number in 0..50 {
+            alice.join(&format!("room-{number}"));
+            alice.send(&format!("event-{number}"));
+            alice.expect_error("unknown_event");
+            let page = format!(
+                "GET /ws-{number} HTTP/1.1\r\nHost: h-{number}\r\nConnection: close\r\n\
+                 Origin: https://{number}.example\r\n\r\n"
+            );
+            exchange(server.address(), &page);
+            if number % 10 == 0 {
+                assert_eq!(labels(), at_the_start);
+            }
+        }
+        let mut publish_until = |is_so: &dyn Fn() -> bool| {
+            while !is_so() {
+                alice.say("tea", &"x".repeat(60_000));
+                alice.sync();
+            }
+        };
+        let pending =
+            |bound| server.metric(&format!("throng_connections_pending{{le=\"{bound}\"}}"));
+        publish_until(&|| pending("0") < pending("+Inf"));
+        assert_eq!(labels(), at_the_start, "something waits for her");
+        publish_until(&|| server.metric("throng_slow_consumers_total") > 0);
+        assert_eq!(labels(), at_the_start);
+    }
+
+    #[test]
+    fn a_counter_of_the_applications_own_is_shown() {
+        let mut server = Server::bind(config(FlushMode::Auto)).unwrap();
+        server.counter("orders", "Orders taken", || 7);
+        let server = TestServer::serve(server, |_, _| {});
+        assert_eq!(server.metric("throng_orders_total"), 7);
+        check_exposition(&get(server.address(), "/metrics").body);
+    }
+
     /// Checks the text format: comments first, then the samples of that family, then the end.
     fn check_exposition(text: &str) {
         let text = text.strip_suffix("# EOF\n").expect("it ends with # EOF");

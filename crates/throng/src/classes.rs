@@ -112,11 +112,17 @@ impl RoomTables {
         let mut tables: Vec<RoomTable> = Vec::new();
         for value in values {
             let table = RoomTable::read(value)?;
-            if tables.iter().any(|other| other.pattern == table.pattern) {
-                let reason = format!(
-                    "{:?} has a class already, and the first decides",
-                    table.pattern
-                );
+            let pattern = &table.pattern;
+            // What matches a pattern's own text matches all that the pattern does.
+            if let Some(first) = matching(&tables).pattern_of(pattern) {
+                let reason = if first == pattern {
+                    format!("{pattern:?} has a class already, and the first decides")
+                } else {
+                    format!(
+                        "{pattern:?} is no room's, for {first:?} comes first and matches all of \
+                         them"
+                    )
+                };
                 return Err(Fault::at(value, MATCH, reason));
             }
             tables.push(table);
@@ -156,6 +162,15 @@ impl RoomTable {
             .map_err(|fault| fault.of(&pattern))?;
         Ok(Self { pattern, settings })
     }
+}
+
+/// Classes that tell which table is a room's, and nothing else.
+fn matching(tables: &[RoomTable]) -> Classes {
+    let patterns = tables.iter().map(|table| table.pattern.as_str().into());
+    let patterns = patterns
+        .map(|pattern| (pattern, RoomClass::PLAIN))
+        .collect();
+    Classes::new(patterns, RoomClass::PLAIN)
 }
 
 fn pattern_of(value: &Spanned<DeValue<'_>>) -> Result<String, Fault> {

@@ -8,15 +8,17 @@ use throng::{
     Config, ConnectionsMax, Disk, Drain, FlushMode, Fsync, History, Hosts, Limits, ListenAddress,
     OnFailure, Origins, Timeouts,
 };
+use tracing_subscriber::filter::Targets;
 
 use crate::classes::{ClassSettings, ROOMS, RoomTable, RoomTables};
 use crate::keys::Keys;
-use crate::values::{log_filter, path, positive_seconds, positive_usize, seconds};
+use crate::values::{directory, log_filter, path, positive_seconds, positive_usize, seconds};
 
 /// Throng: one message in, the same bytes out to every member of a room.
 ///
 /// Serves a chat page at /, its WebSocket at /ws, /healthz and /metrics. SIGTERM or SIGINT tells
-/// every client to come back, closes its connection and stops; a second one stops at once.
+/// every client to come back, closes its connection and stops; a second one stops at once. SIGHUP
+/// reads the configuration file again.
 #[derive(Debug, Parser)]
 #[command(
     name = "throng",
@@ -208,7 +210,7 @@ pub(crate) struct Settings {
     history_memory_bytes: usize,
 
     /// A directory to keep histories in over a restart; without one they are in memory only
-    #[arg(long, env = "THRONG_HISTORY_PATH")]
+    #[arg(long, env = "THRONG_HISTORY_PATH", value_parser = directory)]
     history_path: Option<String>,
 
     /// When histories are brought to the disk: always (before anybody gets a publication), interval or
@@ -225,12 +227,45 @@ pub(crate) struct Settings {
     #[arg(long, env = "THRONG_HISTORY_ON_FAILURE")]
     history_on_failure: Option<OnFailure>,
 
-    /// What to log: error, warn, info, debug, or a filter of the tracing-subscriber crate
+    /// What to log: off, error, warn, info, debug or trace; a part of the program may have a level
+    /// of its own: warn,throng::accept=debug
     #[arg(long, env = "THRONG_LOG", default_value = "info", value_parser = log_filter)]
-    pub(crate) log: String,
+    pub(crate) log: Targets,
 }
 
 impl Settings {
+    /// Says what is wrong with a setting because of another one: its key, and why.
+    pub(crate) fn check(&self, rooms: &[RoomTable]) -> Result<(), (&'static str, String)> {
+        let is_chosen =
+            |address: &ListenAddress| matches!(address, ListenAddress::Tcp(it) if it.port() == 0);
+        for (index, address) in self.listen.iter().enumerate() {
+            if self.listen[..index].contains(address) && !is_chosen(address) {
+                return Err(("listen", format!("{address} is there twice")));
+            }
+        }
+        if self.history_path.is_none() {
+            let needs = "needs a directory, history_path: without one histories are in memory only";
+            if self.history_fsync == Fsync::Always {
+                return Err(("history_fsync", format!("always {needs}")));
+            }
+            if let Some(on_failure) = self.history_on_failure {
+                return Err(("history_on_failure", format!("{on_failure} {needs}")));
+            }
+        }
+        let name_len_max = self.max_room_name_bytes;
+        let is_too_long = |table: &&RoomTable| table.pattern.replace('*', "").len() > name_len_max;
+        match rooms.iter().find(is_too_long) {
+            Some(RoomTable { pattern, .. }) => {
+                let reason = format!(
+                    "match = {pattern:?} is longer than the name of any room, which has at most \
+                     {name_len_max} bytes: max_room_name_bytes"
+                );
+                Err((ROOMS, reason))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Their keys in the file.
     pub(crate) fn keys() -> Keys {
         Keys::new::<Self>(ROOMS, "the server")
@@ -276,7 +311,8 @@ impl Settings {
             history: History {
                 memory_bytes_max: self.history_memory_bytes,
                 disk: self.history_path.as_ref().map(|path| Disk {
-                    path: path.into(),
+                    // Whoever reads it in the log need not know where the server was started.
+                    path: std::path::absolute(path).unwrap_or_else(|_| path.into()),
                     fsync: self.history_fsync,
                     fsync_interval: self.history_fsync_interval_s,
                     on_failure: self.history_on_failure,

@@ -12,7 +12,7 @@ use crate::cli::Settings;
 use crate::keys::{Fault, Setting, in_order};
 
 /// A file that was read, every value of it checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ConfigFile {
     pub(crate) path: PathBuf,
     pub(crate) settings: Vec<Setting>,
@@ -218,7 +218,23 @@ mod tests {
                 "drain_spread_s = 2592001",
                 "drain_spread_s: must be 0 to 2592000 seconds",
             ),
-            ("log = \"==\"", "log: invalid filter directive"),
+            (
+                "log = \"warning\"",
+                "log: \"warning\" is no level: write off, error, warn, info, debug or trace, or \
+                 levels for parts, as warn,throng=debug",
+            ),
+            (
+                "log = \"thrang=debug\"",
+                "log: \"thrang\" logs nothing: write mio or throng, as throng=debug",
+            ),
+            (
+                "history_path = \" \"",
+                "history_path: must name a directory",
+            ),
+            (
+                "idle_timeout_s = 1e-12",
+                "idle_timeout_s: must be 0, or at least a nanosecond: 0.000000001",
+            ),
         ] {
             assert_refused(text, 1, wanted);
         }
@@ -247,6 +263,11 @@ mod tests {
             &format!("{class}{class}"),
             3,
             "match: \"a\" has a class already, and the first decides",
+        );
+        assert_refused(
+            "[[rooms]]\nmatch = \"chat:*\"\n[[rooms]]\nmatch = \"chat:vip*\"\n",
+            3,
+            "match: \"chat:vip*\" is no room's, for \"chat:*\" comes first and matches all of them",
         );
         for (setting, wanted) in [
             (

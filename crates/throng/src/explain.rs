@@ -1,35 +1,35 @@
 //! What is wrong with the settings, in words, for the person who starts the server.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue};
 use throng::{BindError, ListenError};
 
 use crate::USAGE;
+use crate::log::{Log, is_in_colour};
 use crate::setup::{Setup, SetupError, command};
 
 /// Prints why nothing can be done, or the help; returns how the program ends.
-pub(crate) fn refused(error: &SetupError) -> ExitCode {
+pub(crate) fn refused(error: &SetupError, log: &Log) -> ExitCode {
     match error {
-        SetupError::Arguments(error) => usage(error),
-        SetupError::File(error) => {
-            complain(&error.to_string());
+        SetupError::Arguments(error) => usage(error, log),
+        SetupError::File(_) | SetupError::Unusable { .. } => {
+            complain(&error.to_string(), log);
             ExitCode::from(USAGE)
         }
     }
 }
 
-/// Says it on standard error, and not through the log, which may be set to say nothing.
-pub(crate) fn complain(text: &str) {
-    // Nothing to be done if standard error is closed.
-    _ = writeln!(io::stderr(), "error: {text}");
+/// Says it on standard error, whatever is logged.
+pub(crate) fn complain(text: &str, log: &Log) {
+    log.print(&format!("error: {text}\n"));
 }
 
 /// Prints what is wrong with the command line, or the help; names the variable if it is one.
 ///
 /// clap knows only its flags, and says "--cores" of a bad `THRONG_CORES`.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(error: &clap::Error, log: &Log) -> ExitCode {
     let text = variable_of(error).map(|(variable, value)| {
         let why = std::error::Error::source(error).map(|why| format!(": {why}"));
         format!(
@@ -38,8 +38,10 @@ fn usage(error: &clap::Error) -> ExitCode {
         )
     });
     match text {
-        Some(text) => complain(&text),
-        None => _ = error.print(),
+        Some(text) => complain(&text, log),
+        None if !error.use_stderr() => _ = error.print(),
+        None if is_in_colour() => log.print(&error.render().ansi().to_string()),
+        None => log.print(&error.render().to_string()),
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
 }
@@ -75,7 +77,14 @@ pub(crate) fn bind_error(error: &BindError, setup: &Setup) -> String {
         }
         BindError::History(error) => {
             let path = setup.name("history_path");
-            return format!("{path}: {}", crate::describe(error));
+            let is_the_systems =
+                std::error::Error::source(error).is_some_and(|why| why.is::<io::Error>());
+            let hint = if is_the_systems {
+                ": name a directory that this server can make, and write to"
+            } else {
+                ""
+            };
+            return format!("{path}: {}{hint}", crate::describe(error));
         }
         BindError::Listen(error) => error,
     };

@@ -73,17 +73,21 @@ impl Keys {
     /// That there is no such key, and what may have been meant.
     fn unknown(&self, name: &str) -> String {
         let known = self.arguments().map(|arg| arg.get_id().as_str());
-        let likeness = |known| strsim::normalized_damerau_levenshtein(name, known);
-        known
-            .chain([self.other])
-            .map(|known| (likeness(known), known))
-            .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
-            .max_by(|one, other| one.0.total_cmp(&other.0))
-            .map_or_else(
-                || format!("is no setting of {}", self.of),
-                |(_, nearest)| format!("is no setting of {}; did you mean {nearest}?", self.of),
-            )
+        nearest(name, known.chain([self.other])).map_or_else(
+            || format!("is no setting of {}", self.of),
+            |nearest| format!("is no setting of {}; did you mean {nearest}?", self.of),
+        )
     }
+}
+
+/// Returns the name that was probably meant.
+pub(crate) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let likeness = |known| strsim::normalized_damerau_levenshtein(name, known);
+    known
+        .map(|known| (likeness(known), known))
+        .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
+        .max_by(|one, other| one.0.total_cmp(&other.0))
+        .map(|(_, nearest)| nearest)
 }
 
 /// From which likeness on a name is taken for a misspelt one: half of its letters.

@@ -1,24 +1,29 @@
 //! The `throng` server: a chat on golem's wire, its page, health and metrics.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
 use throng::{Config, Router, Server};
-use tracing_subscriber::EnvFilter;
 
 use crate::cli::{HistoryTask, Task};
+use crate::log::Log;
+use crate::reload::Reloader;
 use crate::setup::Setup;
+use crate::signals::Signals;
 
 mod chat;
 mod check;
 mod classes;
 mod cli;
 mod config_file;
+mod environment;
 mod explain;
 mod keys;
+mod log;
 mod memory;
 mod pages;
+mod reload;
 mod restore;
 mod setup;
 mod signals;
@@ -28,25 +33,42 @@ mod values;
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    let log = match Log::start() {
+        Ok(log) => log,
+        Err(error) => {
+            // Nothing to be done if standard error is closed.
+            _ = writeln!(io::stderr(), "error: no thread to log with: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = run(&log);
+    log.finish();
+    code
+}
+
+fn run(log: &Log) -> ExitCode {
     let setup = match Setup::load() {
         Ok(setup) => setup,
-        Err(error) => return explain::refused(&error),
+        Err(error) => return explain::refused(&error, log),
     };
-    match setup.task() {
-        Some(Task::CheckConfig) => {
-            check::print(&setup);
-            return ExitCode::SUCCESS;
+    if let Some(Task::CheckConfig) = setup.task() {
+        for unknown in environment::unknown() {
+            log.print(&format!("warning: {unknown}\n"));
         }
-        Some(Task::History(_)) | None => log_to_stderr(setup.log()),
+        check::print(&setup);
+        return ExitCode::SUCCESS;
     }
     let done = match setup.task() {
-        Some(Task::History(HistoryTask::Restore)) => restore::run(&setup),
-        _ => serve(&setup),
+        Some(Task::History(HistoryTask::Restore)) => {
+            log.install(setup.log());
+            restore::run(&setup)
+        }
+        _ => serve(setup, log),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { text, code }) => {
-            explain::complain(&text);
+            explain::complain(&text, log);
             ExitCode::from(code)
         }
     }
@@ -58,26 +80,45 @@ struct Failure {
     code: u8,
 }
 
-fn serve(setup: &Setup) -> Result<(), Failure> {
+impl Failure {
+    /// That the system gives no way to hear signals.
+    fn no_signals(error: &io::Error) -> Self {
+        Self {
+            text: format!("no signal handler: {error}"),
+            code: 1,
+        }
+    }
+}
+
+fn serve(setup: Setup, log: &Log) -> Result<(), Failure> {
+    let filter = log.install(setup.log());
+    for unknown in environment::unknown() {
+        tracing::warn!("{unknown}");
+    }
+    // Before the histories are read, which takes time.
+    let signals = Signals::catch().map_err(|error| Failure::no_signals(&error))?;
     let config = setup.config();
     let raised = raise_file_limit();
     let mut server = Server::bind(config.clone()).map_err(|error| Failure {
-        text: explain::bind_error(&error, setup),
+        text: explain::bind_error(&error, &setup),
         code: USAGE,
     })?;
     let path = config.path.as_deref().unwrap_or("/");
     pages::add_to(&mut server, path);
     server.on_idle(memory::give_back);
+    let counted = log.clone();
+    let help = "Lines that were not logged, because standard error did not take them";
+    server.counter("log_lines_dropped", help, move || counted.dropped());
     let mut router = Router::new();
     chat::add_to(&mut router, &server.rooms());
-    signals::drain_on_signal(server.stop()).map_err(|error| Failure {
-        text: format!("no signal handler: {error}"),
-        code: 1,
-    })?;
     if let Some(file) = setup.file() {
         tracing::info!(file = %file.display(), "configuration read");
     }
     announce(&config, &server, raised);
+    let reloader = Reloader::new(setup, server.handle(), filter);
+    signals
+        .obey(server.stop(), reloader, log.clone())
+        .map_err(|error| Failure::no_signals(&error))?;
     server.serve(router).map_err(|error| Failure {
         text: describe(&error),
         code: 1,
@@ -131,6 +172,14 @@ fn announce(config: &Config, server: &Server, open_files_max: Option<u64>) {
         open_files_max,
         "limits, 0 is none"
     );
+    if let Some(open_files) = open_files_max.filter(|files| *files <= connections_max as u64) {
+        tracing::warn!(
+            connections_max,
+            open_files,
+            "connections need more open files than the system allows: raise its hard limit, or \
+             lower THRONG_MAX_CONNECTIONS"
+        );
+    }
     let throng::History {
         memory_bytes_max,
         ref disk,
@@ -175,17 +224,4 @@ fn raise_file_limit() -> Option<u64> {
     rlimit::increase_nofile_limit(u64::MAX)
         .ok()
         .filter(|_| Path::new("/proc").exists())
-}
-
-fn log_to_stderr(filter: &str) {
-    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_writer(io::stderr)
-        .with_ansi(colour)
-        .with_target(false)
-        // A line that cannot be written is said on standard error, which is where it could not be
-        // written; a second failure panics.
-        .log_internal_errors(false)
-        .init();
 }

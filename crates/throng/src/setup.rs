@@ -7,11 +7,13 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
 use thiserror::Error;
 use throng::Config;
+use tracing_subscriber::filter::Targets;
 
 use crate::classes::{ROOMS, RoomTable};
-use crate::cli::{Cli, Task};
+use crate::cli::{Cli, Settings, Task};
 use crate::config_file::{ConfigFile, ConfigFileError};
-use crate::keys::{Kind, Setting};
+use crate::environment;
+use crate::keys::{Kind, Setting, quoted};
 
 /// All that was set.
 pub(crate) struct Setup {
@@ -31,6 +33,19 @@ pub(crate) enum SetupError {
     Arguments(#[from] clap::Error),
     #[error(transparent)]
     File(#[from] ConfigFileError),
+    /// A value that is well written, and of no use beside the others or on this machine.
+    #[error("{setting}: {reason}")]
+    Unusable { setting: String, reason: String },
+}
+
+/// A setting whose value in the file is another than the server has.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) key: String,
+    pub(crate) from: String,
+    pub(crate) to: String,
+    /// Only a start makes use of it.
+    pub(crate) needs_restart: bool,
 }
 
 /// The command line, every flag of which may also stand behind the task.
@@ -41,10 +56,34 @@ pub(crate) fn command() -> Command {
 impl Setup {
     /// Reads this process's flags, its environment, and the file if one of them names it.
     pub(crate) fn load() -> Result<Self, SetupError> {
+        if let Some(setting) = environment::not_text() {
+            let reason = "the value is not valid UTF-8".to_owned();
+            return Err(SetupError::Unusable { setting, reason });
+        }
         let given = command().try_get_matches()?;
         let cli = Cli::from_arg_matches(&given)?;
-        let file = cli.config.as_deref().map(ConfigFile::read).transpose()?;
-        Ok(Self::new(cli, given, file))
+        let file = cli.config.as_deref().map(ConfigFile::read).transpose();
+        let file = file.map_err(|error| match error {
+            ConfigFileError::Text { .. } => SetupError::File(error),
+            ConfigFileError::Unreadable { .. } => SetupError::Unusable {
+                setting: match said(&given, "config") {
+                    Some(Source::Flag) => "--config".to_owned(),
+                    _ => "THRONG_CONFIG".to_owned(),
+                },
+                reason: error.to_string(),
+            },
+        })?;
+        let setup = Self::new(cli, given, file);
+        setup.check()?;
+        Ok(setup)
+    }
+
+    fn check(&self) -> Result<(), SetupError> {
+        let checked = self.cli.settings.check(self.rooms());
+        checked.map_err(|(key, reason)| SetupError::Unusable {
+            setting: self.name(key),
+            reason,
+        })
     }
 
     fn new(mut cli: Cli, given: ArgMatches, mut file: Option<ConfigFile>) -> Self {
@@ -64,8 +103,8 @@ impl Setup {
     }
 
     /// What to log.
-    pub(crate) fn log(&self) -> &str {
-        &self.cli.settings.log
+    pub(crate) fn log(&self) -> Targets {
+        self.cli.settings.log.clone()
     }
 
     /// The file that was read.
@@ -112,6 +151,62 @@ impl Setup {
             (Source::File, Some(path)) => format!("{}: {key}", path.display()),
             _ => format!("THRONG_{}", key.to_uppercase()),
         }
+    }
+
+    /// Returns what is otherwise in another setup of the same process, in the order of the
+    /// settings.
+    pub(crate) fn changes(&self, other: &Self) -> Vec<Change> {
+        let keys = Settings::keys();
+        let written = |setup: &Self, arg: &Arg| {
+            let value = setup.written(arg);
+            value.unwrap_or_else(|| "none".to_owned())
+        };
+        let values = keys.arguments().map(|arg| {
+            let key = arg.get_id().as_str();
+            (key, written(self, arg), written(other, arg))
+        });
+        let tables = (ROOMS, self.rooms_written(), other.rooms_written());
+        let all = values.chain([tables]);
+        let changed = all.filter(|(_, from, to)| from != to);
+        changed
+            .map(|(key, from, to)| {
+                let with = self.with([key], other).config();
+                Change {
+                    needs_restart: !self.config().needs_restart(&with).is_empty(),
+                    key: key.to_owned(),
+                    from,
+                    to,
+                }
+            })
+            .collect()
+    }
+
+    /// Returns this setup with what the file of another one says of these keys.
+    pub(crate) fn with<'k>(&self, keys: impl IntoIterator<Item = &'k str>, other: &Self) -> Self {
+        let mut file = self.file.clone();
+        if let (Some(file), Some(of_other)) = (&mut file, &other.file) {
+            for key in keys {
+                if key == ROOMS {
+                    file.rooms.clone_from(&of_other.rooms);
+                } else {
+                    file.settings.retain(|setting| setting.key != key);
+                    file.settings.extend(other.of_file(key).cloned());
+                }
+            }
+        }
+        let cli = Cli::from_arg_matches(&self.given).expect("they were read from these before");
+        Self::new(cli, self.given.clone(), file)
+    }
+
+    /// The classes of rooms, as the flag would say them.
+    fn rooms_written(&self) -> String {
+        let tables = self.rooms().iter().map(|table| {
+            let written =
+                |setting: &Setting| Some(format!(", {} = {}", setting.key, setting.written()?));
+            let settings: String = table.settings.iter().filter_map(written).collect();
+            format!("{{match = {}{settings}}}", quoted(&table.pattern))
+        });
+        format!("[{}]", tables.collect::<Vec<_>>().join(", "))
     }
 
     fn of_file(&self, key: &str) -> Option<&Setting> {

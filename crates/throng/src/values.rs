@@ -2,12 +2,67 @@
 
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
-pub(crate) fn log_filter(text: &str) -> Result<String, String> {
-    match EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(error.to_string()),
+/// The crates that log anything, by the first part of their targets.
+const LOGGING: [&str; 2] = ["mio", "throng"];
+
+/// Reads a level, and levels for parts of the program: `warn,throng=debug`.
+///
+/// Stricter than the filters of tracing-subscriber, to which `warning` is a part of the program
+/// that has not said anything yet.
+pub(crate) fn log_filter(text: &str) -> Result<Targets, String> {
+    let mut targets = Targets::new();
+    let mut level = None;
+    for directive in text.split(',').map(str::trim) {
+        match directive.split_once('=') {
+            None if level.is_some() => {
+                return Err(format!("{directive:?} is a second level for everything"));
+            }
+            None => level = Some(log_level(directive)?),
+            Some((target, level)) => {
+                targets = targets.with_target(log_target(target)?, log_level(level)?);
+            }
+        }
+    }
+    Ok(targets.with_default(level.unwrap_or(LevelFilter::ERROR)))
+}
+
+fn log_level(text: &str) -> Result<LevelFilter, String> {
+    let level = match text.trim().to_ascii_lowercase().as_str() {
+        "off" => LevelFilter::OFF,
+        "error" => LevelFilter::ERROR,
+        "warn" => LevelFilter::WARN,
+        "info" => LevelFilter::INFO,
+        "debug" => LevelFilter::DEBUG,
+        "trace" => LevelFilter::TRACE,
+        _ => {
+            return Err(format!(
+                "{text:?} is no level: write off, error, warn, info, debug or trace, or levels for \
+                 parts, as warn,throng=debug"
+            ));
+        }
+    };
+    Ok(level)
+}
+
+fn log_target(text: &str) -> Result<&str, String> {
+    let target = text.trim();
+    let part = target.split("::").next().unwrap_or(target);
+    if LOGGING.contains(&part) {
+        return Ok(target);
+    }
+    let parts = LOGGING.join(" or ");
+    Err(format!(
+        "{text:?} logs nothing: write {parts}, as throng=debug"
+    ))
+}
+
+/// A text that is not empty and not blank.
+pub(crate) fn directory(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("must name a directory".to_owned()),
+        _ => Ok(text.to_owned()),
     }
 }
 
@@ -35,10 +90,15 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let number: f64 = text
         .parse()
         .map_err(|_| "must be a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(number)
+    let time = Duration::try_from_secs_f64(number)
         .ok()
         .filter(|time| *time <= DURATION_MAX)
-        .ok_or_else(|| format!("must be 0 to {} seconds", DURATION_MAX.as_secs()))
+        .ok_or_else(|| format!("must be 0 to {} seconds", DURATION_MAX.as_secs()))?;
+    if time.is_zero() && number > 0.0 {
+        // 0 turns things off, and this was meant to be short.
+        return Err("must be 0, or at least a nanosecond: 0.000000001".to_owned());
+    }
+    Ok(time)
 }
 
 pub(crate) fn positive_seconds(text: &str) -> Result<Duration, String> {
@@ -50,3 +110,54 @@ pub(crate) fn positive_seconds(text: &str) -> Result<Duration, String> {
 
 /// The longest time that can be set: 30 days.
 const DURATION_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_filter_is_a_level_and_levels_for_parts() {
+        let targets = log_filter("warn, throng::accept=DEBUG,mio=off").unwrap();
+        let enables = |target, level: Level| targets.would_enable(target, &level);
+
+        assert!(enables("throng", Level::WARN) && !enables("throng", Level::INFO));
+        assert!(enables("throng::accept", Level::DEBUG));
+        assert!(!enables("mio::poll", Level::ERROR));
+        let of_a_part = log_filter("throng=info").unwrap();
+        assert!(of_a_part.would_enable("mio", &Level::ERROR));
+    }
+
+    #[test]
+    fn a_filter_that_would_say_nothing_of_what_was_meant_is_refused() {
+        for text in [
+            "",
+            " ",
+            "warning",
+            "warn,",
+            "verbose",
+            "3",
+            "throng",
+            "info,debug",
+            "thrang=debug",
+            "throng=loud",
+            "throng[span]=info",
+            "=info",
+            "throng=",
+            "==",
+        ] {
+            assert!(log_filter(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_not_rounded_to_none() {
+        assert_eq!(seconds("0"), Ok(Duration::ZERO));
+        assert_eq!(seconds("-0.0"), Ok(Duration::ZERO));
+        assert_eq!(seconds("1e-9"), Ok(Duration::from_nanos(1)));
+        for text in ["1e-10", "1e-300", "inf", "NaN", "-1", "", " 1", "1s"] {
+            assert!(seconds(text).is_err(), "{text:?}");
+        }
+    }
+}

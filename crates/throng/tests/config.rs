@@ -10,10 +10,11 @@
 mod harness;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::Binary;
+use harness::{Binary, Client};
 
 /// A configuration file, removed when dropped.
 struct ConfigFile(PathBuf);
@@ -214,7 +215,7 @@ fn a_file_that_cannot_be_read_is_named() {
         let output = command.env("THRONG_CONFIG", path).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{stderr}");
-        let wanted = format!("error: {path} cannot be read: ");
+        let wanted = format!("error: THRONG_CONFIG: {path} cannot be read: ");
         assert!(stderr.starts_with(&wanted), "{stderr}");
     }
 }
@@ -329,4 +330,136 @@ fn the_examples_of_the_manual_can_be_used() {
         count += 1;
     }
     assert_eq!(count, 2);
+}
+
+#[test]
+fn a_variable_that_no_setting_has_is_said_and_the_server_starts() {
+    let variables = [("THRONG_MAX_CONECTIONS", "5"), ("THRONG_PORT", "secret")];
+    let (server, _) = Binary::serve(&variables);
+    drop(server);
+    let server = Binary::start(&[&[("THRONG_LISTEN", "127.0.0.1:0")][..], &variables].concat());
+    let line = server.wait_for_line("THRONG_MAX_CONECTIONS");
+    assert!(
+        line.contains("WARN") && line.contains("did you mean THRONG_MAX_CONNECTIONS?"),
+        "{line}"
+    );
+    let line = server.wait_for_line("THRONG_PORT");
+    assert!(!line.contains("secret"), "{line}");
+    server.wait_for_line("listening on");
+
+    let output = Binary::command()
+        .envs(variables)
+        .arg("check-config")
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(0), 2));
+    assert!(stderr.starts_with("warning: unknown variable"), "{stderr}");
+}
+
+/// Waits until the server has done what it was asked before.
+fn settle(client: &mut Client) {
+    client.send("dance");
+    client.expect_error("unknown_event");
+}
+
+/// A server with this file, and this flag before it.
+fn serve_with(file: &ConfigFile) -> (Binary, SocketAddr) {
+    Binary::serve(&[
+        ("THRONG_CONFIG", file.path()),
+        ("THRONG_MAX_KEYS", "7"),
+        ("THRONG_DRAIN_SPREAD_S", "0"),
+    ])
+}
+
+#[test]
+fn sighup_reads_the_file_again_and_says_what_changed_and_what_needs_a_restart() {
+    let file = ConfigFile::new("again", "max_connections = 100\nmax_keys = 1\n");
+    let (mut server, address) = serve_with(&file);
+    let mut alice = Client::connect(address);
+    settle(&mut alice);
+    let new = "max_connections = 1\nmax_keys = 2\nclose_timeout_s = 1\nmax_message_bytes = 50\n\
+               [[rooms]]\nmatch = \"chat:*\"\nhistory_publications = 3\n";
+    fs::write(file.path(), new).unwrap();
+    server.signal("HUP");
+    // A variable goes before the file still.
+    let changed = ["max_message_bytes", "max_connections", "rooms"].map(|key| {
+        let line = server.wait_for_line("setting changed");
+        assert!(line.contains(&format!("key=\"{key}\"")), "{line}");
+        line
+    });
+    assert!(changed[1].contains("from=\"100\" to=\"1\""), "{changed:?}");
+    assert!(changed[2].contains("chat:*"), "{changed:?}");
+    let line = server.wait_for_line("needs a restart");
+    assert!(line.contains("close_timeout_s"), "{line}");
+    server.wait_for_line("changed=3 needs_restart=1");
+    settle(&mut alice);
+    assert_eq!(harness::get(address, "/ws").status, 426);
+    alice.say("tea", &"x".repeat(50));
+    alice.expect_close(1009);
+    drop(alice);
+
+    // What needs a restart is otherwise still, and what changed is not.
+    server.signal("HUP");
+    server.wait_for_line("changed=0 needs_restart=1");
+    fs::write(file.path(), "").unwrap();
+    server.signal("HUP");
+    server.wait_for_line("changed=3 needs_restart=0");
+    Client::connect(address).say("tea", &"x".repeat(50));
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_file_that_is_not_valid_changes_nothing_and_is_said_why() {
+    let file = ConfigFile::new("harm", "max_message_bytes = 50\n");
+    let (server, address) = serve_with(&file);
+    for (text, why) in [
+        (
+            "max_message_bytes = 100\nmax_keyz = 1\n",
+            ":2: max_keyz: is no setting",
+        ),
+        (
+            "max_message_bytes = 100\nlog = \"warning\"\n",
+            ":2: log: \"warning\" is no level",
+        ),
+        (
+            "max_message_bytes = 100\nhistory_fsync = \"always\"\n",
+            "history_fsync: always needs a directory",
+        ),
+    ] {
+        fs::write(file.path(), text).unwrap();
+        server.signal("HUP");
+        let line = server.wait_for_line("nothing was changed");
+        assert!(line.contains("ERROR") && line.contains(why), "{line}");
+    }
+    fs::remove_file(file.path()).unwrap();
+    server.signal("HUP");
+    let line = server.wait_for_line("nothing was changed");
+    assert!(line.contains("cannot be read"), "{line}");
+    let mut alice = Client::connect(address);
+    alice.say("tea", &"x".repeat(50));
+    alice.expect_close(1009);
+}
+
+#[test]
+fn the_log_says_more_or_less_when_the_file_says_so() {
+    let file = ConfigFile::new("level", "");
+    let (server, address) = serve_with(&file);
+    fs::write(file.path(), "log = \"error\"\nmax_message_bytes = 50\n").unwrap();
+    server.signal("HUP");
+    harness::until(
+        || {
+            let mut alice = Client::connect(address);
+            alice.say("tea", &"x".repeat(50));
+            alice.send("dance");
+            alice.receive_or_close().is_err().then_some(())
+        },
+        || "the file should have been read".to_owned(),
+    );
+    fs::write(file.path(), "max_message_bytes = 50\n").unwrap();
+    server.signal("HUP");
+    let line = server.wait_for_line("");
+    let wanted = "setting changed key=\"log\" from=\"\\\"error\\\"\" to=\"\\\"info\\\"\"";
+    assert!(line.contains(wanted), "the first since it listens: {line}");
 }

@@ -9,8 +9,9 @@
 mod harness;
 
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt as _;
 
-use harness::{Binary, Client, Raw};
+use harness::{Binary, Client, Raw, Throng, exchange, get};
 
 /// Whoever collects the log may have ended first: that is no reason to go on.
 #[test]
@@ -20,9 +21,132 @@ fn a_server_whose_log_nobody_reads_any_more_drains_all_the_same() {
     assert_eq!(server.wait().code(), Some(0));
 }
 
+/// Nor is one that is there and does not read: a pipe that is full takes nothing for ever.
+#[test]
+fn a_log_that_nobody_reads_stops_neither_members_nor_signals_nor_the_end() {
+    let (mut server, address, _pipe) = Binary::serve_unread(&[("THRONG_LOG", "trace")]);
+    let mut alice = Client::connect(address);
+    alice.send(r#"join {"name":"tea"}"#);
+    for number in 0..20 {
+        // A line each.
+        server.signal("HUP");
+        let refused = exchange(
+            address,
+            &format!(
+                "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, close\r\n\
+                 Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+                 Origin: https://{number}.example\r\n\r\n"
+            ),
+        );
+        assert_eq!(refused.status, 403);
+        alice.say("tea", "hi");
+        alice.expect("msg \"hi\"");
+    }
+    let metrics = get(address, "/metrics").body;
+    assert!(
+        metrics.contains("\nthrong_log_lines_dropped_total "),
+        "{metrics}"
+    );
+    server.signal("TERM");
+    alice.expect_close(1001);
+    drop(alice);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+/// More than a server of one core needs for itself.
+const OPEN_FILES_MAX: usize = 100;
+
+#[test]
+fn open_files_used_up_are_said_when_they_are_and_when_they_are_not_any_more() {
+    let (server, address) = Binary::serve(&[("THRONG_CORES", "1")]);
+    let mut alice = Client::connect(address);
+    alice.send(r#"join {"name":"tea"}"#);
+    alice.say("tea", "hi");
+    alice.expect("msg \"hi\"");
+    server.limit_open_files(OPEN_FILES_MAX);
+    let waiting: Vec<Raw> = (0..OPEN_FILES_MAX).map(|_| Raw::connect(address)).collect();
+    server.wait_for_line("cannot accept connections");
+    alice.say("tea", "still there");
+    alice.expect("msg \"still there\"");
+    server.limit_open_files(4 * OPEN_FILES_MAX);
+    server.wait_for_line("accepting connections again");
+    drop(waiting);
+}
+
+#[test]
+fn a_page_that_is_refused_is_said_once_with_the_setting_that_lets_it_in() {
+    let (server, address) = Binary::serve(&[]);
+    let refuse = |page: &str| {
+        let request = format!(
+            "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, close\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nOrigin: {page}\r\n\r\n"
+        );
+        assert_eq!(exchange(address, &request).status, 403);
+    };
+    for page in [
+        "https://a.example",
+        "https://a.example",
+        "*",
+        "same",
+        "https://b.example",
+    ] {
+        refuse(page);
+    }
+    let lines: Vec<String> = (0..4)
+        .map(|_| server.wait_for_line("may not open"))
+        .collect();
+    let lets_in = |line: &str| {
+        line.split_once("THRONG_ORIGINS=")
+            .map(|(_, rules)| rules.to_owned())
+    };
+    let wanted = |page| Some(format!("same,https://{page}.example (or Config::origins)"));
+    let found: Vec<_> = lines.iter().map(|line| lets_in(line)).collect();
+    let trimmed =
+        |rules: Option<String>| rules.map(|rules| rules.split(" times").next().unwrap().to_owned());
+    let found: Vec<_> = found.into_iter().map(trimmed).collect();
+    assert_eq!(found, [wanted("a"), None, None, wanted("b")], "{lines:#?}");
+}
+
+#[test]
+fn a_member_that_is_too_slow_is_named_in_the_log() {
+    let (server, address) = Binary::serve(&[("THRONG_MAX_OUTBOX_BYTES", "100000")]);
+    let mut slow = Throng::connect_to(address);
+    slow.join("tea");
+    let mut bob = Client::connect(address);
+    let filler = "x".repeat(60_000);
+    while get(address, "/metrics")
+        .body
+        .contains("\nthrong_slow_consumers_total 0\n")
+    {
+        bob.say("tea", &filler);
+    }
+    let line = server.wait_for_line("slow consumer closed");
+    let name = format!("connection=\"{}\"", slow.name());
+    assert!(line.contains("WARN") && line.contains(&name), "{line}");
+}
+
+#[test]
+fn signals_that_mean_nothing_here_end_nothing() {
+    let (mut server, address) = Binary::serve(&[]);
+    let mut alice = Client::connect(address);
+    for signal in ["HUP", "USR1", "USR2", "XFSZ", "PIPE"] {
+        server.signal(signal);
+    }
+    server.wait_for_line("nothing to read again");
+    alice.send(r#"join {"name":"tea"}"#);
+    alice.say("tea", "hi");
+    alice.expect("msg \"hi\"");
+    server.signal("TERM");
+    alice.expect_close(1001);
+    drop(alice);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
 #[test]
 fn a_signal_drains_it_and_it_exits_with_0() {
-    for (signal, flush) in [("TERM", "auto"), ("INT", "write")] {
+    for (signal, flush) in [("TERM", "auto"), ("INT", "write"), ("QUIT", "auto")] {
         let (mut binary, address) = Binary::serve(&[("THRONG_FLUSH", flush)]);
         let mut alice = Client::connect(address);
         alice.send(r#"join {"name":"tea"}"#);
@@ -76,6 +200,28 @@ fn a_bad_setting_is_named_on_one_line() {
         ("THRONG_SLOW_CONSUMER", "wait"),
         ("THRONG_HISTORY_BYTES", "-1"),
         ("THRONG_ROOMS", "cursor:*"),
+        ("THRONG_ROOMS", "[{match = \"*\"}, {match = \"a\"}]"),
+        ("THRONG_LISTEN", "127.0.0.1:8080,127.0.0.1:8080"),
+        ("THRONG_LISTEN", "unix:/run/t,unix:/run/t"),
+        ("THRONG_LISTEN", ""),
+        ("THRONG_CORES", ""),
+        ("THRONG_PIN", ""),
+        ("THRONG_PATH", ""),
+        ("THRONG_CONFIG", ""),
+        ("THRONG_CONFIG", "/no/such/file"),
+        ("THRONG_LOG", ""),
+        ("THRONG_LOG", "warning"),
+        ("THRONG_LOG", "thrang=debug"),
+        ("THRONG_IDLE_TIMEOUT_S", "NaN"),
+        ("THRONG_IDLE_TIMEOUT_S", "inf"),
+        ("THRONG_IDLE_TIMEOUT_S", "1e-30"),
+        ("THRONG_HISTORY_FSYNC", "always"),
+        ("THRONG_HISTORY_ON_FAILURE", "refuse"),
+        ("THRONG_HISTORY_PATH", ""),
+        ("THRONG_HISTORY_PATH", " "),
+        ("THRONG_HISTORY_PATH", "/dev/null"),
+        ("THRONG_HISTORY_PATH", "/dev/null/histories"),
+        ("THRONG_HISTORY_PATH", "/proc/histories"),
     ] {
         let output = Binary::command().env(variable, value).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
@@ -85,6 +231,19 @@ fn a_bad_setting_is_named_on_one_line() {
         assert!(stderr.contains(variable), "{case}");
         assert!(output.stdout.is_empty(), "{case}");
     }
+}
+
+#[test]
+fn a_value_that_is_no_text_is_named() {
+    let no_text = std::ffi::OsStr::from_bytes(b"\xff");
+    let mut command = Binary::command();
+    let output = command.env("THRONG_CORES", no_text).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert_eq!(
+        stderr,
+        "error: THRONG_CORES: the value is not valid UTF-8\n"
+    );
 }
 
 #[test]

@@ -116,7 +116,7 @@ impl RoomTable {
             at: Moment::default(),
             waiting: SmallVec::new(),
         };
-        let class = self.classes.at(room.class);
+        let class = room.class;
         if staged.cost_bytes() > EVENT_COST_MAX {
             return Ok(self.deliver(room, (delivery, except), &mut encoder, wakes));
         }

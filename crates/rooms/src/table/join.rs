@@ -76,11 +76,11 @@ impl RoomTable {
             let mut shard = self.shard(hash).lock();
             let is_journaled = shard.is_journaled;
             let mut is_new = false;
-            let Ok((room, _)) = shard.find_or_create(hash, key, |id| {
+            let Ok((room, _)) = shard.find_or_create(hash, key, |id, classes| {
                 is_new = true;
-                Ok::<_, Infallible>(self.draw(id, key))
+                Ok::<_, Infallible>(self.draw(id, key, classes))
             });
-            if is_new && is_journaled && self.classes.at(room.class).history.is_on() {
+            if is_new && is_journaled && room.class.history.is_on() {
                 self.write_epoch(room);
             }
             let is_first = room.count_in(core, wire);

@@ -133,9 +133,9 @@ impl RoomTable {
     ) -> Result<Published, NoRoom> {
         let is_journaled = shard.is_journaled;
         let mut is_new = false;
-        let (room, retention) = shard.find_or_create(hash, name, |id| {
-            let new = self.draw(id, name);
-            let class = self.classes.at(new.class);
+        let (room, retention) = shard.find_or_create(hash, name, |id, classes| {
+            let new = self.draw(id, name, classes);
+            let class = new.class;
             check_size(outgoing, class).map_err(NoRoom::Refused)?;
             is_new = true;
             if !is_kept(class, key.is_some()) {
@@ -149,7 +149,7 @@ impl RoomTable {
                 None => Err(NoRoom::Nobody),
             }
         })?;
-        let class = self.classes.at(room.class);
+        let class = room.class;
         check_size(outgoing, class).map_err(NoRoom::Refused)?;
         if let Some(offset) = find_key(room, key) {
             if !wait_for(room, offset, outgoing, true) {
@@ -340,8 +340,8 @@ impl RoomTable {
     ) -> Result<(), PublishError> {
         let room = shard.find(hash, name);
         let class = match room {
-            Some(room) => self.classes.at(room.class),
-            None => self.classes.of(name),
+            Some(room) => room.class,
+            None => shard.classes.of(name),
         };
         let journal = self.journal.as_deref().filter(|_| class.history.is_on());
         let is_refused = check_size(outgoing, class).is_err()
@@ -370,7 +370,7 @@ impl RoomTable {
         key: Option<(u64, &str)>,
         check: &impl Fn(&Room) -> Result<(), Overloaded>,
     ) -> bool {
-        if !self.keeps_histories && key.is_none() {
+        if !shard.keeps_histories && key.is_none() {
             return false;
         }
         let key_len = key.map_or(0, |(_, key)| key.len());
@@ -389,8 +389,8 @@ impl RoomTable {
         // What is refused, a repeat, or kept by nobody takes nothing from others.
         let room = shard.find(hash, name);
         let class = match room {
-            Some(room) => self.classes.at(room.class),
-            None => self.classes.of(name),
+            Some(room) => room.class,
+            None => shard.classes.of(name),
         };
         let is_wanted = is_kept(class, key.is_some())
             && check_size(outgoing, class).is_ok()

@@ -4,6 +4,7 @@ use proto::SharedFrame;
 
 use super::RoomTable;
 use super::deliver::{Encoder, Wakes, wake_all};
+use crate::class::Classes;
 use crate::id::{RoomId, Wire};
 use crate::journal::{Ancestor, Change, Entry, RoomImage};
 use crate::kept::{self, Kept};
@@ -42,7 +43,7 @@ impl RoomTable {
         if room.kept.is_none() {
             return;
         }
-        let class = self.classes.at(room.class);
+        let class = room.class;
         let mut staged = Vec::new();
         retention.keep(room, class, Moment::default(), &self.house(), |kept| {
             staged.extend(std::iter::from_fn(|| kept.take_staged(offset)));
@@ -82,7 +83,7 @@ impl RoomTable {
         self.deliver(room, (item.delivery, item.except), &mut encoder, wakes);
         if item.is_publication() {
             let written = (item.at, Some(encoder.frame(self.history_wire)), None);
-            let class = self.classes.at(room.class);
+            let class = room.class;
             self.keep(room, retention, class, written, (true, true));
         }
     }
@@ -121,7 +122,7 @@ impl RoomTable {
                 continue;
             }
             for room in &shard.rooms {
-                if self.classes.at(room.class).history.is_on() {
+                if room.class.history.is_on() {
                     self.write_image(room);
                 }
             }
@@ -178,8 +179,7 @@ impl RoomTable {
         let key = RoomKey::from(&*name);
         let hash = self.hash_of(key);
         let mut shard = self.shard(hash).lock();
-        let class_index = self.classes.index_of(key);
-        let class = self.classes.at(class_index);
+        let class = shard.classes.of(key);
         if !class.history.is_on() || shard.find(hash, key).is_some() {
             return false;
         }
@@ -201,8 +201,8 @@ impl RoomTable {
         if !shard.make_memory(cost, now, &self.house()) {
             return false;
         }
-        let draw = |id: RoomId| {
-            let new = self.draw(id, key);
+        let draw = |id: RoomId, classes: &Classes| {
+            let new = self.draw(id, key, classes);
             let epoch = if ended_clean { epoch } else { new.epoch };
             Ok::<_, std::convert::Infallible>(NewRoom { epoch, ..new })
         };

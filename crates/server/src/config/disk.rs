@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 use thiserror::Error;
 
 /// Histories on disk.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
     /// A directory of this server's own; made if it is not there.
     pub path: PathBuf,

@@ -9,10 +9,10 @@ use rooms::{Command, ConnectionId, Disconnect, Effect, FlushQueue, Joined, RoomH
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 
-use super::Core;
 use super::read::lost_disconnect;
 use super::share::{self, Deadline, Line};
 use super::socket::Phase;
+use super::{Core, local_limits};
 use crate::engine;
 use crate::kernel;
 use crate::question::Question;
@@ -103,7 +103,7 @@ impl Core {
     }
 
     /// Answers a question of the application's. Who asked may have gone.
-    fn answer(&self, room: Option<RoomId>, question: Question) {
+    fn answer(&mut self, room: Option<RoomId>, question: Question) {
         match question {
             Question::Connections(answer) => {
                 let ids: Vec<ConnectionId> = match room {
@@ -119,6 +119,11 @@ impl Core {
                     .filter(|id| self.local.slot_of(*id).is_some());
                 let found = open.filter_map(|id| Some((id, self.application.state(id)?)));
                 _ = answer.send(found.collect());
+            }
+            Question::Reload(config) => {
+                self.local.set_limits(local_limits(&config));
+                self.unsent_slice = kernel::unsent_slice(&config.limits);
+                self.config = config;
             }
             Question::Rooms {
                 connection,
@@ -139,13 +144,7 @@ impl Core {
         let blocked = self.local.blocked_slots();
         survey.add_idle((self.local.connection_count() - blocked.len()) as u64);
         for slot in blocked {
-            let name = || {
-                self.engine
-                    .name_of(self.local.id_of(slot))
-                    .as_str()
-                    .to_owned()
-            };
-            survey.add(self.local.outbox(slot).pending_bytes(), name);
+            survey.add(self.local.outbox(slot).pending_bytes());
         }
         survey
     }
@@ -308,16 +307,25 @@ impl Core {
         {
             self.metrics.closed.slow_consumer.add(1);
         }
-        let pending_bytes = self.local.outbox(slot).pending_bytes();
-        tracing::debug!(
-            connection = self.local.id_of(slot).as_u64(),
-            pending_bytes,
-            "slow consumer"
-        );
+        self.say_slow(slot, "closed", now);
         // Nothing more is fanned out for it, or that would overtake what others wait for in the overflow.
         self.local.drop_memberships(slot, &self.engine.table);
         self.begin_close(slot, Disconnect::slow_consumer(), now);
         self.local.hurry(slot);
+    }
+
+    /// Says who is too slow, by the name that `hello` and `from` call it, and what came of it.
+    pub(super) fn say_slow(&mut self, slot: u32, outcome: &'static str, now: Instant) {
+        let Some(times) = self.slow_consumers.happened(now) else {
+            return;
+        };
+        let name = self.engine.name_of(self.local.id_of(slot));
+        tracing::warn!(
+            connection = name.as_str(),
+            pending_bytes = self.local.outbox(slot).pending_bytes(),
+            times,
+            "slow consumer {outcome}"
+        );
     }
 
     /// Ends a connection whose peer gives no sign of life. It is sent why if its socket takes that, and

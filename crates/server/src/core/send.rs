@@ -172,9 +172,12 @@ impl Core {
             if bursts.contains(&slot) {
                 self.local.allow(slot, overflow.frame.len());
             }
+            let skipped = self.local.counts().skipped;
             // What does not fit now is forgotten with the connection.
             if !self.local.push_again(&overflow) {
                 self.close_slow_consumer(slot, now);
+            } else if self.local.counts().skipped > skipped {
+                self.say_slow(slot, "skips publications", now);
             }
         }
     }

@@ -14,6 +14,7 @@ use super::JournalMetrics;
 use super::records::{last_offsets, record_of, records_of};
 use crate::clock::{self, AgeClock};
 use crate::config::{Disk, Fsync, OnFailure};
+use crate::log_limit::LogLimit;
 
 /// How many bytes are written in one batch.
 const BATCH_BYTES_MAX: usize = 8 << 20;
@@ -72,6 +73,8 @@ pub(super) struct Writer {
     measured_at: Option<Instant>,
     noted_at: Instant,
     has_unsynced: bool,
+    /// What the log says of a disk that fails.
+    said: LogLimit,
 }
 
 /// Why a disk that failed still does.
@@ -102,6 +105,7 @@ impl Writer {
             measured_at: None,
             noted_at: clock::now(),
             has_unsynced: false,
+            said: LogLimit::default(),
         }
     }
 
@@ -253,17 +257,11 @@ impl Writer {
         Ok(())
     }
 
-    fn begin_to_fail(&self, failure: &CommitError) {
+    fn begin_to_fail(&mut self, failure: &CommitError) {
         self.metrics.failed();
         self.metrics.set_failing(true);
-        let refuses = self.refuses();
-        tracing::error!(
-            error = %crate::explain(failure),
-            path = %self.disk.path.display(),
-            "histories cannot be written: {}",
-            if refuses { "publications are refused" } else { "they are kept in memory only" }
-        );
-        self.journal.set_refuses(refuses);
+        self.say_failing(failure);
+        self.journal.set_refuses(self.refuses());
         self.suspend();
     }
 
@@ -296,15 +294,34 @@ impl Writer {
             match self.rewrite() {
                 Ok(()) => break,
                 Err(error) => {
-                    tracing::debug!(error = %crate::explain(&error), "histories still fail");
+                    self.say_failing(&error);
                     self.suspend();
                 }
             }
         }
         self.journal.set_refuses(false);
         self.metrics.set_failing(false);
-        tracing::info!("histories are written again");
+        if self.said.ended().is_some() {
+            tracing::info!("histories are written again");
+        }
         true
+    }
+
+    fn say_failing(&mut self, failure: &dyn std::error::Error) {
+        let Some(times) = self.said.happened(clock::now()) else {
+            return;
+        };
+        let outcome = if self.refuses() {
+            "publications are refused"
+        } else {
+            "they are kept in memory only"
+        };
+        tracing::error!(
+            error = %crate::explain(failure),
+            path = %self.disk.path.display(),
+            times,
+            "histories cannot be written: {outcome}"
+        );
     }
 
     /// Opens the store again and writes all that is in memory in the place of what is there: all of it or nothing, for

@@ -1,10 +1,12 @@
 //! The binary `throng` in a process of its own.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::library::{TIMEOUT, until};
 
@@ -84,13 +86,39 @@ impl Binary {
         binary
     }
 
+    /// Starts a server whose standard error is a pipe that nobody reads once it listens, and that
+    /// is full. While what is returned lives, it stays so.
+    pub(crate) fn serve_unread(variables: &[(&str, &str)]) -> (Self, SocketAddr, PipeReader) {
+        let (pipe, mut filler) = io::pipe().unwrap();
+        let child = Self::command()
+            .env("THRONG_LISTEN", "127.0.0.1:0")
+            .envs(variables.iter().copied())
+            .stderr(filler.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(pipe);
+        let mut line = String::new();
+        while !line.contains("listening on http://") {
+            line.clear();
+            assert!(said.read_line(&mut line).unwrap() > 0, "it ended");
+        }
+        let address = address_in(line.trim_end());
+        let watched = filler.try_clone().unwrap();
+        // Until nobody reads any more.
+        thread::spawn(move || while filler.write_all(&[b'x'; 512]).is_ok() {});
+        until(
+            || is_full(&watched).then_some(()),
+            || "the pipe should be full".to_owned(),
+        );
+        let (_, lines) = channel();
+        (Self { child, lines }, address, said.into_inner())
+    }
+
     fn serve_with(command: Command, variables: &[(&str, &str)]) -> (Self, SocketAddr) {
         let listen = [("THRONG_LISTEN", "127.0.0.1:0")];
         let binary = Self::spawn(command, &[&listen, variables].concat());
         let line = binary.wait_for_line("listening on http://");
-        let (_, address) = line.split_once("http://").unwrap();
-        let address = address.trim_end_matches('/').parse().unwrap();
-        (binary, address)
+        (binary, address_in(&line))
     }
 
     /// Waits for a line of standard error with this in it.
@@ -141,6 +169,16 @@ impl Binary {
         assert!(status.success());
     }
 
+    /// Sets how many files it may have open.
+    pub(crate) fn limit_open_files(&self, max: usize) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("prlimit")
+            .args(["--pid", &pid, &format!("--nofile={max}:")])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         until(
@@ -165,4 +203,24 @@ impl Drop for Binary {
         _ = self.child.kill();
         _ = self.child.wait();
     }
+}
+
+/// The address in the line that says where it listens.
+fn address_in(line: &str) -> SocketAddr {
+    let (_, address) = line.split_once("http://").unwrap();
+    address.trim_end_matches('/').parse().unwrap()
+}
+
+/// Whether whoever writes to the pipe would wait.
+fn is_full(pipe: &PipeWriter) -> bool {
+    let mut pipe = [PollFd::new(pipe, PollFlags::OUT)];
+    poll(
+        &mut pipe,
+        Some(&Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        }),
+    )
+    .unwrap()
+        == 0
 }

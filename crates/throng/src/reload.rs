@@ -1,0 +1,63 @@
+//! Reading the configuration file again while the server runs.
+
+use throng::Handle;
+
+use crate::log::Filter;
+use crate::setup::{Change, Setup};
+
+/// What a server has, and how to give it something else.
+pub(crate) struct Reloader {
+    /// What is in force: as the file says, but for what needs a restart.
+    setup: Setup,
+    handle: Handle,
+    filter: Filter,
+}
+
+impl Reloader {
+    pub(crate) const fn new(setup: Setup, handle: Handle, filter: Filter) -> Self {
+        Self {
+            setup,
+            handle,
+            filter,
+        }
+    }
+
+    /// Reads the file again, and says what came of it. A file that is not valid changes nothing.
+    pub(crate) fn reload(&mut self) {
+        if self.setup.file().is_none() {
+            tracing::warn!(
+                "nothing to read again: no configuration file was named, and flags and variables \
+                 stay as they were at the start"
+            );
+            return;
+        }
+        match Setup::load() {
+            Ok(new) => self.take_over(&new),
+            Err(error) => {
+                tracing::error!("the configuration is not valid, and nothing was changed: {error}");
+            }
+        }
+    }
+
+    fn take_over(&mut self, new: &Setup) {
+        let changes = self.setup.changes(new);
+        let (waiting, taken): (Vec<_>, Vec<_>) =
+            changes.iter().partition(|change| change.needs_restart);
+        let keys = taken.iter().map(|change| &*change.key);
+        self.setup = self.setup.with(keys, new);
+        self.filter.set(self.setup.log());
+        // Of what is otherwise in it nothing needs a restart.
+        _ = self.handle.reload(&self.setup.config());
+        for Change { key, from, to, .. } in &taken {
+            tracing::info!(key, from, to, "setting changed");
+        }
+        for Change { key, from, to, .. } in &waiting {
+            tracing::warn!(key, from, to, "setting not changed: it needs a restart");
+        }
+        tracing::info!(
+            changed = taken.len(),
+            needs_restart = waiting.len(),
+            "configuration read again"
+        );
+    }
+}
