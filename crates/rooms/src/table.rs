@@ -508,16 +508,27 @@ impl RoomTable {
     /// If a shard found the memory full lately, shards that use more than an equal share of it are
     /// brought down to that: a shard that came late gets its own.
     pub fn sweep(&self, core: CoreId, now: Moment) {
+        let mut next = Some(0);
+        while let Some(nth) = next {
+            next = self.sweep_some(core, now, nth);
+        }
+    }
+
+    /// Does a part of [`sweep`](Self::sweep): at most 4096 entries of the core's `nth` shard. Returns which
+    /// of its shards to go on with, none after the last. A look at an empty shard costs little.
+    pub fn sweep_some(&self, core: CoreId, now: Moment, nth: usize) -> Option<usize> {
         let bytes_max = if self.pool.is_wanting(now) {
             self.pool.bytes_max() / self.shards.len()
         } else {
             usize::MAX
         };
-        let own = self.shards.iter().skip(core.index());
-        for shard in own.step_by(self.mailboxes.len()) {
-            // A look at an empty shard is all that most of them cost.
-            while !shard.lock().sweep(now, bytes_max, &self.house()) {}
-        }
+        let shard = core.index() + nth * self.mailboxes.len();
+        let is_done = self
+            .shards
+            .get(shard)?
+            .lock()
+            .sweep(now, bytes_max, &self.house());
+        Some(nth + usize::from(is_done))
     }
 
     /// How many entries say when something expires, for tests.

@@ -79,6 +79,25 @@ fn a_publication_goes_after_its_age_though_an_older_key_stays() {
 }
 
 #[test]
+fn a_sweep_of_much_goes_in_parts_and_each_shard_has_its_own() {
+    let table = table(class(1_000, 1_000), 1 << 26);
+    for number in 0..10_000 {
+        publish(&table, &format!("room {number}"), None, 0);
+    }
+    let held = || table.totals().history_bytes;
+    let mut next = Some(0);
+    let mut parts = vec![];
+    while let Some(nth) = next {
+        let before = held();
+        next = table.sweep_some(HERE, Moment(2_000), nth);
+        parts.push(before - held());
+    }
+    let whole: u64 = parts.iter().sum();
+    assert_eq!(whole - parts[0], whole - parts[0]);
+    assert!(parts.iter().all(|part| *part < whole / 2), "{parts:?}");
+}
+
+#[test]
 fn entries_that_come_and_go_leave_no_growing_line_behind() {
     // Each second a key comes that expires before the publications: its entry overtakes theirs.
     let table = table(class(1_000_000, 500), 1 << 20);

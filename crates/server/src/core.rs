@@ -146,6 +146,8 @@ pub(crate) struct Core {
     draining: Option<Draining>,
     /// When the rooms are looked at for what has expired.
     sweep_at: Option<Instant>,
+    /// Which of the core's shards is the next of the sweep that is due.
+    sweep_next: usize,
     idle: Idle,
     /// HTTP connections that ended are work too, of which the loop sees nothing.
     visited: Arc<Visited>,
@@ -248,6 +250,7 @@ impl Core {
             hurrying: VecDeque::new(),
             draining: None,
             sweep_at: None,
+            sweep_next: 0,
             idle: Idle::new(idle_hook),
             visited,
             slow_consumers: LogLimit::default(),

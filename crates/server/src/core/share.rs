@@ -28,6 +28,9 @@ pub(super) const OVERFLOW_FRAMES: usize = 128;
 /// How many connections whose time to close is over a turn ends.
 pub(super) const ENDS: usize = 128;
 
+/// How long a turn drops what has expired.
+pub(super) const SWEEP: Duration = Duration::from_micros(250);
+
 /// How long each of the two lines is flushed before the loop goes round: together half a
 /// millisecond, which bounds what a small room waits for a large one.
 pub(super) const FLUSH: Duration = Duration::from_micros(250);
@@ -102,6 +105,11 @@ impl Deadline {
     /// Whether the slice is over, after one more step that has dealt with so many bytes.
     pub(super) fn is_over(&mut self, bytes: usize) -> bool {
         self.is_over_by(bytes, clock::now)
+    }
+
+    /// Whether the slice is over, by a look at the clock: for steps that may be dear.
+    pub(super) fn is_past(&self) -> bool {
+        clock::now() >= self.end
     }
 
     fn is_over_by(&mut self, bytes: usize, now: impl FnOnce() -> Instant) -> bool {
