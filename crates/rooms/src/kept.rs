@@ -15,7 +15,6 @@ use crate::class::RoomClass;
 use crate::id::{ConnectionId, Wire};
 use crate::journal::{Ancestor, Waiting};
 use crate::mailbox::Delivery;
-use crate::publication::KEY_LEN_MAX;
 use crate::shard::Room;
 use crate::time::Moment;
 
@@ -75,20 +74,21 @@ const fn place_cost(place: usize) -> usize {
     allocated_bytes(place * 5 / 4)
 }
 
-/// What a publication takes beside its frame.
-const STORED_COST: usize = size_of::<Stored>() * 5 / 4;
+/// What a publication takes beside its frame: its place, and what of pages is lost between blocks.
+const STORED_COST: usize = size_of::<Stored>() * 5 / 4 + 24;
 
-/// What a key takes beside its text: its place in the queue, and in a table that is a third full, as one is in which
-/// keys come and go.
-const KEY_COST: usize = size_of::<Key>() * 5 / 4 + (size_of::<u64>() + 1) * 5 / 2;
+/// What a key takes beside its text: its place in the queue, in a table that is a quarter full, as one is in which
+/// keys come and go, and what is lost as both are moved to longer and shorter ones.
+const KEY_COST: usize = size_of::<Key>() * 2 + (size_of::<u64>() + 1) * 4;
 
-/// What the first key of a room takes beside that: places for more.
-const KEYS_COST: usize = 96;
-
-/// What a room that keeps something takes beside its name: this, itself in a table that may be a quarter full, its
-/// entries in the line of what expires, and a place for a second publication.
-const ROOM_COST: usize =
-    allocated_bytes(size_of::<Kept>()) + (size_of::<Room>() + 1) * 9 / 4 + 48 + size_of::<Stored>();
+/// What a room that keeps something takes beside its name: this, itself in a table that is a third to a half full, its
+/// entries in the line of what expires, the smallest table of keys, and places for a second publication and a second
+/// key.
+const ROOM_COST: usize = allocated_bytes(size_of::<Kept>())
+    + (size_of::<Room>() + 1) * 11 / 4
+    + 176
+    + size_of::<Stored>()
+    + size_of::<Key>();
 
 /// What a publication with a frame of this length takes.
 #[inline]
@@ -99,18 +99,17 @@ pub(crate) const fn publication_cost(frame_len: usize) -> usize {
 /// What a key of this length takes.
 #[inline]
 pub(crate) const fn key_cost(key_len: usize) -> usize {
-    KEY_COST + allocated_bytes(key_len)
+    // As `allocated_bytes` says of what is as short as a key.
+    KEY_COST + key_len.next_multiple_of(16)
 }
 
 /// What a publication with this payload counts for at most: its envelope has the room's name, of which a
 /// character may take six, numbers and punctuation. Whoever writes it otherwise may be off: what counts in
 /// the end is the frame.
 pub(crate) const fn cost_at_most(payload_len: usize, name_len: usize, key_len: usize) -> usize {
-    let frame_len = payload_len + 6 * name_len + 256;
-    // The most that `allocated_bytes` makes of it.
-    let frame = frame_len + frame_len / 4 + frame_len / 8 + 24;
-    let others = allocated_bytes(KEY_LEN_MAX) + key_len + ROOM_COST + STORED_COST + KEY_COST;
-    frame + 2 * name_len + others + KEYS_COST + 64
+    // More than `allocated_bytes` makes of a frame.
+    let frame = (payload_len + 6 * name_len) * 3 / 2;
+    frame + 2 * key_len + ROOM_COST + STORED_COST + KEY_COST + 512
 }
 
 impl Kept {
@@ -304,9 +303,6 @@ impl Kept {
     ) {
         let serial = self.first_serial + self.keys.len() as u64;
         self.cost_bytes += key_cost(text.len());
-        if self.keys.is_empty() {
-            self.cost_bytes += KEYS_COST;
-        }
         grow(&mut self.keys);
         self.keys.push_back(Key {
             text: text.into(),
@@ -329,18 +325,18 @@ impl Kept {
         let serial = self.first_serial;
         self.first_serial += 1;
         self.remove_key(&dropped, serial);
-        if shrink(&mut self.keys) {
+        shrink(&mut self.keys);
+        // The table grows by removals too: keys that come and go leave marks behind.
+        let len = self.keys.len();
+        if self.by_key.capacity() > 4 * len + TABLE_SPARE {
             let (keys, first_serial) = (&self.keys, self.first_serial);
             self.by_key
-                .shrink_to(keys.len(), |serial| hash_of(keys, first_serial, *serial));
+                .shrink_to(len + len / 4, |serial| hash_of(keys, first_serial, *serial));
         }
     }
 
     fn remove_key(&mut self, key: &Key, serial: u64) {
         self.cost_bytes -= key_cost(key.text.len());
-        if self.keys.is_empty() {
-            self.cost_bytes -= KEYS_COST;
-        }
         if let Ok(entry) = self.by_key.find_entry(key.hash, |found| *found == serial) {
             entry.remove();
         }
@@ -423,15 +419,13 @@ fn grow<T>(queue: &mut VecDeque<T>) {
     }
 }
 
-/// Gives places back if a third and more of them are empty; returns whether it did.
+/// Gives places back if a third and more of them are empty.
 #[inline]
-fn shrink<T>(queue: &mut VecDeque<T>) -> bool {
-    let (len, capacity) = (queue.len(), queue.capacity());
-    let is_wide = capacity > len + len / 2 + PLACES_SPARE;
-    if is_wide {
+fn shrink<T>(queue: &mut VecDeque<T>) {
+    let len = queue.len();
+    if queue.capacity() > len + len / 2 + PLACES_SPARE {
         queue.shrink_to(len + len / 8);
     }
-    is_wide
 }
 
 /// How many places a queue begins with.
@@ -439,6 +433,9 @@ const PLACES_MIN: usize = 2;
 
 /// How many places may be empty in a short queue.
 const PLACES_SPARE: usize = 4;
+
+/// How many places may be empty in a small table.
+const TABLE_SPARE: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -537,6 +534,6 @@ mod tests {
         assert_eq!(kept.next_expiry(&class), None);
         assert!(kept.publications.capacity() <= PLACES_SPARE);
         assert!(kept.keys.capacity() <= PLACES_SPARE);
-        assert!(kept.by_key.capacity() <= 2 * PLACES_SPARE);
+        assert!(kept.by_key.capacity() <= TABLE_SPARE);
     }
 }

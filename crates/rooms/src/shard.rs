@@ -374,12 +374,13 @@ impl Shard {
         true
     }
 
-    /// Gives back most of a table that was much larger once. What it moves is at most a seventh of
-    /// what was removed since, so that each removal pays for a part of one move.
+    /// Gives back places of a table that is not a third full: it was larger once, or rooms come and go, for which
+    /// it grows too. What it moves is at most half of what was removed since, so that each removal pays for a
+    /// part of one move.
     fn shrink(&mut self) {
         let (len, capacity) = (self.rooms.len(), self.rooms.capacity());
-        if capacity > SHARD_CAPACITY_KEPT && len < capacity / 8 {
-            self.rooms.shrink_to(len * 2, |room| room.handle.hash);
+        if capacity > SHARD_CAPACITY_KEPT && len < capacity / 3 {
+            self.rooms.shrink_to(len + len / 4, |room| room.handle.hash);
         }
     }
 }

@@ -213,7 +213,7 @@ impl RoomTable {
             return;
         }
         let offset = room.offset;
-        let first_before = room.first_offset();
+        let first_before = is_journaled.then(|| room.first_offset());
         retention.keep(room, class, at, &self.house(), |kept| {
             if !fits {
                 // No memory even at the expense of all others: no history rather than one with a hole.
@@ -226,9 +226,12 @@ impl RoomTable {
                 kept.push_key(key, offset, at, class);
             }
         });
+        let Some(first_before) = first_before else {
+            return;
+        };
         // Each publication makes one older one go: what is written down may hold some more than that.
         let first = room.first_offset();
-        if is_journaled && (first / TRIM_EVERY > first_before / TRIM_EVERY || !fits) {
+        if first / TRIM_EVERY > first_before / TRIM_EVERY || !fits {
             self.house().write(&room.handle, Change::Trim { first });
         }
     }
