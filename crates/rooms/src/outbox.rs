@@ -212,6 +212,12 @@ impl Outbox {
         Ok(())
     }
 
+    /// Whether a frame of so many bytes would fit.
+    pub(crate) fn has_place_for(&self, len: usize, pending_bytes_max: u32) -> bool {
+        let total = len.saturating_add(self.pending_bytes as usize);
+        self.is_empty() || total <= pending_bytes_max as usize
+    }
+
     /// Drops queued publications of the room, the oldest first, as long as `wants_more` says so of the
     /// bytes that are left, and puts what `gap` writes of them in their place; returns how many were
     /// dropped.

@@ -6,6 +6,7 @@
 //!   3 apply   the mailbox, in order: attach, detach, deliver, direct, close     (apply.rs)
 //!   4 fan out group by room, merge, one shared buffer to each member's outbox   (rooms)
 //!   5 flush   what arrives meanwhile leaves in the same write                   (send.rs)
+//!   6 read    from the backlog: those that send more than their share           (read.rs)
 //! ```
 //!
 //! Invariants: only this loop touches its connections; each step takes a slice of time and leaves the
@@ -285,7 +286,7 @@ impl Core {
         self.adopt(now);
         self.poll_readiness()?;
         self.end_handlers(now);
-        self.read_ready(now);
+        let backlog_count = self.read_fresh(now);
         self.apply_commands(now);
         if !self.local.has_overflow() {
             self.local.fan_out_some(share::FAN_OUT_WORK);
@@ -293,6 +294,7 @@ impl Core {
         self.resolve_overflow(now);
         self.note_lateness();
         self.flush();
+        self.read_backlog(backlog_count, now);
         self.keep_alive(now);
         self.drain_some(now);
         self.sweep(now);

@@ -146,6 +146,12 @@ impl LocalRooms {
         !self.overflow.is_empty()
     }
 
+    /// Whether a frame that found the outbox full would fit now.
+    pub fn has_place_for(&self, overflow: &Overflow) -> bool {
+        let outbox = &self.members[overflow.slot as usize].outbox;
+        outbox.has_place_for(overflow.frame.len(), self.bytes_max(overflow.slot))
+    }
+
     /// Queues a frame that found the outbox full. If it still is, what the member's room says of slow
     /// ones happens: older publications make way, and it is told which.
     ///

@@ -48,15 +48,20 @@ enum Next {
 }
 
 impl Core {
-    /// Reads from the sockets that have something, each at most once, for a slice of time a line.
-    pub(super) fn read_ready(&mut self, now: Instant) {
+    /// Reads from connections that have sent little. Returns how many stand in the backlog: who joins them
+    /// has been read from in this turn.
+    pub(super) fn read_fresh(&mut self, now: Instant) -> usize {
         self.resume_stalled();
         self.note_ready(now);
-        // Who stands there now: who comes back into a line has been read from in this turn.
-        let counts = [Line::Fresh, Line::Backlog].map(|line| (line, self.lines.len(line)));
-        for (line, count) in counts {
-            self.read_line(line, count, now);
-        }
+        let backlog_count = self.lines.len(Line::Backlog);
+        self.read_line(Line::Fresh, self.lines.len(Line::Fresh), now);
+        backlog_count
+    }
+
+    /// Reads from so many connections of the backlog. Comes at the end of a turn, so that what the others
+    /// have sent is on its way before it.
+    pub(super) fn read_backlog(&mut self, count: usize, now: Instant) {
+        self.read_line(Line::Backlog, count, now);
     }
 
     /// Takes note of what the readiness set has told.
@@ -83,6 +88,7 @@ impl Core {
     }
 
     /// Gives the first so many connections of a line their slices, until that of the line is over.
+    /// Reads at most once from each.
     fn read_line(&mut self, line: Line, count: usize, now: Instant) {
         if count == 0 {
             return;
@@ -131,6 +137,9 @@ impl Core {
             self.take_in(&mut visit, &mut stash);
             if self.socket(slot).is_none_or(|s| s.waits != Waits::Not) {
                 return;
+            }
+            if visit.deadline.is_past() {
+                return self.enqueue(slot, Line::Backlog);
             }
         }
         let mut buffer = std::mem::take(&mut self.buffer);

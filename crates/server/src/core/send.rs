@@ -162,15 +162,17 @@ impl Core {
             {
                 continue;
             }
-            if !self.local.is_blocked(slot) && !self.local.has_allowance(slot) {
-                bursts.insert(slot);
-            }
-            self.flush_now(slot);
-            if self.socket(slot).is_none() {
-                continue;
-            }
-            if bursts.contains(&slot) {
-                self.local.allow(slot, overflow.frame.len());
+            if !self.local.has_place_for(&overflow) {
+                if !self.local.is_blocked(slot) && !self.local.has_allowance(slot) {
+                    bursts.insert(slot);
+                }
+                self.flush_now(slot);
+                if self.socket(slot).is_none() {
+                    continue;
+                }
+                if bursts.contains(&slot) && !self.local.has_place_for(&overflow) {
+                    self.local.allow(slot, overflow.frame.len());
+                }
             }
             let skipped = self.local.counts().skipped;
             // What does not fit now is forgotten with the connection.
