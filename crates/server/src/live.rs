@@ -42,7 +42,7 @@ impl Live {
 /// let handle = server.handle();
 /// // In a thread of its own: server.serve(router)?;
 ///
-/// let limits = Limits { connections_max: 1000, ..config.limits };
+/// let limits = Limits { connections_max: 1000.into(), ..config.limits };
 /// let changed = Config { limits, cores: 2, ..config };
 /// assert_eq!(handle.reload(&changed), ["cores"]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -37,11 +37,8 @@ mod pages {
         alice.join("tea");
         alice.send("dance");
         alice.expect_error("unknown_event");
-        let text = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-                    Accept: application/openmetrics-text\r\n\r\n";
-        let reply = exchange(server.address(), text);
-        assert_eq!(reply.status, 200);
-        check_exposition(&reply.body);
+        let text = open_metrics(&server);
+        check_exposition(&text);
         for line in [
             "throng_connections 1",
             "throng_rooms 1",
@@ -49,7 +46,7 @@ mod pages {
             "throng_rooms_created_total 1",
             "throng_errors_total{code=\"unknown_event\"} 1",
         ] {
-            assert!(reply.body.lines().any(|found| found == line), "{line}");
+            assert!(text.lines().any(|found| found == line), "{line}");
         }
     }
 
@@ -102,7 +99,15 @@ mod pages {
         server.counter("orders", "Orders taken", || 7);
         let server = TestServer::serve(server, |_, _| {});
         assert_eq!(server.metric("throng_orders_total"), 7);
-        check_exposition(&get(server.address(), "/metrics").body);
+        check_exposition(&open_metrics(&server));
+    }
+
+    fn open_metrics(server: &TestServer) -> String {
+        let text = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                    Accept: application/openmetrics-text\r\n\r\n";
+        let reply = exchange(server.address(), text);
+        assert_eq!(reply.status, 200);
+        reply.body
     }
 
     /// Checks the text format: comments first, then the samples of that family, then the end.

@@ -264,12 +264,14 @@ mod ends {
             let server = TestServer::start_with(config, add_ends_to);
             let mut sleeper = sleeper(&server, "skip");
             publish(&mut Throng::connect(&server), "skip", 50);
-            let waiting = || server.metric_sum("throng_connection_pending_bytes");
-            assert!(waiting() > 512 * KIB, "{} bytes", waiting());
+            let within =
+                |le: &str| server.metric(&format!("throng_connections_pending{{le=\"{le}\"}}"));
+            let is_more_for_one = |le| within("+Inf") - within(le) == 1;
+            assert!(is_more_for_one("262144"));
             sleeper.send_text("bye null");
             until(
-                || (waiting() < 64 * KIB).then_some(()),
-                || format!("{} bytes are in front of a close frame", waiting()),
+                || (!is_more_for_one("65536")).then_some(()),
+                || "more than 64 KiB are in front of a close frame".to_owned(),
             );
             let (before, reason) = sleeper.bytes_to_close(4001);
             assert_eq!(reason, "that was all");
