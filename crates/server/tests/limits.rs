@@ -374,7 +374,9 @@ mod places {
         silent.remove(0).expect_end();
         assert!(server.metric(EVICTED) >= 1);
         assert_eq!(get(server.address(), "/healthz").status, 200);
-        // The next oldest had to go for those requests, and the youngest is still heard.
+        // Those requests are over, and Alice needs no place any more. For two more that stay, the next
+        // oldest has to go, and the youngest is still heard.
+        let _more = [(); 2].map(|()| server.connect_raw());
         silent.remove(0).expect_end();
         let youngest = silent.pop().unwrap().opened();
         drop(youngest);
