@@ -190,10 +190,11 @@ impl Unserved<'_> {
         format!("the host \"{shown}\" is not served")
     }
 
-    /// Returns the rules that would serve the host too, if there can be such.
+    /// Returns the rules that would serve the host too and no other, if there can be such. What a peer
+    /// makes up must not be a rule that lets more in: `*`, or several.
     pub(crate) fn wanted(&self) -> Option<Hosts> {
-        let host = Hosts::list([self.host]).ok();
-        let host = host.filter(|_| self.host.len() <= SHOWN_LEN_MAX)?;
+        let is_one = self.host.len() <= SHOWN_LEN_MAX && !self.host.contains(['*', ',']);
+        let host = Hosts::list([self.host]).ok().filter(|_| is_one)?;
         Some([self.rules.clone(), host].into_iter().collect())
     }
 }
@@ -332,6 +333,21 @@ mod tests {
                 assert!(is_served("a.example", reach, host), "{host} on {reach:?}");
             }
         }
+    }
+
+    #[test]
+    fn no_host_that_is_made_up_is_said_as_a_rule_that_lets_more_in() {
+        let rules = Hosts::default();
+        for host in ["*", "*.com", "*:*", "a.example,*", "a.example,b.example"] {
+            let headers = headers(host);
+            if let Err(unserved) = rules.check(Reach::Loopback, &headers) {
+                assert_eq!(unserved.wanted(), None, "{host}");
+                assert!(!unserved.to_string().contains('='), "{host}");
+            }
+        }
+        let headers = headers("a.example");
+        let unserved = rules.check(Reach::Loopback, &headers).unwrap_err();
+        assert_eq!(unserved.wanted(), Some("a.example".parse().unwrap()));
     }
 
     #[test]
