@@ -40,18 +40,13 @@ const DOWN_MAX: Duration = Duration::from_secs(60);
 impl AgeClock {
     /// A clock for what begins to be held now. It shows the time of day, which makes its numbers easier to read.
     pub(crate) fn new() -> Self {
-        Self {
-            began: now(),
-            began_at: Moment(unix_ms()),
-        }
+        let unix_ms = unix_ms();
+        Self::resumed(unix_ms, unix_ms, unix_ms)
     }
 
-    /// Goes on from a time that an earlier process has noted, on this clock and of the day, in milliseconds.
-    pub(crate) fn resumed(age_ms: u64, noted_unix_ms: u64) -> Self {
-        Self::resumed_at(unix_ms(), age_ms, noted_unix_ms)
-    }
-
-    fn resumed_at(unix_ms: u64, age_ms: u64, noted_unix_ms: u64) -> Self {
+    /// Goes on, at this time of day, from a time that an earlier process has noted, on this clock and of the day, in
+    /// milliseconds.
+    pub(crate) fn resumed(unix_ms: u64, age_ms: u64, noted_unix_ms: u64) -> Self {
         let down_max_ms = u64::try_from(DOWN_MAX.as_millis()).unwrap_or(u64::MAX);
         let down_ms = unix_ms.saturating_sub(noted_unix_ms).min(down_max_ms);
         Self {
@@ -83,7 +78,7 @@ mod tests {
     fn what_is_held_ages_by_the_pause_between_two_processes_up_to_a_minute() {
         let noted_unix_ms = 400 * DAY_MS;
         let aged_ms = |unix_ms| {
-            let clock = AgeClock::resumed_at(unix_ms, 7 * DAY_MS, noted_unix_ms);
+            let clock = AgeClock::resumed(unix_ms, 7 * DAY_MS, noted_unix_ms);
             clock.at(clock.began).0 - 7 * DAY_MS
         };
         assert_eq!(aged_ms(noted_unix_ms + 5_000), 5_000);
@@ -94,7 +89,7 @@ mod tests {
 
     #[test]
     fn it_moves_on_with_the_monotonic_clock_from_there() {
-        let clock = AgeClock::resumed_at(0, DAY_MS, DAY_MS);
+        let clock = AgeClock::resumed(0, DAY_MS, DAY_MS);
         let later = clock.began + Duration::from_millis(1234);
         assert_eq!(clock.at(later), Moment(DAY_MS + 1234));
     }

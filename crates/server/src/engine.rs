@@ -247,6 +247,7 @@ impl Engine {
         connection: ConnectionId,
         frame: SharedFrame,
     ) -> Result<(), Overloaded> {
+        note_answer(connection, frame.len());
         self.ask(connection, |table| table.direct(connection, frame))
     }
 
@@ -263,6 +264,7 @@ impl Engine {
         connection: ConnectionId,
         frame: SharedFrame,
     ) -> Result<(), Overloaded> {
+        note_answer(connection, frame.len());
         self.ask(connection, |table| table.answer(connection, frame))
     }
 
@@ -524,6 +526,8 @@ fn tell(hooks: &[RoomHook], name: &str) {
 thread_local! {
     /// The engine that this thread does a core's work of; 0 is none.
     static ON_CORE_OF: Cell<usize> = const { Cell::new(0) };
+    /// The connection whose message is handled, and how many bytes it was answered with.
+    static ANSWERED: Cell<Option<(ConnectionId, usize)>> = const { Cell::new(None) };
     /// The full queue that the handler under way ran into, if it did.
     static FULL: Cell<Option<Full>> = const { Cell::new(None) };
     /// The time of day as of this turn of a core; 0 on other threads.
@@ -558,6 +562,27 @@ struct Now {
 pub(crate) fn begin_turn(age: Moment) {
     let unix_ms = clock::unix_ms();
     TURN.set(Some(Now { unix_ms, age }));
+}
+
+/// Counts what this connection is answered with from now on.
+#[inline]
+pub(crate) fn begin_answers(connection: ConnectionId) {
+    ANSWERED.set(Some((connection, 0)));
+}
+
+/// How many bytes the connection has been answered with since.
+#[inline]
+pub(crate) fn take_answered() -> usize {
+    ANSWERED.take().map_or(0, |(_, len)| len)
+}
+
+#[inline]
+fn note_answer(to: ConnectionId, len: usize) {
+    if let Some((connection, answered)) = ANSWERED.get()
+        && connection == to
+    {
+        ANSWERED.set(Some((connection, answered + len)));
+    }
 }
 
 /// Remembers that a queue is full, for the core to look at after the handler.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use rooms::{Journal, RoomTable, WriteOrder};
 use store::{Opened, Options, RoomRecord, Store, Tightened, Vouched};
 
-use crate::clock::AgeClock;
+use crate::clock::{self, AgeClock};
 use crate::config::{Disk, Fsync, OnFailure};
 
 mod metrics;
@@ -128,7 +128,7 @@ impl Histories {
         self.lost_batches = lost_batches(path, opened.vouched);
         self.is_complete = self.lost_batches == 0 && (opened.clean || was_ahead);
         if let Some(last) = last_time(&opened) {
-            self.clock = AgeClock::resumed(last.age_ms, last.unix_ms);
+            self.clock = AgeClock::resumed(clock::unix_ms(), last.age_ms, last.unix_ms);
         }
         // What is served without being written breaks the promise that the file makes.
         let keeps_ahead =

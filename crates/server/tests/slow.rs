@@ -375,3 +375,30 @@ mod ends {
         });
     }
 }
+
+mod answers {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_more_than_an_outbox_holds_and_reads_gets_all_of_it_in_order() {
+        for_each_flush_mode(|mode| {
+            let server = TestServer::start(classed(mode));
+            let mut bob = Throng::connect(&server);
+            publish(&mut bob, "tea", 15);
+
+            // Each answer is a quarter of a megabyte, and a megabyte may wait.
+            let mut eager = Raw::connect_narrow(server.address()).opened_as_throng();
+            let ask = |id| text(&format!(r#"history {{"id":{id},"room":"tea","last":15}}"#));
+            eager.send(&(1..=ASKED).flat_map(ask).collect::<Vec<u8>>());
+            for id in 1..=ASKED {
+                let (_, answer) = eager.receive();
+                let expected = format!(r#"history {{"id":{id},"#);
+                let answer = String::from_utf8_lossy(&answer[..40]);
+                assert!(answer.starts_with(&expected), "{answer} for {id}");
+            }
+            assert_eq!(server.metric("throng_slow_consumers_total"), 0);
+        });
+    }
+
+    const ASKED: u32 = 60;
+}

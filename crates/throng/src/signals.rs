@@ -3,6 +3,7 @@
 
 use std::io;
 use std::process::exit;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use rustix::process::Signal as Number;
@@ -47,10 +48,11 @@ impl Signals {
     /// Waits for signals on a thread of its own, and does what they say.
     pub(crate) fn obey(self, stop: Stop, reloader: Reloader, log: Log) -> io::Result<()> {
         let Self { runtime, hangup } = self;
+        let reloads = reload_aside(reloader)?;
         let guard = runtime.enter();
         let ends = Ends::catch()?;
         drop(guard);
-        let wait = move || runtime.block_on(obey((hangup, ends), &stop, reloader, &log));
+        let wait = move || runtime.block_on(obey((hangup, ends), &stop, &reloads, &log));
         thread::Builder::new()
             .name("throng-signals".to_owned())
             .spawn(wait)?;
@@ -58,15 +60,29 @@ impl Signals {
     }
 }
 
+/// Reads the configuration again on a thread of its own: a file may take for ever to open, as a pipe does
+/// or one on another machine, and no signal may wait for that.
+fn reload_aside(mut reloader: Reloader) -> io::Result<SyncSender<()>> {
+    let (sender, reloads) = sync_channel(1);
+    let reload = move || reloads.iter().for_each(|()| reloader.reload());
+    thread::Builder::new()
+        .name("throng-reload".to_owned())
+        .spawn(reload)?;
+    Ok(sender)
+}
+
 async fn obey(
     (mut hangup, mut ends): (Signal, Ends),
     stop: &Stop,
-    mut reloader: Reloader,
+    reloads: &SyncSender<()>,
     log: &Log,
 ) {
     loop {
         tokio::select! {
-            _ = hangup.recv() => reloader.reload(),
+            // One that waits already reads what is there by then.
+            _ = hangup.recv() => {
+                _ = reloads.try_send(());
+            }
             () = ends.recv() => break,
         }
     }

@@ -105,7 +105,7 @@ impl Core {
             .socket(slot)
             .filter(|socket| socket.phase == Phase::Open)?;
         // Who waits to be read from is silent because we do not listen.
-        let held_back = socket.waits != Waits::Not;
+        let held_back = !matches!(socket.waits, Waits::Not | Waits::Unread);
         let mut next = Duration::from_secs(3600);
         if !idle.is_zero() {
             let quiet = now.since(socket.message_at);

@@ -30,6 +30,8 @@ pub(super) enum Waits {
     HeldFromBacklog,
     /// The same, and then it stands in the other line.
     HeldFromFresh,
+    /// Much of what it asked for waits for it. When its outbox is empty, it stands in the backlog.
+    Unread,
 }
 
 impl Waits {
@@ -97,13 +99,33 @@ impl Core {
         }
     }
 
+    /// Reads nothing more from a connection until it has taken what it asked for.
+    pub(super) fn wait_until_read(&mut self, slot: u32, rest: &[u8]) {
+        self.stash(slot, rest);
+        if let Some(socket) = self.socket(slot) {
+            socket.waits = Waits::Unread;
+        }
+    }
+
+    /// Lets a connection whose outbox is empty ask for more.
+    pub(super) fn note_all_taken(&mut self, slot: u32) {
+        let Some(socket) = self.socket(slot) else {
+            return;
+        };
+        socket.answered = 0;
+        if socket.waits == Waits::Unread {
+            socket.waits = Waits::Not;
+            self.enqueue(slot, Line::Backlog);
+        }
+    }
+
     /// Lets a connection that was held back go on from where it stood.
     pub(super) fn release(&mut self, slot: u32) {
         let Some(socket) = self.socket(slot) else {
             return;
         };
         let line = match socket.waits {
-            Waits::HeldFromBacklog => Line::Backlog,
+            Waits::HeldFromBacklog | Waits::Unread => Line::Backlog,
             Waits::HeldFromFresh => Line::Fresh,
             Waits::Backlog | Waits::Fresh | Waits::Not => return,
         };

@@ -199,6 +199,7 @@ impl Core {
             message_len_max: self.config.limits.message_bytes_max,
             fragment_count_max: self.config.limits.fragments_max,
         };
+        let answers_max = self.config.limits.outbox_bytes_max as usize / ANSWERS_DIVISOR;
         let mut input = Input::new(bytes);
         self.peer.id = self.local.id_of(slot);
         let stamp = self.stamp(visit.now);
@@ -224,6 +225,7 @@ impl Core {
                         parser: &mut self.parser,
                         metrics: &self.metrics,
                     };
+                    engine::begin_answers(self.peer.id);
                     dispatcher.dispatch(message, |pong| pongs.extend_from_slice(&pong))
                 }
                 Err(error) => {
@@ -231,6 +233,7 @@ impl Core {
                     Next::End(broken(error))
                 }
             };
+            let is_unread = socket.count_answer(engine::take_answered(), answers_max);
             // Also behind the last message of a read, or one message a packet would never be.
             let full = engine::take_full();
             match next {
@@ -246,6 +249,9 @@ impl Core {
             }
             if let Some(full) = full {
                 return self.hold_back((slot, visit.line), full, input.rest());
+            }
+            if is_unread {
+                return self.wait_until_read(slot, input.rest());
             }
             if visit.deadline.is_over(unread - input.rest().len()) && !input.is_empty() {
                 self.stash(slot, input.rest());
@@ -290,6 +296,10 @@ impl Core {
         refuse(&self.peer, &self.metrics, (id, event), refusal);
     }
 }
+
+/// Whoever asks for more than this part of what may wait for it is read from again when it has taken that:
+/// the rest is for what rooms are sent.
+const ANSWERS_DIVISOR: usize = 4;
 
 /// The disconnect for a peer that broke the rules.
 fn broken(error: ReadError) -> Disconnect {

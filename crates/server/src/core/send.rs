@@ -81,6 +81,7 @@ impl Core {
                 self.metrics.bytes_out.add(taken as u64);
                 self.local.advance(slot, taken);
                 if self.local.outbox(slot).is_empty() {
+                    self.note_all_taken(slot);
                     if self
                         .socket(slot)
                         .is_some_and(|socket| socket.phase == Phase::Closing)

@@ -20,6 +20,8 @@ pub(super) struct Socket {
     pub(super) stash: Option<Box<[u8]>>,
     /// Whether and where it waits to be read from.
     pub(super) waits: Waits,
+    /// What it was answered with since its outbox was empty, in units of 64 bytes.
+    pub(super) answered: u16,
     pub(super) phase: Phase,
     /// Whether the readiness set tells of space to write too.
     pub(super) watches_writable: bool,
@@ -59,6 +61,9 @@ pub(super) enum Phase {
 /// its window closes.
 const FAREWELL_KIB: u8 = 64;
 
+/// A unit of what a connection was answered with: two bytes count to 4 MiB.
+const ANSWERED_UNIT: usize = 64;
+
 /// A time in 4 bytes: hundredths of a second since the core started. Good for 497 days, and then
 /// for distances below that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +93,7 @@ impl Socket {
             reader: MessageReader::new(Role::Server),
             stash: None,
             waits: Waits::Not,
+            answered: 0,
             phase: Phase::Open,
             watches_writable: false,
             ended: false,
@@ -122,6 +128,14 @@ impl Socket {
             let kib = u8::try_from(len.div_ceil(1024)).unwrap_or(u8::MAX);
             self.farewell_kib = self.farewell_kib.saturating_sub(kib);
         }
+    }
+
+    /// Takes note of an answer of so many bytes. Returns whether it was answered with more than so many since
+    /// its outbox was empty.
+    pub(super) fn count_answer(&mut self, len: usize, max: usize) -> bool {
+        let units = |len: usize| u16::try_from(len.div_ceil(ANSWERED_UNIT)).unwrap_or(u16::MAX);
+        self.answered = self.answered.saturating_add(units(len));
+        self.answered > units(max).min(u16::MAX - 1)
     }
 
     /// Whether it once took less than it was offered.
