@@ -31,7 +31,6 @@ impl Reloader {
             );
             return;
         }
-        tracing::info!("reading the configuration again");
         match Setup::load() {
             Ok(new) => self.take_over(&new),
             Err(error) => {

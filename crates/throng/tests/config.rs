@@ -443,6 +443,21 @@ fn a_file_that_is_not_valid_changes_nothing_and_is_said_why() {
 }
 
 #[test]
+fn a_file_that_takes_for_ever_to_open_holds_up_no_signal() {
+    let file = ConfigFile::new("pipe", "max_message_bytes = 50\n");
+    let (mut server, address) = serve_with(&file);
+    fs::remove_file(file.path()).unwrap();
+    let made = Command::new("mkfifo").arg(file.path()).status().unwrap();
+    assert!(made.success());
+    // Nobody will ever write to it.
+    server.signal("HUP");
+    settle(&mut Client::connect(address));
+    server.signal("TERM");
+    server.wait_for_line("draining");
+    assert!(server.wait().success());
+}
+
+#[test]
 fn the_log_says_more_or_less_when_the_file_says_so() {
     let file = ConfigFile::new("level", "");
     let (server, address) = serve_with(&file);
