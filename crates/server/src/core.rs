@@ -164,6 +164,8 @@ struct Ready {
     readable: bool,
     writable: bool,
     ended: bool,
+    /// The peer takes nothing any more.
+    dead: bool,
 }
 
 /// How much is read at once. A publisher with 256 small messages under way fits four times.
@@ -481,6 +483,7 @@ impl Core {
             readable: event.is_readable(),
             writable: event.is_writable(),
             ended: event.is_read_closed() || event.is_error(),
+            dead: event.is_write_closed() || event.is_error(),
         }));
         // A full answer may not be the whole of it.
         self.has_events = self.ready.len() >= EVENTS_MAX;

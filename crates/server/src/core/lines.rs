@@ -107,6 +107,17 @@ impl Core {
         }
     }
 
+    /// Takes note that a peer takes nothing any more: nobody waits for that.
+    pub(super) fn note_dead(&mut self, slot: u32) {
+        if let Some(socket) = self.socket(slot) {
+            socket.is_dead = true;
+            if socket.waits == Waits::Unread {
+                socket.waits = Waits::Not;
+            }
+        }
+        self.enqueue(slot, Line::Backlog);
+    }
+
     /// Lets a connection whose outbox is empty ask for more.
     pub(super) fn note_all_taken(&mut self, slot: u32) {
         let Some(socket) = self.socket(slot) else {

@@ -72,6 +72,7 @@ impl Core {
             readable,
             writable,
             ended,
+            dead,
         } in &ready
         {
             if *writable {
@@ -79,6 +80,9 @@ impl Core {
             }
             if *ended && let Some(socket) = self.socket(*slot) {
                 socket.ended = true;
+            }
+            if *dead {
+                self.note_dead(*slot);
             }
             if *readable || *ended {
                 self.enqueue(*slot, Line::Fresh);
@@ -234,6 +238,7 @@ impl Core {
                 }
             };
             let is_unread = socket.count_answer(engine::take_answered(), answers_max);
+            let is_dead = socket.is_dead;
             // Also behind the last message of a read, or one message a packet would never be.
             let full = engine::take_full();
             match next {
@@ -250,7 +255,7 @@ impl Core {
             if let Some(full) = full {
                 return self.hold_back((slot, visit.line), full, input.rest());
             }
-            if is_unread {
+            if is_unread && !is_dead {
                 return self.wait_until_read(slot, input.rest());
             }
             if visit.deadline.is_over(unread - input.rest().len()) && !input.is_empty() {

@@ -10,7 +10,7 @@ use mio::{Interest, Token};
 use rooms::{FlushQueue, LocalRooms, Overflow, Slots};
 
 use super::Core;
-use super::share::{self, Line};
+use super::share;
 use super::socket::{Phase, Socket};
 use crate::clock;
 use crate::flush::{Bytes, SLICE_COUNT_MAX, Send};
@@ -105,7 +105,7 @@ impl Core {
     /// there, a last message even, so the end is noticed by reading on.
     fn reset_by_peer(&mut self, slot: u32) {
         self.local.set_blocked(slot, true);
-        self.enqueue(slot, Line::Backlog);
+        self.note_dead(slot);
     }
 
     /// The socket takes no more: the readiness set will tell when it does.

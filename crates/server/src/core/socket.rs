@@ -28,6 +28,8 @@ pub(super) struct Socket {
     /// The readiness set has told of the stream's end, which it does once: whatever comes before
     /// it, the socket is to be read until that is reached.
     pub(super) ended: bool,
+    /// The peer takes nothing any more: what it has sent is read to its end, whatever waits for it.
+    pub(super) is_dead: bool,
     /// When the peer was asked for a sign of life, if none came since.
     pub(super) asked_at: Option<Stamp>,
     /// When the last sign of life came: a byte, or room in a socket that was full.
@@ -97,6 +99,7 @@ impl Socket {
             phase: Phase::Open,
             watches_writable: false,
             ended: false,
+            is_dead: false,
             asked_at: None,
             alive_at: now,
             message_at: now,
