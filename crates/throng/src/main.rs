@@ -114,11 +114,12 @@ fn serve(setup: Setup, log: &Log) -> Result<(), Failure> {
     if let Some(file) = setup.file() {
         tracing::info!(file = %file.display(), "configuration read");
     }
-    announce(&config, &server, raised);
     let reloader = Reloader::new(setup, server.handle(), filter);
     signals
         .obey(server.stop(), reloader, log.clone())
         .map_err(|error| Failure::no_signals(&error))?;
+    // Whoever reads that it listens may stop it: the signals are caught by now.
+    announce(&config, &server, raised);
     server.serve(router).map_err(|error| Failure {
         text: describe(&error),
         code: 1,
