@@ -74,7 +74,7 @@ impl DecodeError {
 /// # Examples
 ///
 /// ```
-/// use proto::{FrameDecoder, OpCode, Role};
+/// use throng_proto::{FrameDecoder, OpCode, Role};
 ///
 /// let mut decoder = FrameDecoder::new(Role::Client);
 /// let mut bytes = *b"\x81\x05hello";
@@ -84,7 +84,7 @@ impl DecodeError {
 ///
 /// let mut masked = *b"\x81\x80mask";
 /// assert!(decoder.decode(&mut masked).is_err(), "a server does not mask");
-/// # Ok::<(), proto::DecodeError>(())
+/// # Ok::<(), throng_proto::DecodeError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct FrameDecoder {

@@ -42,9 +42,9 @@ pub enum SplitError {
 ///
 /// ```
 /// let mut text = *b"join {\"name\":\"lobby\"}";
-/// let (name, json) = proto::event::split(&mut text)?;
+/// let (name, json) = throng_proto::event::split(&mut text)?;
 /// assert_eq!((name, &*json), ("join", &b"{\"name\":\"lobby\"}"[..]));
-/// # Ok::<(), proto::event::SplitError>(())
+/// # Ok::<(), throng_proto::event::SplitError>(())
 /// ```
 pub fn split(text: &mut [u8]) -> Result<(&str, &mut [u8]), SplitError> {
     let window_len = text.len().min(EVENT_NAME_LEN_MAX + 1);
@@ -120,14 +120,14 @@ impl JsonParser {
     /// #[derive(Deserialize)]
     /// struct Join<'a> { name: &'a str }
     ///
-    /// let mut parser = proto::event::JsonParser::default();
+    /// let mut parser = throng_proto::event::JsonParser::default();
     /// let mut json = *br#"{"name":"lob\u0062y"}"#;
     /// let join: Join<'_> = parser.parse(&mut json)?;
     /// assert_eq!(join.name, "lobby");
     ///
     /// let error = parser.parse::<Join<'_>>(&mut *b"{}".to_vec().leak()).err().unwrap();
     /// assert_eq!(error.to_string(), "missing field `name`");
-    /// # Ok::<(), proto::event::ParseError>(())
+    /// # Ok::<(), throng_proto::event::ParseError>(())
     /// ```
     pub fn parse<'a, T: Deserialize<'a>>(&mut self, json: &'a mut [u8]) -> Result<T, ParseError> {
         let mut tape = std::mem::replace(&mut self.tape, Tape(Vec::new())).reset();
@@ -266,11 +266,11 @@ impl EventEncoder {
     /// # Examples
     ///
     /// ```
-    /// let mut encoder = proto::event::EventEncoder::default();
+    /// let mut encoder = throng_proto::event::EventEncoder::default();
     /// let frame = encoder.encode("msg", "hi")?;
     /// assert_eq!(&*frame, b"\x81\x08msg \"hi\"");
     /// assert!(encoder.encode("two words", "").is_err());
-    /// # Ok::<(), proto::event::EncodeError>(())
+    /// # Ok::<(), throng_proto::event::EncodeError>(())
     /// ```
     pub fn encode<T>(&mut self, event: &str, data: &T) -> Result<SharedFrame, EncodeError>
     where
@@ -294,10 +294,10 @@ impl EventEncoder {
     /// # Examples
     ///
     /// ```
-    /// let mut encoder = proto::event::EventEncoder::default();
+    /// let mut encoder = throng_proto::event::EventEncoder::default();
     /// let frame = encoder.encode_pieces("msg", &[b"{\"a\":", b"1", b"}"])?;
     /// assert_eq!(&frame[2..], br#"msg {"a":1}"#);
-    /// # Ok::<(), proto::event::EncodeError>(())
+    /// # Ok::<(), throng_proto::event::EncodeError>(())
     /// ```
     pub fn encode_pieces(
         &mut self,
@@ -363,9 +363,9 @@ where
 /// # Examples
 ///
 /// ```
-/// let frame = proto::event::EventEncoder::default().encode("msg", "hi")?;
-/// assert_eq!(proto::event::data_of(&frame), Some(&b"\"hi\""[..]));
-/// # Ok::<(), proto::event::EncodeError>(())
+/// let frame = throng_proto::event::EventEncoder::default().encode("msg", "hi")?;
+/// assert_eq!(throng_proto::event::data_of(&frame), Some(&b"\"hi\""[..]));
+/// # Ok::<(), throng_proto::event::EncodeError>(())
 /// ```
 pub fn data_of(frame: &[u8]) -> Option<&[u8]> {
     let header_len = match frame.get(1)? {

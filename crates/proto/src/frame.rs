@@ -63,7 +63,7 @@ impl OpCode {
 /// # Examples
 ///
 /// ```
-/// use proto::{FrameHeader, OpCode};
+/// use throng_proto::{FrameHeader, OpCode};
 ///
 /// let header = FrameHeader { fin: true, opcode: OpCode::Text, payload_len: 2, masking_key: None };
 /// let (bytes, len) = header.encode();

@@ -127,7 +127,7 @@ pub fn has_body(headers: &HeaderMap) -> bool {
 ///
 /// ```
 /// // The example of RFC 6455 section 1.3.
-/// let accept = proto::handshake::accept_key(b"dGhlIHNhbXBsZSBub25jZQ==");
+/// let accept = throng_proto::handshake::accept_key(b"dGhlIHNhbXBsZSBub25jZQ==");
 /// assert_eq!(accept, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
 /// ```
 pub fn accept_key(key: &[u8]) -> String {

@@ -15,7 +15,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 /// # Examples
 ///
 /// ```
-/// use proto::{Json, event::{EventEncoder, JsonParser}};
+/// use throng_proto::{Json, event::{EventEncoder, JsonParser}};
 ///
 /// let mut sent = *br#"{"z":1,"a":[true,null,"hi"]}"#;
 /// let value: Json<'_> = JsonParser::default().parse(&mut sent)?;

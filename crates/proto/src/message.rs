@@ -119,7 +119,7 @@ impl<'a> Input<'a> {
 /// # Examples
 ///
 /// ```
-/// use proto::{Input, Limits, Message, MessageReader, Role};
+/// use throng_proto::{Input, Limits, Message, MessageReader, Role};
 ///
 /// let limits = Limits { message_len_max: 65536, fragment_count_max: 16 };
 /// let mut reader = MessageReader::new(Role::Client);
@@ -134,7 +134,7 @@ impl<'a> Input<'a> {
 /// let mut input = Input::new(&mut rest);
 /// let mut hello = *b"hello";
 /// assert_eq!(reader.read(&mut input, &limits)?, Some(Message::Text(&mut hello)));
-/// # Ok::<(), proto::ReadError>(())
+/// # Ok::<(), throng_proto::ReadError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct MessageReader {

@@ -11,8 +11,8 @@ mod streams;
 use std::io::{self, Read, Write};
 
 use proptest::prelude::*;
-use proto::close::ClosePayloadError;
-use proto::{DecodeError, Limits, ReadError, Role};
+use throng_proto::close::ClosePayloadError;
+use throng_proto::{DecodeError, Limits, ReadError, Role};
 use tungstenite::protocol::{self, WebSocketConfig};
 use tungstenite::{Message, WebSocket};
 

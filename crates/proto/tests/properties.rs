@@ -15,9 +15,9 @@ mod streams;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proto::event::{EventEncoder, JSON_DEPTH_MAX, JsonParser, split};
-use proto::{Role, mask};
 use serde_json::Value;
+use throng_proto::event::{EventEncoder, JSON_DEPTH_MAX, JsonParser, split};
+use throng_proto::{Role, mask};
 
 use crate::frames::Frames;
 use crate::outcome::{Outcome, Owned};

@@ -10,8 +10,8 @@ mod outcome;
 #[path = "support/pieces.rs"]
 mod pieces;
 
-use proto::close::ClosePayloadError;
-use proto::{
+use throng_proto::close::ClosePayloadError;
+use throng_proto::{
     CloseCode, CloseFrame, DecodeError, FrameDecoder, Input, Limits, Message, MessageReader,
     OpCode, ReadError, Role, frame, mask,
 };

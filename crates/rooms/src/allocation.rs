@@ -1,7 +1,7 @@
 //! What memory really takes: more than was asked for.
 //!
 //! Modelled on mimalloc, which is the program's allocator; others that keep classes of sizes do alike. Only by this
-//! does a limit in bytes mean what the process grows by, which `crates/throng/tests/memory.rs` measures.
+//! does a limit in bytes mean what the process grows by, which `crates/daemon/tests/memory.rs` measures.
 
 /// Returns what an allocation of so many bytes takes, in bytes: sizes come in classes, four to each power of two, and
 /// in steps of 16 below 128.

@@ -138,7 +138,7 @@ impl fmt::Display for SlowConsumer {
 /// # Examples
 ///
 /// ```
-/// use rooms::{Classes, HistoryLimits, RoomClass};
+/// use throng_rooms::{Classes, HistoryLimits, RoomClass};
 ///
 /// let quiet = RoomClass { history: HistoryLimits::NONE, ..RoomClass::default() };
 /// let classes = Classes::new(vec![("cursor:*".into(), quiet)], RoomClass::default());

@@ -26,7 +26,7 @@ pub const WIRE_COUNT_MAX: usize = 16;
 /// # Examples
 ///
 /// ```
-/// use rooms::{Wire, WireSet};
+/// use throng_rooms::{Wire, WireSet};
 ///
 /// let mut wires = WireSet::default();
 /// wires.insert(Wire(9));

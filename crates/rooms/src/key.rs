@@ -21,7 +21,7 @@ impl Space {
 /// # Examples
 ///
 /// ```
-/// use rooms::{RoomKey, Space};
+/// use throng_rooms::{RoomKey, Space};
 ///
 /// assert_eq!(RoomKey::from("tea"), RoomKey::new(Space::DEFAULT, "tea"));
 /// assert_ne!(RoomKey::from("tea"), RoomKey::new(Space(7), "tea"));

@@ -170,7 +170,7 @@ pub enum Command {
 /// # Examples
 ///
 /// ```
-/// use rooms::{Command, Mailbox};
+/// use throng_rooms::{Command, Mailbox};
 ///
 /// let mailbox = Mailbox::new(1 << 20);
 /// mailbox.push(Command::Drain).wake_quietly();

@@ -27,7 +27,7 @@ use crate::id::RoomId;
 /// # Examples
 ///
 /// ```
-/// use rooms::{Outbox, PushError, Tag};
+/// use throng_rooms::{Outbox, PushError, Tag};
 ///
 /// let mut outbox = Outbox::default();
 /// outbox.push(&b"hello".as_slice().into(), Tag::Firm, 8)?;

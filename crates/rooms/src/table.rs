@@ -258,7 +258,7 @@ pub struct Totals {
 ///
 /// ```
 /// use proto::SharedFrame;
-/// use rooms::{CoreId, LocalLimits, LocalRooms, RoomTable, TableConfig};
+/// use throng_rooms::{CoreId, LocalLimits, LocalRooms, RoomTable, TableConfig};
 ///
 /// let table = RoomTable::new(TableConfig::default());
 /// let mut core = LocalRooms::new(CoreId(0), LocalLimits::default());
@@ -274,7 +274,7 @@ pub struct Totals {
 /// }
 /// core.fan_out();
 /// assert_eq!(core.outbox(alice.slot()).single(), Some(&b"hot"[..]));
-/// # Ok::<(), rooms::JoinError>(())
+/// # Ok::<(), throng_rooms::JoinError>(())
 /// ```
 #[derive(Debug)]
 pub struct RoomTable {

@@ -1,6 +1,6 @@
 //! Rooms that everybody leaves at once: who hears what before and after, and what is left.
 
-use rooms::{
+use throng_rooms::{
     Backpressure, Command, ConnectionId, CoreId, EventKind, Full, LocalLimits, Overloaded,
     RoomClass, RoomKey, Since, Space, TableConfig,
 };

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use rooms::{
+use throng_rooms::{
     ConnectionId, EventKind, HistoryLimits, LocalLimits, Outgoing, Published, RoomClass, Since,
     SlowConsumer,
 };
@@ -49,7 +49,7 @@ fn who_is_excepted_gets_what_others_publish_in_the_same_turn() {
 
 #[test]
 fn who_is_excepted_on_another_core_or_wire_is_nobody_s_business_there() {
-    let config = rooms::TableConfig {
+    let config = throng_rooms::TableConfig {
         core_count: 2,
         ..config_of(RoomClass::default())
     };
@@ -403,7 +403,7 @@ fn publish(house: &House, body: &str, except: Option<ConnectionId>) -> Published
         except,
         payload_len: body.len(),
         key: None,
-        at: rooms::Moment(house.now_ms),
+        at: throng_rooms::Moment(house.now_ms),
         answer: None,
     };
     let published = house.table.publish("tea", outgoing);

@@ -2,7 +2,7 @@
 //! leaves nothing behind.
 
 use proto::SharedFrame;
-use rooms::{
+use throng_rooms::{
     Classes, CoreId, HistoryLimits, Moment, Outgoing, Published, RoomClass, RoomTable, TableConfig,
 };
 
@@ -58,12 +58,12 @@ fn a_publication_goes_after_its_age_though_an_older_key_stays() {
     table.sweep(HERE, Moment(11_100));
     publish(&table, "tea", None, 11_100);
     let held = |table: &RoomTable| {
-        let limits = rooms::PastLimits {
+        let limits = throng_rooms::PastLimits {
             publications_max: 10,
             bytes_max: 1 << 20,
         };
         table
-            .past("tea", rooms::Since::Last(10), limits)
+            .past("tea", throng_rooms::Since::Last(10), limits)
             .unwrap()
             .frames
             .len()

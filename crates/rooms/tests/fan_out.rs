@@ -3,7 +3,7 @@
 use std::io::IoSlice;
 
 use proto::SharedFrame;
-use rooms::{
+use throng_rooms::{
     Command, ConnectionId, CoreId, Disconnect, Effect, EventKind, FlushQueue, LocalLimits,
     LocalRooms, Publication, RoomTable, Space, TableConfig, Wire,
 };

@@ -1,6 +1,6 @@
 //! Positions, histories, recovery, keys and slow members, step by step.
 
-use rooms::{
+use throng_rooms::{
     Classes, Epoch, EventKind, HistoryLimits, LocalLimits, NameError, Outgoing, PastLimits,
     PublishError, Published, RoomClass, Since, SlowConsumer, StreamPosition, TableConfig,
 };
@@ -270,7 +270,7 @@ fn who_asks_for_the_same_as_the_one_before_shares_its_buffer_and_others_do_not()
             house.cores[0].advance(member.slot(), answer_len);
             member
         });
-    let replay = |member: rooms::ConnectionId| house.cores[0].outbox(member.slot()).single();
+    let replay = |member: throng_rooms::ConnectionId| house.cores[0].outbox(member.slot()).single();
     assert!(std::ptr::eq(replay(first).unwrap(), replay(same).unwrap()));
     assert_eq!(replay(again), replay(first));
 
@@ -406,7 +406,7 @@ fn the_past_is_read_page_by_page() {
     for body in ["1", "2", "3", "4", "5", "6"] {
         house.publish("tea", body);
     }
-    let bodies = |past: &rooms::Past| {
+    let bodies = |past: &throng_rooms::Past| {
         let bytes: Vec<u8> = past.frames.iter().flat_map(|f| f.to_vec()).collect();
         frames::texts(&bytes).0.join(", ")
     };
@@ -913,7 +913,7 @@ fn what_is_kept_counts_as_it_is_and_not_as_it_was_announced() {
             except: None,
             payload_len: 1,
             key: None,
-            at: rooms::Moment(house.now_ms),
+            at: throng_rooms::Moment(house.now_ms),
             answer: None,
         };
         house.table.publish(&room, outgoing).unwrap();

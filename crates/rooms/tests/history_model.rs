@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use proptest::prelude::*;
 use proto::SharedFrame;
-use rooms::{
+use throng_rooms::{
     Acknowledge, Backpressure, Classes, Command, ConnectionId, Delivery, Disconnect, Effect,
     EmitError, Epoch, EventKind, FlushQueue, JoinRequest, LocalLimits, Moment, Outgoing,
     Overloaded, PastLimits, Publication as _, PublishError, Published, Recovery, RoomTable, Since,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use proto::SharedFrame;
-use rooms::{
+use throng_rooms::{
     Acknowledge, Change, ConnectionId, Entry, EventKind, Journal, Lacks, LocalLimits, Outgoing,
     Publication, PublishError, Published, RoomClass, StreamPosition, TableConfig, Wire, WireSet,
     WriteOrder,
@@ -271,7 +271,7 @@ fn outgoing<'a>(
         except: None,
         payload_len: answer.0.len(),
         key: None,
-        at: rooms::Moment(house.now_ms),
+        at: throng_rooms::Moment(house.now_ms),
         answer: Some((publisher, answer)),
     }
 }

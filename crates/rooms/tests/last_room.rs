@@ -1,6 +1,6 @@
 //! Connections that are to be closed with their last room of a space: when that is said, and when not.
 
-use rooms::{ConnectionId, RoomClass, RoomKey, Space};
+use throng_rooms::{ConnectionId, RoomClass, RoomKey, Space};
 
 #[path = "support/frames.rs"]
 mod frames;
@@ -144,9 +144,9 @@ fn the_end_of_a_connection_is_no_leaving_and_the_next_in_its_slot_is_not_meant()
 
 #[test]
 fn a_join_that_is_not_accepted_is_no_leaving() {
-    let limits = rooms::LocalLimits {
+    let limits = throng_rooms::LocalLimits {
         rooms_per_connection_max: 0,
-        ..rooms::LocalLimits::default()
+        ..throng_rooms::LocalLimits::default()
     };
     let mut house = House::with(house::config_of(RoomClass::PLAIN), limits);
     let alice = house.open(0, PLAIN);
@@ -157,7 +157,10 @@ fn a_join_that_is_not_accepted_is_no_leaving() {
     house.table.mailbox(alice.core()).drain(&mut commands);
     for command in commands {
         let effect = house.cores[0].apply(command, &house.table);
-        assert!(matches!(effect, Some(rooms::Effect::JoinRefused { .. })));
+        assert!(matches!(
+            effect,
+            Some(throng_rooms::Effect::JoinRefused { .. })
+        ));
     }
     assert_eq!(house.table.member_count("tea"), 0);
 }
@@ -166,7 +169,7 @@ fn a_join_that_is_not_accepted_is_no_leaving() {
 fn what_was_published_before_arrives_first() {
     let (mut house, alice) = house_of_one();
     join_all(&house, alice, ["tea"]);
-    house.emit(rooms::EventKind::Lasting, "tea", "before");
+    house.emit(throng_rooms::EventKind::Lasting, "tea", "before");
     house.table.dissolve("tea");
     house.apply(0);
     assert_eq!(house.left, [alice]);

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use proptest::prelude::*;
-use rooms::{
+use throng_rooms::{
     Backpressure, Command, ConnectionId, CoreId, Disconnect, Effect, EmitError, EventKind,
     FlushQueue, LocalLimits, Overloaded, RoomId, RoomKey, RoomTable, Space, TableConfig,
 };

@@ -7,7 +7,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use rooms::{Command, ConnectionId, CoreId, LocalLimits, LocalRooms, RoomTable, TableConfig};
+use throng_rooms::{
+    Command, ConnectionId, CoreId, LocalLimits, LocalRooms, RoomTable, TableConfig,
+};
 
 #[test]
 fn a_crowd_that_goes_first_come_first_gone_costs_what_each_costs_alone() {

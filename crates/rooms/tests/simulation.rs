@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use fastrand::Rng;
-use rooms::{
+use throng_rooms::{
     Classes, HistoryLimits, LocalLimits, RoomClass, RoomTable, SlowConsumer, TableConfig, Wire,
 };
 
@@ -42,7 +42,9 @@ fn everybody_receives_all_or_is_told_what_not() {
     for seed in seeds {
         let run = catch_unwind(AssertUnwindSafe(|| run(seed)));
         let counts = run.unwrap_or_else(|_| {
-            panic!("THRONG_SIMULATION_SEED={seed} cargo test -p rooms --test simulation: again")
+            panic!(
+                "THRONG_SIMULATION_SEED={seed} cargo test -p throng-rooms --test simulation: again"
+            )
         });
         all = all.plus(counts);
     }

@@ -1,6 +1,6 @@
 //! Rooms of one name in several spaces: that they are several rooms, and what those keep.
 
-use rooms::{
+use throng_rooms::{
     Change, ConnectionId, Effect, EventKind, Journal, LocalLimits, Outgoing, PublishError,
     Published, RoomClass, RoomKey, Since, SlowConsumer, Space, TableConfig, WriteOrder,
 };
@@ -83,7 +83,7 @@ fn rooms_of_other_spaces_keep_nothing_and_end_with_their_last_member() {
     }
     let first = house.table.position(THERE).expect("it has a member");
     assert_eq!(first.offset, 2);
-    let limits = rooms::PastLimits {
+    let limits = throng_rooms::PastLimits {
         publications_max: 10,
         bytes_max: 1000,
     };
@@ -228,7 +228,7 @@ fn publish_as(house: &House, body: &str, key: Option<&str>) -> Result<Published,
         publication: &mut Said { room: "tea", body },
         payload_len: body.len(),
         key,
-        at: rooms::Moment(house.now_ms),
+        at: throng_rooms::Moment(house.now_ms),
         answer: None,
     };
     house.table.publish(THERE, outgoing)

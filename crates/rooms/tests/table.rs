@@ -1,6 +1,6 @@
 //! What the table answers whoever asks: names, refusals, backpressure, totals.
 
-use rooms::{
+use throng_rooms::{
     Backpressure, Classes, Command, ConnectionId, CoreId, EmitError, EventKind, Full, JoinError,
     LocalLimits, LocalRooms, Mailbox, NameError, Outgoing, Overloaded, Publication, PublishError,
     Published, RoomClass, RoomTable, TableConfig, Wire, WireSet,
@@ -164,7 +164,7 @@ fn what_lacks_the_frame_of_a_wire_that_members_speak_is_refused_and_changes_noth
         ..config()
     });
     table.add_wire(Wire(7));
-    let lacks = |wires: &[u8]| rooms::Lacks(wires.iter().copied().map(Wire).collect());
+    let lacks = |wires: &[u8]| throng_rooms::Lacks(wires.iter().copied().map(Wire).collect());
     let emit = |only: Only| table.emit_as(EventKind::Lasting, "tea", None, only);
     assert_eq!(
         emit(Only(&[])),
@@ -206,7 +206,7 @@ fn what_is_kept_needs_the_frame_that_is_kept_and_takes_no_memory_without() {
         ),
         ..config()
     });
-    let lacks = |wire| PublishError::from(rooms::Lacks(WireSet::from_iter([Wire(wire)])));
+    let lacks = |wire| PublishError::from(throng_rooms::Lacks(WireSet::from_iter([Wire(wire)])));
     // So much that anything more would take the place of something.
     while table.totals().evictions == 0 {
         publish(&table, "old", Only(&[1])).unwrap();
@@ -240,7 +240,7 @@ fn what_is_not_published_for_another_reason_needs_no_frame() {
             except: None,
             payload_len,
             key: Some("k"),
-            at: rooms::Moment(1),
+            at: throng_rooms::Moment(1),
             answer: None,
         };
         table.publish(room, outgoing)
@@ -336,7 +336,7 @@ fn publish(table: &RoomTable, room: &str, mut only: Only) -> Result<Published, P
         except: None,
         payload_len: 1,
         key: None,
-        at: rooms::Moment(1),
+        at: throng_rooms::Moment(1),
         answer: None,
     };
     table.publish(room, outgoing)

@@ -55,7 +55,7 @@
 //! ```
 //! use std::sync::Arc;
 //!
-//! use store::{Change, Durability, Options, Record, Store};
+//! use throng_store::{Change, Durability, Options, Record, Store};
 //!
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path();

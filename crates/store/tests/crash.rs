@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use store::{Durability, Options, Store};
+use throng_store::{Durability, Options, Store};
 
 #[path = "support/again.rs"]
 mod again;

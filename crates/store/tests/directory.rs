@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader, stdin};
 use std::path::Path;
 
 use rusqlite::Connection;
-use store::{Damage, Durability, OpenError, Opened, Options, Store};
 use tempfile::TempDir;
+use throng_store::{Damage, Durability, OpenError, Opened, Options, Store};
 
 #[path = "support/again.rs"]
 mod again;

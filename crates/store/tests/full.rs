@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use store::{CommitError, Durability, Options, Store};
+use throng_store::{CommitError, Durability, Options, Store};
 
 #[path = "support/again.rs"]
 mod again;

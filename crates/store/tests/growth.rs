@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use store::{Change, Durability, Options, Record, Store};
+use throng_store::{Change, Durability, Options, Record, Store};
 
 #[path = "support/words.rs"]
 mod words;

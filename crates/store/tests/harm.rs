@@ -5,8 +5,8 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use store::{Durability, OpenError, Options, RoomRecord, Store};
 use tempfile::TempDir;
+use throng_store::{Durability, OpenError, Options, RoomRecord, Store};
 
 #[path = "support/naive.rs"]
 mod naive;

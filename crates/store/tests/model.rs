@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use store::{Ancestor, Change, Durability, Opened, Options, Record, Store};
+use throng_store::{Ancestor, Change, Durability, Opened, Options, Record, Store};
 
 #[path = "support/naive.rs"]
 mod naive;

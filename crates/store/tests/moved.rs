@@ -6,8 +6,8 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 
-use store::{CommitError, Durability, Opened, Options, Store, Vouched};
 use tempfile::TempDir;
+use throng_store::{CommitError, Durability, Opened, Options, Store, Vouched};
 
 #[path = "support/again.rs"]
 mod again;
@@ -145,7 +145,7 @@ fn another_servers_histories_are_not_written_over() {
     let refused = store.reopen();
 
     assert!(
-        matches!(refused, Err(store::OpenError::Another { .. })),
+        matches!(refused, Err(throng_store::OpenError::Another { .. })),
         "{refused:?}"
     );
     drop(store);

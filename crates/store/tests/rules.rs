@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use store::{Ancestor, Change, CommitError, Durability, Options, Record, RoomRecord, Store};
 use tempfile::TempDir;
+use throng_store::{Ancestor, Change, CommitError, Durability, Options, Record, RoomRecord, Store};
 
 #[path = "support/words.rs"]
 mod words;

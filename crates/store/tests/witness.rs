@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use rusqlite::Connection;
-use store::{Clock, Damage, Durability, OpenError, Opened, Options, Store, Vouched};
 use tempfile::TempDir;
+use throng_store::{Clock, Damage, Durability, OpenError, Opened, Options, Store, Vouched};
 
 #[path = "support/words.rs"]
 mod words;

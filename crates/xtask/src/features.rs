@@ -55,7 +55,7 @@ fn features(manifest: &str) -> Option<Vec<String>> {
     (!names.is_empty()).then_some(names)
 }
 
-const PACKAGE: &str = "server";
+const PACKAGE: &str = "throng";
 
 const MANIFEST: &str = "crates/server/Cargo.toml";
 

@@ -38,7 +38,7 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<Outcome>
     cargo.args([
         "test",
         "-p",
-        "rooms",
+        "throng-rooms",
         "--lib",
         "--profile",
         "loom",

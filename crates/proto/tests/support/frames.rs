@@ -1,6 +1,6 @@
 //! Puts the parts of frames together again, to compare streams that are cut at other places.
 
-use proto::{DecodeError, FrameDecoder, FrameHeader, FramePart, Role};
+use throng_proto::{DecodeError, FrameDecoder, FrameHeader, FramePart, Role};
 
 /// The frames of a stream, the last perhaps without its end.
 #[derive(Debug, Default, PartialEq)]

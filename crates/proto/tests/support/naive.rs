@@ -3,8 +3,8 @@
 //! It looks at the whole stream from its first byte and shares no code with `proto` but the
 //! types of its answers.
 
-use proto::close::ClosePayloadError;
-use proto::{DecodeError, Limits, ReadError, Role};
+use throng_proto::close::ClosePayloadError;
+use throng_proto::{DecodeError, Limits, ReadError, Role};
 
 use crate::outcome::{Outcome, Owned};
 

@@ -1,6 +1,6 @@
 //! What a reader makes of a stream, as a value that two readers can be compared by.
 
-use proto::ReadError;
+use throng_proto::ReadError;
 
 /// A message with its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]

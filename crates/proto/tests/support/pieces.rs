@@ -1,6 +1,6 @@
 //! Feeds the real reader a stream in pieces, and watches its memory while it does.
 
-use proto::{Input, Limits, Message, MessageReader, Role};
+use throng_proto::{Input, Limits, Message, MessageReader, Role};
 
 use crate::outcome::{Outcome, Owned};
 

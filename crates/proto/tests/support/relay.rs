@@ -1,8 +1,8 @@
 //! JSON on its way through a relay: read as `Json`, written again, and compared by serde_json.
 
-use proto::event::{EventEncoder, JsonParser, split};
-use proto::{Input, Json, Limits, Message, MessageReader, Role};
 use serde_json::Value;
+use throng_proto::event::{EventEncoder, JsonParser, split};
+use throng_proto::{Input, Json, Limits, Message, MessageReader, Role};
 
 /// What a member is sent when another sends this JSON; none if it is not JSON.
 ///

@@ -4,8 +4,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::FileFailurePersistence;
-use proto::frame::{encode, encode_masked};
-use proto::{CloseCode, CloseFrame, FrameHeader, Limits, MaskingKey, OpCode, Role, mask};
+use throng_proto::frame::{encode, encode_masked};
+use throng_proto::{CloseCode, CloseFrame, FrameHeader, Limits, MaskingKey, OpCode, Role, mask};
 
 use crate::outcome::Owned;
 

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rooms::{EventKind, SlowConsumer};
+use throng_rooms::{EventKind, SlowConsumer};
 
 use crate::items::Item;
 

@@ -1,6 +1,6 @@
 //! A room as a list of all that was ever published to it.
 
-use rooms::{Epoch, Recovery, RoomClass, Since, StreamPosition};
+use throng_rooms::{Epoch, Recovery, RoomClass, Since, StreamPosition};
 
 /// One publication.
 #[derive(Clone, Debug)]

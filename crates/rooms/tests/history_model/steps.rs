@@ -2,7 +2,7 @@
 
 use proptest::option;
 use proptest::prelude::*;
-use rooms::{Classes, EventKind, FlushQueue, HistoryLimits, RoomClass, SlowConsumer, Wire};
+use throng_rooms::{Classes, EventKind, FlushQueue, HistoryLimits, RoomClass, SlowConsumer, Wire};
 
 use super::cores::fan_out_work;
 

@@ -1,7 +1,7 @@
 //! What a case is made of: the limits of its world, and the steps taken in it.
 
 use proptest::prelude::*;
-use rooms::FlushQueue;
+use throng_rooms::FlushQueue;
 
 use super::cores::fan_out_work;
 

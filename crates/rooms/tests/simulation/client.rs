@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use fastrand::Rng;
-use rooms::{ConnectionId, Epoch, EventKind, Since, StreamPosition, Wire};
+use throng_rooms::{ConnectionId, Epoch, EventKind, Since, StreamPosition, Wire};
 
 use crate::frames::texts;
 use crate::items::Item;

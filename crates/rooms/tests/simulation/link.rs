@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
     Emit {
-        kind: rooms::EventKind,
+        kind: throng_rooms::EventKind,
         room: usize,
     },
     Join {
         room: usize,
-        since: rooms::Since,
+        since: throng_rooms::Since,
     },
     Leave {
         room: usize,

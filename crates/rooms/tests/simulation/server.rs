@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::IoSlice;
 
 use proto::SharedFrame;
-use rooms::{
+use throng_rooms::{
     Acknowledge, Command, ConnectionId, CoreId, Effect, FlushQueue, JoinRequest, LocalLimits,
     LocalRooms, Moment, Outgoing, RoomTable, StreamPosition, Wire,
 };

@@ -6,7 +6,9 @@ use std::io::IoSlice;
 
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop_oneof};
 use proptest::test_runner::RngSeed;
-use rooms::{Backpressure, Command, CoreId, FlushQueue, Full, LocalLimits, LocalRooms, RoomTable};
+use throng_rooms::{
+    Backpressure, Command, CoreId, FlushQueue, Full, LocalLimits, LocalRooms, RoomTable,
+};
 
 /// The same cases in every run; `PROPTEST_CASES` asks for more of them.
 pub(crate) fn same_cases() -> ProptestConfig {

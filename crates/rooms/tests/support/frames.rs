@@ -2,7 +2,7 @@
 
 use proto::frame::encode;
 use proto::{OpCode, SharedFrame};
-use rooms::{Publication, Wire};
+use throng_rooms::{Publication, Wire};
 
 /// Something that is said in a room: `wire:room/offset body`, or `wire:room/- body` without an offset.
 #[derive(Clone, Copy, Debug)]

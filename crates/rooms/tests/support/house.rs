@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io::IoSlice;
 
-use rooms::{
+use throng_rooms::{
     Classes, Command, ConnectionId, CoreId, Effect, EventKind, FlushQueue, JoinRequest, Joined,
     LocalLimits, LocalRooms, Outgoing, PublishError, Published, RoomClass, RoomTable, Since,
     StreamPosition, TableConfig, Wire,
@@ -75,7 +75,7 @@ impl House {
     /// The connection is gone without a word.
     pub(crate) fn cut(&mut self, connection: ConnectionId) {
         let core = &mut self.cores[connection.core().index()];
-        core.set_now(rooms::Moment(self.now_ms));
+        core.set_now(throng_rooms::Moment(self.now_ms));
         core.close(connection.slot(), &self.table);
     }
 
@@ -100,7 +100,7 @@ impl House {
             except: None,
             payload_len: body.len(),
             key,
-            at: rooms::Moment(self.now_ms),
+            at: throng_rooms::Moment(self.now_ms),
             answer: None,
         };
         self.table.publish(room, outgoing)
@@ -118,7 +118,7 @@ impl House {
 
     /// The first and the last offset that are held of a room; if none is, the last comes first.
     pub(crate) fn held(&self, room: &str) -> (u64, u64) {
-        let limits = rooms::PastLimits {
+        let limits = throng_rooms::PastLimits {
             publications_max: usize::MAX,
             bytes_max: usize::MAX,
         };
@@ -142,7 +142,7 @@ impl House {
         let mut commands: Vec<Command> = Vec::new();
         let id = CoreId(u8::try_from(core).expect("there are at most 256"));
         self.table.mailbox(id).drain(&mut commands);
-        self.cores[core].set_now(rooms::Moment(self.now_ms));
+        self.cores[core].set_now(throng_rooms::Moment(self.now_ms));
         for command in commands {
             match self.cores[core].apply(command, &self.table) {
                 None => {}
@@ -233,9 +233,9 @@ impl House {
     pub(crate) fn wait_ms(&mut self, ms: u64) {
         self.now_ms += ms;
         for core in 0..self.cores.len() {
-            self.cores[core].set_now(rooms::Moment(self.now_ms));
+            self.cores[core].set_now(throng_rooms::Moment(self.now_ms));
             let id = CoreId(u8::try_from(core).expect("there are at most 256"));
-            self.table.sweep(id, rooms::Moment(self.now_ms));
+            self.table.sweep(id, throng_rooms::Moment(self.now_ms));
         }
     }
 }

@@ -51,7 +51,7 @@ pub(crate) fn bind(
         .page(Page::new(
             "/icon.svg",
             "image/svg+xml",
-            include_str!("../../../throng/assets/icon.svg"),
+            include_str!("../../../daemon/assets/icon.svg"),
         ));
     Ok(server)
 }

@@ -2,7 +2,7 @@
 
 use throng::{Connection, RoomManager, Router};
 
-#[path = "../../../throng/src/chat.rs"]
+#[path = "../../../daemon/src/chat.rs"]
 mod golem;
 
 /// Handles golem's `join`, `leave` and `msg`; answers `sync 1` with `synced 1`, so that a peer

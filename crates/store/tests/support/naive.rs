@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use store::{Ancestor, Change, Record, RoomRecord, StoredKey, StoredPublication};
+use throng_store::{Ancestor, Change, Record, RoomRecord, StoredKey, StoredPublication};
 
 /// Rooms, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use store::{Change, Record, RoomRecord};
+use throng_store::{Change, Record, RoomRecord};
 
 use crate::naive::{Naive, by_name};
 

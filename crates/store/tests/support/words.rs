@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use store::{Change, Record};
+use throng_store::{Change, Record};
 
 /// A publication in epoch 1.
 pub(crate) fn publication(room: &str, offset: u64, frame: &[u8]) -> Record {

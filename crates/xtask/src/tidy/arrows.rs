@@ -51,18 +51,18 @@ fn in_words(names: &[&str]) -> String {
 
 /// Which of our crates each crate may depend on.
 const ARROWS: [(&str, &[&str]); 9] = [
-    ("benches", &["proto", "rooms"]),
+    ("benches", &["throng-proto", "throng-rooms"]),
     // What it knows of the wire, it knows from the protocol's page.
     ("faults", &[]),
     // It shares none of the server's bugs and can be pointed at other servers.
-    ("loadtest", &["proto"]),
-    ("proto", &[]),
-    ("rooms", &["proto"]),
-    ("server", &["proto", "rooms", "store"]),
+    ("loadtest", &["throng-proto"]),
+    ("throng", &["throng-proto", "throng-rooms", "throng-store"]),
+    ("throng-proto", &[]),
+    ("throng-rooms", &["throng-proto"]),
+    // Its tests speak to it by `throng-proto`, as the library's do.
+    ("throng-server", &["throng", "throng-proto"]),
     // It knows of rooms only what must be kept of them.
-    ("store", &[]),
-    // Its tests speak to it by `proto`, as the library's do.
-    ("throng", &["proto", "server"]),
+    ("throng-store", &[]),
     ("xtask", &[]),
 ];
 
@@ -71,9 +71,9 @@ mod tests {
     use super::*;
 
     const WORKSPACE: &str = "[workspace]\nmembers = [\"proto\", \"server\", \"it\"]\n";
-    const PROTO: &str = "[package]\nname = \"proto\"\n";
+    const PROTO: &str = "[package]\nname = \"throng-proto\"\n";
     const SERVER: &str =
-        "[package]\nname = \"server\"\n[dependencies]\nproto = {}\nbytes = \"1\"\n";
+        "[package]\nname = \"throng\"\n[dependencies]\nthrong-proto = {}\nbytes = \"1\"\n";
 
     fn violations(manifest: &str) -> Vec<String> {
         let tree = Tree::of(&[
@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn an_arrow_that_points_down_passes() {
-        let manifest = "[package]\nname = \"loadtest\"\n[dependencies]\nproto = {}\nloom = \"1\"\n";
+        let manifest =
+            "[package]\nname = \"loadtest\"\n[dependencies]\nthrong-proto = {}\nloom = \"1\"\n";
 
         assert_eq!(violations(manifest), Vec::<String>::new());
     }
@@ -95,8 +96,8 @@ mod tests {
     #[test]
     fn an_arrow_that_points_up_is_refused_also_for_tests_and_under_another_name() {
         for dependency in [
-            "server = {}",
-            "peer = { package = \"server\", path = \"../server\" }",
+            "throng = {}",
+            "peer = { package = \"throng\", path = \"../server\" }",
         ] {
             let manifest =
                 format!("[package]\nname = \"loadtest\"\n[dev-dependencies]\n{dependency}\n");
@@ -104,8 +105,8 @@ mod tests {
             assert_eq!(
                 violations(&manifest),
                 [
-                    "it/Cargo.toml:4: loadtest may not depend on server: of ours, it may only know \
-                  proto."
+                    "it/Cargo.toml:4: loadtest may not depend on throng: of ours, it may only know \
+                  throng-proto."
                 ]
             );
         }
@@ -113,11 +114,13 @@ mod tests {
 
     #[test]
     fn a_crate_that_may_know_none_of_ours_is_told_so() {
-        let manifest = "[package]\nname = \"xtask\"\n[dependencies]\nproto = {}\n";
+        let manifest = "[package]\nname = \"xtask\"\n[dependencies]\nthrong-proto = {}\n";
 
         assert_eq!(
             violations(manifest),
-            ["it/Cargo.toml:4: xtask may not depend on proto: of ours, it may only know itself."]
+            [
+                "it/Cargo.toml:4: xtask may not depend on throng-proto: of ours, it may only know itself."
+            ]
         );
     }
 

@@ -44,7 +44,7 @@ fn definitions(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 fn sources(tree: &Tree) -> impl Iterator<Item = (&str, &str)> {
     tree.with_extension(&["rs"])
-        .filter(|(path, _)| path.starts_with("crates/throng/src/"))
+        .filter(|(path, _)| path.starts_with("crates/daemon/src/"))
 }
 
 fn is_known(tree: &Tree, name: &str) -> bool {
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     const SOURCE: (&str, &str) = (
-        "crates/throng/src/cli.rs",
+        "crates/daemon/src/cli.rs",
         "//! C.\n#[arg(long, env = \"THRONG_LISTEN\")]\n",
     );
 
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(
             violations(("docs/golem.md", "THRONG_LISTEN\n")),
             [
-                "crates/throng/src/cli.rs:2: the variable THRONG_LISTEN is in neither README.md \
+                "crates/daemon/src/cli.rs:2: the variable THRONG_LISTEN is in neither README.md \
               nor docs/operations.md."
             ]
         );
