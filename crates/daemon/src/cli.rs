@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Command, CommandFactory as _, Parser, Subcommand};
 use throng::{
     Config, ConnectionsMax, Disk, Drain, FlushMode, Fsync, History, Hosts, Limits, ListenAddress,
     OnFailure, Origins, Timeouts,
@@ -42,6 +42,11 @@ pub(crate) struct Cli {
 
     #[command(subcommand)]
     pub(crate) task: Option<Task>,
+}
+
+/// Builds the command line. Every flag may also stand behind the task.
+pub(crate) fn command() -> Command {
+    Cli::command().mut_args(|arg| arg.global(true))
 }
 
 /// What to do but serve.

@@ -2,8 +2,8 @@
 
 use std::ffi::OsStr;
 
+use crate::cli::command;
 use crate::keys::nearest;
-use crate::setup::command;
 
 /// Begins the name of every variable of ours.
 const PREFIX: &str = "THRONG_";

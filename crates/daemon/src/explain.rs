@@ -7,8 +7,9 @@ use clap::error::{ContextKind, ContextValue};
 use throng::{BindError, ListenError};
 
 use crate::USAGE;
+use crate::cli::command;
 use crate::log::{Log, is_in_colour};
-use crate::setup::{Setup, SetupError, command};
+use crate::setup::{Setup, SetupError};
 
 /// Prints why nothing can be done, or the help; returns how the program ends.
 pub(crate) fn refused(error: &SetupError, log: &Log) -> ExitCode {

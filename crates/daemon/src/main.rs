@@ -206,18 +206,10 @@ fn announce(config: &Config, server: &Server, open_files_max: Option<u64>) {
     }
 }
 
-/// An error with what caused it.
+/// Returns an error with what caused it, in one line.
 fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Raises the limit of open files to what the system allows; returns it where it can be read.

@@ -4,13 +4,13 @@ use std::fmt;
 use std::path::Path;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, CommandFactory as _, FromArgMatches as _};
+use clap::{Arg, ArgMatches, FromArgMatches as _};
 use thiserror::Error;
 use throng::Config;
 use tracing_subscriber::filter::Targets;
 
 use crate::classes::{ROOMS, RoomTable};
-use crate::cli::{Cli, Settings, Task};
+use crate::cli::{Cli, Settings, Task, command};
 use crate::config_file::{ConfigFile, ConfigFileError};
 use crate::environment;
 use crate::keys::{Kind, Setting, quoted};
@@ -46,11 +46,6 @@ pub(crate) struct Change {
     pub(crate) to: String,
     /// Only a start makes use of it.
     pub(crate) needs_restart: bool,
-}
-
-/// The command line, every flag of which may also stand behind the task.
-pub(crate) fn command() -> Command {
-    Cli::command().mut_args(|arg| arg.global(true))
 }
 
 impl Setup {

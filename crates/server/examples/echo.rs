@@ -7,7 +7,7 @@
 //! It shows the level below events, [`throng::Router::on_message`], and raises the limits to what
 //! the Autobahn testsuite sends: messages of 16 MiB, 65,536 fragments.
 
-use throng::{Config, Connection, FlushMode, Incoming, Limits, Origins, Router, Server};
+use throng::{Config, Connection, FlushMode, Limits, Origins, RawMessage, Router, Server};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let address = std::env::args()
@@ -32,8 +32,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut router = Router::new();
     router.on_message(|conn: &Connection, message| match message {
         // Never refused: this is the thread of the connection's core.
-        Incoming::Binary(payload) => _ = conn.send_binary(payload),
-        Incoming::Text(text) => _ = conn.send_text(text),
+        RawMessage::Binary(payload) => _ = conn.send_binary(payload),
+        RawMessage::Text(text) => _ = conn.send_text(text),
     });
     for address in server.addresses() {
         #[expect(clippy::print_stderr, reason = "an example has no logger")]

@@ -7,8 +7,8 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 use rooms::Classes;
 use thiserror::Error;
 
-use crate::hosts::Hosts;
-use crate::origin::Origins;
+use crate::accept::hosts::Hosts;
+use crate::accept::origin::Origins;
 
 #[cfg(feature = "disk")]
 mod disk;

@@ -30,23 +30,25 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
-use crate::admission::Place;
-use crate::application::{Application, CoreApplication, State};
+use crate::accept::admission::Permit;
+use crate::app::application::{Application, CoreApplication, State};
+use crate::app::connection::Peer;
+use crate::app::request::Request;
 use crate::clock;
 use crate::config::Config;
-use crate::connection::Peer;
+use crate::core::flush::{Flusher, Results};
 use crate::engine::{self, Engine};
-use crate::flush::{Flusher, Results};
 use crate::kernel;
 use crate::log_limit::LogLimit;
 use crate::metrics::CoreMetrics;
-use crate::request::Request;
-use crate::throng_v1;
-use crate::turns;
 use crate::wire::THRONG;
+use crate::wire::throng_v1;
 
 mod apply;
+mod disconnects;
+mod dispatch;
 mod drain;
+pub(crate) mod flush;
 mod handlers;
 mod idle;
 mod inbox;
@@ -57,6 +59,7 @@ mod send;
 mod share;
 mod socket;
 mod sweep;
+pub(crate) mod turns;
 mod wheel;
 
 use drain::Draining;
@@ -75,7 +78,7 @@ pub(crate) struct NewSocket {
     pub(crate) stream: socket2::Socket,
     /// What the peer sent behind its request.
     pub(crate) leftover: bytes::Bytes,
-    pub(crate) place: Place,
+    pub(crate) place: Permit,
     /// The request, if the application wants it.
     pub(crate) request: Option<Request>,
     /// What the application keeps for the connection, if it is made already.
@@ -444,16 +447,15 @@ impl Core {
         self.sockets[slot as usize] = Some(Socket::new(stream, place, stamp));
         self.metrics.connections_opened.add(1);
         self.schedule_keepalive(slot, now);
-        if wire == THRONG {
-            self.peer.id = id;
-            if let Some(hello) = throng_v1::hello_frame(&self.peer, &self.config) {
-                self.local.push(slot, &hello, FlushQueue::Prompt);
-            }
+        if wire == THRONG
+            && let Some(hello) = throng_v1::hello_frame(&self.engine.name_of(id), &self.config)
+        {
+            self.local.push(slot, &hello, FlushQueue::Prompt);
         }
         let greeted = self.application.open(id, state, request.as_ref());
         if greeted.is_err() {
             self.metrics.closed.panicked.add(1);
-            self.begin_close(slot, read::panicked_disconnect(), now);
+            self.begin_close(slot, disconnects::panicked_disconnect(), now);
         } else if self.draining.is_some() {
             self.drain_one(id, now);
         } else if let Some(full) = engine::take_full() {

@@ -6,7 +6,7 @@ use std::fmt;
 
 use parking_lot::RwLock;
 use proto::SharedFrame;
-use proto::event::{EncodeError, EventEncoder, is_name};
+use proto::event::{EncodeError, is_name};
 use rooms::{
     Acknowledge, Backpressure, ConnectionId, CoreId, Disconnect, EventKind, Full, JoinRequest,
     Lacks, Moment, Outgoing, Overloaded, Published, RoomKey, RoomTable, Space, Wire,
@@ -15,13 +15,15 @@ use serde::Serialize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use crate::app::error::{EmitError, JoinError, PublishError};
 use crate::clock::{self, AgeClock};
-use crate::manager::{EmitError, JoinError, PublishError};
-use crate::name::{ConnectionName, Naming};
 use crate::panics;
-use crate::protocol::{self, AnyProtocol, Languages};
-use crate::throng_v1;
-use crate::wire::{self, Broadcast, Draft, Message, PUBLICATION, THRONG};
+use crate::wire::draft::{Broadcast, Draft, Message};
+use crate::wire::encode::encode;
+use crate::wire::name::{ConnectionName, Naming};
+use crate::wire::protocol::{self, AnyProtocol, Languages};
+use crate::wire::throng_v1;
+use crate::wire::{self, PUBLICATION, THRONG};
 
 /// Shared by the cores and by every [`Connection`](crate::Connection) and
 /// [`RoomManager`](crate::RoomManager).
@@ -317,10 +319,13 @@ impl Engine {
                     self.table.try_publish(room, outgoing)
                 };
                 match published {
-                    Err(rooms::PublishError::Lacks(lacks)) => {
-                        self.add_frames(&mut message, lacks, (room, PUBLICATION), data)?;
-                    }
-                    published => return Ok::<_, PublishError>(published?),
+                    Ok(published) => return Ok(published),
+                    Err(error) => match PublishError::of_table(error) {
+                        Ok(error) => return Err(error),
+                        Err(lacks) => {
+                            self.add_frames(&mut message, lacks, (room, PUBLICATION), data)?;
+                        }
+                    },
                 }
             }
         })?;
@@ -532,7 +537,6 @@ thread_local! {
     static FULL: Cell<Option<Full>> = const { Cell::new(None) };
     /// The time of day as of this turn of a core; 0 on other threads.
     static TURN: Cell<Option<Now>> = const { Cell::new(None) };
-    static ENCODER: RefCell<EventEncoder> = RefCell::default();
     static DRAFT: RefCell<Draft> = RefCell::default();
 }
 
@@ -596,28 +600,6 @@ fn note(Backpressure(full): Backpressure) {
 #[inline]
 pub(crate) fn take_full() -> Option<Full> {
     FULL.take()
-}
-
-/// Encodes an event with this thread's buffer, or with a new one inside a `Serialize` that emits.
-pub(crate) fn encode<T: Serialize + ?Sized>(
-    event: &str,
-    data: &T,
-) -> Result<SharedFrame, EncodeError> {
-    ENCODER.with(|encoder| match encoder.try_borrow_mut() {
-        Ok(mut encoder) => encoder.encode(event, data),
-        Err(_) => EventEncoder::default().encode(event, data),
-    })
-}
-
-/// Encodes an event whose data `write` puts together as JSON.
-pub(crate) fn encode_written(
-    event: &str,
-    write: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
-) -> Result<SharedFrame, EncodeError> {
-    // Rare and large: its memory is its own.
-    let mut json = Vec::new();
-    write(&mut json)?;
-    EventEncoder::default().encode_pieces(event, &[&json])
 }
 
 /// Writes something with this thread's draft, or with a new one inside a `Serialize` that publishes.

@@ -105,90 +105,63 @@
 //! by [`Server::bind`]. Without `disk` there is no way to ask for it: the types are missing.
 
 mod accept;
-mod admission;
-mod application;
-mod authority;
+mod app;
 mod clock;
+mod code;
 mod config;
-mod connection;
 mod core;
-mod crowd;
-mod data;
-mod descriptors;
 mod engine;
-mod exposition;
-mod fallback;
-mod flush;
-mod handler;
-mod hosts;
-mod http;
-mod hub;
 #[cfg(feature = "disk")]
 mod journal;
 #[cfg(not(feature = "disk"))]
 #[path = "no_journal.rs"]
 mod journal;
 mod kernel;
-mod line;
-mod listen;
 mod live;
 mod log_limit;
-mod manager;
-#[cfg(feature = "messagepack")]
-mod messagepack;
 mod metrics;
-mod mount;
-mod name;
-mod opening;
-mod origin;
 mod panics;
-mod protocol;
-mod question;
-mod refusal;
-mod request;
-mod room;
-mod router;
+mod running;
 mod said;
 mod server;
-mod survey;
-mod throng_v1;
-mod turns;
-mod visit;
 mod wire;
 
+pub use accept::answer::Page;
+pub use accept::hosts::{Hosts, HostsError};
+pub use accept::listen::ListenError;
+pub use accept::mount::Mount;
+pub use accept::origin::{Origins, OriginsError};
+pub use app::connection::Connection;
+pub use app::data::{Data, FromData, RawMessage};
+pub use app::error::{EmitError, JoinError, PublishError};
+pub use app::handler::{Async, Custom, Handler, Outcome, Reply, Unread};
+pub use app::hub::Hub;
+pub use app::manager::{PublishOptions, Receipt, RoomManager};
+pub use app::refusal::{Refusal, RefusalCode};
+pub use app::request::{Rejection, Request, cookie};
+pub use app::room::Room;
+pub use app::router::Router;
+pub use code::Code;
 pub use config::{
     Config, ConnectionsMax, ConnectionsMaxError, Drain, FlushMode, FlushModeError, History, Limits,
     ListenAddress, ListenAddressError, Timeouts,
 };
 #[cfg(feature = "disk")]
 pub use config::{Disk, Fsync, FsyncError, OnFailure, OnFailureError};
-pub use connection::Connection;
-pub use data::{Data, FromData};
-pub use handler::{Async, Custom, Handler, Outcome, Reply, Unread};
-pub use hosts::{Hosts, HostsError};
-pub use http::Page;
-pub use hub::Hub;
 #[cfg(feature = "disk")]
 pub use journal::{RestoreError, restore_histories};
-pub use listen::ListenError;
 pub use live::Handle;
-pub use manager::{EmitError, JoinError, PublishError, PublishOptions, Receipt, RoomManager};
-#[cfg(feature = "messagepack")]
-pub use messagepack::MessagePack;
-pub use mount::{Mount, Running};
-pub use origin::{Origins, OriginsError};
 pub use proto::event::{EncodeError, ParseError};
 pub use proto::{CloseCode, Json};
-pub use protocol::{Mode, Protocol, ProtocolError};
-pub use refusal::Refusal;
-pub use request::{Rejection, Request, cookie};
-pub use room::Room;
 pub use rooms::{
     Classes, ConnectionId, Disconnect, Epoch, HistoryLimits, NameError, Overloaded, RoomClass,
     SlowConsumer, SlowConsumerError, StreamPosition,
 };
-pub use router::{Incoming, Router};
-pub use server::{BindError, ServeError, Server, Stop};
+pub use running::{Running, ServeError, Stop};
+pub use server::{BindError, Server};
+#[cfg(feature = "messagepack")]
+pub use wire::messagepack::MessagePack;
+pub use wire::protocol::{Mode, Protocol, ProtocolError};
 
 /// An error with what caused it, in one sentence.
 fn explain(error: &dyn std::error::Error) -> String {

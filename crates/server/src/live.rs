@@ -6,11 +6,11 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use rooms::CoreId;
 
-use crate::admission::Admission;
+use crate::accept::admission::Admission;
+use crate::accept::descriptors;
+use crate::app::question::Question;
 use crate::config::Config;
-use crate::descriptors;
 use crate::engine::Engine;
-use crate::question::Question;
 
 /// What is in force. Read once for a handshake; each core has a copy of its own, and reads nothing
 /// shared for a message.

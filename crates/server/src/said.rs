@@ -4,10 +4,10 @@ use std::io;
 
 use parking_lot::Mutex;
 
+use crate::accept::hosts::Unserved;
+use crate::accept::origin::{Forbidden, Origins};
 use crate::clock;
-use crate::hosts::Unserved;
 use crate::log_limit::{LogLimit, LogOnce};
-use crate::origin::{Forbidden, Origins};
 
 /// What was said. One for a server, for what befalls one core mostly befalls all.
 #[derive(Debug, Default)]

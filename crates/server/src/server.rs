@@ -16,28 +16,30 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tower_service::Service;
 
-use crate::accept::{Acceptor, REFUSALS_MAX};
-use crate::admission::Admission;
-use crate::application::Application as _;
+use crate::accept::acceptor::{Acceptor, REFUSALS_MAX};
+use crate::accept::admission::Admission;
+use crate::accept::answer::Page;
+use crate::accept::crowd::Crowd;
+use crate::accept::descriptors::{self, Reserve};
+use crate::accept::fallback::{AnyError, Fallback};
+use crate::accept::http::Site;
+use crate::accept::listen::{Bound, ListenError, Listener};
+use crate::accept::mount::{Door, Mount};
+use crate::accept::opening::Gate;
+use crate::app::application::Application as _;
+use crate::app::hub::Hub;
+use crate::app::manager::RoomManager;
+use crate::app::room::Room;
+use crate::app::router::Router;
 use crate::clock::AgeClock;
 use crate::config::{Config, FlushMode, ListenAddress};
+use crate::core::flush::Flusher;
 use crate::core::{Core, CoreParts, IdleHook, NewSocket, Visited};
-use crate::crowd::Crowd;
-use crate::descriptors::{self, Reserve};
 use crate::engine::Engine;
-use crate::fallback::{AnyError, Fallback};
-use crate::flush::Flusher;
-use crate::http::Page;
-use crate::hub::Hub;
 use crate::journal::{Histories, JournalMetrics, OpenError, Writing};
-use crate::listen::{Bound, ListenError, Listener};
 use crate::live::{Handle, Live};
-use crate::manager::RoomManager;
 use crate::metrics::{CoreMetrics, Exposition, OwnCounter};
-use crate::mount::{Door, Mount, Running};
-use crate::opening::Gate;
-use crate::room::Room;
-use crate::router::Router;
+use crate::running::{Running, ServeError, Stop};
 use crate::said::Said;
 use crate::wire;
 
@@ -80,44 +82,8 @@ pub enum BindError {
     #[error("cannot open the histories")]
     History(#[source] OpenError),
     /// An address is taken, forbidden, or not this machine's.
-    #[error("cannot listen on {0}")]
+    #[error(transparent)]
     Listen(#[from] ListenError),
-}
-
-/// A server that ended otherwise than by [`Stop::drain`].
-#[derive(Debug, Error)]
-pub enum ServeError {
-    /// The operating system refused what a core cannot do without.
-    #[error("core {core} ended: {source}")]
-    Core {
-        /// Which core.
-        core: usize,
-        /// What was refused.
-        source: io::Error,
-    },
-    /// The engine panicked. The rest of the server has been stopped.
-    #[error("core {core} panicked")]
-    Panicked {
-        /// Which core.
-        core: usize,
-    },
-}
-
-/// Stops a server, from any thread.
-#[derive(Clone, Debug)]
-pub struct Stop {
-    draining: watch::Sender<bool>,
-    table: Arc<RoomTable>,
-}
-
-impl Stop {
-    /// Stops accepting, sends what is queued, closes every connection as [`Drain`](crate::Drain) says, with
-    /// 1001 or on throng.v1 with 4100, and lets [`Server::serve`] return: when all are closed, or after the
-    /// drain timeout. Does not wait.
-    pub fn drain(&self) {
-        self.draining.send_replace(true);
-        self.table.drain();
-    }
 }
 
 impl Server {
@@ -524,13 +490,16 @@ impl Seat {
                 Flusher::new(self.flush)?,
             )?;
             tokio::spawn(keep_open(sender.clone(), self.drain.clone()));
-            let acceptor = Arc::new(Acceptor {
+            let site = Site {
                 gate: self.gate,
                 pages: self.pages,
                 fallback: self.fallback,
                 exposition: self.exposition,
                 metrics: self.metrics,
                 new_sockets: sender,
+            };
+            let acceptor = Arc::new(Acceptor {
+                site: Arc::new(site),
                 drain: self.drain,
                 refusals: Crowd::new(REFUSALS_MAX),
                 reserve: Reserve::new(),

@@ -172,7 +172,7 @@ fn fmt(repository: &Repository, installer: &Installer) -> Result<Outcome> {
     }
     let main = command::stream(repository.cargo().args(["fmt", "--all", "--check"]))?;
     let mut outcomes = vec![main];
-    for manifest in [fuzz::MANIFEST, PEER_MANIFEST, STORES_MANIFEST] {
+    for manifest in [fuzz::MANIFEST, PEER_MANIFEST] {
         let arguments = ["fmt", "--manifest-path", manifest, "--check"];
         outcomes.push(command::stream(repository.cargo().args(arguments))?);
     }
@@ -235,9 +235,6 @@ fn now() -> Instant {
 
 /// The peer that is written in Rust.
 const PEER_MANIFEST: &str = "benches/peers/tokio/Cargo.toml";
-
-/// The databases that the store is compared with.
-const STORES_MANIFEST: &str = "benches/stores/Cargo.toml";
 
 /// What `--quick` runs: nothing that needs an optimized build or another program.
 const QUICK: [Step; 4] = [Step::Fmt, Step::Tidy, Step::Clippy, Step::Tests];

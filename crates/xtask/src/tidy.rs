@@ -4,6 +4,7 @@
 //! few made-up files. What clippy can say (banned types and methods, unwraps) is left to clippy.
 
 mod arrows;
+mod circles;
 mod code;
 mod links;
 mod manifest;
@@ -24,7 +25,7 @@ use tree::Tree;
 
 /// Check the house rules that no compiler knows
 ///
-/// Arrows between crates, file headers, lints that every crate opts into, links and anchors in
+/// Arrows between crates and between files, file headers, lints that every crate opts into, links and anchors in
 /// documents, unfinished work, where unsafe code may be, environment variables and dependencies
 /// that the documents must name. `cargo test` checks the same.
 #[derive(Args)]
@@ -82,8 +83,9 @@ fn check(tree: &Tree) -> Vec<Violation> {
     violations
 }
 
-const CHECKS: [fn(&Tree) -> Vec<Violation>; 6] = [
+const CHECKS: [fn(&Tree) -> Vec<Violation>; 7] = [
     arrows::check,
+    circles::check,
     links::check,
     manifest::check,
     named::check,

@@ -9,16 +9,17 @@ use rooms::{Command, ConnectionId, Disconnect, Effect, FlushQueue, Joined, RoomH
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 
-use super::read::lost_disconnect;
+use super::disconnects::lost_disconnect;
 use super::share::{self, Deadline, Line};
 use super::socket::Phase;
 use super::{Core, local_limits};
+use crate::app::question::Question;
+use crate::app::refusal::{ErrorEvent, Refusal};
+use crate::code::Code;
 use crate::engine;
 use crate::kernel;
-use crate::question::Question;
-use crate::refusal::{ErrorEvent, Refusal};
-use crate::survey::Survey;
-use crate::throng_v1;
+use crate::metrics::survey::Survey;
+use crate::wire::throng_v1;
 
 impl Core {
     /// Carries out what the core was asked for, in order, for a slice of time.
@@ -170,7 +171,7 @@ impl Core {
     fn refuse_join(&mut self, connection: ConnectionId, room: &RoomHandle, id: Option<u64>) {
         let max = self.config.limits.rooms_per_connection_max;
         let text = format!("a connection may be in {max} rooms");
-        let refusal = Refusal::new("too_many_rooms", text);
+        let refusal = Refusal::new(Code::TooManyRooms, text);
         self.metrics.errors.of(refusal.code()).add(1);
         let data = ErrorEvent {
             id,

@@ -7,9 +7,9 @@ use rooms::{ConnectionId, Disconnect, FlushQueue};
 
 use super::Core;
 use super::socket::Phase;
-use crate::engine;
-use crate::throng_v1;
 use crate::wire::THRONG;
+use crate::wire::encode::encode;
+use crate::wire::throng_v1;
 
 /// How far a drain is.
 #[derive(Debug)]
@@ -110,7 +110,7 @@ impl Core {
             return;
         }
         // Numbers are always writable as JSON.
-        if let Ok(frame) = engine::encode("drain", &throng_v1::Drain { after_ms }) {
+        if let Ok(frame) = encode("drain", &throng_v1::Drain { after_ms }) {
             self.local.push(id.slot(), &frame, FlushQueue::Bulk);
         }
     }

@@ -14,13 +14,14 @@ use rooms::{ConnectionId, Full};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Core;
+use super::disconnects::panicked_disconnect;
 use super::lines::Waits;
-use super::read::{Visit, panicked_disconnect};
+use super::share::Line;
 use super::socket::Phase;
+use crate::app::handler::Handling;
+use crate::app::refusal::Refusal;
 use crate::engine::{self, Engine};
-use crate::handler::Handling;
 use crate::panics::{self, Panicked};
-use crate::refusal::Refusal;
 
 /// The handlers of one core that are under way.
 #[derive(Debug, Default)]
@@ -156,16 +157,15 @@ impl Core {
     /// Lets a connection's handler go on, and reads nothing more from the connection until it is done.
     pub(super) fn wait_for_handler(
         &mut self,
-        visit: &Visit,
+        (slot, line): (u32, Line),
         (event, handling): (Box<str>, Handling),
         full: Option<Full>,
         rest: &[u8],
     ) {
-        let slot = visit.slot;
         let connection = self.local.id_of(slot);
         self.stash(slot, rest);
         if let Some(socket) = self.socket(slot) {
-            socket.waits = Waits::held(visit.line);
+            socket.waits = Waits::held(line);
             let engine = self.engine.clone();
             self.handlers
                 .begin(engine, connection, event, handling, full);

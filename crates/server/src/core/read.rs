@@ -1,50 +1,30 @@
 //! Step 2: bytes from sockets to messages to handlers.
 
 use std::io;
-use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use proto::event::JsonParser;
-use proto::{CloseCode, CloseFrame, Input, Limits, Message, OpCode, ReadError, frame};
-use rooms::{Disconnect, FlushQueue, Full};
+use proto::{Input, Limits, Message};
+use rooms::{FlushQueue, Full};
 
-use super::handlers;
+use super::disconnects::broken;
+use super::dispatch::{self, Dispatcher, Next};
 use super::lines::Waits;
 use super::share::{self, Deadline, Line};
 use super::socket::Phase;
 use super::{Core, Ready};
-use crate::application::CoreApplication;
+use crate::app::refusal::Refusal;
 use crate::clock;
-use crate::connection::Peer;
-use crate::data::Data;
 use crate::engine;
-use crate::handler::{Handling, Progress, Reply};
-use crate::metrics::CoreMetrics;
-use crate::panics::{self, Panicked};
-use crate::protocol::{self, AnyProtocol, Mode};
-use crate::refusal::{ErrorEvent, Refusal};
-use crate::router::Incoming;
-use crate::throng_v1::{Refused, Request};
-use crate::wire::THRONG;
 
-/// One connection's turn to be read from.
-pub(super) struct Visit {
-    pub(super) slot: u32,
+/// One connection's turn to be read from. to be read from.
+struct Visit {
+    slot: u32,
     /// Where it stood.
-    pub(super) line: Line,
+    line: Line,
     /// When its slice is over.
     deadline: Deadline,
     /// When the core's turn began.
     now: Instant,
-}
-
-/// What is to be done after a message.
-enum Next {
-    Read,
-    /// The connection ends, after the answers to its earlier messages.
-    End(Disconnect),
-    /// The event's handler goes on, and the connection waits for it.
-    Wait(Box<str>, Handling),
 }
 
 impl Core {
@@ -249,7 +229,8 @@ impl Core {
                     _ = self.engine.close(self.peer.id, disconnect);
                 }
                 Next::Wait(event, handling) => {
-                    return self.wait_for_handler(visit, (event, handling), full, input.rest());
+                    let waiting = (slot, visit.line);
+                    return self.wait_for_handler(waiting, (event, handling), full, input.rest());
                 }
             }
             if let Some(full) = full {
@@ -298,208 +279,10 @@ impl Core {
 
     /// Tells whoever is dealt with what was wrong, and counts it.
     pub(super) fn refuse(&self, id: Option<u64>, event: Option<&str>, refusal: &Refusal) {
-        refuse(&self.peer, &self.metrics, (id, event), refusal);
+        dispatch::refuse(&self.peer, &self.metrics, (id, event), refusal);
     }
 }
 
 /// Whoever asks for more than this part of what may wait for it is read from again when it has taken that:
 /// the rest is for what rooms are sent.
 const ANSWERS_DIVISOR: usize = 4;
-
-/// The disconnect for a peer that broke the rules.
-fn broken(error: ReadError) -> Disconnect {
-    Disconnect {
-        code: error.close_code(),
-        reason: error.to_string().into(),
-    }
-}
-
-/// What came of an event.
-type Handled = Result<Result<Next, Refused>, Panicked>;
-
-/// What a message is handled with: the parts of the core that are not the connection's.
-struct Dispatcher<'a> {
-    application: &'a mut dyn CoreApplication,
-    takes_messages: bool,
-    peer: &'a Peer,
-    parser: &'a mut JsonParser,
-    metrics: &'a CoreMetrics,
-}
-
-impl Dispatcher<'_> {
-    fn dispatch(self, message: Message<'_>, pong: impl FnOnce(proto::SharedFrame)) -> Next {
-        match message {
-            Message::Text(text) => return self.text(text),
-            Message::Binary(payload) => return self.binary(payload),
-            Message::Ping(payload) => pong(frame::encode(OpCode::Pong, payload)),
-            Message::Pong(_) => {}
-            Message::Close(frame) => {
-                self.metrics.closed.by_peer.add(1);
-                return Next::End(closed_by_peer(&frame));
-            }
-        }
-        Next::Read
-    }
-
-    fn binary(self, payload: &[u8]) -> Next {
-        if self.takes_messages {
-            return self.message(Incoming::Binary(payload));
-        }
-        match self.peer.engine.protocol(self.peer.id.wire()) {
-            Some(protocol) if protocol.mode() == Mode::Binary => self.unpack(protocol, payload),
-            _ => self.refuse(&Refusal::new("binary", "events are text messages")),
-        }
-    }
-
-    fn text(self, text: &mut [u8]) -> Next {
-        if self.takes_messages {
-            // Checked by the reader; checking again is cheaper than being wrong.
-            return std::str::from_utf8(text)
-                .map_or(Next::Read, |text| self.message(Incoming::Text(text)));
-        }
-        if let Some(protocol) = self.peer.engine.protocol(self.peer.id.wire()) {
-            return match protocol.mode() {
-                Mode::Text => self.unpack(protocol, text),
-                Mode::Binary => self.refuse(&Refusal::new("text", "events are binary messages")),
-            };
-        }
-        match proto::event::split(text) {
-            Ok((event, json)) => self.event(event, json),
-            Err(error) => self.refuse(&Refusal::new("bad_message", error.to_string())),
-        }
-    }
-
-    /// Takes an event out of a message in the application's protocol.
-    fn unpack(mut self, protocol: &dyn AnyProtocol, message: &[u8]) -> Next {
-        let unpack = || protocol::unpack(protocol, message);
-        let (event, data) = match panics::catch("a protocol", Some(self.peer.id), unpack) {
-            Ok(Ok(unpacked)) => unpacked,
-            Ok(Err(words)) => return self.refuse(&Refusal::new("bad_message", words)),
-            Err(Panicked) => return self.end_panicked(),
-        };
-        let handled = self.handler(&event, |_| Data::other(data, protocol));
-        self.after(&event, handled)
-    }
-
-    /// Gives a message to the hook for messages.
-    fn message(self, message: Incoming<'_>) -> Next {
-        match self.application.message(self.peer.id, message) {
-            Ok(()) => Next::Read,
-            Err(Panicked) => self.end_panicked(),
-        }
-    }
-
-    /// Gives an event to its handler, or a request of throng.v1 to what handles it.
-    fn event(mut self, event: &str, json: &mut [u8]) -> Next {
-        let request = match self.peer.id.wire() {
-            THRONG => Request::named(event),
-            _ => None,
-        };
-        let handled = match request {
-            Some(request) => self.request(request, event, json),
-            None => self.handler(event, |parser| Data::json(json, parser)),
-        };
-        self.after(event, handled)
-    }
-
-    fn after(&self, event: &str, handled: Handled) -> Next {
-        match handled {
-            Ok(Ok(next)) => next,
-            Ok(Err(Refused { id, refusal })) => {
-                refuse(self.peer, self.metrics, (id, Some(event)), &refusal);
-                Next::Read
-            }
-            Err(Panicked) => self.end_panicked(),
-        }
-    }
-
-    fn request(&mut self, request: Request, event: &str, json: &mut [u8]) -> Handled {
-        let Self {
-            application, peer, ..
-        } = self;
-        let mut panicked = false;
-        let before = || match application.before(peer.id, event) {
-            Ok(result) => result,
-            Err(Panicked) => {
-                panicked = true;
-                Err(Refusal::new("panicked", "internal error"))
-            }
-        };
-        let handled = request.handle(peer, json, self.parser, before);
-        if panicked {
-            return Err(Panicked);
-        }
-        Ok(handled.map(|()| Next::Read))
-    }
-
-    fn handler<'d>(
-        &'d mut self,
-        event: &str,
-        data: impl FnOnce(&'d mut JsonParser) -> Data<'d>,
-    ) -> Handled {
-        let id = self.peer.id;
-        if let Err(refusal) = self.application.before(id, event)? {
-            return Ok(Err(refusal.into()));
-        }
-        let Reply(progress) = self.application.event(id, event, data(self.parser))?;
-        let result = match progress {
-            Progress::Done(result) => result,
-            Progress::Pending(mut handling) => {
-                // Many are done at once, and need no task.
-                let cx = &mut Context::from_waker(Waker::noop());
-                match handlers::poll(&self.peer.engine, id, event, &mut handling, cx) {
-                    Poll::Ready(result) => result?,
-                    Poll::Pending => return Ok(Ok(Next::Wait(event.into(), handling))),
-                }
-            }
-        };
-        Ok(result.map(|()| Next::Read).map_err(Refused::from))
-    }
-
-    fn end_panicked(&self) -> Next {
-        self.metrics.closed.panicked.add(1);
-        Next::End(panicked_disconnect())
-    }
-
-    /// Refuses a message that is no event.
-    fn refuse(&self, refusal: &Refusal) -> Next {
-        refuse(self.peer, self.metrics, (None, None), refusal);
-        Next::Read
-    }
-}
-
-/// Tells a peer what was wrong, and counts it.
-fn refuse(
-    peer: &Peer,
-    metrics: &CoreMetrics,
-    (id, event): (Option<u64>, Option<&str>),
-    refusal: &Refusal,
-) {
-    metrics.errors.of(refusal.code()).add(1);
-    let data = ErrorEvent {
-        id,
-        event,
-        room: None,
-        refusal,
-    };
-    // Strings can be written in any protocol.
-    _ = peer.emit("error", &data);
-}
-
-/// The disconnect for a peer that closed by itself.
-fn closed_by_peer(frame: &CloseFrame<'_>) -> Disconnect {
-    Disconnect {
-        code: frame.code,
-        reason: frame.reason.to_owned().into(),
-    }
-}
-
-/// The end of a connection whose handler panicked.
-pub(super) fn panicked_disconnect() -> Disconnect {
-    Disconnect::new(CloseCode::INTERNAL_ERROR, "internal error")
-}
-
-/// A peer that goes without a close frame.
-pub(super) fn lost_disconnect() -> Disconnect {
-    Disconnect::new(CloseCode::ABNORMAL, "connection lost")
-}

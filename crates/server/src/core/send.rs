@@ -13,7 +13,7 @@ use super::Core;
 use super::share;
 use super::socket::{Phase, Socket};
 use crate::clock;
-use crate::flush::{Bytes, SLICE_COUNT_MAX, Send};
+use crate::core::flush::{Bytes, SLICE_COUNT_MAX, Send};
 
 /// How many sockets are written to between two looks at the clock.
 const BATCH: usize = 32;

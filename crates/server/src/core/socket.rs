@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use proto::{MessageReader, Role};
 
 use super::lines::Waits;
-use crate::admission::Place;
+use crate::accept::admission::Permit;
 
 /// A connection's socket and the state of its protocol.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) struct Socket {
     /// at least.
     pub(super) farewell_kib: u8,
     /// The place among the connections, given back when the socket is dropped.
-    _place: Place,
+    _place: Permit,
 }
 
 /// How far a connection is from its end.
@@ -89,7 +89,7 @@ impl Stamp {
 }
 
 impl Socket {
-    pub(super) fn new(stream: socket2::Socket, place: Place, now: Stamp) -> Self {
+    pub(super) fn new(stream: socket2::Socket, place: Permit, now: Stamp) -> Self {
         Self {
             stream,
             reader: MessageReader::new(Role::Server),
