@@ -77,14 +77,14 @@ impl Core {
         if count == 0 {
             return;
         }
-        let slice = self.share.get();
         let mut clock = clock::now();
         let end = clock + share::READ;
         for _ in 0..count {
             let Some(slot) = self.dequeue(line) else {
                 return;
             };
-            let slice_end = clock + slice;
+            let waiting = 1 + self.lines.len(Line::Fresh) + self.lines.len(Line::Backlog);
+            let slice_end = clock + self.share.of(waiting);
             self.read(Visit {
                 slot,
                 line,

@@ -55,9 +55,16 @@ impl ConnectionShare {
         Self(Self::MAX)
     }
 
-    /// The slice of a connection.
-    pub(super) const fn get(&self) -> Duration {
-        self.0
+    /// Returns the slice of a connection while so many wait to be read from, itself counted.
+    ///
+    /// Those few that wait share the whole slice of a line: a publisher that is alone with its
+    /// burst gets it merged into one frame, not into several.
+    pub(super) fn of(&self, waiting: usize) -> Duration {
+        if self.0 < Self::MAX {
+            return self.0;
+        }
+        let waiting = u32::try_from(waiting).unwrap_or(u32::MAX).max(1);
+        (READ / waiting).max(Self::MAX)
     }
 
     /// Takes note whether the last turn has left work undone.
@@ -142,16 +149,27 @@ mod tests {
     #[test]
     fn a_connection_gets_less_while_the_core_is_late_and_as_much_again_after() {
         let mut share = ConnectionShare::new();
-        let whole = share.get();
+        assert_eq!(share.of(100), ConnectionShare::MAX);
         share.adapt(true);
-        assert_eq!(share.get(), whole / 2);
+        assert_eq!(share.of(100), ConnectionShare::MAX / 2);
         for _ in 0..100 {
             share.adapt(true);
         }
-        assert_eq!(share.get(), ConnectionShare::MIN);
+        assert_eq!(share.of(100), ConnectionShare::MIN);
         for _ in 0..100 {
             share.adapt(false);
         }
-        assert_eq!(share.get(), whole);
+        assert_eq!(share.of(100), ConnectionShare::MAX);
+    }
+
+    #[test]
+    fn few_connections_share_the_slice_of_a_line_unless_the_core_is_late() {
+        let mut share = ConnectionShare::new();
+        assert_eq!(
+            [1, 2, 4].map(|waiting| share.of(waiting)),
+            [READ, READ / 2, READ / 4]
+        );
+        share.adapt(true);
+        assert_eq!(share.of(1), ConnectionShare::MAX / 2);
     }
 }
