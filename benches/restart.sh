@@ -1,12 +1,12 @@
 #!/bin/sh
-# Restarts the server while people talk, with histories on disk: everybody comes back, and nothing may be lost.
+# Restarts the server with histories on disk while clients publish: everybody reconnects, and nothing may be lost.
 #
 #   benches/restart.sh                           5,000 members, three restarts
-#   benches/restart.sh --members 1000            10,000: takes 10,010 open files in each of the two processes
-#   RESTART_SIGNAL=KILL benches/restart.sh       kill -9 instead; an ack then means that it is on disk
+#   benches/restart.sh --members 1000            10,000 members; needs 10,010 open files in each of the two processes
+#   RESTART_SIGNAL=KILL benches/restart.sh       kill -9 instead; an ack then means that the publication is on disk
 #
-# Arguments go to `loadtest run storm-recovery`, and THRONG_* to the server. Both programs must be built:
-# `cargo build --release`. What the server says is shown if it does not start.
+# Arguments go to `loadtest run storm-recovery`, THRONG_* variables to the server. Build both programs first:
+# `cargo build --release`. If the server does not start, the script prints its log.
 set -eu
 
 if [ "${1-}" = start ]; then # in the background, until it listens
