@@ -8,7 +8,7 @@ mod relay;
 use std::cell::RefCell;
 
 use libfuzzer_sys::fuzz_target;
-use proto::event::{EVENT_NAME_LEN_MAX, JsonParser, split};
+use proto::event::{EVENT_NAME_LEN_MAX, JsonParser, find_id, split};
 use serde_json::Value;
 
 use crate::relay::{relay, same};
@@ -30,11 +30,16 @@ fuzz_target!(|input: &[u8]| {
     assert!((1..=EVENT_NAME_LEN_MAX).contains(&name.len()) && !name.contains(' '));
     assert!(input.starts_with(name.as_bytes()) && input.ends_with(json));
 
+    let id = find_id(json, usize::MAX);
     let theirs = match serde_json::from_slice::<Value>(json) {
         // No text is no data, which is read as null.
         Err(_) if json.is_empty() => Some(Value::Null),
         theirs => theirs.ok(),
     };
+    // Of several fields of this name, serde_json keeps the last, and the first is found.
+    if let (Some(id), Some(Value::Object(fields))) = (id, &theirs) {
+        assert!(fields.contains_key("id") && id < 1 << 53);
+    }
     let opening_brackets = json
         .iter()
         .filter(|&&byte| matches!(byte, b'[' | b'{'))

@@ -12,7 +12,6 @@ use crate::reload::Reloader;
 use crate::setup::Setup;
 use crate::signals::Signals;
 
-mod chat;
 mod check;
 mod classes;
 mod cli;
@@ -110,7 +109,7 @@ fn serve(setup: Setup, log: &Log) -> Result<(), Failure> {
     let help = "Lines that were not logged, because standard error did not take them";
     server.counter("log_lines_dropped", help, move || counted.dropped());
     let mut router = Router::new();
-    chat::add_to(&mut router, &server.rooms());
+    router.serve_throng_v1().serve_golem();
     if let Some(file) = setup.file() {
         tracing::info!(file = %file.display(), "configuration read");
     }

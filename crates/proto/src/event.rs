@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use simd_json::{Buffers, Deserializer, Node, StaticNode, Tape, fill_tape};
 use thiserror::Error;
 
+pub use crate::id::find_id;
+
 use crate::frame::{FrameHeader, HEADER_LEN_MAX, OpCode, SharedFrame};
 
 /// How deep arrays and objects may nest, so that no peer chooses how much stack is used.

@@ -18,6 +18,7 @@ pub mod decoder;
 pub mod event;
 pub mod frame;
 pub mod handshake;
+mod id;
 pub mod json;
 pub mod mask;
 pub mod message;

@@ -16,7 +16,7 @@ mod streams;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::Value;
-use throng_proto::event::{EventEncoder, JSON_DEPTH_MAX, JsonParser, split};
+use throng_proto::event::{EventEncoder, JSON_DEPTH_MAX, JsonParser, find_id, split};
 use throng_proto::{Role, mask};
 
 use crate::frames::Frames;
@@ -30,8 +30,82 @@ fn cut_stream() -> impl Strategy<Value = (Role, Vec<u8>, Vec<usize>)> {
     role().prop_flat_map(|role| (Just(role), any_stream(role), piece_lens()))
 }
 
+/// An object's fields in their order, repeated ones too.
+struct Fields(Vec<(String, Value)>);
+
+impl<'de> serde::Deserialize<'de> for Fields {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+/// An object with an `id` somewhere or nowhere, and the same text without its end.
+fn object_with_id() -> impl Strategy<Value = String> {
+    let name = prop_oneof!["id", "[a-z]{0,3}", r#"i\"d"#, r#"\{"#];
+    let value = prop_oneof![
+        "[0-9]{1,18}",
+        "-?[0-9]{1,3}(\\.[0-9]{1,2})?(e[0-9])?",
+        r#""[a-z,:{}\[\] ]{0,6}""#,
+        Just(r#"{"id":1,"a":[{}]}"#.to_owned()),
+        Just(r#"["id",{"id":2}]"#.to_owned()),
+        Just("true".to_owned()),
+        Just("null".to_owned()),
+    ];
+    let space = "[ \n]{0,1}";
+    let field = (name, value, space).prop_map(|(name, value, space)| {
+        let name = serde_json::to_string(&name).unwrap_or_default();
+        format!("{space}{name}{space}:{space}{value}{space}")
+    });
+    vec(field, 0..5).prop_map(|fields| format!("{{{}}}", fields.join(",")))
+}
+
 proptest! {
     #![proptest_config(config())]
+
+    // The first field of this name decides; what stands behind it need not be JSON.
+    #[test]
+    fn an_id_is_found_where_a_parser_finds_it(json in object_with_id(), broken in "[^\"]{0,4}") {
+        let Ok(value) = serde_json::from_str::<Fields>(&json) else {
+            // Digits that are no number of JSON's.
+            return Ok(());
+        };
+        let first = value.0.iter().position(|(name, _)| name == "id");
+        let expected = first.and_then(|index| {
+            value.0[index].1.as_u64().filter(|id| *id < 1 << 53)
+        });
+        prop_assert_eq!(find_id(json.as_bytes(), usize::MAX), expected, "{}", json);
+        let leading = expected.filter(|_| first == Some(0));
+        prop_assert_eq!(find_id(json.as_bytes(), 1), leading, "{}", json);
+        if let Some(id) = leading {
+            let behind = json.split_inclusive([',', '}']).next().unwrap_or_default();
+            let broken = format!("{behind}{broken}");
+            prop_assert_eq!(find_id(broken.as_bytes(), 1), Some(id), "{}", broken);
+        }
+    }
+
+    #[test]
+    fn looking_for_an_id_in_anything_ends(json in vec(any::<u8>(), 0..64)) {
+        _ = find_id(&json, usize::MAX);
+    }
 
     #[test]
     fn what_a_peer_sends_is_what_is_read(

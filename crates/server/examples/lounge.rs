@@ -11,7 +11,7 @@ use std::io;
 use std::time::Duration;
 
 use serde::Deserialize;
-use throng::{CloseCode, Config, Connection, EmitError, Hub, Refusal, Request, Router};
+use throng::{Action, CloseCode, Config, Connection, EmitError, Hub, Refusal, Request, Router};
 
 #[macro_use]
 #[path = "support/demo.rs"]
@@ -30,11 +30,13 @@ struct RoomRequest {
 /// What the host alone may do. A real host would have to prove who it is: see the example `session`.
 const HOST_ONLY: [&str; 3] = ["announce", "destroy", "stop"];
 
-fn may(conn: &Connection<Visitor>, event: &str) -> Result<(), Refusal> {
-    if HOST_ONLY.contains(&event) && conn.state().name != "host" {
-        return Err(Refusal::new("forbidden", "this is for the host"));
+fn may(conn: &Connection<Visitor>, action: Action<'_>) -> Result<(), Refusal> {
+    match action {
+        Action::Request { event } if HOST_ONLY.contains(&event) && conn.state().name != "host" => {
+            Err(Refusal::new("forbidden", "this is for the host"))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn main() -> demo::Result {

@@ -41,8 +41,7 @@ use crate::engine::{self, Engine};
 use crate::kernel;
 use crate::log_limit::LogLimit;
 use crate::metrics::CoreMetrics;
-use crate::wire::THRONG;
-use crate::wire::throng_v1;
+use crate::wire::Spoken as _;
 
 mod apply;
 mod disconnects;
@@ -447,9 +446,8 @@ impl Core {
         self.sockets[slot as usize] = Some(Socket::new(stream, place, stamp));
         self.metrics.connections_opened.add(1);
         self.schedule_keepalive(slot, now);
-        if wire == THRONG
-            && let Some(hello) = throng_v1::hello_frame(&self.engine.name_of(id), &self.config)
-        {
+        let name = self.engine.name_of(id);
+        if let Some(hello) = self.engine.wire(wire).greeting(&name, &self.config) {
             self.local.push(slot, &hello, FlushQueue::Prompt);
         }
         let greeted = self.application.open(id, state, request.as_ref());

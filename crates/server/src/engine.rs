@@ -20,10 +20,10 @@ use crate::clock::{self, AgeClock};
 use crate::panics;
 use crate::wire::draft::{Broadcast, Draft, Message};
 use crate::wire::encode::encode;
+use crate::wire::languages::Languages;
 use crate::wire::name::{ConnectionName, Naming};
-use crate::wire::protocol::{self, AnyProtocol, Languages};
-use crate::wire::throng_v1;
-use crate::wire::{self, PUBLICATION, THRONG};
+use crate::wire::{self, GOLEM, PUBLICATION};
+use crate::wire::{AnyWire, Spoken as _};
 
 /// Shared by the cores and by every [`Connection`](crate::Connection) and
 /// [`RoomManager`](crate::RoomManager).
@@ -149,10 +149,7 @@ impl Engine {
     where
         T: Serialize + ?Sized,
     {
-        match self.protocol(wire) {
-            None => encode(event, data),
-            Some(protocol) => protocol::encode(protocol, event, data),
-        }
+        self.wire(wire).event(event, data)
     }
 
     /// Says what is spoken, before anybody speaks.
@@ -161,11 +158,10 @@ impl Engine {
         _ = self.languages.set(languages);
     }
 
-    /// The application's protocol that a wire is; none if it is the engine's own.
-    pub(crate) fn protocol(&self, wire: Wire) -> Option<&dyn AnyProtocol> {
-        let index = usize::from(wire.0).checked_sub(wire::OWN.len())?;
-        let protocol = self.languages.get()?.protocols.get(index)?;
-        Some(&**protocol)
+    /// Returns what is spoken with the connections of a wire.
+    pub(crate) fn wire(&self, wire: Wire) -> AnyWire<'_> {
+        let languages = self.languages.get();
+        languages.map_or_else(AnyWire::golem, |languages| languages.wire(wire))
     }
 
     /// What tells this engine from others in the process, while it lives.
@@ -428,11 +424,11 @@ impl Engine {
     where
         T: Serialize + ?Sized,
     {
-        let languages = self.languages.get();
-        let wires = languages.into_iter().flat_map(|spoken| spoken.wires());
-        let frames = wires.map(|wire| Ok((wire, self.encode_for(wire, event, data)?)));
-        let throng = (THRONG, encode(event, &throng_v1::OfApplication { data })?);
-        frames.chain([Ok(throng)]).collect()
+        let languages = self.languages.get().into_iter();
+        let wires = languages.flat_map(|languages| languages.numbers());
+        let others = wires.filter(|wire| *wire != GOLEM);
+        let frame = |wire| Ok((wire, self.wire(wire).application_event(event, data)?));
+        others.map(frame).collect()
     }
 
     /// Whether anybody may speak a wire of the engine's own.
@@ -448,11 +444,9 @@ impl Engine {
     ///
     /// [`EmitError::Reserved`].
     pub(crate) fn check_event(&self, event: &str) -> Result<(), EmitError> {
-        let languages = self.languages.get();
-        if languages.is_some_and(|spoken| spoken.has(THRONG)) && throng_v1::is_reserved(event) {
-            return Err(EmitError::Reserved);
-        }
-        Ok(())
+        let languages = self.languages.get().into_iter();
+        let mut spoken = languages.flat_map(|languages| languages.spoken());
+        spoken.try_for_each(|wire| wire.check_event(event))
     }
 
     /// Asks each core that has members of a room about them.

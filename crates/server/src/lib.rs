@@ -56,11 +56,11 @@
 //! |---|---|
 //! | [`Config`] | where to listen, limits and timeouts ([`Limits`], [`Timeouts`]), which pages may connect ([`Origins`]), what rooms keep and what becomes of slow members ([`Classes`], [`History`]) |
 //! | [`Server`] | binds, serves and [stops](Stop); gives the handles to rooms and to its [configuration](Handle) |
-//! | [`Router`] | which function handles which event: its table has the [signatures](Handler), with [`Data`] and [`FromData`] for what serde does not say; what comes before handlers, and the hooks for connections |
+//! | [`Router`], [`Action`] | which function handles which event, and what hooks are asked before anything is done: its table has the [signatures](Handler), with [`Data`] and [`FromData`] for what serde does not say; what comes before handlers, and the hooks for connections |
 //! | [`Request`], [`Rejection`] | what a connection is made of, and how it is refused |
 //! | [`Connection`] | a handle to one connection, with the application's own state |
 //! | [`RoomManager`], [`Room`], [`Hub`] | rooms by name, a room without one, everybody |
-//! | [`Refusal`] | what a handler answers otherwise |
+//! | [`Refusal`], [`Code`] | what a handler answers otherwise |
 //! | [`Protocol`] | other ways to write an event than `event json`, also several at a time |
 //! | [`Page`], [`Server::fallback`], [`Server::mount`] | other HTTP on the same port, or the WebSocket in another server of hyper's or axum's |
 //!
@@ -134,7 +134,7 @@ pub use accept::origin::{Origins, OriginsError};
 pub use app::connection::Connection;
 pub use app::data::{Data, FromData, RawMessage};
 pub use app::error::{EmitError, JoinError, PublishError};
-pub use app::handler::{Async, Custom, Handler, Outcome, Reply, Unread};
+pub use app::handler::{Async, Custom, Handler, Outcome, Output, Reply, Unread};
 pub use app::hub::Hub;
 pub use app::manager::{PublishOptions, Receipt, RoomManager};
 pub use app::refusal::{Refusal, RefusalCode};
@@ -162,6 +162,7 @@ pub use server::{BindError, Server};
 #[cfg(feature = "messagepack")]
 pub use wire::messagepack::MessagePack;
 pub use wire::protocol::{Mode, Protocol, ProtocolError};
+pub use wire::request::Action;
 
 /// An error with what caused it, in one sentence.
 fn explain(error: &dyn std::error::Error) -> String {

@@ -15,7 +15,7 @@ use harness::{Client, TIMEOUT, TestServer, add_signals_to, config, exchange, for
 use parking_lot::Mutex;
 use serde_json::json;
 use throng::{
-    CloseCode, Config, Connection, FlushMode, Refusal, Rejection, Request, Router, Server,
+    Action, CloseCode, Config, Connection, FlushMode, Refusal, Rejection, Request, Router, Server,
 };
 use tokio::sync::{Semaphore, mpsc};
 
@@ -433,16 +433,21 @@ mod before {
     fn hooks_are_asked_in_their_order_until_one_refuses() {
         let mut router = Router::with_state(|_| Mutex::new(Vec::new()));
         type Log = Mutex<Vec<String>>;
-        router.before(|conn: &Connection<Log>, event: &str| {
+        let name = |action: Action<'_>| match action {
+            Action::Request { event } => event.to_owned(),
+            action => action.name().to_owned(),
+        };
+        router.before(move |conn: &Connection<Log>, action: Action<'_>| {
+            let event = name(action);
             conn.state().lock().push(format!("first {event}"));
-            match event {
+            match event.as_str() {
                 "forbidden" => Err(Refusal::new("forbidden", "not you").retry_after_ms(5)),
                 "panic" => panic!("as the test wants it"),
                 _ => Ok(()),
             }
         });
-        router.before(|conn: &Connection<Log>, event: &str| {
-            conn.state().lock().push(format!("second {event}"));
+        router.before(move |conn: &Connection<Log>, action: Action<'_>| {
+            conn.state().lock().push(format!("second {}", name(action)));
             Ok(())
         });
         router.on("forbidden", |conn: &Connection<Log>| {
@@ -469,9 +474,9 @@ mod before {
     fn the_requests_of_throng_v1_are_asked_about_too_and_answered_with_their_id() {
         let mut router = Router::new();
         router.serve_throng_v1();
-        router.before(|_: &Connection, event: &str| match event {
-            "msg" => Err(Refusal::new("too_fast", "not so fast")),
-            "ping" => panic!("as the test wants it"),
+        router.before(|_: &Connection, action: Action<'_>| match action {
+            Action::Publish { .. } => Err(Refusal::new("too_fast", "not so fast")),
+            Action::Ping => panic!("as the test wants it"),
             _ => Ok(()),
         });
         let server = start(config(FlushMode::Auto), router);

@@ -44,7 +44,7 @@ fn start(config: Config) -> (Mount, Running, SocketAddr, RoomManager) {
     let server = Server::bind(config).unwrap();
     let rooms = server.rooms();
     let mut router = Router::new();
-    harness::add_chat_to(&mut router, &rooms);
+    harness::add_chat_to(&mut router);
     let ListenAddress::Tcp(inside) = server.addresses()[0] else {
         panic!("it listens on TCP");
     };

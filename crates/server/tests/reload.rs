@@ -177,7 +177,7 @@ fn a_server_may_be_changed_before_it_serves() {
     };
     server.handle().reload(&Config { limits, ..before });
     let mut router = Router::new();
-    harness::add_chat_to(&mut router, &server.rooms());
+    harness::add_chat_to(&mut router);
     let server = TestServer::run(server, router);
     let mut alice = server.connect();
     alice.join("tea");

@@ -23,7 +23,7 @@ use crate::live::Live;
 use crate::metrics::RefusedCounts;
 use crate::panics;
 use crate::said::Said;
-use crate::wire::protocol::Languages;
+use crate::wire::languages::Languages;
 
 /// What requests for a WebSocket are held against.
 pub(crate) struct Gate {

@@ -15,7 +15,8 @@ use crate::app::handler::Reply;
 use crate::app::refusal::Refusal;
 use crate::app::request::{Rejection, Request};
 use crate::panics::Panicked;
-use crate::wire::protocol::Languages;
+use crate::wire::languages::Languages;
+use crate::wire::request::Action;
 
 /// What the application keeps for a connection, its type forgotten.
 pub(crate) type State = Arc<dyn Any + Send + Sync>;
@@ -53,7 +54,11 @@ pub(crate) trait CoreApplication {
     ) -> Result<(), Panicked>;
 
     /// Asks the hooks that come before handlers.
-    fn before(&mut self, id: ConnectionId, event: &str) -> Result<Result<(), Refusal>, Panicked>;
+    fn before(
+        &mut self,
+        id: ConnectionId,
+        action: Action<'_>,
+    ) -> Result<Result<(), Refusal>, Panicked>;
 
     /// Gives an event to its handler.
     fn event(&mut self, id: ConnectionId, event: &str, data: Data<'_>) -> Result<Reply, Panicked>;

@@ -10,8 +10,7 @@ use serde::Serialize;
 
 use crate::app::error::EmitError;
 use crate::engine::Engine;
-use crate::wire::THRONG;
-use crate::wire::throng_v1::{self, OfApplication};
+use crate::wire::{Answer, AnyWire, Spoken as _};
 
 /// A handle to one connection: cheap to clone, usable from any thread.
 ///
@@ -98,13 +97,9 @@ impl<S> Connection<S> {
     /// handlers; nothing was sent. That the connection is gone is no
     /// error.
     pub fn emit<T: Serialize + ?Sized>(&self, event: &str, data: &T) -> Result<(), EmitError> {
-        if self.peer.id.wire() != THRONG {
-            return self.peer.emit(event, data);
-        }
-        if throng_v1::is_reserved(event) {
-            return Err(EmitError::Reserved);
-        }
-        self.peer.emit(event, &OfApplication { data })
+        let wire = self.peer.wire();
+        wire.check_event(event)?;
+        Ok(self.peer.send(wire.application_event(event, data)?)?)
     }
 
     /// Sends a text message that need not be an event.
@@ -149,8 +144,29 @@ impl Peer {
     where
         T: Serialize + ?Sized,
     {
-        let frame = self.engine.encode_for(self.id.wire(), event, data)?;
+        let frame = self.wire().event(event, data)?;
         Ok(self.send(frame)?)
+    }
+
+    /// Returns what this connection speaks.
+    pub(crate) fn wire(&self) -> AnyWire<'_> {
+        self.engine.wire(self.id.wire())
+    }
+
+    /// Sends an answer in its place among all that the connection is sent.
+    pub(crate) fn answer(&self, answer: &Answer<'_>) -> Result<(), EmitError> {
+        match self.wire().answer(answer)? {
+            Some(frame) => Ok(self.send(frame)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends an answer behind the publications of this turn.
+    pub(crate) fn acknowledge(&self, answer: &Answer<'_>) -> Result<(), EmitError> {
+        match self.wire().answer(answer)? {
+            Some(frame) => Ok(self.engine.answer(self.id, frame)?),
+            None => Ok(()),
+        }
     }
 
     fn send(&self, frame: SharedFrame) -> Result<(), Overloaded> {

@@ -27,7 +27,11 @@ use crate::wire::protocol::{self, AnyProtocol};
 ///     Ok(conn.emit("said", say.text)?)
 /// });
 /// ```
-pub struct Data<'a>(Source<'a>);
+pub struct Data<'a> {
+    source: Source<'a>,
+    /// Whether the sender waits for an answer.
+    is_asked: bool,
+}
 
 impl fmt::Debug for Data<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -47,24 +51,35 @@ enum Source<'a> {
 }
 
 impl<'a> Data<'a> {
-    pub(crate) fn json(json: &'a mut [u8], parser: &'a mut JsonParser) -> Self {
+    pub(crate) fn json(json: &'a mut [u8], parser: &'a mut JsonParser, is_asked: bool) -> Self {
         // What golem's client sends for no data: JavaScript's word for it.
         let json = if *json == *b"undefined" {
             &mut []
         } else {
             json
         };
-        Self(Source::Json { json, parser })
+        Self {
+            source: Source::Json { json, parser },
+            is_asked,
+        }
     }
 
     pub(crate) const fn other(bytes: &'a [u8], protocol: &'a dyn AnyProtocol) -> Self {
-        Self(Source::Other { bytes, protocol })
+        Self {
+            source: Source::Other { bytes, protocol },
+            is_asked: false,
+        }
+    }
+
+    /// Whether the sender waits for an answer.
+    pub(crate) const fn is_asked(&self) -> bool {
+        self.is_asked
     }
 
     /// The data as it came: JSON, unless the connection speaks another protocol. Empty if the event has
     /// none.
     pub const fn as_bytes(&self) -> &[u8] {
-        match &self.0 {
+        match &self.source {
             Source::Json { json, .. } => json,
             Source::Other { bytes, .. } => bytes,
         }
@@ -76,7 +91,7 @@ impl<'a> Data<'a> {
     ///
     /// [`ParseError`] if it is not a `T` in the protocol that the connection speaks.
     pub fn parse<T: Deserialize<'a>>(self) -> Result<T, ParseError> {
-        match self.0 {
+        match self.source {
             Source::Json { json, parser } => parser.parse(json),
             Source::Other { bytes, protocol } => protocol::decode(protocol, bytes),
         }

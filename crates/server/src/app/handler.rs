@@ -5,6 +5,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::app::connection::Connection;
@@ -17,8 +18,8 @@ use crate::app::refusal::Refusal;
     label = "no event handler",
     note = "a handler takes `&Connection<S>`, or `Connection<S>` if it is async, and may take the event's \
             data: a type that is `DeserializeOwned` or `FromData`, or, if it is not async, `Data<'_>`",
-    note = "it returns nothing or a `Result<_, E>` where `Refusal` is `From<E>`; if it is async, its future \
-            is `Send`: what is not must be dropped before an `.await`",
+    note = "it returns nothing or a `Result<T, E>` where `T` is `Serialize + Send` and `Refusal` is `From<E>`; \
+            if it is async, its future is `Send`: what is not must be dropped before an `.await`",
     note = "a closure's parameters need their types written down: `|conn: &Connection, roll: Roll|`"
 )]
 pub trait Handler<S, Args>: Send + Sync + 'static {
@@ -30,17 +31,17 @@ pub trait Handler<S, Args>: Send + Sync + 'static {
 pub struct Reply(pub(crate) Progress);
 
 pub(crate) enum Progress {
-    Done(Result<(), Refusal>),
+    Done(Result<Output, Refusal>),
     Pending(Handling),
 }
 
 /// A handler that goes on.
-pub(crate) type Handling = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
+pub(crate) type Handling = Pin<Box<dyn Future<Output = Result<Output, Refusal>> + Send>>;
 
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Progress::Done(result) => f.debug_tuple("Done").field(result).finish(),
+            Progress::Done(result) => f.debug_tuple("Done").field(&result.as_ref().err()).finish(),
             Progress::Pending(_) => f.debug_tuple("Pending").finish_non_exhaustive(),
         }
     }
@@ -49,54 +50,73 @@ impl fmt::Debug for Reply {
 impl Default for Reply {
     /// There was nothing to do.
     fn default() -> Self {
-        Self(Progress::Done(Ok(())))
+        Self(Progress::Done(Ok(Output(None))))
     }
 }
 
 impl Reply {
-    fn done(outcome: impl Outcome) -> Self {
-        Self(Progress::Done(outcome.into_result()))
+    fn done(outcome: impl Outcome, is_asked: bool) -> Self {
+        Self(Progress::Done(outcome.into_output(is_asked)))
     }
 
     pub(crate) const fn refused(refusal: Refusal) -> Self {
         Self(Progress::Done(Err(refusal)))
     }
 
-    fn pending<F>(future: F) -> Self
+    fn pending<F>(future: F, is_asked: bool) -> Self
     where
         F: Future + Send + 'static,
         F::Output: Outcome,
     {
-        Self(Progress::Pending(Box::pin(async {
-            future.await.into_result()
+        Self(Progress::Pending(Box::pin(async move {
+            future.await.into_output(is_asked)
         })))
     }
 }
 
-/// What a handler returns: nothing, or a result whose error is sent back. What a result has otherwise, such as
-/// how many members an event was sent to, is of no interest.
+/// What a handler gives back to whoever asked; nothing, if nobody did.
+pub struct Output(pub(crate) Option<Box<dyn erased_serde::Serialize + Send>>);
+
+impl fmt::Debug for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Output").field(&self.0.is_some()).finish()
+    }
+}
+
+/// What a handler returns: nothing, or a result.
+///
+/// A value goes to the sender as the answer to its request, if the event had an `id` and the
+/// sender speaks throng.v1; otherwise nobody sees it. An error is sent back as an `error` event.
 #[diagnostic::on_unimplemented(
-    message = "a handler returns nothing or a `Result<_, E>` where `Refusal` is `From<E>`, not `{Self}`",
+    message = "a handler returns nothing or a `Result<T, E>` where `T` is `Serialize + Send + 'static` and \
+               `Refusal` is `From<E>`, not `{Self}`",
     label = "returned by a handler"
 )]
 pub trait Outcome {
-    /// As a result.
+    /// Returns what the sender is given. `is_asked` says whether it waits for that.
     ///
     /// # Errors
     ///
     /// The refusal, if it is one.
-    fn into_result(self) -> Result<(), Refusal>;
+    fn into_output(self, is_asked: bool) -> Result<Output, Refusal>;
 }
 
 impl Outcome for () {
-    fn into_result(self) -> Result<(), Refusal> {
-        Ok(())
+    fn into_output(self, _: bool) -> Result<Output, Refusal> {
+        Ok(Output(None))
     }
 }
 
-impl<T, E: Into<Refusal>> Outcome for Result<T, E> {
-    fn into_result(self) -> Result<(), Refusal> {
-        self.map(drop).map_err(Into::into)
+impl<T, E> Outcome for Result<T, E>
+where
+    T: Serialize + Send + 'static,
+    E: Into<Refusal>,
+{
+    fn into_output(self, is_asked: bool) -> Result<Output, Refusal> {
+        let value = self.map_err(Into::into)?;
+        // A type without a size has nothing to say.
+        let has_data = is_asked && size_of::<T>() > 0;
+        Ok(Output(has_data.then(|| Box::new(value) as Box<_>)))
     }
 }
 
@@ -117,8 +137,8 @@ where
     F: Fn(&Connection<S>) -> R + Send + Sync + 'static,
     R: Outcome,
 {
-    fn call(&self, connection: &Connection<S>, _: Data<'_>) -> Reply {
-        Reply::done(self(connection))
+    fn call(&self, connection: &Connection<S>, data: Data<'_>) -> Reply {
+        Reply::done(self(connection), data.is_asked())
     }
 }
 
@@ -129,8 +149,9 @@ where
     T: DeserializeOwned,
 {
     fn call(&self, connection: &Connection<S>, data: Data<'_>) -> Reply {
+        let is_asked = data.is_asked();
         match data.parse() {
-            Ok(data) => Reply::done(self(connection, data)),
+            Ok(data) => Reply::done(self(connection, data), is_asked),
             Err(error) => Reply::refused(error.into()),
         }
     }
@@ -142,7 +163,8 @@ where
     R: Outcome,
 {
     fn call(&self, connection: &Connection<S>, data: Data<'_>) -> Reply {
-        Reply::done(self(connection, data))
+        let is_asked = data.is_asked();
+        Reply::done(self(connection, data), is_asked)
     }
 }
 
@@ -153,8 +175,9 @@ where
     T: FromData,
 {
     fn call(&self, connection: &Connection<S>, data: Data<'_>) -> Reply {
+        let is_asked = data.is_asked();
         match T::from_data(data) {
-            Ok(data) => Reply::done(self(connection, data)),
+            Ok(data) => Reply::done(self(connection, data), is_asked),
             Err(refusal) => Reply::refused(refusal),
         }
     }
@@ -166,8 +189,8 @@ where
     Fut: Future + Send + 'static,
     Fut::Output: Outcome,
 {
-    fn call(&self, connection: &Connection<S>, _: Data<'_>) -> Reply {
-        Reply::pending(self(connection.clone()))
+    fn call(&self, connection: &Connection<S>, data: Data<'_>) -> Reply {
+        Reply::pending(self(connection.clone()), data.is_asked())
     }
 }
 
@@ -179,8 +202,9 @@ where
     T: DeserializeOwned,
 {
     fn call(&self, connection: &Connection<S>, data: Data<'_>) -> Reply {
+        let is_asked = data.is_asked();
         match data.parse() {
-            Ok(data) => Reply::pending(self(connection.clone(), data)),
+            Ok(data) => Reply::pending(self(connection.clone(), data), is_asked),
             Err(error) => Reply::refused(error.into()),
         }
     }
@@ -194,8 +218,9 @@ where
     T: FromData,
 {
     fn call(&self, connection: &Connection<S>, data: Data<'_>) -> Reply {
+        let is_asked = data.is_asked();
         match T::from_data(data) {
-            Ok(data) => Reply::pending(self(connection.clone(), data)),
+            Ok(data) => Reply::pending(self(connection.clone(), data), is_asked),
             Err(refusal) => Reply::refused(refusal),
         }
     }

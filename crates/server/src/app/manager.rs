@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use rooms::{ConnectionId, Overloaded, RoomKey, Space, StreamPosition};
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
 use crate::app::connection::Connection;
 use crate::app::error::{EmitError, JoinError, PublishError};
 use crate::app::question;
 use crate::engine::{Engine, Gate, Sent};
+use crate::wire::throng_v1::Position;
 
 /// Rooms by name: who is in them, and what is sent to them. Cheap to clone, usable from any thread.
 ///
@@ -49,6 +50,17 @@ pub struct Receipt {
     /// It was published before with the same key, and was not published again: the position is the
     /// first one's.
     pub duplicate: bool,
+}
+
+impl Serialize for Receipt {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let position = self.position.map(Position::from);
+        let mut receipt = serializer.serialize_struct("Receipt", 3)?;
+        receipt.serialize_field("member_count", &self.member_count)?;
+        receipt.serialize_field("position", &position)?;
+        receipt.serialize_field("duplicate", &self.duplicate)?;
+        receipt.end()
+    }
 }
 
 /// A publication before it goes out: see [`RoomManager::publish`].

@@ -16,8 +16,10 @@ use crate::app::refusal::Refusal;
 use crate::app::request::{Rejection, Request};
 use crate::code::Code;
 use crate::panics::{self, Panicked};
-use crate::wire::protocol::{Languages, Protocol};
-use crate::wire::{GOLEM, THRONG, THRONG_PROTOCOL};
+use crate::wire::Spoken as _;
+use crate::wire::languages::Languages;
+use crate::wire::protocol::Protocol;
+use crate::wire::request::Action;
 
 /// Which function handles which event, and what else the application does for its connections.
 ///
@@ -83,7 +85,7 @@ pub struct Router<S = ()> {
 }
 
 type Dispatch<S> = dyn Fn(&Connection<S>, Data<'_>) -> Reply + Send + Sync;
-type BeforeHook<S> = dyn Fn(&Connection<S>, &str) -> Result<(), Refusal> + Send + Sync;
+type BeforeHook<S> = dyn Fn(&Connection<S>, Action<'_>) -> Result<(), Refusal> + Send + Sync;
 type ConnectHook<S> = dyn Fn(&Connection<S>, &Request) + Send + Sync;
 type CloseHook<S> = dyn Fn(&Connection<S>, &Disconnect) + Send + Sync;
 type MessageHook<S> = dyn Fn(&Connection<S>, RawMessage<'_>) + Send + Sync;
@@ -174,11 +176,7 @@ impl<S: Send + Sync + 'static> Router<S> {
             close: None,
             message: None,
             states,
-            languages: Languages {
-                default: GOLEM,
-                named: Vec::new(),
-                protocols: Vec::new(),
-            },
+            languages: Languages::new(),
         }
     }
 
@@ -189,41 +187,57 @@ impl<S: Send + Sync + 'static> Router<S> {
         self
     }
 
-    /// Calls `hook` before each event's handler, with the event's name: for limits of rate, for logs, for what
-    /// some may do and others not. Hooks are called in the order they were added, until one refuses;
-    /// then the sender is told so, and there is no handler.
+    /// Calls `hook` before anything that a connection asks for is done, with the [`Action`] and
+    /// the room that it is about: for rights, for limits of rate, for logs.
     ///
-    /// They are called for the requests of throng.v1 too, and for events that have no handler.
+    /// Hooks are called in the order in which they were added, until one refuses; then the sender
+    /// is told so, and nothing is done. They are asked on every wire: for the requests of
+    /// [throng.v1](Self::serve_throng_v1) and of [golem](Self::serve_golem), and, as
+    /// [`Action::Request`], for the application's own events, those without a handler too.
     ///
     /// # Examples
     ///
-    /// ```
-    /// use std::sync::atomic::{AtomicU32, Ordering};
-    /// use throng::{Connection, Refusal, Router};
+    /// Nobody but the host may enter or read the rooms of the staff:
     ///
-    /// let mut router = Router::with_state(|_| AtomicU32::new(0));
-    /// router.before(|conn: &Connection<AtomicU32>, _event: &str| {
-    ///     match conn.state().fetch_add(1, Ordering::Relaxed) {
-    ///         0..1000 => Ok(()),
-    ///         _ => Err(Refusal::new("too_many", "a thousand events are enough")),
+    /// ```
+    /// use throng::{Action, Connection, Refusal, Router};
+    ///
+    /// let mut router = Router::with_state(|request| request.cookie("role") == Some("host"));
+    /// router.serve_throng_v1().serve_golem();
+    /// router.before(|conn: &Connection<bool>, action: Action<'_>| match action.room() {
+    ///     Some(room) if room.starts_with("staff:") && !conn.state() => {
+    ///         Err(Refusal::new("forbidden", "this room is for the staff"))
     ///     }
+    ///     _ => Ok(()),
     /// });
     /// ```
     pub fn before(
         &mut self,
-        hook: impl Fn(&Connection<S>, &str) -> Result<(), Refusal> + Send + Sync + 'static,
+        hook: impl Fn(&Connection<S>, Action<'_>) -> Result<(), Refusal> + Send + Sync + 'static,
     ) -> &mut Self {
         self.before.push(Box::new(hook));
         self
     }
 
-    /// Speaks the subprotocol `throng.v1` with clients that ask for it: joining and leaving, publishing
-    /// with acknowledgements, positions, recovery and histories, as its page says. Its own events do not
-    /// come to handlers then; all others do.
+    /// Speaks the subprotocol `throng.v1` with clients that ask for it: joining and leaving,
+    /// publishing with acknowledgements, positions, recovery and histories
+    ///.
     ///
-    /// Whoever asks may join any room and publish to any. Without this, nobody is answered the subprotocol.
+    /// Its requests (`join`, `leave`, `msg`, `emit`, `history`, `ping`) are carried out by the
+    /// server and do not come to handlers; all other events do. Any client may join any room and
+    /// publish to any, unless [`before`](Self::before) refuses.
     pub fn serve_throng_v1(&mut self) -> &mut Self {
-        self.languages.name(THRONG_PROTOCOL, THRONG);
+        self.languages.add_throng_v1();
+        self
+    }
+
+    /// Carries out golem's `join {"name":..}`, `leave {"name":..}` and `msg {"to":..,"msg":..}` for
+    /// clients that ask for no subprotocol, as [`rooms`](crate::Server::rooms) does.
+    ///
+    /// They do not come to handlers then. Any client may join any room and publish to any, unless
+    /// [`before`](Self::before) refuses.
+    pub fn serve_golem(&mut self) -> &mut Self {
+        self.languages.add_golem_requests();
         self
     }
 
@@ -289,6 +303,23 @@ impl<S: Send + Sync + 'static> Router<S> {
         self
     }
 
+    /// Logs which handlers some clients never reach, since the event is a request that the server
+    /// carries out itself: one that refuses something would not be asked.
+    fn warn_of_shadowed(&self) {
+        for event in self.handlers.keys() {
+            if self
+                .languages
+                .spoken()
+                .any(|wire| wire.request(event).is_some())
+            {
+                tracing::warn!(
+                    "the handler of {event:?} is not called for clients whose {event:?} the server carries out \
+                     itself (serve_throng_v1, serve_golem): refuse what they may not do in Router::before"
+                );
+            }
+        }
+    }
+
     fn dispatch(&self, connection: &Connection<S>, event: &str, data: Data<'_>) -> Reply {
         match self.handlers.get(event) {
             Some(handler) => handler(connection, data),
@@ -313,6 +344,7 @@ impl<S: Send + Sync + 'static> Application for Router<S> {
     }
 
     fn languages(&self) -> Languages {
+        self.warn_of_shadowed();
         self.languages.clone()
     }
 
@@ -437,13 +469,17 @@ impl<S: Send + Sync + 'static> CoreApplication for CoreRouter<S> {
         })
     }
 
-    fn before(&mut self, id: ConnectionId, event: &str) -> Result<Result<(), Refusal>, Panicked> {
+    fn before(
+        &mut self,
+        id: ConnectionId,
+        action: Action<'_>,
+    ) -> Result<Result<(), Refusal>, Panicked> {
         if self.router.before.is_empty() {
             return Ok(Ok(()));
         }
-        let refused = self.call(id, event, |router, connection| {
+        let refused = self.call(id, action.name(), |router, connection| {
             let mut hooks = router.before.iter();
-            hooks.find_map(|hook| hook(connection, event).err())
+            hooks.find_map(|hook| hook(connection, action).err())
         });
         refused.map(|refused| refused.map_or(Ok(()), Err))
     }

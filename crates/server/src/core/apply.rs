@@ -19,7 +19,7 @@ use crate::code::Code;
 use crate::engine;
 use crate::kernel;
 use crate::metrics::survey::Survey;
-use crate::wire::throng_v1;
+use crate::wire::{Answer, Spoken as _};
 
 impl Core {
     /// Carries out what the core was asked for, in order, for a slice of time.
@@ -158,7 +158,12 @@ impl Core {
         joined: &Joined,
         already: bool,
     ) {
-        let Some(frame) = throng_v1::joined_frame(&room.name, joined, already) else {
+        let answer = Answer::Joined {
+            room: &room.name,
+            joined,
+            already,
+        };
+        let Ok(Some(frame)) = self.engine.wire(connection.wire()).answer(&answer) else {
             return;
         };
         let slot = connection.slot();
@@ -180,7 +185,7 @@ impl Core {
             refusal: &refusal,
         };
         // In its place among the answers: what it was sent before is queued.
-        if let Ok(frame) = self.engine.encode_for(connection.wire(), "error", &data) {
+        if let Ok(frame) = self.engine.wire(connection.wire()).event("error", &data) {
             self.local
                 .push(connection.slot(), &frame, FlushQueue::Prompt);
         }

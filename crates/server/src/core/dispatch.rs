@@ -1,4 +1,4 @@
-//! Gives what was read to whom it is for: messages to handlers, requests to what carries them out.
+//! Gives what was read to whom it is for: events to handlers, requests to the engine.
 
 use std::task::{Context, Poll, Waker};
 
@@ -7,18 +7,17 @@ use proto::{Message, OpCode, frame};
 use rooms::Disconnect;
 
 use super::disconnects::{closed_by_peer, panicked_disconnect};
-use super::handlers;
+use super::handlers::{self, Event, answer};
 use crate::app::application::CoreApplication;
 use crate::app::connection::Peer;
 use crate::app::data::{Data, RawMessage};
 use crate::app::handler::{Handling, Progress, Reply};
 use crate::app::refusal::{ErrorEvent, Refusal};
-use crate::app::requests::{Refused, Request};
-use crate::code::Code;
+use crate::app::requests::carry_out;
 use crate::metrics::CoreMetrics;
-use crate::panics::{self, Panicked};
-use crate::wire::THRONG;
-use crate::wire::protocol::{self, AnyProtocol, Mode};
+use crate::panics::Panicked;
+use crate::wire::request::Action;
+use crate::wire::{Payload, Received, Spoken as _, Unpacked, Unreadable};
 
 /// What is to be done after a message.
 pub(super) enum Next {
@@ -26,11 +25,11 @@ pub(super) enum Next {
     /// The connection ends, after the answers to its earlier messages.
     End(Disconnect),
     /// The event's handler goes on, and the connection waits for it.
-    Wait(Box<str>, Handling),
+    Wait(Event, Handling),
 }
 
-/// What came of an event.
-type Handled = Result<Result<Next, Refused>, Panicked>;
+/// What came of an event: it is done or goes on.
+type Handled = Result<Result<Option<Handling>, Refusal>, Panicked>;
 
 /// What a message is handled with: the parts of the core that are not the connection's.
 pub(super) struct Dispatcher<'a> {
@@ -48,8 +47,8 @@ impl Dispatcher<'_> {
         pong: impl FnOnce(proto::SharedFrame),
     ) -> Next {
         match message {
-            Message::Text(text) => return self.text(text),
-            Message::Binary(payload) => return self.binary(payload),
+            Message::Text(text) => return self.take(Received::Text(text)),
+            Message::Binary(payload) => return self.take(Received::Binary(payload)),
             Message::Ping(payload) => pong(frame::encode(OpCode::Pong, payload)),
             Message::Pong(_) => {}
             Message::Close(frame) => {
@@ -60,132 +59,116 @@ impl Dispatcher<'_> {
         Next::Read
     }
 
-    fn binary(self, payload: &[u8]) -> Next {
+    fn take(self, message: Received<'_>) -> Next {
         if self.takes_messages {
-            return self.message(RawMessage::Binary(payload));
+            return self.raw(message);
         }
-        match self.peer.engine.protocol(self.peer.id.wire()) {
-            Some(protocol) if protocol.mode() == Mode::Binary => self.unpack(protocol, payload),
-            _ => self.refuse(&Refusal::new(Code::Binary, "events are text messages")),
+        let peer = self.peer;
+        match peer.wire().unpack(peer.id, message) {
+            Ok(Unpacked { event, payload }) => self.event(&event, payload),
+            Err(Unreadable::Panicked) => self.end_panicked(),
+            Err(Unreadable::Refused(refusal)) => {
+                refuse(peer, self.metrics, (None, None), &refusal);
+                Next::Read
+            }
         }
-    }
-
-    fn text(self, text: &mut [u8]) -> Next {
-        if self.takes_messages {
-            // Checked by the reader; checking again is cheaper than being wrong.
-            return std::str::from_utf8(text)
-                .map_or(Next::Read, |text| self.message(RawMessage::Text(text)));
-        }
-        if let Some(protocol) = self.peer.engine.protocol(self.peer.id.wire()) {
-            return match protocol.mode() {
-                Mode::Text => self.unpack(protocol, text),
-                Mode::Binary => {
-                    self.refuse(&Refusal::new(Code::Text, "events are binary messages"))
-                }
-            };
-        }
-        match proto::event::split(text) {
-            Ok((event, json)) => self.event(event, json),
-            Err(error) => self.refuse(&Refusal::new(Code::BadMessage, error.to_string())),
-        }
-    }
-
-    /// Takes an event out of a message in the application's protocol.
-    fn unpack(mut self, protocol: &dyn AnyProtocol, message: &[u8]) -> Next {
-        let unpack = || protocol::unpack(protocol, message);
-        let (event, data) = match panics::catch("a protocol", Some(self.peer.id), unpack) {
-            Ok(Ok(unpacked)) => unpacked,
-            Ok(Err(words)) => return self.refuse(&Refusal::new(Code::BadMessage, words)),
-            Err(Panicked) => return self.end_panicked(),
-        };
-        let handled = self.handler(&event, |_| Data::other(data, protocol));
-        self.after(&event, handled)
     }
 
     /// Gives a message to the hook for messages.
-    fn message(self, message: RawMessage<'_>) -> Next {
+    fn raw(self, message: Received<'_>) -> Next {
+        let message = match &message {
+            Received::Binary(payload) => RawMessage::Binary(payload),
+            // Checked by the reader; checking again is cheaper than being wrong.
+            Received::Text(text) => match std::str::from_utf8(text) {
+                Ok(text) => RawMessage::Text(text),
+                Err(_) => return Next::Read,
+            },
+        };
         match self.application.message(self.peer.id, message) {
             Ok(()) => Next::Read,
             Err(Panicked) => self.end_panicked(),
         }
     }
 
-    /// Gives an event to its handler, or a request of throng.v1 to what handles it.
-    fn event(mut self, event: &str, json: &mut [u8]) -> Next {
-        let request = match self.peer.id.wire() {
-            THRONG => Request::named(event),
-            _ => None,
-        };
-        let handled = match request {
-            Some(request) => self.request(request, event, json),
-            None => self.handler(event, |parser| Data::json(json, parser)),
-        };
-        self.after(event, handled)
-    }
-
-    fn after(&self, event: &str, handled: Handled) -> Next {
-        match handled {
-            Ok(Ok(next)) => next,
-            Ok(Err(Refused { id, refusal })) => {
-                refuse(self.peer, self.metrics, (id, Some(event)), &refusal);
-                Next::Read
+    /// Carries out a request, or gives an event to its handler, if no hook refuses.
+    fn event(mut self, event: &str, payload: Payload<'_>) -> Next {
+        // The first thing that is read, so that whatever refuses has it.
+        let mut id = None;
+        match self.handle(event, payload, &mut id) {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(handling))) => {
+                let name = event.into();
+                return Next::Wait(Event { name, id }, handling);
             }
-            Err(Panicked) => self.end_panicked(),
+            Ok(Err(refusal)) => refuse(self.peer, self.metrics, (id, Some(event)), &refusal),
+            Err(Panicked) => return self.end_panicked(),
         }
+        Next::Read
     }
 
-    fn request(&mut self, request: Request, event: &str, json: &mut [u8]) -> Handled {
-        let Self {
-            application, peer, ..
-        } = self;
-        let mut panicked = false;
-        let before = || match application.before(peer.id, event) {
-            Ok(result) => result,
-            Err(Panicked) => {
-                panicked = true;
-                Err(Refusal::new("panicked", "internal error"))
+    fn handle(&mut self, event: &str, payload: Payload<'_>, id: &mut Option<u64>) -> Handled {
+        let peer = self.peer;
+        let json = match payload {
+            Payload::Json(json) => json,
+            Payload::Other(bytes, protocol) => {
+                if let Err(refusal) = self
+                    .application
+                    .before(peer.id, Action::Request { event })?
+                {
+                    return Ok(Err(refusal));
+                }
+                let reply = self
+                    .application
+                    .event(peer.id, event, Data::other(bytes, protocol))?;
+                return self.progress(event, None, reply);
             }
         };
-        let handled = request.handle(peer, json, self.parser, before);
-        if panicked {
-            return Err(Panicked);
+        if let Some(read) = peer.wire().request(event) {
+            let asked = read(json, self.parser);
+            *id = asked.id;
+            let request = match asked.request {
+                Ok(request) => request,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            for action in request.actions() {
+                if let Err(refusal) = self.application.before(peer.id, action)? {
+                    return Ok(Err(refusal));
+                }
+            }
+            return Ok(carry_out(peer, *id, &request).map(|()| None));
         }
-        Ok(handled.map(|()| Next::Read))
+        *id = peer.wire().id_of(json);
+        if let Err(refusal) = self
+            .application
+            .before(peer.id, Action::Request { event })?
+        {
+            return Ok(Err(refusal));
+        }
+        let data = Data::json(json, self.parser, id.is_some());
+        let reply = self.application.event(peer.id, event, data)?;
+        self.progress(event, *id, reply)
     }
 
-    fn handler<'d>(
-        &'d mut self,
-        event: &str,
-        data: impl FnOnce(&'d mut JsonParser) -> Data<'d>,
-    ) -> Handled {
-        let id = self.peer.id;
-        if let Err(refusal) = self.application.before(id, event)? {
-            return Ok(Err(refusal.into()));
-        }
-        let Reply(progress) = self.application.event(id, event, data(self.parser))?;
+    /// Polls a handler that is async once: many are done then, and need no task.
+    fn progress(&self, event: &str, id: Option<u64>, Reply(progress): Reply) -> Handled {
         let result = match progress {
             Progress::Done(result) => result,
             Progress::Pending(mut handling) => {
-                // Many are done at once, and need no task.
                 let cx = &mut Context::from_waker(Waker::noop());
-                match handlers::poll(&self.peer.engine, id, event, &mut handling, cx) {
+                let (engine, connection) = (&self.peer.engine, self.peer.id);
+                match handlers::poll(engine, connection, event, &mut handling, cx) {
                     Poll::Ready(result) => result?,
-                    Poll::Pending => return Ok(Ok(Next::Wait(event.into(), handling))),
+                    Poll::Pending => return Ok(Ok(Some(handling))),
                 }
             }
         };
-        Ok(result.map(|()| Next::Read).map_err(Refused::from))
+        let answered = result.and_then(|output| answer(self.peer, id, &output));
+        Ok(answered.map(|()| None))
     }
 
     fn end_panicked(&self) -> Next {
         self.metrics.closed.panicked.add(1);
         Next::End(panicked_disconnect())
-    }
-
-    /// Refuses a message that is no event.
-    fn refuse(&self, refusal: &Refusal) -> Next {
-        refuse(self.peer, self.metrics, (None, None), refusal);
-        Next::Read
     }
 }
 

@@ -3,13 +3,11 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use rooms::{ConnectionId, Disconnect, FlushQueue};
+use rooms::{ConnectionId, FlushQueue};
 
 use super::Core;
 use super::socket::Phase;
-use crate::wire::THRONG;
-use crate::wire::encode::encode;
-use crate::wire::throng_v1;
+use crate::wire::Spoken as _;
 
 /// How far a drain is.
 #[derive(Debug)]
@@ -106,11 +104,7 @@ impl Core {
         let is_open = self
             .socket(id.slot())
             .is_some_and(|socket| socket.phase == Phase::Open);
-        if id.wire() != THRONG || !is_open {
-            return;
-        }
-        // Numbers are always writable as JSON.
-        if let Ok(frame) = encode("drain", &throng_v1::Drain { after_ms }) {
+        if is_open && let Some(frame) = self.engine.wire(id.wire()).drain(after_ms) {
             self.local.push(id.slot(), &frame, FlushQueue::Bulk);
         }
     }
@@ -146,11 +140,7 @@ impl Core {
         {
             self.metrics.closed.drained.add(1);
         }
-        let disconnect = if id.wire() == THRONG {
-            Disconnect::drain(after_ms)
-        } else {
-            Disconnect::going_away()
-        };
+        let disconnect = self.engine.wire(id.wire()).drained(after_ms);
         self.begin_close(slot, disconnect, now);
     }
 }

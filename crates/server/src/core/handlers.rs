@@ -18,10 +18,19 @@ use super::disconnects::panicked_disconnect;
 use super::lines::Waits;
 use super::share::Line;
 use super::socket::Phase;
-use crate::app::handler::Handling;
+use crate::app::connection::Peer;
+use crate::app::handler::{Handling, Output};
 use crate::app::refusal::Refusal;
 use crate::engine::{self, Engine};
 use crate::panics::{self, Panicked};
+use crate::wire::Answer;
+
+/// An event that is handled: its name, and the id by which its sender knows the answer.
+#[derive(Debug)]
+pub(super) struct Event {
+    pub(super) name: Box<str>,
+    pub(super) id: Option<u64>,
+}
 
 /// The handlers of one core that are under way.
 #[derive(Debug, Default)]
@@ -44,8 +53,8 @@ struct UnderWay {
 #[derive(Debug)]
 struct Ended {
     connection: ConnectionId,
-    event: Box<str>,
-    result: Result<Result<(), Refusal>, Panicked>,
+    event: Event,
+    result: Result<Result<Output, Refusal>, Panicked>,
     /// What its last step found full.
     full: Option<Full>,
 }
@@ -60,7 +69,7 @@ impl Handlers {
         &mut self,
         engine: Arc<Engine>,
         connection: ConnectionId,
-        event: Box<str>,
+        event: Event,
         handling: Handling,
         full: Option<Full>,
     ) {
@@ -108,7 +117,7 @@ impl Handlers {
 async fn run(
     engine: Arc<Engine>,
     connection: ConnectionId,
-    event: Box<str>,
+    event: Event,
     mut handling: Handling,
     mut full: Option<Full>,
 ) -> Ended {
@@ -116,7 +125,7 @@ async fn run(
         if full.is_some_and(|full| engine.table.poll_full(full, cx.waker())) {
             return Poll::Pending;
         }
-        let polled = poll(&engine, connection, &event, &mut handling, cx);
+        let polled = poll(&engine, connection, &event.name, &mut handling, cx);
         full = engine::take_full();
         if polled.is_pending()
             && let Some(full) = full
@@ -143,7 +152,7 @@ pub(super) fn poll(
     event: &str,
     handling: &mut Handling,
     cx: &mut Context<'_>,
-) -> Poll<Result<Result<(), Refusal>, Panicked>> {
+) -> Poll<Result<Result<Output, Refusal>, Panicked>> {
     let _on_core = engine.enter_core();
     let poll = || handling.as_mut().poll(cx);
     match panics::catch(event, Some(connection), poll) {
@@ -153,12 +162,30 @@ pub(super) fn poll(
     }
 }
 
+/// Sends what a handler returned to whoever asked for it.
+pub(super) fn answer(peer: &Peer, id: Option<u64>, output: &Output) -> Result<(), Refusal> {
+    let Some(id) = id else {
+        return Ok(());
+    };
+    let ack = Answer::Ack {
+        id,
+        room: None,
+        position: None,
+        duplicate: false,
+        data: output
+            .0
+            .as_deref()
+            .map(|data| data as &dyn erased_serde::Serialize),
+    };
+    Ok(peer.acknowledge(&ack)?)
+}
+
 impl Core {
     /// Lets a connection's handler go on, and reads nothing more from the connection until it is done.
     pub(super) fn wait_for_handler(
         &mut self,
         (slot, line): (u32, Line),
-        (event, handling): (Box<str>, Handling),
+        (event, handling): (Event, Handling),
         full: Option<Full>,
         rest: &[u8],
     ) {
@@ -196,9 +223,11 @@ impl Core {
             .remove(&slot)
             .and_then(|under_way| under_way.drain_after_ms);
         self.peer.id = ended.connection;
-        match ended.result {
+        let Event { name, id } = ended.event;
+        let answered = |output| answer(&self.peer, id, &output);
+        match ended.result.map(|result| result.and_then(answered)) {
             Ok(Ok(())) => {}
-            Ok(Err(refusal)) => self.refuse(None, Some(&ended.event), &refusal),
+            Ok(Err(refusal)) => self.refuse(id, Some(&name), &refusal),
             Err(Panicked) => {
                 self.metrics.closed.panicked.add(1);
                 if let Some(socket) = self.socket(slot) {

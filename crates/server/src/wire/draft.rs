@@ -6,7 +6,8 @@ use rooms::{Publication, Wire, WireSet};
 use serde::Serialize;
 use smallvec::SmallVec;
 
-use super::{OWN, THRONG};
+use super::parts::Parts;
+use super::{OWN, THRONG, golem, throng_v1};
 
 /// The parts that frames for a room are put together from, written before its shard is locked.
 #[derive(Debug, Default)]
@@ -111,44 +112,15 @@ impl Publication for Message<'_> {
             at_ms,
         } = &mut *self.draft;
         let (room, data) = json.split_at(*room_len);
-        let (mut offset_digits, mut at_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
-        let (from_key, from_end) = match self.from {
-            Some(_) => (&br#","from":""#[..], &br#"""#[..]),
-            None => (&b""[..], &b""[..]),
+        let parts = Parts {
+            room,
+            data,
+            from: self.from,
+            at_ms: *at_ms,
         };
-        let from = self.from.unwrap_or_default().as_bytes();
-        let encoded = match (wire, offset) {
-            (THRONG, Some(offset)) => encoder.encode_pieces(
-                self.event,
-                &[
-                    br#"{"room":"#,
-                    room,
-                    br#","offset":"#,
-                    offset_digits.format(offset).as_bytes(),
-                    from_key,
-                    from,
-                    from_end,
-                    br#","at":"#,
-                    at_digits.format(*at_ms).as_bytes(),
-                    br#","msg":"#,
-                    data,
-                    b"}",
-                ],
-            ),
-            (THRONG, None) => encoder.encode_pieces(
-                self.event,
-                &[
-                    br#"{"room":"#,
-                    room,
-                    from_key,
-                    from,
-                    from_end,
-                    br#","data":"#,
-                    data,
-                    b"}",
-                ],
-            ),
-            _ => encoder.encode_pieces(self.event, &[data]),
+        let encoded = match wire {
+            THRONG => throng_v1::write_to_room(encoder, self.event, &parts, offset),
+            _ => golem::write_to_room(encoder, self.event, &parts),
         };
         encoded.expect("the event's name was checked when the message was made")
     }

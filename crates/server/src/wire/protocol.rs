@@ -3,17 +3,18 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::error::Error;
-use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
 use proto::event::{EncodeError, ParseError, is_name};
 use proto::{OpCode, SharedFrame, frame};
-use rooms::{WIRE_COUNT_MAX, Wire};
+use rooms::ConnectionId;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _};
 use serde::{Serialize, Serializer};
 
-use crate::wire;
+use super::{Payload, Received, Spoken, Unpacked, Unreadable};
+use crate::app::refusal::Refusal;
+use crate::code::Code;
+use crate::panics::{self, Panicked};
 
 /// Why a message could not be read or written: any error, or a text.
 pub type ProtocolError = Box<dyn Error + Send + Sync>;
@@ -169,12 +170,50 @@ impl<P: Protocol> AnyProtocol for P {
     }
 }
 
+/// A protocol of the application's, as a wire.
+#[derive(Clone, Copy)]
+pub(crate) struct Foreign<'a>(pub(crate) &'a dyn AnyProtocol);
+
+impl Spoken for Foreign<'_> {
+    fn unpack<'m>(self, id: ConnectionId, message: Received<'m>) -> Result<Unpacked<'m>, Unreadable>
+    where
+        Self: 'm,
+    {
+        let refused = |code, text| Err(Unreadable::Refused(Refusal::new(code, text)));
+        let message: &'m [u8] = match (message, self.0.mode()) {
+            (Received::Binary(message), Mode::Binary) => message,
+            (Received::Text(message), Mode::Text) => message,
+            (Received::Binary(_), Mode::Text) => {
+                return refused(Code::Binary, "events are text messages");
+            }
+            (Received::Text(_), Mode::Binary) => {
+                return refused(Code::Text, "events are binary messages");
+            }
+        };
+        match panics::catch("a protocol", Some(id), || unpack(self.0, message)) {
+            Ok(Ok((event, data))) => Ok(Unpacked {
+                event,
+                payload: Payload::Other(data, self.0),
+            }),
+            Ok(Err(words)) => Err(Unreadable::Refused(Refusal::new(Code::BadMessage, words))),
+            Err(Panicked) => Err(Unreadable::Panicked),
+        }
+    }
+
+    fn event<T>(self, event: &str, data: &T) -> Result<SharedFrame, EncodeError>
+    where
+        T: Serialize + ?Sized,
+    {
+        encode(self.0, event, data)
+    }
+}
+
 /// Takes the event out of a message.
 ///
 /// # Errors
 ///
 /// What is wrong with it, in words for its sender.
-pub(crate) fn unpack<'m>(
+fn unpack<'m>(
     protocol: &dyn AnyProtocol,
     message: &'m [u8],
 ) -> Result<(Cow<'m, str>, &'m [u8]), String> {
@@ -201,7 +240,7 @@ pub(crate) fn decode<'m, T: Deserialize<'m>>(
 }
 
 /// Writes an event as a frame.
-pub(crate) fn encode<T: Serialize + ?Sized>(
+fn encode<T: Serialize + ?Sized>(
     protocol: &dyn AnyProtocol,
     event: &str,
     data: &T,
@@ -256,70 +295,3 @@ fn words(error: &dyn Error) -> String {
 
 /// The longest text of a protocol's error that its sender is told, in bytes.
 const WORDS_LEN_MAX: usize = 200;
-
-/// What is spoken with whom: which wire for which subprotocol.
-#[derive(Clone)]
-pub(crate) struct Languages {
-    /// With those who ask for none of the others.
-    pub(crate) default: Wire,
-    /// By the names that clients ask for.
-    pub(crate) named: Vec<(&'static str, Wire)>,
-    /// What the application brings, from the first wire that is not the engine's own on.
-    pub(crate) protocols: Vec<Arc<dyn AnyProtocol>>,
-}
-
-/// How many protocols an application can bring.
-pub(crate) const PROTOCOL_COUNT_MAX: usize = WIRE_COUNT_MAX - wire::OWN.len();
-
-impl fmt::Debug for Languages {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Languages")
-            .field("default", &self.default)
-            .field("named", &self.named)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Languages {
-    /// Takes in a protocol.
-    ///
-    /// # Panics
-    ///
-    /// If there are more than wires.
-    pub(crate) fn add(&mut self, protocol: impl Protocol) -> Wire {
-        let count = self.protocols.len();
-        assert!(
-            count < PROTOCOL_COUNT_MAX,
-            "at most {PROTOCOL_COUNT_MAX} protocols can be served"
-        );
-        self.protocols.push(Arc::new(protocol));
-        // Checked above: below 16.
-        Wire(u8::try_from(wire::OWN.len() + count).unwrap_or_default())
-    }
-
-    /// Speaks on a wire with those who ask for this name, in place of an earlier one.
-    pub(crate) fn name(&mut self, name: &'static str, wire: Wire) {
-        self.named.retain(|(named, _)| *named != name);
-        self.named.push((name, wire));
-    }
-
-    /// The wires of the application's protocols.
-    pub(crate) fn wires(&self) -> impl Iterator<Item = Wire> {
-        let first = u8::try_from(wire::OWN.len()).unwrap_or(u8::MAX);
-        (first..).map(Wire).take(self.protocols.len())
-    }
-
-    /// Whether anybody may speak on this wire.
-    pub(crate) fn has(&self, wire: Wire) -> bool {
-        self.default == wire || self.named.iter().any(|(_, named)| *named == wire)
-    }
-
-    /// The wire for a client that offers these names, and the name to answer: its first that is spoken.
-    pub(crate) fn choose<'a>(
-        &self,
-        mut offered: impl Iterator<Item = &'a str>,
-    ) -> (Wire, Option<&'static str>) {
-        let named = offered.find_map(|offer| self.named.iter().find(|(name, _)| *name == offer));
-        named.map_or((self.default, None), |(name, wire)| (*wire, Some(*name)))
-    }
-}

@@ -1,15 +1,18 @@
-//! Frames of throng.v1 (docs/protocol.md): the greeting, and the answers to requests.
+//! throng.v1 (docs/protocol.md): positions, answers and recovery.
+
+mod read;
 
 use proto::SharedFrame;
-use proto::event::{EncodeError, write_json};
-use rooms::{Acknowledge, Joined, KEY_LEN_MAX, Past, Recovery, StreamPosition};
+use proto::event::{EncodeError, EventEncoder, find_id, write_json};
+use rooms::{Disconnect, Joined, KEY_LEN_MAX, Past, Recovery, StreamPosition};
 use serde::{Serialize, Serializer};
 
-use crate::app::error::PublishError;
-use crate::app::refusal::{ErrorEvent, Refusal};
+use super::encode::{encode, encode_written};
+use super::name::ConnectionName;
+use super::parts::Parts;
+use super::{Answer, ReadRequest, Spoken};
+use crate::app::error::EmitError;
 use crate::config::Config;
-use crate::wire::encode::encode;
-use crate::wire::name::ConnectionName;
 
 /// The most publications of one answer to `history`.
 pub(crate) const HISTORY_PUBLICATIONS_MAX: u32 = 1000;
@@ -19,54 +22,164 @@ pub(crate) const HISTORY_PUBLICATIONS_MAX: u32 = 1000;
 pub(crate) const HISTORY_BYTES_MAX: usize = 256 * 1024;
 
 /// Events of the protocol's own, which nobody can emit.
-const RESERVED: [&str; 15] = [
-    "ack", "drain", "emit", "error", "gap", "hello", "history", "join", "joined", "leave", "left",
-    "msg", "ping", "pong", "presence",
+const RESERVED: [&str; 16] = [
+    "ack", "auth", "drain", "emit", "error", "gap", "hello", "history", "join", "joined", "leave",
+    "left", "msg", "ping", "pong", "presence",
 ];
 
 /// What later versions will call their events.
 const RESERVED_PREFIX: &str = "throng";
 
 /// Whether the name is the protocol's own.
-pub(crate) fn is_reserved(event: &str) -> bool {
+fn is_reserved(event: &str) -> bool {
     RESERVED.contains(&event) || event.starts_with(RESERVED_PREFIX)
 }
 
-/// The greeting of a connection.
-pub(crate) fn hello_frame(name: &ConnectionName, config: &Config) -> Option<SharedFrame> {
-    let limits = &config.limits;
-    let ping_interval = config.timeouts.ping_interval.as_millis();
-    let hello = Hello {
-        server: concat!("throng/", env!("CARGO_PKG_VERSION")),
-        connection: name.as_str(),
-        keepalive_ms: u64::try_from(ping_interval).unwrap_or(u64::MAX),
-        limits: HelloLimits {
-            message_bytes: limits.message_bytes_max,
-            rooms: limits.rooms_per_connection_max,
-            room_name_bytes: limits.room_name_bytes_max,
-            key_bytes: KEY_LEN_MAX,
-            history_publications: HISTORY_PUBLICATIONS_MAX,
-            history_bytes: HISTORY_BYTES_MAX,
-        },
-    };
-    // Strings and numbers are always writable as JSON.
-    encode("hello", &hello).ok()
+/// throng.v1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ThrongV1;
+
+impl Spoken for ThrongV1 {
+    fn greeting(self, name: &ConnectionName, config: &Config) -> Option<SharedFrame> {
+        let limits = &config.limits;
+        let ping_interval = config.timeouts.ping_interval.as_millis();
+        let hello = Hello {
+            server: concat!("throng/", env!("CARGO_PKG_VERSION")),
+            connection: name.as_str(),
+            keepalive_ms: u64::try_from(ping_interval).unwrap_or(u64::MAX),
+            limits: HelloLimits {
+                message_bytes: limits.message_bytes_max,
+                rooms: limits.rooms_per_connection_max,
+                room_name_bytes: limits.room_name_bytes_max,
+                key_bytes: KEY_LEN_MAX,
+                history_publications: HISTORY_PUBLICATIONS_MAX,
+                history_bytes: HISTORY_BYTES_MAX,
+            },
+        };
+        // Strings and numbers are always writable as JSON.
+        encode("hello", &hello).ok()
+    }
+
+    fn request(self, event: &str) -> Option<ReadRequest> {
+        read::request(event)
+    }
+
+    fn id_of(self, json: &[u8]) -> Option<u64> {
+        find_id(json, usize::MAX)
+    }
+
+    fn check_event(self, event: &str) -> Result<(), EmitError> {
+        match is_reserved(event) {
+            true => Err(EmitError::Reserved),
+            false => Ok(()),
+        }
+    }
+
+    fn event<T>(self, event: &str, data: &T) -> Result<SharedFrame, EncodeError>
+    where
+        T: Serialize + ?Sized,
+    {
+        encode(event, data)
+    }
+
+    fn application_event<T>(self, event: &str, data: &T) -> Result<SharedFrame, EncodeError>
+    where
+        T: Serialize + ?Sized,
+    {
+        encode(event, &OfApplication { data })
+    }
+
+    fn answer(self, answer: &Answer<'_>) -> Result<Option<SharedFrame>, EncodeError> {
+        let frame = match *answer {
+            Answer::Ack {
+                id,
+                room,
+                position,
+                duplicate,
+                data,
+            } => encode(
+                "ack",
+                &Ack {
+                    id,
+                    room,
+                    position: position.map(Position::from),
+                    duplicate: duplicate.then_some(true),
+                    data,
+                },
+            ),
+            Answer::History { id, room, past } => {
+                encode_written("history", |json| write_history(json, id, room, past))
+            }
+            Answer::Joined {
+                room,
+                joined,
+                already,
+            } => encode("joined", &JoinedAnswer::new(room, joined, already)),
+            Answer::Left { id, room } => encode("left", &Left { id, room }),
+            Answer::Pong { id } => encode("pong", &Pong { id }),
+        };
+        frame.map(Some)
+    }
+
+    fn drain(self, after_ms: u64) -> Option<SharedFrame> {
+        // Numbers are always writable as JSON.
+        encode("drain", &Drain { after_ms }).ok()
+    }
+
+    fn drained(self, after_ms: u64) -> Disconnect {
+        Disconnect::drain(after_ms)
+    }
 }
 
-/// The answer to a join that was carried out.
-pub(crate) fn joined_frame(room: &str, joined: &Joined, already: bool) -> Option<SharedFrame> {
-    let answer = JoinedAnswer {
-        id: joined.id,
-        room,
-        position: joined.position.into(),
-        recovery: joined.recovery.filter(|_| !already).into(),
-        already: already.then_some(true),
+/// Writes what members of a room are sent: a publication if it has an offset, else an event.
+pub(super) fn write_to_room(
+    encoder: &mut EventEncoder,
+    event: &str,
+    parts: &Parts<'_>,
+    offset: Option<u64>,
+) -> Result<SharedFrame, EncodeError> {
+    let (mut offset_digits, mut at_digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let (from_key, from_end) = match parts.from {
+        Some(_) => (&br#","from":""#[..], &br#"""#[..]),
+        None => (&b""[..], &b""[..]),
     };
-    encode("joined", &answer).ok()
+    let from = parts.from.unwrap_or_default().as_bytes();
+    match offset {
+        Some(offset) => encoder.encode_pieces(
+            event,
+            &[
+                br#"{"room":"#,
+                parts.room,
+                br#","offset":"#,
+                offset_digits.format(offset).as_bytes(),
+                from_key,
+                from,
+                from_end,
+                br#","at":"#,
+                at_digits.format(parts.at_ms).as_bytes(),
+                br#","msg":"#,
+                parts.data,
+                b"}",
+            ],
+        ),
+        None => encoder.encode_pieces(
+            event,
+            &[
+                br#"{"room":"#,
+                parts.room,
+                from_key,
+                from,
+                from_end,
+                br#","data":"#,
+                parts.data,
+                b"}",
+            ],
+        ),
+    }
 }
 
 /// Writes the data of an answer to `history`: the stored publications as they were sent.
-pub(crate) fn write_history(
+fn write_history(
     json: &mut Vec<u8>,
     id: Option<u64>,
     room: &str,
@@ -93,35 +206,6 @@ pub(crate) fn write_history(
     }
     json.extend_from_slice(b"]}");
     Ok(())
-}
-
-/// How the publisher of a `msg` with an id is told what became of it.
-pub(crate) struct PublishAnswer<'a> {
-    pub(crate) id: u64,
-    pub(crate) room: &'a str,
-}
-
-impl Acknowledge for PublishAnswer<'_> {
-    fn acknowledge(&mut self, position: Option<StreamPosition>, duplicate: bool) -> SharedFrame {
-        let ack = Ack {
-            id: Some(self.id),
-            room: self.room,
-            position: position.map(Position::from),
-            duplicate: duplicate.then_some(true),
-        };
-        encode("ack", &ack).expect("numbers and strings are always JSON")
-    }
-
-    fn refuse(&mut self) -> SharedFrame {
-        let refusal = Refusal::from(PublishError::Storage);
-        let data = ErrorEvent {
-            id: Some(self.id),
-            event: Some("msg"),
-            room: Some(self.room),
-            refusal: &refusal,
-        };
-        encode("error", &data).expect("numbers and strings are always JSON")
-    }
 }
 
 #[derive(Serialize)]
@@ -154,6 +238,18 @@ struct JoinedAnswer<'a> {
     already: Option<bool>,
 }
 
+impl<'a> JoinedAnswer<'a> {
+    fn new(room: &'a str, joined: &Joined, already: bool) -> Self {
+        Self {
+            id: joined.id,
+            room,
+            position: joined.position.into(),
+            recovery: joined.recovery.filter(|_| !already).into(),
+            already: already.then_some(true),
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct HistoryAnswer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -184,27 +280,29 @@ impl From<Option<Recovery>> for RecoveryFields {
 }
 
 #[derive(Serialize)]
-pub(crate) struct Left<'a> {
+struct Left<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) id: Option<u64>,
-    pub(crate) room: &'a str,
+    id: Option<u64>,
+    room: &'a str,
 }
 
 #[derive(Serialize)]
-pub(crate) struct Ack<'a> {
+struct Ack<'a> {
+    id: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) id: Option<u64>,
-    pub(crate) room: &'a str,
+    room: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) position: Option<Position>,
+    position: Option<Position>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) duplicate: Option<bool>,
+    duplicate: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a dyn erased_serde::Serialize>,
 }
 
 #[derive(Serialize)]
-pub(crate) struct Pong {
+struct Pong {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) id: Option<u64>,
+    id: Option<u64>,
 }
 
 /// A position as clients see it.
@@ -233,12 +331,12 @@ impl Serialize for EpochText {
 
 /// The data of an event of the application's that is of no room: to one connection, or to everybody.
 #[derive(Serialize)]
-pub(crate) struct OfApplication<'a, T: ?Sized> {
-    pub(crate) data: &'a T,
+struct OfApplication<'a, T: ?Sized> {
+    data: &'a T,
 }
 
 /// The data of a `drain` event.
 #[derive(Serialize)]
-pub(crate) struct Drain {
-    pub(crate) after_ms: u64,
+struct Drain {
+    after_ms: u64,
 }

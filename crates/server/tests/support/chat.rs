@@ -1,14 +1,11 @@
-//! The binary's own chat, and two events by which a test can tell what happened.
+//! The program's own chat, and two events by which a test can tell what happened.
 
-use throng::{Connection, RoomManager, Router};
-
-#[path = "../../../daemon/src/chat.rs"]
-mod golem;
+use throng::{Connection, Router};
 
 /// Handles golem's `join`, `leave` and `msg`; answers `sync 1` with `synced 1`, so that a peer
 /// knows what went before to be done, and `core` with the number of the connection's core.
-pub(crate) fn add_to(router: &mut Router, rooms: &RoomManager) {
-    golem::add_to(router, rooms);
+pub(crate) fn add_to(router: &mut Router) {
+    router.serve_throng_v1().serve_golem();
     add_signals_to(router);
 }
 

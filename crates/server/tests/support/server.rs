@@ -73,7 +73,7 @@ impl TestServer {
     pub(crate) fn serve(server: Server, set_up: impl FnOnce(&mut Router, &RoomManager)) -> Self {
         let mut router = Router::new();
         let rooms = server.rooms();
-        chat::add_to(&mut router, &rooms);
+        chat::add_to(&mut router);
         set_up(&mut router, &rooms);
         Self::run(server, router)
     }
