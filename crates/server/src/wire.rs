@@ -10,6 +10,7 @@ pub(crate) mod languages;
 pub(crate) mod messagepack;
 pub(crate) mod name;
 mod parts;
+pub(crate) mod position;
 pub(crate) mod protocol;
 pub(crate) mod request;
 pub(crate) mod throng_v1;

@@ -9,7 +9,7 @@ use crate::app::connection::Connection;
 use crate::app::error::{EmitError, JoinError, PublishError};
 use crate::app::question;
 use crate::engine::{Engine, Gate, Sent};
-use crate::wire::throng_v1::Position;
+use crate::wire::position::Position;
 
 /// Rooms by name: who is in them, and what is sent to them. Cheap to clone, usable from any thread.
 ///

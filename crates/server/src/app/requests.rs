@@ -7,8 +7,7 @@ use super::connection::Peer;
 use super::error::PublishError;
 use super::refusal::{ErrorEvent, Refusal};
 use crate::engine::Sent;
-use crate::wire::request::Request;
-use crate::wire::throng_v1::{HISTORY_BYTES_MAX, HISTORY_PUBLICATIONS_MAX};
+use crate::wire::request::{HISTORY_BYTES_MAX, HISTORY_PUBLICATIONS_MAX, Request};
 use crate::wire::{Answer, AnyWire, Spoken as _};
 
 /// How many publications one answer to `history` has if the client does not say.

@@ -5,6 +5,13 @@ use std::borrow::Cow;
 use proto::Json;
 use rooms::Since;
 
+/// The most publications of one answer to `history`.
+pub(crate) const HISTORY_PUBLICATIONS_MAX: u32 = 1000;
+
+/// The most bytes of publications in one answer to `history`: a quarter of what may wait for a
+/// connection by default. One publication is given however large it is.
+pub(crate) const HISTORY_BYTES_MAX: usize = 256 * 1024;
+
 /// What a connection asks of the engine.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Request<'m> {

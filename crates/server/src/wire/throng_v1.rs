@@ -4,22 +4,17 @@ mod read;
 
 use proto::SharedFrame;
 use proto::event::{EncodeError, EventEncoder, find_id, write_json};
-use rooms::{Disconnect, Joined, KEY_LEN_MAX, Past, Recovery, StreamPosition};
-use serde::{Serialize, Serializer};
+use rooms::{Disconnect, Joined, KEY_LEN_MAX, Past, Recovery};
+use serde::Serialize;
 
 use super::encode::{encode, encode_written};
 use super::name::ConnectionName;
 use super::parts::Parts;
+use super::position::Position;
+use super::request::{HISTORY_BYTES_MAX, HISTORY_PUBLICATIONS_MAX};
 use super::{Answer, ReadRequest, Spoken};
 use crate::app::error::EmitError;
 use crate::config::Config;
-
-/// The most publications of one answer to `history`.
-pub(crate) const HISTORY_PUBLICATIONS_MAX: u32 = 1000;
-
-/// The most bytes of publications in one answer to `history`: a quarter of what may wait for a
-/// connection by default. One publication is given however large it is.
-pub(crate) const HISTORY_BYTES_MAX: usize = 256 * 1024;
 
 /// Events of the protocol's own, which nobody can emit.
 const RESERVED: [&str; 16] = [
@@ -303,30 +298,6 @@ struct Ack<'a> {
 struct Pong {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<u64>,
-}
-
-/// A position as clients see it.
-#[derive(Serialize)]
-pub(crate) struct Position {
-    epoch: EpochText,
-    offset: u64,
-}
-
-impl From<StreamPosition> for Position {
-    fn from(position: StreamPosition) -> Self {
-        Self {
-            epoch: EpochText(position.epoch),
-            offset: position.offset,
-        }
-    }
-}
-
-struct EpochText(rooms::Epoch);
-
-impl Serialize for EpochText {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
-    }
 }
 
 /// The data of an event of the application's that is of no room: to one connection, or to everybody.
