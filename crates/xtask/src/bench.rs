@@ -24,6 +24,15 @@ pub(crate) struct Options {
     arguments: Vec<String>,
 }
 
+impl Options {
+    /// What a person would write behind `bench`.
+    pub(crate) fn new(argument: &str) -> Self {
+        Self {
+            arguments: vec![argument.to_owned()],
+        }
+    }
+}
+
 /// Runs the comparison, which prints its tables.
 ///
 /// # Errors

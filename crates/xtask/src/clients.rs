@@ -62,7 +62,7 @@ fn against_server(repository: &Repository, installer: &Installer, node: &Path) -
     let mut npm = repository.command("npm");
     npm.current_dir(&directory)
         .args(["install", "--no-audit", "--no-fund"]);
-    let builds = [repository.release_build(), repository.examples_build()];
+    let builds = [repository.optimized_build(), repository.examples_build()];
     for mut preparation in [npm].into_iter().chain(builds) {
         let prepared = command::stream(&mut preparation)?;
         if prepared != Outcome::PASSED {
@@ -75,8 +75,9 @@ fn against_server(repository: &Repository, installer: &Installer, node: &Path) -
     let mut tests = repository.command(node);
     tests
         .current_dir(&directory)
-        .args(["--test", "--test-reporter=spec"]);
-    tests.env("THRONG_BIN", repository.target("release/throng"));
+        // Most of them wait for a server or a browser most of the time.
+        .args(["--test", "--test-reporter=spec", "--test-concurrency=2"]);
+    tests.env("THRONG_BIN", repository.optimized("throng"));
     tests.env("THRONG_EXAMPLES", repository.target("debug/examples"));
     tests.env("THRONG_SCREENSHOTS", screenshots);
     if let Ok(browser) = &browser {

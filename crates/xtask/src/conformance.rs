@@ -77,11 +77,11 @@ pub(crate) fn run(
     let server = match &options.server {
         Some(server) => std::path::absolute(server)?,
         None => {
-            let built = command::stream(&mut repository.release_build())?;
+            let built = command::stream(&mut repository.optimized_build())?;
             if built != Outcome::PASSED {
                 return Ok(built);
             }
-            repository.target("release/examples/echo")
+            repository.optimized("examples/echo")
         }
     };
     let suite = Suite {

@@ -29,9 +29,13 @@ pub(crate) struct Options {
 impl Options {
     /// What fits among other checks: some seconds of everything, and a restart.
     pub(crate) fn short() -> Self {
-        let arguments = SHORT.split(' ').map(str::to_owned);
+        Self::new(SHORT)
+    }
+
+    /// What a person would write behind `faults`.
+    pub(crate) fn new(arguments: &str) -> Self {
         Self {
-            arguments: arguments.collect(),
+            arguments: arguments.split(' ').map(str::to_owned).collect(),
         }
     }
 }
@@ -46,13 +50,13 @@ pub(crate) fn run(
     installer: &Installer,
     options: &Options,
 ) -> Result<Outcome> {
-    let built = command::stream(&mut repository.release_build())?;
+    let built = command::stream(&mut repository.optimized_build())?;
     if built != Outcome::PASSED {
         return Ok(built);
     }
     let mut run = repository.cargo();
     run.args(["run", "--locked", "--package", "faults", "--", "--server"]);
-    run.arg(repository.target("release/throng"));
+    run.arg(repository.optimized("throng"));
     let mut missing = Vec::new();
     match clients::node(repository, installer) {
         Err(reason) => missing.push(format!("JavaScript: {reason}")),

@@ -31,7 +31,7 @@ use table::Table;
 /// Fails if a path takes over 3 % more instructions than benches/instructions/baseline.toml says, or
 /// if the two do not name the same paths. Needs valgrind; gungraun's runner is built with cargo the
 /// first time, into target/tools.
-#[derive(Args)]
+#[derive(Args, Default)]
 pub(crate) struct Options {
     /// Write what was counted to the baseline, for a change that is meant.
     #[arg(long)]

@@ -15,6 +15,7 @@ mod command;
 mod conformance;
 mod faults;
 mod features;
+mod full;
 mod fuzz;
 mod install;
 mod instructions;
@@ -22,6 +23,7 @@ mod loom;
 mod outcome;
 mod repository;
 mod serving;
+mod table;
 mod test;
 mod tidy;
 
@@ -50,6 +52,7 @@ enum Task {
     Bench(bench::Options),
     Conformance(conformance::Options),
     Faults(faults::Options),
+    Full(full::Options),
     Fuzz(fuzz::Options),
     Instructions(instructions::Options),
     Loom(loom::Options),
@@ -61,7 +64,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = run(&arguments.task);
     // The table of `test` has said everything, and its last line must stay the last.
-    if !matches!((&arguments.task, &outcome), (Task::Test(_), Ok(_))) {
+    if !matches!(
+        (&arguments.task, &outcome),
+        (Task::Full(_) | Task::Test(_), Ok(_))
+    ) {
         println!("xtask: {}", in_words(&outcome));
     }
     match outcome {
@@ -80,7 +86,7 @@ fn in_words(outcome: &Result<Outcome>) -> String {
     }
 }
 
-/// Runs one task. `test` alone may install anything: the others are for people at their desks.
+/// Runs one task. `test` and `full` alone may install anything: the others are for people at their desks.
 fn run(task: &Task) -> Result<Outcome> {
     let repository = Repository::open()?;
     let installer = Installer::forbidden();
@@ -88,6 +94,7 @@ fn run(task: &Task) -> Result<Outcome> {
         Task::Bench(options) => bench::run(&repository, options),
         Task::Conformance(options) => conformance::run(&repository, &installer, options),
         Task::Faults(options) => faults::run(&repository, &installer, options),
+        Task::Full(options) => full::run(&repository, options),
         Task::Fuzz(options) => fuzz::run(&repository, &installer, options),
         Task::Instructions(options) => instructions::run(&repository, &installer, options),
         Task::Loom(options) => loom::run(&repository, options),

@@ -69,15 +69,17 @@ impl Repository {
         command
     }
 
-    /// What clients and conformance tests drive: the server and the example that echoes, optimized.
+    /// Builds what clients and conformance tests drive: the server and the example that echoes,
+    /// optimized but not as a whole program, which takes minutes.
     ///
     /// One command wherever it is needed, the same for every caller: another selection of packages
     /// selects other features, and the whole optimized build starts again.
-    pub(crate) fn release_build(&self) -> Command {
+    pub(crate) fn optimized_build(&self) -> Command {
         let mut command = self.cargo();
         command.args([
             "build",
-            "--release",
+            "--profile",
+            OPTIMIZED,
             "--locked",
             "--workspace",
             "--exclude",
@@ -90,6 +92,11 @@ impl Repository {
         ]);
         command.args(["--bins", "--example", "echo"]);
         command
+    }
+
+    /// Returns where the optimized build has put something.
+    pub(crate) fn optimized(&self, name: &str) -> PathBuf {
+        self.target(OPTIMIZED).join(name)
     }
 
     /// The examples that clients drive: as the tests build them, so that this is done already, and not
@@ -164,6 +171,9 @@ const IGNORED_DIRECTORIES: [&str; 6] = [
     "node_modules",
     "target",
 ];
+
+/// The profile of the optimized build.
+const OPTIMIZED: &str = "checked";
 
 #[cfg(test)]
 mod tests {

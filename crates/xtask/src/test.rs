@@ -4,9 +4,7 @@
 //! from the quickest answer to the slowest, except that the optimized build comes before those that
 //! need its binaries.
 
-mod table;
-
-use std::time::Instant;
+mod binaries;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -20,9 +18,8 @@ use crate::install::Installer;
 use crate::loom;
 use crate::outcome::Outcome;
 use crate::repository::Repository;
+use crate::table::Table;
 use crate::{clients, tidy};
-
-use table::{Row, Table};
 
 /// Run every check there is, or the steps that are named
 ///
@@ -30,7 +27,8 @@ use table::{Row, Table};
 /// with apt-get, as root or through a sudo that asks no password. A step that cannot have what it
 /// needs is skipped, and the table at the end says why. Fails if any step failed.
 ///
-/// Meant to fit a quarter of an hour on two cores, from a clean clone. `--quick` answers sooner.
+/// Meant to fit 25 minutes on two cores, from a clean clone. `--quick` answers sooner, and
+/// `cargo xtask full` takes hours.
 #[derive(Args)]
 pub(crate) struct Options {
     /// The steps to run; all of them if none is named.
@@ -42,7 +40,7 @@ pub(crate) struct Options {
     quick: bool,
 
     /// How long each fuzz target runs.
-    #[arg(long, value_name = "N", default_value_t = fuzz::SECONDS)]
+    #[arg(long, value_name = "N", default_value_t = FUZZ_SECONDS)]
     fuzz_seconds: u32,
 
     /// Install nothing; skip the steps that lack something.
@@ -65,7 +63,7 @@ enum Step {
     Tests,
     /// Does the library build, and work, without its features? (cargo clippy, cargo test)
     Features,
-    /// Does the optimized build work? (cargo build --release)
+    /// Does the optimized build work? (cargo build --profile checked)
     Release,
     /// Interleavings of the state under its locks (cargo xtask loom)
     Loom,
@@ -77,6 +75,18 @@ enum Step {
     Conformance,
     /// Fuzz targets, for a bounded time (cargo xtask fuzz)
     Fuzz,
+}
+
+impl Options {
+    /// Every step, each target fuzzed for so many seconds.
+    pub(crate) const fn all(fuzz_seconds: u32) -> Self {
+        Self {
+            steps: Vec::new(),
+            quick: false,
+            fuzz_seconds,
+            no_install: false,
+        }
+    }
 }
 
 /// Runs the steps that were asked for and prints the table.
@@ -92,17 +102,9 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<Outcome>
     };
     let mut table = Table::default();
     for step in selected(options) {
-        println!("\n==> {}: {}", step.name(), step.question());
-        let started_at = now();
-        let outcome = carry_out(step, repository, &installer, options)
-            .unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
-        let row = Row {
-            name: step.name(),
-            outcome,
-            elapsed: now() - started_at,
-        };
-        println!("<== {row}");
-        table.rows.push(row);
+        table.run(&step.name(), &step.question(), || {
+            carry_out(step, repository, &installer, options)
+        });
     }
     println!("\n{table}");
     Ok(table.outcome())
@@ -150,7 +152,7 @@ fn carry_out(
         Step::Tests if options.quick => tests(repository, &Installer::forbidden()),
         Step::Tests => tests(repository, installer),
         Step::Features => features::run(repository, installer),
-        Step::Release => command::stream(&mut repository.release_build()),
+        Step::Release => command::stream(&mut repository.optimized_build()),
         Step::Loom => loom::run(repository, &loom::Options::default()),
         Step::Clients => clients::run(repository, installer),
         Step::Faults => faults::run(repository, installer, &faults::Options::short()),
@@ -183,10 +185,14 @@ fn fmt(repository: &Repository, installer: &Installer) -> Result<Outcome> {
 /// All of cargo's tests. The one of the example for nginx passes without one, so that is said here.
 fn tests(repository: &Repository, installer: &Installer) -> Result<Outcome> {
     let nginx = installer.program(repository, &["nginx"], &["nginx-light"]);
-    let mut cargo = repository.cargo();
-    cargo.args(["test", "--workspace", "--all-features", "--locked"]);
-    cargo.arg("--no-fail-fast");
-    let outcome = command::stream_tests(&mut cargo, command::rust_tests_passed)?;
+    let binaries = binaries::run(repository)?;
+    let mut documents = repository.cargo();
+    documents.args(["test", "--workspace", "--all-features", "--locked", "--doc"]);
+    let documents = command::stream_tests(&mut documents, command::rust_tests_passed)?;
+    let outcome = match binaries {
+        Outcome::PASSED => documents,
+        failed => failed,
+    };
     Ok(match (outcome, nginx) {
         (Outcome::Passed { .. }, Err(reason)) => Outcome::Passed {
             missing: Some(format!("the example for nginx: {reason}")),
@@ -225,16 +231,11 @@ fn docs(repository: &Repository) -> Result<Outcome> {
     command::stream(cargo.env("RUSTDOCFLAGS", "-Dwarnings"))
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how long a step took is all that this task times"
-)]
-fn now() -> Instant {
-    Instant::now()
-}
-
 /// The peer that is written in Rust.
 const PEER_MANIFEST: &str = "benches/peers/tokio/Cargo.toml";
+
+/// How long a target is fuzzed among other checks; `cargo xtask fuzz` takes longer.
+const FUZZ_SECONDS: u32 = 20;
 
 /// What `--quick` runs: nothing that needs an optimized build or another program.
 const QUICK: [Step; 4] = [Step::Fmt, Step::Tidy, Step::Clippy, Step::Tests];

@@ -1,31 +1,52 @@
 //! The table at the end of a run, and the line below it that machines read.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
 
 use crate::outcome::Outcome;
 
 /// What became of every step, in the order in which they ran.
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(crate) struct Table {
     /// One row a step.
-    pub(super) rows: Vec<Row>,
+    pub(crate) rows: Vec<Row>,
 }
 
 /// What became of one step.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(crate) struct Row {
     /// The step's name on the command line.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// How it ended.
-    pub(super) outcome: Outcome,
+    pub(crate) outcome: Outcome,
     /// How long it took.
-    pub(super) elapsed: Duration,
+    pub(crate) elapsed: Duration,
 }
 
 impl Table {
+    /// Runs a step, and prints how it begins and ends. An error fails the step and stops nothing.
+    pub(crate) fn run(
+        &mut self,
+        name: &str,
+        question: &str,
+        step: impl FnOnce() -> Result<Outcome>,
+    ) {
+        println!("\n==> {name}: {question}");
+        let started_at = now();
+        let outcome = step().unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
+        let row = Row {
+            name: name.to_owned(),
+            outcome,
+            elapsed: now() - started_at,
+        };
+        println!("<== {row}");
+        self.rows.push(row);
+    }
+
     /// The whole run's outcome: failed if any step was.
-    pub(super) fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         let failed = |row: &&Row| matches!(row.outcome, Outcome::Failed(_));
         let failed: Vec<&str> = self
             .rows
@@ -72,6 +93,14 @@ impl fmt::Display for Table {
             "\nxtask: {passed} passed, {failed} failed, {skipped} skipped"
         )
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a step took is all that this task times"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[cfg(test)]
