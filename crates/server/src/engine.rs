@@ -98,6 +98,27 @@ impl Gate {
     }
 }
 
+/// Who asks the engine for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caller {
+    /// A core at its own work: what its connections publish too fast is held back by not reading
+    /// from them.
+    Core,
+    /// Another thread, or other work on a core's thread, such as an answer over HTTP: nothing can
+    /// be held back, so it is refused at the bound.
+    Outside,
+}
+
+impl Caller {
+    /// Takes note that a queue is full, for the core to look at after the handler. Nobody is held
+    /// back for what somebody else has asked.
+    fn note(self, Backpressure(full): Backpressure) {
+        if self == Self::Core && full.is_some() {
+            FULL.set(full);
+        }
+    }
+}
+
 /// A function that is given a room's name.
 pub(crate) type RoomHook = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -125,10 +146,12 @@ impl Engine {
         self.naming.name(connection)
     }
 
-    /// Whether this thread does the work of one of this engine's cores: what it publishes too fast is held back
-    /// by not reading from its connections. Whoever else asks is refused at the bound.
-    pub(crate) fn is_on_core(&self) -> bool {
-        ON_CORE_OF.get() == self.address()
+    /// Returns who asks: one of this engine's cores that does its own work, or anybody else.
+    fn caller(&self) -> Caller {
+        match ON_CORE_OF.get() == self.address() {
+            true => Caller::Core,
+            false => Caller::Outside,
+        }
     }
 
     /// Says that this thread does a core's work now, until what is returned is dropped: what else runs on a
@@ -174,8 +197,8 @@ impl Engine {
         connection: ConnectionId,
         room: RoomKey<'_>,
     ) -> Result<(), rooms::JoinError> {
-        if self.is_on_core() {
-            note(self.table.join(connection, room)?);
+        if self.caller() == Caller::Core {
+            self.caller().note(self.table.join(connection, room)?);
         } else {
             self.table.try_join(connection, room)?;
         }
@@ -191,7 +214,8 @@ impl Engine {
     ) -> Result<(), JoinError> {
         self.gate.pass(
             || {
-                note(self.table.join_since(connection, room, request)?);
+                self.caller()
+                    .note(self.table.join_since(connection, room, request)?);
                 Ok(())
             },
             || _ = self.leave(connection, room.into()),
@@ -227,8 +251,8 @@ impl Engine {
 
     /// Lets everybody leave a room.
     pub(crate) fn dissolve(&self, room: RoomKey<'_>) -> Result<(), Overloaded> {
-        if self.is_on_core() {
-            note(self.table.dissolve(room));
+        if self.caller() == Caller::Core {
+            self.caller().note(self.table.dissolve(room));
         } else {
             self.table.try_dissolve(room)?;
         }
@@ -237,7 +261,7 @@ impl Engine {
 
     /// Lets everybody leave all rooms of a space.
     pub(crate) fn dissolve_space(&self, space: Space) {
-        note(self.table.dissolve_space(space));
+        self.caller().note(self.table.dissolve_space(space));
     }
 
     pub(crate) fn direct(
@@ -270,7 +294,7 @@ impl Engine {
     fn now(&self) -> Now {
         match TURN.get() {
             // Another server's core has another clock.
-            Some(turn) if self.is_on_core() => turn,
+            Some(turn) if self.caller() == Caller::Core => turn,
             _ => Now {
                 unix_ms: clock::unix_ms(),
                 age: self.clock.now(),
@@ -309,7 +333,7 @@ impl Engine {
                         _ => None,
                     },
                 };
-                let published = if self.is_on_core() {
+                let published = if self.caller() == Caller::Core {
                     self.table.publish(room, outgoing)
                 } else {
                     self.table.try_publish(room, outgoing)
@@ -325,9 +349,7 @@ impl Engine {
                 }
             }
         })?;
-        if self.is_on_core() {
-            note(published.backpressure);
-        }
+        self.caller().note(published.backpressure);
         Ok(published)
     }
 
@@ -353,7 +375,7 @@ impl Engine {
             }
             let mut message = draft.as_event(event, name.as_ref().map(ConnectionName::as_str));
             loop {
-                let published = if self.is_on_core() {
+                let published = if self.caller() == Caller::Core {
                     let published = self.table.emit_as(kind, room, except, &mut message);
                     published.map_err(rooms::EmitError::from)
                 } else {
@@ -370,9 +392,7 @@ impl Engine {
                 }
             }
         })?;
-        if self.is_on_core() {
-            note(published.backpressure);
-        }
+        self.caller().note(published.backpressure);
         Ok(published.member_count)
     }
 
@@ -386,8 +406,9 @@ impl Engine {
             frames: self.frames_for_protocols(event, data)?,
         };
         // It has the frames of all wires, so that is the one error that there is.
-        if self.is_on_core() {
-            note(self.table.broadcast(message).unwrap_or_default());
+        if self.caller() == Caller::Core {
+            self.caller()
+                .note(self.table.broadcast(message).unwrap_or_default());
         } else if let Err(rooms::EmitError::Overloaded(error)) = self.table.try_broadcast(message) {
             return Err(error.into());
         }
@@ -455,9 +476,9 @@ impl Engine {
         room: RoomKey<'_>,
         make: impl FnMut(CoreId) -> Box<dyn Any + Send>,
     ) -> Result<(), Overloaded> {
-        if self.is_on_core() {
+        if self.caller() == Caller::Core {
             let (_, backpressure) = self.table.ask_members(room, make);
-            note(backpressure);
+            self.caller().note(backpressure);
         } else {
             self.table.try_ask_members(room, make)?;
         }
@@ -470,8 +491,8 @@ impl Engine {
         core: CoreId,
         question: Box<dyn Any + Send>,
     ) -> Result<(), Overloaded> {
-        if self.is_on_core() {
-            note(self.table.ask(core, question));
+        if self.caller() == Caller::Core {
+            self.caller().note(self.table.ask(core, question));
         } else {
             self.table.try_ask(core, question)?;
         }
@@ -485,8 +506,8 @@ impl Engine {
         connection: ConnectionId,
         ask: impl FnOnce(&RoomTable) -> Backpressure,
     ) -> Result<(), Overloaded> {
-        if self.is_on_core() {
-            note(ask(&self.table));
+        if self.caller() == Caller::Core {
+            self.caller().note(ask(&self.table));
             return Ok(());
         }
         self.table.check_pressure(connection.core())?;
@@ -580,13 +601,6 @@ fn note_answer(to: ConnectionId, len: usize) {
         && connection == to
     {
         ANSWERED.set(Some((connection, answered + len)));
-    }
-}
-
-/// Remembers that a queue is full, for the core to look at after the handler.
-fn note(Backpressure(full): Backpressure) {
-    if full.is_some() {
-        FULL.set(full);
     }
 }
 

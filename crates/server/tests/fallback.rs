@@ -23,7 +23,10 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body, Frame, Incoming};
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
+
+use proto::OpCode;
 
 use harness::{Client, Raw, Reply, TIMEOUT, TestServer, config, exchange, get, until};
 use throng::{Config, FlushMode, Page, Server};
@@ -582,4 +585,38 @@ mod drains {
         server.drain().unwrap();
         raw.expect_end();
     }
+}
+
+#[test]
+fn what_a_service_asks_of_the_engine_holds_back_no_connection() {
+    let mut config = config(FlushMode::Auto);
+    config.cores = 1;
+    // Full as soon as there is anything in it.
+    config.limits.mailbox_bytes_max = 1;
+    let mut server = Server::bind(config).unwrap();
+    let rooms = server.rooms();
+    let alice = Arc::new(Mutex::new(None::<Raw>));
+    let pinging = alice.clone();
+    let stop = move || async move {
+        // On the core's thread: the ping is there to be read in the turn behind this.
+        let mut alice = pinging.lock();
+        alice.as_mut().unwrap().send(&[0x89, 0x80, 0, 0, 0, 0]);
+        rooms.stop();
+        "stopped"
+    };
+    server.fallback(axum::Router::new().route("/stop", on_get(stop)));
+    let server = TestServer::serve(server, |_, _| {});
+    // Who is in a room of the manager has something to be asked.
+    let mut bob = server.connect();
+    bob.join("tea");
+    *alice.lock() = Some(server.connect_raw_websocket());
+    let stalls = server.metric("throng_publisher_stalls_total");
+
+    assert_eq!(get(server.address(), "/stop").body, "stopped");
+    let mut alice = alice.lock();
+    let answer = alice.as_mut().unwrap().receive();
+    assert_eq!(answer, (OpCode::Pong, Vec::new()));
+    assert_eq!(server.metric("throng_publisher_stalls_total"), stalls);
+    // Gone, so that the end of the server waits for nobody.
+    *alice = None;
 }
