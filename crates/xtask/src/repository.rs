@@ -87,6 +87,9 @@ impl Repository {
             "benches",
             "--exclude",
             "faults",
+            // Its features, which the server does not need, would be built into what they share.
+            "--exclude",
+            "throng-client",
         ]);
         command.args(["--bins", "--example", "echo"]);
         command

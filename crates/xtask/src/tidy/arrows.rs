@@ -50,13 +50,15 @@ fn in_words(names: &[&str]) -> String {
 }
 
 /// Which of our crates each crate may depend on.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("benches", &["throng-proto", "throng-rooms"]),
     // What it knows of the wire, it knows from the protocol's page.
     ("faults", &[]),
     // It shares none of the server's bugs and can be pointed at other servers.
     ("loadtest", &["throng-proto"]),
     ("throng", &["throng-proto", "throng-rooms", "throng-store"]),
+    // It shares none of the server's mistakes, and is built without it.
+    ("throng-client", &[]),
     ("throng-proto", &[]),
     ("throng-rooms", &["throng-proto"]),
     // Its tests speak to it by `throng-proto`, as the library's do.
