@@ -21,7 +21,6 @@ mod instructions;
 mod loom;
 mod outcome;
 mod repository;
-mod serving;
 mod test;
 mod tidy;
 
