@@ -90,6 +90,8 @@ impl Repository {
             // Its features, which the server does not need, would be built into what they share.
             "--exclude",
             "throng-client",
+            "--exclude",
+            "throng-testing",
         ]);
         command.args(["--bins", "--example", "echo"]);
         command

@@ -50,7 +50,7 @@ fn in_words(names: &[&str]) -> String {
 }
 
 /// Which of our crates each crate may depend on.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("benches", &["throng-proto", "throng-rooms"]),
     // Nothing of the server's: what the client knows of the wire, it knows from the protocol's page.
     ("faults", &["serving", "throng-client"]),
@@ -58,7 +58,17 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("loadtest", &["throng-proto"]),
     // Every task may use it: it is built of the standard library alone.
     ("serving", &[]),
-    ("throng", &["throng-proto", "throng-rooms", "throng-store"]),
+    // Its tests are written with `throng-testing`, and meet the client there.
+    (
+        "throng",
+        &[
+            "throng-client",
+            "throng-proto",
+            "throng-rooms",
+            "throng-store",
+            "throng-testing",
+        ],
+    ),
     // It shares none of the server's mistakes, and is built without it.
     ("throng-client", &[]),
     ("throng-proto", &[]),
@@ -69,6 +79,8 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ),
     // It knows of rooms only what must be kept of them.
     ("throng-store", &[]),
+    // For tests alone; it serves the library in the test's process.
+    ("throng-testing", &["throng", "throng-proto"]),
     ("xtask", &["serving"]),
 ];
 

@@ -16,14 +16,14 @@ use super::raw::Raw;
 use super::time::{TIMEOUT, until};
 
 /// The ways of writing that every test which writes is run with.
-pub(crate) const MODES: [FlushMode; 2] = [FlushMode::Auto, FlushMode::Write];
+pub const MODES: [FlushMode; 2] = [FlushMode::Auto, FlushMode::Write];
 
 /// Runs a test once for each way of writing.
 #[expect(
     clippy::print_stdout,
     reason = "shown when the test fails, to tell in which way of writing"
 )]
-pub(crate) fn for_each_flush_mode(test: impl Fn(FlushMode)) {
+pub fn for_each_flush_mode(test: impl Fn(FlushMode)) {
     for mode in MODES {
         println!("flush mode: {mode}");
         test(mode);
@@ -31,7 +31,7 @@ pub(crate) fn for_each_flush_mode(test: impl Fn(FlushMode)) {
 }
 
 /// One core on a port that the kernel chooses, and no pings to end what a test expects to last.
-pub(crate) fn config(flush: FlushMode) -> Config {
+pub fn config(flush: FlushMode) -> Config {
     Config {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         cores: 1,
@@ -45,10 +45,13 @@ pub(crate) fn config(flush: FlushMode) -> Config {
 }
 
 /// A server that serves until it is dropped.
-pub(crate) struct TestServer {
-    pub(crate) addresses: Vec<ListenAddress>,
-    pub(crate) rooms: RoomManager,
-    pub(crate) stop: Stop,
+pub struct TestServer {
+    /// Where it listens.
+    pub addresses: Vec<ListenAddress>,
+    /// Its rooms.
+    pub rooms: RoomManager,
+    /// What stops it.
+    pub stop: Stop,
     /// What `serve` returned.
     ended: Receiver<Result<(), ServeError>>,
     was_awaited: bool,
@@ -56,21 +59,18 @@ pub(crate) struct TestServer {
 
 impl TestServer {
     /// Starts the chat.
-    pub(crate) fn start(config: Config) -> Self {
+    pub fn start(config: Config) -> Self {
         Self::start_with(config, |_, _| {})
     }
 
     /// Starts the chat with more events, or hooks.
-    pub(crate) fn start_with(
-        config: Config,
-        set_up: impl FnOnce(&mut Router, &RoomManager),
-    ) -> Self {
+    pub fn start_with(config: Config, set_up: impl FnOnce(&mut Router, &RoomManager)) -> Self {
         let server = Server::bind(config).unwrap();
         Self::serve(server, set_up)
     }
 
     /// Starts the chat on a server that is bound already.
-    pub(crate) fn serve(server: Server, set_up: impl FnOnce(&mut Router, &RoomManager)) -> Self {
+    pub fn serve(server: Server, set_up: impl FnOnce(&mut Router, &RoomManager)) -> Self {
         let mut router = Router::new();
         let rooms = server.rooms();
         chat::add_to(&mut router, &rooms);
@@ -79,7 +79,7 @@ impl TestServer {
     }
 
     /// Runs a server with an application of the test's own.
-    pub(crate) fn run<S: Send + Sync + 'static>(server: Server, router: Router<S>) -> Self {
+    pub fn run<S: Send + Sync + 'static>(server: Server, router: Router<S>) -> Self {
         // A thousand peers and their server in one process need more than the usual 1,024.
         _ = rlimit::increase_nofile_limit(u64::MAX);
         let rooms = server.rooms();
@@ -96,7 +96,7 @@ impl TestServer {
     }
 
     /// The first TCP address.
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         let tcp = |address: &ListenAddress| match address {
             ListenAddress::Tcp(address) => Some(*address),
             ListenAddress::Unix(_) => None,
@@ -105,12 +105,12 @@ impl TestServer {
     }
 
     /// A new WebSocket.
-    pub(crate) fn connect(&self) -> Client {
+    pub fn connect(&self) -> Client {
         Client::connect(self.address())
     }
 
     /// A new WebSocket on this core: the kernel chooses, so it is tried until it is so.
-    pub(crate) fn connect_on(&self, core: u8) -> Client {
+    pub fn connect_on(&self, core: u8) -> Client {
         let try_once = || {
             let mut client = self.connect();
             (client.core() == core).then_some(client)
@@ -119,17 +119,17 @@ impl TestServer {
     }
 
     /// A new TCP connection that has said nothing.
-    pub(crate) fn connect_raw(&self) -> Raw {
+    pub fn connect_raw(&self) -> Raw {
         Raw::connect(self.address())
     }
 
     /// A new WebSocket whose every byte is the test's own.
-    pub(crate) fn connect_raw_websocket(&self) -> Raw {
+    pub fn connect_raw_websocket(&self) -> Raw {
         Raw::connect_websocket(self.address())
     }
 
     /// A number from `/metrics`, named as there: `throng_rooms`, `throng_errors_total{code="..."}`.
-    pub(crate) fn metric(&self, name: &str) -> u64 {
+    pub fn metric(&self, name: &str) -> u64 {
         let text = get(self.address(), "/metrics").body;
         let value = text
             .lines()
@@ -139,7 +139,7 @@ impl TestServer {
     }
 
     /// The sum of all numbers with this name, over their labels.
-    pub(crate) fn metric_sum(&self, name: &str) -> u64 {
+    pub fn metric_sum(&self, name: &str) -> u64 {
         let text = get(self.address(), "/metrics").body;
         let samples = text.lines().filter_map(|line| line.strip_prefix(name));
         samples
@@ -148,12 +148,12 @@ impl TestServer {
     }
 
     /// Waits until a number from `/metrics` is this one.
-    pub(crate) fn wait_for_metric(&self, name: &str, wanted: u64) {
+    pub fn wait_for_metric(&self, name: &str, wanted: u64) {
         self.wait_for_metric_to_be(name, |value| value == wanted, &wanted.to_string());
     }
 
     /// Waits until a number from `/metrics` is this one or a larger one.
-    pub(crate) fn wait_for_metric_from(&self, name: &str, least: u64) {
+    pub fn wait_for_metric_from(&self, name: &str, least: u64) {
         self.wait_for_metric_to_be(name, |value| value >= least, &format!("{least} or more"));
     }
 
@@ -168,14 +168,14 @@ impl TestServer {
     }
 
     /// Waits until nobody is left, and nothing of anybody.
-    pub(crate) fn wait_until_empty(&self) {
+    pub fn wait_until_empty(&self) {
         for gauge in ["throng_connections", "throng_members", "throng_rooms"] {
             self.wait_for_metric(gauge, 0);
         }
     }
 
     /// Serves a fresh pair of clients, as a server does that took no harm.
-    pub(crate) fn check_health(&self) {
+    pub fn check_health(&self) {
         let mut alice = self.connect();
         let mut bob = self.connect();
         alice.join("health");
@@ -186,13 +186,13 @@ impl TestServer {
     }
 
     /// Drains the server and waits for it; returns what `serve` returned.
-    pub(crate) fn drain(mut self) -> Result<(), ServeError> {
+    pub fn drain(mut self) -> Result<(), ServeError> {
         self.stop.drain();
         self.wait()
     }
 
     /// Waits for the end of a server that something else ends.
-    pub(crate) fn wait(&mut self) -> Result<(), ServeError> {
+    pub fn wait(&mut self) -> Result<(), ServeError> {
         self.was_awaited = true;
         self.ended
             .recv_timeout(TIMEOUT)

@@ -39,35 +39,31 @@ trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
 
 /// A client. Answers pings whenever it waits for something.
-pub(crate) struct Client {
+pub struct Client {
     socket: WebSocketStream<Box<dyn Socket>>,
     /// What came while something else was waited for.
     inbox: VecDeque<Message>,
     /// The number of the last `sync`.
     sync_count: u64,
     /// What the handshake was answered with.
-    pub(crate) response: Response,
+    pub response: Response,
 }
 
 impl Client {
     /// Opens a WebSocket on `/ws`.
-    pub(crate) fn connect(address: SocketAddr) -> Self {
+    pub fn connect(address: SocketAddr) -> Self {
         Self::connect_with(address, "/ws", &[])
     }
 
     /// Opens a WebSocket with this path and these headers.
-    pub(crate) fn connect_with(
-        address: SocketAddr,
-        path: &str,
-        headers: &[(&'static str, &str)],
-    ) -> Self {
+    pub fn connect_with(address: SocketAddr, path: &str, headers: &[(&'static str, &str)]) -> Self {
         let stream = wait("for the connection", TcpStream::connect(address)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self::open(Box::new(stream), path, headers)
     }
 
     /// Opens a WebSocket over a Unix socket.
-    pub(crate) fn connect_unix(path: &Path) -> Self {
+    pub fn connect_unix(path: &Path) -> Self {
         let stream = wait("for the connection", UnixStream::connect(path)).unwrap();
         Self::open(Box::new(stream), "/ws", &[])
     }
@@ -90,19 +86,19 @@ impl Client {
     }
 
     /// Becomes a member of a room; returns when it is one.
-    pub(crate) fn join(&mut self, room: &str) {
+    pub fn join(&mut self, room: &str) {
         self.send(&format!("join {{\"name\":{}}}", json(room)));
         self.sync();
     }
 
     /// Leaves a room; returns when it has.
-    pub(crate) fn leave(&mut self, room: &str) {
+    pub fn leave(&mut self, room: &str) {
         self.send(&format!("leave {{\"name\":{}}}", json(room)));
         self.sync();
     }
 
     /// Publishes a text to a room.
-    pub(crate) fn say(&mut self, room: &str, text: &str) {
+    pub fn say(&mut self, room: &str, text: &str) {
         self.send(&format!(
             "msg {{\"to\":{},\"msg\":{}}}",
             json(room),
@@ -111,17 +107,17 @@ impl Client {
     }
 
     /// Sends a text message.
-    pub(crate) fn send(&mut self, text: &str) {
+    pub fn send(&mut self, text: &str) {
         self.send_message(Message::text(text));
     }
 
     /// Sends any message.
-    pub(crate) fn send_message(&mut self, message: Message) {
+    pub fn send_message(&mut self, message: Message) {
         wait("to send", self.socket.send(message)).unwrap();
     }
 
     /// Returns when the server has done what it was sent before.
-    pub(crate) fn sync(&mut self) {
+    pub fn sync(&mut self) {
         self.sync_count += 1;
         self.send(&format!("sync {}", self.sync_count));
         let answer = format!("synced {}", self.sync_count);
@@ -135,7 +131,7 @@ impl Client {
     }
 
     /// The core that the connection is on.
-    pub(crate) fn core(&mut self) -> u8 {
+    pub fn core(&mut self) -> u8 {
         self.send("core");
         let answer = self.receive();
         let number = answer.strip_prefix("core ");
@@ -146,7 +142,7 @@ impl Client {
     }
 
     /// The next text message.
-    pub(crate) fn receive(&mut self) -> String {
+    pub fn receive(&mut self) -> String {
         match self.next() {
             Message::Text(text) => text.as_str().to_owned(),
             other => panic!("{other:?} is no text message"),
@@ -154,12 +150,12 @@ impl Client {
     }
 
     /// The next message of any kind.
-    pub(crate) fn receive_any(&mut self) -> Message {
+    pub fn receive_any(&mut self) -> Message {
         self.next()
     }
 
     /// The next text message, or the code and the reason of the close that comes instead.
-    pub(crate) fn receive_or_close(&mut self) -> Result<String, (u16, String)> {
+    pub fn receive_or_close(&mut self) -> Result<String, (u16, String)> {
         match self.next() {
             Message::Text(text) => Ok(text.as_str().to_owned()),
             Message::Close(Some(frame)) => {
@@ -170,12 +166,12 @@ impl Client {
     }
 
     /// Expects this text message to be the next one.
-    pub(crate) fn expect(&mut self, text: &str) {
+    pub fn expect(&mut self, text: &str) {
         assert_eq!(self.receive(), text);
     }
 
     /// Expects this binary message to be the next one.
-    pub(crate) fn expect_binary(&mut self, payload: &[u8]) {
+    pub fn expect_binary(&mut self, payload: &[u8]) {
         match self.next() {
             Message::Binary(got) => assert_eq!(got, payload),
             other => panic!("{other:?} is no binary message"),
@@ -183,7 +179,7 @@ impl Client {
     }
 
     /// The text messages that came while something else was waited for.
-    pub(crate) fn take_inbox(&mut self) -> Vec<String> {
+    pub fn take_inbox(&mut self) -> Vec<String> {
         let texts = self.inbox.drain(..).map(|message| match message {
             Message::Text(text) => text.as_str().to_owned(),
             other => panic!("{other:?} is no text message"),
@@ -192,7 +188,7 @@ impl Client {
     }
 
     /// Expects an `error` event with this code to be the next message; returns its data.
-    pub(crate) fn expect_error(&mut self, code: &str) -> Value {
+    pub fn expect_error(&mut self, code: &str) -> Value {
         let text = self.receive();
         let data = text.strip_prefix("error ");
         let data = data.unwrap_or_else(|| panic!("{text:?} is no error event"));
@@ -202,13 +198,13 @@ impl Client {
     }
 
     /// Expects nothing to be on its way.
-    pub(crate) fn expect_nothing(&mut self) {
+    pub fn expect_nothing(&mut self) {
         self.sync();
         assert_eq!(self.inbox, [], "nothing was to come");
     }
 
     /// Expects the server to close with this code; returns the reason.
-    pub(crate) fn expect_close(&mut self, code: u16) -> String {
+    pub fn expect_close(&mut self, code: u16) -> String {
         let message = self.next();
         let Message::Close(Some(frame)) = message else {
             panic!("{message:?} is no close frame with code {code}");
@@ -220,7 +216,7 @@ impl Client {
     }
 
     /// Waits for a ping, and answers it with the next thing that is sent or waited for.
-    pub(crate) fn expect_ping(&mut self) {
+    pub fn expect_ping(&mut self) {
         loop {
             match self.any_from_socket() {
                 Message::Ping(_) => return,
@@ -231,17 +227,17 @@ impl Client {
     }
 
     /// Sends a message that may come too late, because the server has closed.
-    pub(crate) fn try_send(&mut self, message: Message) {
+    pub fn try_send(&mut self, message: Message) {
         _ = wait("to send", self.socket.send(message));
     }
 
     /// Says goodbye, if there is still somebody to say it to, and waits for no answer.
-    pub(crate) fn say_goodbye(mut self) {
+    pub fn say_goodbye(mut self) {
         _ = wait("to say goodbye", self.socket.close(None));
     }
 
     /// Says goodbye and waits for the answer.
-    pub(crate) fn close(mut self) {
+    pub fn close(mut self) {
         wait("to close", self.socket.close(None)).unwrap();
         let end = async { while let Some(Ok(_)) = self.socket.next().await {} };
         wait("for the end", end);

@@ -9,7 +9,7 @@ use super::client::Client;
 use super::time::TIMEOUT;
 
 /// Holds up a core in the handler of an event, which a handler must never do outside tests.
-pub(crate) struct Gate {
+pub struct Gate {
     /// A core is held up.
     held: Receiver<()>,
     release: Sender<()>,
@@ -17,7 +17,7 @@ pub(crate) struct Gate {
 
 impl Gate {
     /// Adds the event.
-    pub(crate) fn add_to(router: &mut Router) -> Self {
+    pub fn add_to(router: &mut Router) -> Self {
         let (is_held, held) = channel();
         let (release, released) = channel();
         let released = Mutex::new(released);
@@ -29,13 +29,13 @@ impl Gate {
     }
 
     /// Holds up the core of this client; returns when it stands still.
-    pub(crate) fn hold_core_of(&self, client: &mut Client) {
+    pub fn hold_core_of(&self, client: &mut Client) {
         client.send("hold");
         self.held.recv_timeout(TIMEOUT).unwrap();
     }
 
     /// Lets it go on.
-    pub(crate) fn release(&self) {
+    pub fn release(&self) {
         self.release.send(()).unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 /// A seed, printed for when the test fails; `TEST_SEED` repeats one.
 #[expect(clippy::print_stdout, reason = "shown when the test fails")]
-pub(crate) fn seed() -> u64 {
+pub fn seed() -> u64 {
     let seed = std::env::var("TEST_SEED").map_or_else(
         |_| fastrand::u64(..),
         |seed| seed.parse().expect("a seed is a number"),

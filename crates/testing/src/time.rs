@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// How long anything may take before a test fails: dozens of times what the slowest step needs on
 /// a busy machine, so that only what never comes is waited for in vain.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Between two looks at a value that another thread changes: short, and long enough to leave the
 /// processor to that thread.
@@ -16,12 +16,12 @@ const PAUSE: Duration = Duration::from_millis(2);
     clippy::disallowed_methods,
     reason = "the server's clock is its own; this is the tests'"
 )]
-pub(crate) fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }
 
 /// Looks until there is something to see; fails with what `missing` says if that never comes.
-pub(crate) fn until<T>(mut look: impl FnMut() -> Option<T>, missing: impl Fn() -> String) -> T {
+pub fn until<T>(mut look: impl FnMut() -> Option<T>, missing: impl Fn() -> String) -> T {
     let deadline = now() + TIMEOUT;
     loop {
         if let Some(seen) = look() {

@@ -5,15 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 
 /// What waits at one end of a connection, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Queued {
+pub struct Queued {
     /// Written here, and not acknowledged by the other end's kernel.
-    pub(crate) unacknowledged: u64,
+    pub unacknowledged: u64,
     /// Received here, and not read.
-    pub(crate) unread: u64,
+    pub unread: u64,
 }
 
 /// What waits at the end of a connection that has the first of these addresses.
-pub(crate) fn queued((own, other): (SocketAddr, SocketAddr)) -> Queued {
+pub fn queued((own, other): (SocketAddr, SocketAddr)) -> Queued {
     let ends = [own, other].map(hex).join(" ");
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
     let found = table.lines().find_map(|line| {

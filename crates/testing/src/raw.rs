@@ -23,24 +23,24 @@ const LIMITS: Limits = Limits {
 };
 
 /// A masked frame with this opcode.
-pub(crate) fn opcode(opcode: OpCode, payload: &[u8]) -> Vec<u8> {
+pub fn opcode(opcode: OpCode, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode_masked(opcode, payload, [7, 77, 177, 255], &mut bytes);
     bytes
 }
 
 /// A text message in one masked frame.
-pub(crate) fn text(text: &str) -> Vec<u8> {
+pub fn text(text: &str) -> Vec<u8> {
     opcode(OpCode::Text, text.as_bytes())
 }
 
 /// A close frame with this code.
-pub(crate) fn close(code: u16) -> Vec<u8> {
+pub fn close(code: u16) -> Vec<u8> {
     opcode(OpCode::Close, &code.to_be_bytes())
 }
 
 /// A TCP connection to a server.
-pub(crate) struct Raw {
+pub struct Raw {
     stream: TcpStream,
     reader: MessageReader,
     /// What came and has not been looked at.
@@ -49,12 +49,12 @@ pub(crate) struct Raw {
 
 impl Raw {
     /// Connects and says nothing.
-    pub(crate) fn connect(address: SocketAddr) -> Self {
+    pub fn connect(address: SocketAddr) -> Self {
         Self::over(TcpStream::connect(address).unwrap())
     }
 
     /// Connects with a small window, so that little is enough to fill it.
-    pub(crate) fn connect_narrow(address: SocketAddr) -> Self {
+    pub fn connect_narrow(address: SocketAddr) -> Self {
         let domain = Domain::for_address(address);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -74,7 +74,7 @@ impl Raw {
     }
 
     /// Opens a WebSocket that speaks throng.v1.
-    pub(crate) fn opened_as_throng(mut self) -> Self {
+    pub fn opened_as_throng(mut self) -> Self {
         let end = OPENING.len() - 2;
         let protocol = "Sec-WebSocket-Protocol: throng.v1\r\n\r\n";
         self.send(&[&OPENING.as_bytes()[..end], protocol.as_bytes()].concat());
@@ -86,36 +86,36 @@ impl Raw {
     }
 
     /// Connects and opens a WebSocket.
-    pub(crate) fn connect_websocket(address: SocketAddr) -> Self {
+    pub fn connect_websocket(address: SocketAddr) -> Self {
         Self::connect(address).opened()
     }
 
     /// Opens a WebSocket.
-    pub(crate) fn opened(mut self) -> Self {
+    pub fn opened(mut self) -> Self {
         self.open_and_send(&[]);
         self
     }
 
     /// Opens a WebSocket, and sends more in the same write, before the answer has come.
-    pub(crate) fn open_and_send(&mut self, more: &[u8]) {
+    pub fn open_and_send(&mut self, more: &[u8]) {
         self.send(&[OPENING.as_bytes(), more].concat());
         let head = self.receive_head();
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     }
 
     /// Sends bytes, in one write if the kernel takes them.
-    pub(crate) fn send(&mut self, bytes: &[u8]) {
+    pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }
 
     /// Sends bytes that the server may refuse by then.
-    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> bool {
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
 
     /// Sends the same bytes again and again, until the server takes nothing for a while; gives up, and fails,
     /// when it has taken 64 MiB.
-    pub(crate) fn send_until_full(&mut self, bytes: &[u8]) {
+    pub fn send_until_full(&mut self, bytes: &[u8]) {
         let quiet = Duration::from_millis(300);
         self.stream.set_write_timeout(Some(quiet)).unwrap();
         let mut sent = 0;
@@ -131,13 +131,13 @@ impl Raw {
     }
 
     /// Both ends' addresses, the server's first.
-    pub(crate) fn ends_at_server(&self) -> (SocketAddr, SocketAddr) {
+    pub fn ends_at_server(&self) -> (SocketAddr, SocketAddr) {
         let stream = &self.stream;
         (stream.peer_addr().unwrap(), stream.local_addr().unwrap())
     }
 
     /// Reads once, at most so many bytes; false at the end.
-    pub(crate) fn read_at_most(&mut self, len_max: usize) -> bool {
+    pub fn read_at_most(&mut self, len_max: usize) -> bool {
         let mut buffer = vec![0; len_max];
         let len = self.stream.read(&mut buffer).unwrap_or(0);
         self.unread.extend_from_slice(&buffer[..len]);
@@ -145,23 +145,23 @@ impl Raw {
     }
 
     /// The frames that came whole.
-    pub(crate) fn take_frames(&mut self) -> Vec<(OpCode, Vec<u8>)> {
+    pub fn take_frames(&mut self) -> Vec<(OpCode, Vec<u8>)> {
         iter::from_fn(|| self.next_frame()).collect()
     }
 
     /// Sends a text message.
-    pub(crate) fn send_text(&mut self, message: &str) {
+    pub fn send_text(&mut self, message: &str) {
         self.send(&text(message));
     }
 
     /// Returns when the server has done what it was sent before.
-    pub(crate) fn sync(&mut self) {
+    pub fn sync(&mut self) {
         self.send_text("sync 0");
         self.expect("synced 0");
     }
 
     /// The head of an HTTP answer.
-    pub(crate) fn receive_head(&mut self) -> String {
+    pub fn receive_head(&mut self) -> String {
         loop {
             let end = self.unread.windows(4).position(|four| four == b"\r\n\r\n");
             if let Some(end) = end {
@@ -174,7 +174,7 @@ impl Raw {
     }
 
     /// The next bytes, this many, which are no frame.
-    pub(crate) fn receive_text(&mut self, len: usize) -> String {
+    pub fn receive_text(&mut self, len: usize) -> String {
         while self.unread.len() < len {
             assert!(self.receive_some(), "the end instead of {len} bytes");
         }
@@ -182,14 +182,14 @@ impl Raw {
     }
 
     /// Expects this text message to be the next frame.
-    pub(crate) fn expect(&mut self, text: &str) {
+    pub fn expect(&mut self, text: &str) {
         let (opcode, payload) = self.receive();
         let got = String::from_utf8_lossy(&payload);
         assert_eq!((opcode, &*got), (OpCode::Text, text));
     }
 
     /// Expects a close frame with this code to be the next frame.
-    pub(crate) fn expect_close(&mut self, code: u16) -> String {
+    pub fn expect_close(&mut self, code: u16) -> String {
         let (opcode, payload) = self.receive();
         let what = String::from_utf8_lossy(&payload);
         assert_eq!(opcode, OpCode::Close, "{what:?}");
@@ -198,13 +198,13 @@ impl Raw {
     }
 
     /// Skips what comes before the close frame, which is to have this code; returns its reason.
-    pub(crate) fn skip_to_close(&mut self, code: u16) -> String {
+    pub fn skip_to_close(&mut self, code: u16) -> String {
         self.bytes_to_close(code).1
     }
 
     /// Skips what comes before the close frame, which is to have this code; returns how much that was, in
     /// bytes, and the reason.
-    pub(crate) fn bytes_to_close(&mut self, code: u16) -> (u64, String) {
+    pub fn bytes_to_close(&mut self, code: u16) -> (u64, String) {
         let mut before = 0;
         loop {
             let (opcode, payload) = self.receive();
@@ -217,7 +217,7 @@ impl Raw {
     }
 
     /// The next frame.
-    pub(crate) fn receive(&mut self) -> (OpCode, Vec<u8>) {
+    pub fn receive(&mut self) -> (OpCode, Vec<u8>) {
         loop {
             if let Some(frame) = self.next_frame() {
                 return frame;
@@ -245,23 +245,23 @@ impl Raw {
     }
 
     /// Expects the server to end the connection, in order or by a reset.
-    pub(crate) fn expect_end(&mut self) {
+    pub fn expect_end(&mut self) {
         while self.receive_some() {}
     }
 
     /// Everything until the server ends the connection, as text.
-    pub(crate) fn receive_all(&mut self) -> String {
+    pub fn receive_all(&mut self) -> String {
         self.expect_end();
         String::from_utf8_lossy(&std::mem::take(&mut self.unread)).into_owned()
     }
 
     /// Says that nothing more will be sent; still receives.
-    pub(crate) fn shut_sending(&self) {
+    pub fn shut_sending(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// Ends the connection with a reset, as a peer does that crashed.
-    pub(crate) fn reset(self) {
+    pub fn reset(self) {
         let socket = SockRef::from(&self.stream);
         socket.set_linger(Some(Duration::ZERO)).unwrap();
     }
