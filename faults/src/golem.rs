@@ -2,21 +2,23 @@
 //! published meanwhile is lost to it. What most servers without histories can give, to compare with.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::SinkExt as _;
+use futures_util::{SinkExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use serde_json::json;
+use throng_client::{Backoff, Closed};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{WebSocketStream, client_async};
 
-use crate::client::{Backoff, Ended, Options, Return, connect, heard, say_goodbye};
-use crate::record::{Key, room_name};
+use crate::client::Options;
+use crate::record::{Content, room_name};
 use crate::verdict::Plain;
 
 /// A client on its own task. It ends when dropped.
@@ -75,83 +77,91 @@ impl Drop for GolemClient {
 }
 
 async fn live(state: Arc<State>, options: Options) {
-    let mut backoff = Backoff::new(options.pauses);
-    let mut rng = fastrand::Rng::with_seed(options.seed);
+    let mut backoff = Backoff::new(options.pauses, options.seed);
     loop {
-        let (lasted, ended) = connect_once(&state, &options).await;
-        let Return::After(pause) = ended.asks_for() else {
-            return;
+        let opening = timeout(options.patience, connect(options.address));
+        let (lasted, closed) = match opening.await {
+            Ok(Some(mut socket)) => {
+                let opened_at = Instant::now();
+                let closed = converse(&state, &mut socket, &options)
+                    .await
+                    .err()
+                    .flatten();
+                (opened_at.elapsed(), closed)
+            }
+            Ok(None) | Err(_) => (Duration::ZERO, None),
         };
-        sleep(pause + backoff.next(lasted, &mut rng)).await;
+        let pause = closed.map_or(Some(Duration::ZERO), |closed| closed.comes_back_after());
+        let Some(pause) = pause else { return };
+        sleep(pause + backoff.next(lasted)).await;
     }
 }
 
-async fn connect_once(state: &State, options: &Options) -> (Duration, Ended) {
-    let mut socket = match connect(options.address, None, options.patience).await {
-        Ok(socket) => socket,
-        Err(ended) => return (Duration::ZERO, ended),
-    };
-    let opened_at = Instant::now();
-    let ended = converse(state, &mut socket, options).await;
-    say_goodbye(&mut socket, &ended).await;
-    (opened_at.elapsed(), ended)
+async fn connect(address: SocketAddr) -> Option<WebSocketStream<TcpStream>> {
+    let stream = TcpStream::connect(address).await.ok()?;
+    stream.set_nodelay(true).ok()?;
+    let (socket, _) = client_async(format!("ws://{address}/ws"), stream)
+        .await
+        .ok()?;
+    Some(socket)
 }
 
+/// A connection that is over; how the server closed it, if it did.
+type Over = Option<Closed>;
+
+/// Joins the rooms and listens, until the connection is over.
 async fn converse(
     state: &State,
     socket: &mut WebSocketStream<TcpStream>,
     options: &Options,
-) -> Ended {
+) -> Result<(), Over> {
     let names = state.rooms.iter().map(|room| room_name(*room));
     for name in names.chain([state.echo.clone()]) {
-        let join = format!("join {}", json!({ "name": name }));
-        if socket.send(Message::text(join)).await.is_err() {
-            return Ended::Broken;
-        }
+        say(socket, options, format!("join {}", json!({ "name": name }))).await?;
     }
     let echo = format!("msg {}", json!({ "to": state.echo, "msg": state.echo }));
-    if socket.send(Message::text(echo.clone())).await.is_err() {
-        return Ended::Broken;
-    }
+    say(socket, options, echo.clone()).await?;
     loop {
-        let text = match timeout(options.keepalive, heard(socket)).await {
-            Ok(Ok(text)) => text,
-            Ok(Err(ended)) => return ended,
+        let heard = match timeout(options.keepalive, socket.next()).await {
+            Ok(heard) => heard,
             // It asks with the message that it is the only one to hear.
             Err(_) => {
-                let asking = socket.send(Message::text(echo.clone()));
-                if timeout(options.patience, asking).await.is_err() {
-                    return Ended::Silent;
-                }
-                match timeout(options.patience, heard(socket)).await {
-                    Ok(Ok(text)) => text,
-                    Ok(Err(ended)) => return ended,
-                    Err(_) => return Ended::Silent,
-                }
+                say(socket, options, echo.clone()).await?;
+                timeout(options.patience, socket.next())
+                    .await
+                    .map_err(|_| None)?
             }
         };
-        if let Some(text) = text {
-            state.take(&text);
+        match heard {
+            Some(Ok(Message::Text(text))) => state.take(&text),
+            Some(Ok(Message::Close(Some(frame)))) => {
+                // The answer goes out with the next read, and then the server ends the connection.
+                _ = timeout(options.patience, socket.next()).await;
+                let (code, reason) = (frame.code.into(), frame.reason.to_string());
+                return Err(Some(Closed { code, reason }));
+            }
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return Err(None),
         }
     }
 }
 
+async fn say(
+    socket: &mut WebSocketStream<TcpStream>,
+    options: &Options,
+    text: String,
+) -> Result<(), Over> {
+    let sent = timeout(options.patience, socket.send(Message::text(text))).await;
+    sent.ok().and_then(Result::ok).ok_or(None)
+}
+
 impl State {
     fn take(&self, text: &str) {
-        let data = text.strip_prefix("msg ").map(serde_json::from_str);
-        let Some(Ok(data)) = data else { return };
-        let data: serde_json::Value = data;
-        if data == *self.echo {
+        let data = text.strip_prefix("msg ").unwrap_or_default();
+        if serde_json::from_str(data).is_ok_and(|echo: &str| echo == self.echo) {
             self.has_joined.notify_one();
-            return;
-        }
-        let key = data["key"].as_str().and_then(|key| key.parse::<Key>().ok());
-        let room = data["room"]
-            .as_u64()
-            .and_then(|room| u32::try_from(room).ok());
-        let mut given = self.given.lock();
-        if let (Some(key), Some(room)) = (key, room)
-            && let Some(given) = given.get_mut(&room)
+        } else if let Ok(Content { key, room, .. }) = serde_json::from_str(data)
+            && let Some(given) = self.given.lock().get_mut(&room)
         {
             *given.entry(key).or_default() += 1;
         }

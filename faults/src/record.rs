@@ -9,13 +9,15 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// What makes a publication one, however often it is sent: who publishes it, and their how-manieth it is.
 ///
 /// It is the `key` on the wire, `c12-345`, and stands in what is published too, so that whoever gets it
 /// can say which it got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Key {
     /// The number of the client that publishes it.
     pub client: u32,
@@ -45,6 +47,32 @@ impl FromStr for Key {
             number: number.parse().map_err(|_| KeyError)?,
         })
     }
+}
+
+impl From<Key> for String {
+    fn from(key: Key) -> Self {
+        key.to_string()
+    }
+}
+
+impl TryFrom<String> for Key {
+    type Error = KeyError;
+
+    fn try_from(text: String) -> Result<Self, KeyError> {
+        text.parse()
+    }
+}
+
+/// What clients of a run publish.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Content<'a> {
+    /// Which publication it is, so that whoever gets it can say which it got.
+    pub(crate) key: Key,
+    /// The number of its room: golem's wire does not say it.
+    pub(crate) room: u32,
+    /// So that it has its size.
+    #[serde(default)]
+    pub(crate) pad: &'a str,
 }
 
 /// A place in a room's stream.

@@ -1,4 +1,4 @@
-//! The clients over sockets, against a server that does what each test says.
+//! The clients over sockets, against a server that does what each test says: what is written down.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,18 +8,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use faults::client::{Client, Options, Pauses, Task};
+use faults::client::{Client, Options, Task};
 use faults::golem::GolemClient;
-use faults::record::{Entry, Key, SharedRecord};
+use faults::record::{Entry, Key, Position, Record};
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use throng_client::Pauses;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
-use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
 /// Longer than anything here takes; what takes longer has failed.
@@ -65,32 +64,47 @@ impl Server {
         }
     }
 
-    fn client(&self, options: Options) -> Client {
+    fn client(&self) -> Client {
         let task = Task {
             number: 1,
             rooms: vec![0],
             pad_bytes: 0,
             own_before_ack: true,
         };
-        Client::start(task, options)
+        Client::start(task, self.options()).unwrap()
     }
 
-    async fn accept(&self) -> TcpStream {
-        within("a client", self.listener.accept()).await.unwrap().0
+    /// Takes a WebSocket, and speaks what it asks for.
+    async fn accept(&self) -> Peer {
+        #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
+        let agree = |request: &Request, mut response: Response| {
+            if let Some(protocol) = request.headers().get("sec-websocket-protocol") {
+                response
+                    .headers_mut()
+                    .insert("sec-websocket-protocol", protocol.clone());
+            }
+            Ok(response)
+        };
+        let (stream, _) = within("a client", self.listener.accept()).await.unwrap();
+        Peer(
+            within("a handshake", accept_hdr_async(stream, agree))
+                .await
+                .unwrap(),
+        )
     }
 
     /// Takes a client of throng.v1.
     async fn greet(&self) -> Peer {
-        let mut peer = Peer::of(self.accept().await, Some("throng.v1")).await;
-        peer.say(r#"hello {"server":"test","connection":"me","keepalive_ms":0,"limits":{}}"#)
+        let mut peer = self.accept().await;
+        peer.say(r#"hello {"server":"test","connection":"me","keepalive_ms":0}"#)
             .await;
         peer
     }
 
     /// Waits until the record says so.
-    async fn recorded(&self, record: &SharedRecord, is_so: impl Fn(&[Entry]) -> bool) {
+    async fn recorded(&self, client: &Client, is_so: impl Fn(&Record) -> bool) {
         within("the record", async {
-            while !is_so(&record.lock().rooms[&0].entries) {
+            while !is_so(&client.record().lock()) {
                 self.progress.notified().await;
             }
         })
@@ -99,51 +113,18 @@ impl Server {
 }
 
 impl Peer {
-    async fn of(stream: TcpStream, protocol: Option<&'static str>) -> Self {
-        #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
-        let check = |request: &Request, mut response: Response| {
-            let asked = request.headers().get("sec-websocket-protocol");
-            assert_eq!(
-                asked.map(HeaderValue::as_bytes),
-                protocol.map(str::as_bytes)
-            );
-            if let Some(protocol) = protocol {
-                let protocol = HeaderValue::from_static(protocol);
-                response
-                    .headers_mut()
-                    .insert("sec-websocket-protocol", protocol);
-            }
-            Ok(response)
-        };
-        let accepting = accept_hdr_async(stream, check);
-        Self(within("a handshake", accepting).await.unwrap())
-    }
-
     async fn say(&mut self, text: &str) {
         self.0.send(Message::text(text)).await.unwrap();
     }
 
+    /// Passes over pings, and expects this.
     async fn expect(&mut self, text: &str) {
-        let message = within("a message", self.0.next()).await.unwrap().unwrap();
-        assert_eq!(read(&message), read(&Message::text(text)));
-    }
-
-    /// Passes over what else is said, and waits for this.
-    async fn wait_for(&mut self, text: &str) {
-        let wanted = read(&Message::text(text));
+        let wanted = read(text);
         within(text, async {
-            while read(&self.0.next().await.unwrap().unwrap()) != wanted {}
-        })
-        .await;
-    }
-
-    /// Expects that the client goes.
-    async fn expect_gone(&mut self) {
-        within("the end", async {
             loop {
-                match self.0.next().await {
-                    Some(Ok(_) | Err(Error::ConnectionClosed)) => {}
-                    Some(Err(_)) | None => return,
+                let heard = self.0.next().await.unwrap().unwrap();
+                if !heard.is_ping() && !heard.is_pong() {
+                    return assert_eq!(read(heard.to_text().unwrap()), wanted);
                 }
             }
         })
@@ -152,168 +133,122 @@ impl Peer {
 }
 
 /// The event and its data: in which order an object's fields are written says nothing.
-fn read(message: &Message) -> (String, serde_json::Value) {
-    let text = message.to_text().unwrap_or_default();
-    let (event, data) = text.split_once(' ').unwrap_or((text, "null"));
-    let data = serde_json::from_str(data).unwrap_or_else(|_| data.into());
-    (event.to_owned(), data)
+fn read(text: &str) -> (&str, serde_json::Value) {
+    let (event, data) = text.split_once(' ').unwrap();
+    (event, serde_json::from_str(data).unwrap())
 }
 
 #[tokio::test]
-async fn a_client_whose_connection_breaks_goes_on_where_it_was() {
+async fn what_the_application_is_given_and_told_is_written_down() {
     let server = Server::new().await;
-    let client = server.client(Options {
-        keepalive: TIMEOUT,
-        ..server.options()
-    });
+    let client = server.client();
     let mut peer = server.greet().await;
-    peer.expect(r#"join {"id":0,"room":"faults:0"}"#).await;
-    peer.say(r#"joined {"id":0,"room":"faults:0","position":{"epoch":"a","offset":4}}"#)
+    peer.expect(r#"join {"id":1,"room":"faults:0"}"#).await;
+    peer.say(r#"joined {"id":1,"room":"faults:0","position":{"epoch":"a","offset":4}}"#)
         .await;
-    peer.say(r#"msg {"room":"faults:0","offset":5,"at":1,"msg":{"key":"c2-1"}}"#)
+    let msg = |offset, key| {
+        let content = format!(r#"{{"key":"{key}","room":0,"pad":""}}"#);
+        format!(r#"msg {{"room":"faults:0","offset":{offset},"at":1,"msg":{content}}}"#)
+    };
+    peer.say(&msg(5, "c2-1")).await;
+    peer.say(r#"gap {"room":"faults:0","from":6,"to":7}"#).await;
+    server
+        .recorded(&client, |record| record.rooms[&0].entries.len() == 3)
         .await;
     assert!(client.publish(0));
-    let publish =
-        r#"msg {"id":1000001,"to":"faults:0","msg":{"key":"c1-1","room":0,"pad":""},"key":"c1-1"}"#;
-    peer.expect(publish).await;
-    drop(peer);
-
-    let mut peer = server.greet().await;
-    peer.expect(r#"join {"id":0,"room":"faults:0","since":{"epoch":"a","offset":5}}"#)
-        .await;
-    peer.expect(publish).await;
-    peer.say(r#"joined {"id":0,"room":"faults:0","position":{"epoch":"a","offset":6},"recovered":true,"first":6}"#)
-        .await;
-    peer.say(r#"msg {"room":"faults:0","offset":6,"at":1,"msg":{"key":"c1-1"}}"#)
-        .await;
-    peer.say(r#"ack {"id":1000001,"room":"faults:0","position":{"epoch":"a","offset":6},"duplicate":true}"#)
-        .await;
-    within("the ack", async {
-        while client.record().lock().unanswered_count() > 0 {
-            server.progress.notified().await;
-        }
-    })
-    .await;
-
-    let record = client.record().lock();
-    let keys = record.rooms[&0]
-        .entries
-        .iter()
-        .filter_map(|entry| match entry {
-            Entry::Publication { key, .. } => Some(key.to_string()),
-            _ => None,
-        });
-    assert_eq!(keys.collect::<Vec<_>>(), ["c2-1", "c1-1"]);
-    assert_eq!((record.connection_count, &*record.complaints), (2, &[][..]));
-}
-
-#[tokio::test]
-async fn a_client_that_hears_nothing_asks_and_then_tries_another_connection() {
-    let server = Server::new().await;
-    let client = server.client(Options {
-        patience: SHORT * 10,
-        ..server.options()
-    });
-    let mut peer = server.greet().await;
-    peer.wait_for("ping {}").await;
-    // Anything that is heard is answer enough.
-    peer.say("pong {}").await;
-    peer.wait_for("ping {}").await;
-    peer.expect_gone().await;
-    let _again = server.greet().await;
-    let record = client.record().lock();
-    assert_eq!((record.silent_count, record.complaint_count), (1, 0));
-}
-
-#[tokio::test]
-async fn a_server_that_never_greets_is_given_up() {
-    let server = Server::new().await;
-    let options = Options {
-        patience: SHORT * 10,
-        ..server.options()
+    let publish = |id| {
+        let content = r#"{"key":"c1-1","room":0,"pad":""}"#;
+        format!(r#"msg {{"id":{id},"to":"faults:0","msg":{content},"key":"c1-1"}}"#)
     };
-    let client = server.client(options);
-    let mut silent = Peer::of(server.accept().await, Some("throng.v1")).await;
-    silent.expect_gone().await;
-    // Nor is one that does not even answer the handshake waited for.
-    let mut mute = server.accept().await;
-    let mut request = Vec::new();
-    within("the end", mute.read_to_end(&mut request))
-        .await
-        .unwrap();
-    assert!(request.starts_with(b"GET /ws HTTP/1.1\r\n"));
-    let _greeted = server.greet().await;
-    within("attempts", async {
-        while client.record().lock().failed_attempt_count < 2 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_server_that_is_full_or_slow_is_left_alone_for_as_long_as_it_asks() {
-    let server = Server::new().await;
-    let client = server.client(server.options());
-    let mut stream = server.accept().await;
-    let mut head = [0; 1024];
-    assert!(stream.read(&mut head).await.unwrap() > 0);
-    let full = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
-    stream.write_all(full).await.unwrap();
-    let began = tokio::time::Instant::now();
-    let mut peer = server.greet().await;
-    assert!(began.elapsed() >= Duration::from_millis(990));
-
-    let reason = r#"{"reason":"slow_consumer","after_ms":700}"#.into();
+    peer.expect(&publish(2)).await;
     let close = CloseFrame {
         code: 4102.into(),
-        reason,
+        reason: r#"{"after_ms":1}"#.into(),
     };
-    let began = tokio::time::Instant::now();
     peer.0.close(Some(close)).await.unwrap();
-    let _again = server.greet().await;
-    assert!(began.elapsed() >= Duration::from_millis(690));
-    assert_eq!(client.record().lock().closes[&4102], 1);
+    within("the end", async {
+        while let Some(Ok(_)) = peer.0.next().await {}
+    })
+    .await;
+
+    let mut peer = server.greet().await;
+    peer.expect(r#"join {"id":1,"room":"faults:0","since":{"epoch":"a","offset":7}}"#)
+        .await;
+    peer.expect(&publish(2)).await;
+    let position = r#""position":{"epoch":"b","offset":1}"#;
+    let answer = r#""recovered":false,"first":1"#;
+    peer.say(&format!(
+        r#"joined {{"id":1,"room":"faults:0",{position},{answer}}}"#
+    ))
+    .await;
+    peer.say(&msg(1, "c1-1")).await;
+    peer.say(&format!(
+        r#"ack {{"id":2,"room":"faults:0",{position},"duplicate":true}}"#
+    ))
+    .await;
+    server
+        .recorded(&client, |record| record.unanswered_count() == 0)
+        .await;
+
+    let record = client.record().lock();
+    let joined = |epoch, offset, recovered, reached| Entry::Joined {
+        position: Position::new(epoch, offset),
+        recovered,
+        reached,
+    };
+    let given = |epoch, offset, client| Entry::Publication {
+        position: Position::new(epoch, offset),
+        key: Key { client, number: 1 },
+    };
+    let entries = [
+        joined("a", 4, None, 4),
+        given("a", 5, 2),
+        Entry::Missing {
+            epoch: "a".into(),
+            from: 6,
+            to: 7,
+        },
+        joined("b", 1, Some(false), 0),
+        Entry::MissingUnknown,
+        given("b", 1, 1),
+    ];
+    assert_eq!(record.rooms[&0].entries, entries);
+    assert!(record.acknowledged[0].duplicate);
+    assert_eq!(
+        (record.connection_count, record.failed_attempt_count),
+        (2, 0)
+    );
+    assert_eq!((record.closes[&4102], &*record.complaints), (1, &[][..]));
 }
 
 #[tokio::test]
-async fn a_client_that_is_told_not_to_come_back_says_so_and_does_not() {
+async fn what_the_protocol_does_not_allow_is_complained_of() {
     let server = Server::new().await;
-    let client = server.client(server.options());
+    let client = server.client();
     let mut peer = server.greet().await;
+    peer.expect(r#"join {"id":1,"room":"faults:0"}"#).await;
+    peer.say(r#"joined {"id":1,"room":"faults:0","position":{"epoch":"a","offset":4}}"#)
+        .await;
+    let wrong = [
+        r#"msg {"room":"faults:0","offset":5,"at":1,"msg":"a stranger's"}"#,
+        r#"msg {"room":"faults:0","offset":7,"msg":{"key":"c2-1","room":0,"pad":""}}"#,
+        r#"ack {"id":9,"room":"faults:0"}"#,
+        r#"error {"event":"join","code":"bad_room","message":""}"#,
+    ];
+    for (index, text) in wrong.iter().enumerate() {
+        peer.say(text).await;
+        let wanted = index as u64 + 1;
+        server
+            .recorded(&client, |record| record.complaint_count == wanted)
+            .await;
+    }
     let close = CloseFrame {
         code: 4001.into(),
         reason: "".into(),
     };
     peer.0.close(Some(close)).await.unwrap();
-    peer.expect_gone().await;
-    drop(peer);
-    within("its complaint", async {
-        while client.record().lock().complaint_count == 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    let come = timeout(SHORT * 5, server.listener.accept()).await;
-    assert!(come.is_err());
-}
-
-#[tokio::test]
-async fn a_member_is_handed_what_it_was_told_is_missing() {
-    let server = Server::new().await;
-    let client = server.client(server.options());
-    let mut peer = server.greet().await;
-    peer.expect(r#"join {"id":0,"room":"faults:0"}"#).await;
-    peer.say(r#"joined {"id":0,"room":"faults:0","position":{"epoch":"a","offset":0}}"#)
-        .await;
-    peer.say(r#"gap {"room":"faults:0","from":1,"to":2}"#).await;
-    let missing = Entry::Missing {
-        epoch: "a".into(),
-        from: 1,
-        to: 2,
-    };
     server
-        .recorded(client.record(), |entries| entries.contains(&missing))
+        .recorded(&client, |record| record.complaints.len() >= 5)
         .await;
 }
 
@@ -322,7 +257,7 @@ async fn a_client_on_golems_wire_comes_back_and_misses_what_was_published_meanwh
     let server = Server::new().await;
     let client = GolemClient::start(7, vec![0], server.options());
     for key in ["c1-1", "c1-3"] {
-        let mut peer = Peer::of(server.accept().await, None).await;
+        let mut peer = server.accept().await;
         peer.expect(r#"join {"name":"faults:0"}"#).await;
         peer.expect(r#"join {"name":"echo:7"}"#).await;
         peer.expect(r#"msg {"msg":"echo:7","to":"echo:7"}"#).await;
@@ -332,7 +267,7 @@ async fn a_client_on_golems_wire_comes_back_and_misses_what_was_published_meanwh
             .await;
         peer.say(r#"msg {"key":"c1-9","room":5}"#).await;
         // It asks by what it alone hears, and has taken all that came before that.
-        peer.wait_for(r#"msg {"msg":"echo:7","to":"echo:7"}"#).await;
+        peer.expect(r#"msg {"msg":"echo:7","to":"echo:7"}"#).await;
     }
     let key = |number| Key { client: 1, number };
     let given = client.given();

@@ -6,15 +6,16 @@
     reason = "a helper of a test fails as the test does"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
+#[path = "support/binary.rs"]
+mod binary;
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use harness::{Binary, Client};
+use binary::Binary;
+use throng_testing::Client;
 
 /// A configuration file, removed when dropped.
 struct ConfigFile(PathBuf);
@@ -394,7 +395,7 @@ fn sighup_reads_the_file_again_and_says_what_changed_and_what_needs_a_restart() 
     assert!(line.contains("close_timeout_s"), "{line}");
     server.wait_for_line("changed=3 needs_restart=1");
     settle(&mut alice);
-    assert_eq!(harness::get(address, "/ws").status, 426);
+    assert_eq!(throng_testing::get(address, "/ws").status, 426);
     alice.say("tea", &"x".repeat(50));
     alice.expect_close(1009);
     drop(alice);
@@ -463,7 +464,7 @@ fn the_log_says_more_or_less_when_the_file_says_so() {
     let (server, address) = serve_with(&file);
     fs::write(file.path(), "log = \"error\"\nmax_message_bytes = 50\n").unwrap();
     server.signal("HUP");
-    harness::until(
+    throng_testing::until(
         || {
             let mut alice = Client::connect(address);
             alice.say("tea", &"x".repeat(50));

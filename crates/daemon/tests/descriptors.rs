@@ -6,13 +6,14 @@
     reason = "a helper of a test fails as the test does"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
+#[path = "support/binary.rs"]
+mod binary;
 
 use std::net::SocketAddr;
 use std::process::Command;
 
-use harness::{Binary, Client, Raw, Reply, exchange, get, until};
+use binary::Binary;
+use throng_testing::{Client, Raw, Reply, exchange, get, until};
 
 const OPENING: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
      Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\

@@ -5,16 +5,17 @@
     reason = "a helper of a test fails as the test does"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
+#[path = "support/binary.rs"]
+mod binary;
 
 use std::fs::{self, OpenOptions};
 use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
-use harness::{Binary, Throng};
+use binary::Binary;
 use serde_json::{Value, json};
+use throng_testing::Throng;
 
 /// The binary, with a directory for its histories.
 fn serve(path: &Path, fsync: &str) -> (Binary, SocketAddr) {
@@ -34,7 +35,7 @@ fn publish(client: &mut Throng, room: &str, number: u64) -> Value {
 
 /// What `/metrics` says of a name.
 fn metric(address: SocketAddr, name: &str) -> u64 {
-    let text = harness::get(address, "/metrics").body;
+    let text = throng_testing::get(address, "/metrics").body;
     let found = text.lines().find_map(|line| line.strip_prefix(name));
     found.unwrap().trim().parse().unwrap()
 }
@@ -86,7 +87,7 @@ fn a_kill_behind_which_something_may_be_missing_is_told() {
     }
     let written = |address| metric(address, "throng_journal_records_total");
     // The room's epoch and twenty publications.
-    harness::until(
+    throng_testing::until(
         || (written(address) >= 21).then_some(()),
         || format!("{} of 21 are written", written(address)),
     );
@@ -362,7 +363,7 @@ fn what_was_written_and_is_gone_is_told_and_counted_and_rooms_have_new_epochs() 
         let lost = publish(&mut bob, "tea", 2)["position"].clone();
         assert_eq!(lost["epoch"], kept["epoch"]);
         let records = || metric(address, "throng_journal_records_total");
-        harness::until(
+        throng_testing::until(
             || (records() >= 1).then_some(()),
             || "nothing was written".to_owned(),
         );

@@ -5,11 +5,12 @@
     reason = "a helper of a test fails as the test does"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
+#[path = "support/binary.rs"]
+mod binary;
 
-use harness::{Binary, Client, Raw, get, opcode, text, until};
+use binary::Binary;
 use proto::OpCode;
+use throng_testing::{Client, Raw, get, opcode, text, until};
 
 const CROWD: u64 = 1_000;
 

@@ -8,8 +8,8 @@
     reason = "a helper of a test fails as the test does"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
+#[path = "support/binary.rs"]
+mod binary;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -17,8 +17,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use harness::{Binary, Reply, TIMEOUT, text, until};
+use binary::Binary;
 use tempfile::TempDir;
+use throng_testing::{Reply, TIMEOUT, text, until};
 
 /// An nginx that listens on a Unix socket, killed when dropped.
 struct Nginx {

@@ -5,13 +5,14 @@
     reason = "a helper of a test fails as the test does"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
+#[path = "support/binary.rs"]
+mod binary;
 
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt as _;
 
-use harness::{Binary, Client, Raw, Throng, exchange, get};
+use binary::Binary;
+use throng_testing::{Client, Raw, Throng, exchange, get};
 
 /// Whoever collects the log may have ended first: that is no reason to go on.
 #[test]
@@ -125,6 +126,37 @@ fn a_member_that_is_too_slow_is_named_in_the_log() {
     let line = server.wait_for_line("slow consumer closed");
     let name = format!("connection=\"{}\"", slow.name());
     assert!(line.contains("WARN") && line.contains(&name), "{line}");
+}
+
+/// The library's tests serve a chat of their own, with the same events.
+#[test]
+fn its_chat_has_golems_events_and_throng_v1_in_the_same_rooms() {
+    let (_server, address) = Binary::serve(&[]);
+    let mut alice = Client::connect(address);
+    let mut bob = Throng::connect_to(address);
+    bob.join("tea");
+    alice.send(r#"join {"name":"tea"}"#);
+    alice.say("tea", "hi");
+    alice.expect("msg \"hi\"");
+    bob.expect_msg(1, "hi".into());
+    alice.send(r#"leave {"name":"tea"}"#);
+    for (request, code) in [
+        (r#"join {"name":""}"#, "bad_room"),
+        (r#"leave {}"#, "bad_data"),
+        (r#"msg {"to":"","msg":1}"#, "bad_room"),
+        (r#"msg {"to":"tea"}"#, "bad_data"),
+        ("dance", "unknown_event"),
+    ] {
+        alice.send(request);
+        alice.expect_error(code);
+    }
+    alice.say("tea", "from outside");
+    bob.expect_msg(2, "from outside".into());
+    bob.publish("tea", 3.into());
+    bob.expect_msg(3, 3.into());
+    // Whoever has left gets nothing of that; the next thing that comes is an answer.
+    alice.send("dance");
+    alice.expect_error("unknown_event");
 }
 
 #[test]

@@ -5,17 +5,14 @@
     reason = "what a test expects and does not get is its failure"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use harness::{TestServer, Throng, add_signals_to, config};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use throng::{Action, Connection, FlushMode, Refusal, RoomManager, Router, Server};
+use throng_testing::{TestServer, Throng, add_signals_to, config};
 
 /// What the hook was asked, as `action room`.
 type Asked = Arc<Mutex<Vec<String>>>;
@@ -276,7 +273,7 @@ mod answers {
             alice.client.send(&format!("{event} {data}"));
             loop {
                 let answer = alice.client.receive();
-                let (name, data) = harness::split(&answer);
+                let (name, data) = throng_testing::split(&answer);
                 // Publications to a room that it has joined, and events that it sent itself.
                 if matches!(name, "msg" | "wave" | "gap") {
                     continue;
@@ -297,7 +294,7 @@ impl ReceiveAnyOf for Throng {
     fn receive_any_of(&mut self, names: &[&str]) -> Value {
         loop {
             let text = self.client.receive();
-            let (name, data) = harness::split(&text);
+            let (name, data) = throng_testing::split(&text);
             if names.contains(&name) {
                 return data;
             }

@@ -5,17 +5,16 @@
     reason = "what a test expects and does not get is its failure"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use harness::{Client, TIMEOUT, TestServer, add_signals_to, config, exchange, for_each_flush_mode};
 use parking_lot::Mutex;
 use serde_json::json;
 use throng::{
     Action, CloseCode, Config, Connection, FlushMode, Refusal, Rejection, Request, Router, Server,
+};
+use throng_testing::{
+    Client, TIMEOUT, TestServer, add_signals_to, config, exchange, for_each_flush_mode,
 };
 use tokio::sync::{Semaphore, mpsc};
 
@@ -166,7 +165,7 @@ mod handshake {
         let late = std::thread::spawn(move || exchange(address, &opening("ada")));
         assert_eq!(questions.blocking_recv().as_deref(), Some("ada"));
         // The core answers others meanwhile.
-        assert_eq!(harness::get(address, "/healthz").status, 200);
+        assert_eq!(throng_testing::get(address, "/healthz").status, 200);
         let reply = late.join().unwrap();
         assert_eq!(reply.status, 503, "{reply:?}");
         assert_eq!(reply.header("retry-after"), Some("2"));
@@ -480,7 +479,7 @@ mod before {
             _ => Ok(()),
         });
         let server = start(config(FlushMode::Auto), router);
-        let mut alice = harness::Throng::connect(&server);
+        let mut alice = throng_testing::Throng::connect(&server);
         alice.join("tea");
         let error = alice.ask("msg", json!({"id": 2, "to": "tea", "msg": 1}), "error");
         assert_eq!(

@@ -1,19 +1,11 @@
 //! The end of a server, and starts that fail.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper of a test fails as the test does"
-)]
-
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use harness::{Gate, Raw, TestServer, Throng, config, for_each_flush_mode, now, until};
 use serde_json::json;
 use throng::{BindError, Drain, FlushMode, Server};
+use throng_testing::{Gate, Raw, TestServer, Throng, config, for_each_flush_mode, now, until};
 
 /// Longer than any test may take.
 const NEVER: Duration = Duration::from_secs(3600);

@@ -5,11 +5,8 @@
     reason = "a helper of a test fails as the test does"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
-
-use harness::{Raw, Reply, TestServer, config, exchange, text};
 use throng::{FlushMode, Page, Server};
+use throng_testing::{Raw, Reply, TestServer, config, exchange, text};
 
 /// The lines of a handshake, without its end.
 const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\

@@ -1,21 +1,13 @@
 //! One peer sends as much as it can: what that takes of a turn has a bound, and others come in between.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper of a test fails as the test does"
-)]
-
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use harness::{Gate, TestServer, config, for_each_flush_mode, now, opcode, text};
 use proto::OpCode;
 use throng::{Connection, Router};
+use throng_testing::{Gate, TestServer, config, for_each_flush_mode, now, opcode, text};
 
 /// Frames that a peer may repeat for ever, by what they are.
 fn floods() -> [(&'static str, Vec<u8>); 6] {

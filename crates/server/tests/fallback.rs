@@ -5,9 +5,6 @@
     reason = "a helper of a test fails as the test does"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
@@ -28,8 +25,8 @@ use tokio::sync::Semaphore;
 
 use proto::OpCode;
 
-use harness::{Client, Raw, Reply, TIMEOUT, TestServer, config, exchange, get, until};
 use throng::{Config, FlushMode, Page, Server};
+use throng_testing::{Client, Raw, Reply, TIMEOUT, TestServer, config, exchange, get, until};
 
 /// Longer than any test may take.
 const NEVER: Duration = Duration::from_secs(3600);

@@ -1,18 +1,10 @@
 //! Histories on disk: what a restart leaves of them. What a kill and a failing disk do is tested with the binary.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper of a test fails as the test does"
-)]
-
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::path::Path;
 
-use harness::Throng;
 use serde_json::{Value, json};
 use throng::{Classes, Config, Disk, FlushMode, Fsync, History, RoomClass};
+use throng_testing::Throng;
 
 /// A server that keeps histories in a directory.
 fn on_disk(path: &Path, fsync: Fsync) -> Config {
@@ -26,7 +18,7 @@ fn on_disk(path: &Path, fsync: Fsync) -> Config {
             disk: Some(disk),
             ..History::default()
         },
-        ..harness::config(FlushMode::Auto)
+        ..throng_testing::config(FlushMode::Auto)
     }
 }
 
@@ -42,7 +34,7 @@ const ALL: [Fsync; 3] = [Fsync::Always, Fsync::Interval, Fsync::Never];
 fn a_clean_restart_keeps_positions_histories_and_keys() {
     for fsync in ALL {
         let directory = tempfile::tempdir().unwrap();
-        let server = harness::TestServer::start(on_disk(directory.path(), fsync));
+        let server = throng_testing::TestServer::start(on_disk(directory.path(), fsync));
         let mut alice = Throng::connect(&server);
         let left = alice.join("tea")["position"].clone();
         let quiet = alice.join("quiet")["position"].clone();
@@ -56,7 +48,7 @@ fn a_clean_restart_keeps_positions_histories_and_keys() {
         bob.client.close();
         server.drain().unwrap();
 
-        let server = harness::TestServer::start(on_disk(directory.path(), fsync));
+        let server = throng_testing::TestServer::start(on_disk(directory.path(), fsync));
         let mut alice = Throng::connect(&server);
         let joined = alice.rejoin("tea", &left);
         assert_eq!(joined["recovered"], true, "{fsync}");

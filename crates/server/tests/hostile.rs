@@ -6,15 +6,14 @@
     reason = "a helper of a test fails as the test does"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::thread;
 use std::time::Duration;
 
-use harness::{Client, Gate, Raw, TestServer, config, for_each_flush_mode, opcode, seed, text};
 use proto::OpCode;
 use throng::FlushMode;
+use throng_testing::{
+    Client, Gate, Raw, TestServer, config, for_each_flush_mode, opcode, seed, text,
+};
 
 /// Runs an attack on a server of its own for each way of writing, and checks what is left of it.
 fn survives(attack: impl Fn(&TestServer)) {

@@ -5,15 +5,12 @@
     reason = "a helper of a test fails as the test does"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
-use harness::{Client, Raw, Reply, TestServer, config, exchange, get, until};
 use throng::{BindError, FlushMode, ListenAddress, Page, Server};
+use throng_testing::{Client, Raw, Reply, TestServer, config, exchange, get, until};
 
 mod pages {
     use super::*;

@@ -1,18 +1,12 @@
 //! Time: pings, silence, and handshakes and closes that take too long.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper of a test fails as the test does"
-)]
-
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::time::Duration;
 
-use harness::{Client, MODES, Raw, TIMEOUT, TestServer, config, for_each_flush_mode, get, now};
 use proto::OpCode;
 use throng::{Config, FlushMode, Timeouts};
+use throng_testing::{
+    Client, MODES, Raw, TIMEOUT, TestServer, config, for_each_flush_mode, get, now,
+};
 
 /// Longer than any test may take.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -79,11 +73,11 @@ mod pings {
             for _ in 0..4 {
                 // Neither a pong nor a whole frame; the next byte begins another one.
                 assert_eq!(raw.receive(), (OpCode::Ping, Vec::new()));
-                raw.send(&harness::opcode(OpCode::Pong, b"unasked"));
+                raw.send(&throng_testing::opcode(OpCode::Pong, b"unasked"));
             }
-            raw.send(&harness::text("sync 1")[..3]);
+            raw.send(&throng_testing::text("sync 1")[..3]);
             assert_eq!(raw.receive(), (OpCode::Ping, Vec::new()));
-            raw.send(&harness::text("sync 1")[3..]);
+            raw.send(&throng_testing::text("sync 1")[3..]);
             raw.expect("synced 1");
         });
     }
@@ -225,7 +219,7 @@ mod closes {
             }
             deaf.expect_close(1002);
             chatty.expect_close(1002);
-            while chatty.try_send(&harness::text("sync 1")) {}
+            while chatty.try_send(&throng_testing::text("sync 1")) {}
             server.wait_until_empty();
             server.check_health();
         });

@@ -5,20 +5,19 @@
     reason = "what a test expects and does not get is its failure"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use harness::{Client, TestServer, add_signals_to, config, for_each_flush_mode, seed, until};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use throng::{
     CloseCode, Config, Connection, ConnectionId, Data, EmitError, FlushMode, PublishOptions,
     Refusal, Request, RoomManager, Router, Server,
+};
+use throng_testing::{
+    Client, TestServer, add_signals_to, config, for_each_flush_mode, seed, until,
 };
 use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::Message;

@@ -5,22 +5,19 @@
     reason = "a helper of a test fails as the test does"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use harness::{
-    Client, Gate, Raw, Reply, TIMEOUT, TestServer, close, config, exchange, for_each_flush_mode,
-    get, opcode, text, until,
-};
 use parking_lot::Mutex;
 use proto::{FrameHeader, OpCode};
 use serde_json::Value;
 use throng::{CloseCode, Config, Connection, FlushMode, JoinError, Request, Router, Server};
+use throng_testing::{
+    Client, Gate, Raw, Reply, TIMEOUT, TestServer, close, config, exchange, for_each_flush_mode,
+    get, opcode, text, until,
+};
 use tokio::sync::Semaphore;
 
 /// Longer than any test may take.

@@ -5,15 +5,14 @@
     reason = "what a test expects and does not get is its failure"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::sync::mpsc::{Receiver, channel};
 
-use harness::{Client, TIMEOUT, TestServer, add_signals_to, config, for_each_flush_mode, until};
 use throng::{
     Config, Connection, EmitError, FlushMode, Hub, JoinError, Request, Room, RoomManager, Router,
     Server,
+};
+use throng_testing::{
+    Client, TIMEOUT, TestServer, add_signals_to, config, for_each_flush_mode, until,
 };
 
 /// What is kept for a connection: the query of its request.
@@ -311,7 +310,7 @@ fn the_default_manager_that_is_stopped_refuses_requests_of_throng_v1_too() {
     let house = House::start_with(config(FlushMode::Auto), |router| {
         router.serve_throng_v1();
     });
-    let mut alice = harness::Throng::connect(&house.server);
+    let mut alice = throng_testing::Throng::connect(&house.server);
     alice.join("tea");
     house.rooms.stop();
     let join = serde_json::json!({"id": 1, "room": "tea"});
@@ -407,7 +406,7 @@ fn what_is_of_no_room_has_data_and_no_room_on_throng_v1() {
     });
     let server = TestServer::run(server, router);
     let mut golem = server.connect();
-    let mut alice = harness::Throng::connect(&server);
+    let mut alice = throng_testing::Throng::connect(&server);
     alice.client.send("hello_server");
     alice.client.expect(r#"hello_you {"data":"friend"}"#);
     alice.client.expect(r#"news {"data":1}"#);

@@ -5,9 +5,6 @@
     reason = "a helper of a test fails as the test does"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, channel};
@@ -21,11 +18,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 
-use harness::{Client, Raw, Reply, TIMEOUT, config, get, text, until};
 use throng::{
     Config, FlushMode, ListenAddress, Mount, Rejection, Request, RoomManager, Router, Running,
     ServeError, Server, Stop,
 };
+use throng_testing::{Client, Raw, Reply, TIMEOUT, config, get, text, until};
 
 /// A mounted server with the chat, and the other server that it is mounted in.
 struct Mounted {
@@ -44,7 +41,7 @@ fn start(config: Config) -> (Mount, Running, SocketAddr, RoomManager) {
     let server = Server::bind(config).unwrap();
     let rooms = server.rooms();
     let mut router = Router::new();
-    harness::add_chat_to(&mut router);
+    throng_testing::add_chat_to(&mut router);
     let ListenAddress::Tcp(inside) = server.addresses()[0] else {
         panic!("it listens on TCP");
     };

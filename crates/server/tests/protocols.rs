@@ -5,14 +5,10 @@
     reason = "what a test expects and does not get is its failure"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use harness::{Client, TestServer, config, for_each_flush_mode};
 use serde::Serialize;
 use serde::de::DeserializeSeed;
 use serde_json::{Value, json};
@@ -20,6 +16,7 @@ use throng::{
     Config, Connection, Data, FlushMode, Json, Mode, Protocol, ProtocolError, PublishOptions,
     Refusal, Router, Server,
 };
+use throng_testing::{Client, TestServer, config, for_each_flush_mode};
 use tokio_tungstenite::tungstenite::Message;
 
 /// Binary: the length of the event's name, the name, JSON. Counts what it writes.

@@ -1,16 +1,8 @@
 //! throng.v1 over loopback: positions, answers, recovery, histories, and what golem's members see of it.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper of a test fails as the test does"
-)]
-
-#[path = "support/harness.rs"]
-mod harness;
-
-use harness::{TestServer, Throng, config, for_each_flush_mode};
 use serde_json::{Value, json};
 use throng::{Classes, Config, FlushMode, HistoryLimits, RoomClass, SlowConsumer};
+use throng_testing::{TestServer, Throng, config, for_each_flush_mode};
 
 /// A server whose rooms keep what the default class keeps, `few:*` only three publications, and
 /// `plain:*` nothing.

@@ -5,14 +5,11 @@
     reason = "a helper of a test fails as the test does"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::time::Duration;
 
-use harness::{Client, TestServer, Throng, config, exchange, for_each_flush_mode};
 use serde_json::json;
 use throng::{Classes, Config, FlushMode, Handle, Limits, RoomClass, Router, Server};
+use throng_testing::{Client, TestServer, Throng, config, exchange, for_each_flush_mode};
 
 /// A server with what changes it.
 fn changing(config: Config) -> (TestServer, Handle) {
@@ -177,7 +174,7 @@ fn a_server_may_be_changed_before_it_serves() {
     };
     server.handle().reload(&Config { limits, ..before });
     let mut router = Router::new();
-    harness::add_chat_to(&mut router);
+    throng_testing::add_chat_to(&mut router);
     let server = TestServer::run(server, router);
     let mut alice = server.connect();
     alice.join("tea");

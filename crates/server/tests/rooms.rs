@@ -5,20 +5,17 @@
     reason = "a helper of a test fails as the test does"
 )]
 
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use harness::{
-    Client, Raw, TIMEOUT, TestServer, close, config, for_each_flush_mode, opcode, seed, text, until,
-};
 use parking_lot::Mutex;
 use proto::OpCode;
 use throng::{CloseCode, Config, Connection, ConnectionId, EmitError};
+use throng_testing::{
+    Client, Raw, TIMEOUT, TestServer, close, config, for_each_flush_mode, opcode, seed, text, until,
+};
 
 fn two_cores(flush: throng::FlushMode) -> Config {
     Config {

@@ -1,26 +1,18 @@
 //! Members that read slowly, or not at all: what the kernel holds for them, whether they count as dead, and
 //! how they end.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a helper of a test fails as the test does"
-)]
-
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use harness::{
-    Gate, Raw, TIMEOUT, TestServer, Throng, close, config, for_each_flush_mode, opcode, queued,
-    split, text, until,
-};
 use proto::OpCode;
 use serde_json::{Value, json};
 use throng::{Classes, CloseCode, Config, Connection, FlushMode, RoomClass, SlowConsumer};
+use throng_testing::{
+    Gate, Raw, TIMEOUT, TestServer, Throng, close, config, for_each_flush_mode, opcode, queued,
+    split, text, until,
+};
 
 /// Longer than any test may take.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -184,7 +176,7 @@ mod life {
                         assert_ne!(opcode, OpCode::Close, "it was closed");
                         if opcode == OpCode::Ping {
                             pings += 1;
-                            slow.send(&harness::opcode(OpCode::Pong, &payload));
+                            slow.send(&throng_testing::opcode(OpCode::Pong, &payload));
                         }
                     }
                 }

@@ -15,13 +15,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::json;
+use serving::Serving;
 
 use crate::command;
 use crate::install::Installer;
 use crate::outcome::Outcome;
 use crate::repository::Repository;
 
-use crate::serving::Serving;
 use report::{AGENT, Expectation, Report, Selection};
 
 /// Run the Autobahn WebSocket testsuite against the echo server
@@ -122,7 +122,7 @@ impl Suite<'_> {
         let mut command = self.repository.command(&self.server);
         command.env("THRONG_FLUSH", flush);
         let server = Serving::start(command.arg("127.0.0.1:0"), &directory.join("server.log"))?;
-        self.run_cases(server.address(), &directory)?;
+        self.run_cases(&server.address().to_string(), &directory)?;
         drop(server);
 
         let index = directory.join("index.json");

@@ -22,7 +22,6 @@ mod instructions;
 mod loom;
 mod outcome;
 mod repository;
-mod serving;
 mod table;
 mod test;
 mod tidy;

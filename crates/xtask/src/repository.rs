@@ -89,6 +89,11 @@ impl Repository {
             "benches",
             "--exclude",
             "faults",
+            // Its features, which the server does not need, would be built into what they share.
+            "--exclude",
+            "throng-client",
+            "--exclude",
+            "throng-testing",
         ]);
         command.args(["--bins", "--example", "echo"]);
         command

@@ -1,5 +1,7 @@
 //! The binary `throng` in a process of its own.
 
+#![allow(dead_code, reason = "each file of tests uses its own part of this")]
+
 use std::io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,7 +10,7 @@ use std::thread;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::library::{TIMEOUT, until};
+use throng_testing::{TIMEOUT, until};
 
 /// A process, killed when dropped.
 pub(crate) struct Binary {

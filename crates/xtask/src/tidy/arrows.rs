@@ -50,20 +50,38 @@ fn in_words(names: &[&str]) -> String {
 }
 
 /// Which of our crates each crate may depend on.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("benches", &["throng-proto", "throng-rooms"]),
-    // What it knows of the wire, it knows from the protocol's page.
-    ("faults", &[]),
+    // Nothing of the server's: what the client knows of the wire, it knows from the protocol's page.
+    ("faults", &["serving", "throng-client"]),
     // It shares none of the server's bugs and can be pointed at other servers.
     ("loadtest", &["throng-proto"]),
-    ("throng", &["throng-proto", "throng-rooms", "throng-store"]),
+    // Every task may use it: it is built of the standard library alone.
+    ("serving", &[]),
+    // Its tests are written with `throng-testing`, and meet the client there.
+    (
+        "throng",
+        &[
+            "throng-client",
+            "throng-proto",
+            "throng-rooms",
+            "throng-store",
+            "throng-testing",
+        ],
+    ),
+    // It shares none of the server's mistakes, and is built without it.
+    ("throng-client", &[]),
     ("throng-proto", &[]),
     ("throng-rooms", &["throng-proto"]),
-    // Its tests speak to it by `throng-proto`, as the library's do.
-    ("throng-server", &["throng", "throng-proto"]),
+    (
+        "throng-server",
+        &["throng", "throng-proto", "throng-testing"],
+    ),
     // It knows of rooms only what must be kept of them.
     ("throng-store", &[]),
-    ("xtask", &[]),
+    // For tests alone; it serves the library in the test's process.
+    ("throng-testing", &["throng", "throng-proto"]),
+    ("xtask", &["serving"]),
 ];
 
 #[cfg(test)]
@@ -114,12 +132,13 @@ mod tests {
 
     #[test]
     fn a_crate_that_may_know_none_of_ours_is_told_so() {
-        let manifest = "[package]\nname = \"xtask\"\n[dependencies]\nthrong-proto = {}\n";
+        let manifest = "[package]\nname = \"throng-store\"\n[dependencies]\nthrong-proto = {}\n";
 
         assert_eq!(
             violations(manifest),
             [
-                "it/Cargo.toml:4: xtask may not depend on throng-proto: of ours, it may only know itself."
+                "it/Cargo.toml:4: throng-store may not depend on throng-proto: of ours, it may only know \
+                 itself."
             ]
         );
     }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use faults::client::{Client, Options, Pauses, Task};
+use faults::client::{Client, Options, Task};
 use faults::golem::GolemClient;
 use faults::network::Network;
 use faults::record::{Position, Record, SharedRecord};
 use faults::verdict::{Plain, Witness};
+use throng_client::Pauses;
 use tokio::sync::Notify;
 
 use crate::cli::{Cli, Policy};
@@ -56,7 +57,7 @@ impl Participant {
     }
 }
 
-/// What the table calls the clients of [`faults::client`].
+/// What the table calls the clients in Rust.
 const RUST: &str = "Rust";
 
 /// How many JavaScript clients are in one process.
@@ -101,18 +102,19 @@ impl Crowd {
                 pad_bytes: cli.pad_bytes as usize,
                 own_before_ack: cli.policy == Policy::Disconnect,
             };
-            Participant {
+            let body = Body::Rust(Client::start(task, options(number))?);
+            Ok(Participant {
                 kind: RUST,
                 rooms,
-                body: Body::Rust(Client::start(task, options(number))),
-            }
+                body,
+            })
         };
         let plain = |number| {
             let rooms = cli.rooms_of(number);
             GolemClient::start(number, rooms, options(number))
         };
         let mut crowd = Self {
-            participants: (0..cli.rust()).map(participant).collect(),
+            participants: (0..cli.rust()).map(participant).collect::<Result<_>>()?,
             plain: (0..cli.plain).map(plain).collect(),
             progress: progress.clone(),
         };

@@ -1,10 +1,9 @@
 //! A run: everybody joins, the network fails for a while, everybody settles, and the verdict is reached.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use faults::network::{Chances, Network, Options};
 use faults::verdict::judge;
 use tokio::task::JoinHandle;
@@ -43,7 +42,8 @@ const AFTERWARDS: Duration = Duration::from_millis(500);
 ///
 /// If there is nothing to judge: the server does not start, or ends by itself, or nobody can join.
 pub(crate) async fn run(cli: &Cli, seed: u64) -> Result<Report> {
-    let directory = Directory::new()?;
+    // Of the server's files, gone with this.
+    let directory = tempfile::tempdir().context("no directory for the server's files")?;
     let server = Server::start(cli, directory.path()).await?;
     let options = Options {
         lines: LINES,
@@ -143,31 +143,4 @@ fn restart_midway(
         }
         Ok(server)
     })
-}
-
-/// A directory for the server's files, gone with this.
-#[derive(Debug)]
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Result<Self> {
-        let name = format!("throng-faults-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        // One that a run of the same process id left behind is of no use to anybody.
-        _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir(&path).with_context(|| format!("could not make {}", path.display()))?;
-        ensure!(path.is_dir(), "{} is no directory", path.display());
-        Ok(Self(path))
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        // What is left is in the system's directory for such.
-        _ = std::fs::remove_dir_all(&self.0);
-    }
 }

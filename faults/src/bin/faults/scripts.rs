@@ -92,60 +92,58 @@ const FILES: [(&str, &str); 5] = [
     ("subjects.mjs", include_str!("../../../js/subjects.mjs")),
 ];
 
-/// What a script tells.
+/// What a script tells, of one of its clients unless it is about the script.
+#[derive(Debug, Deserialize)]
+struct Line {
+    #[serde(default)]
+    client: u32,
+    #[serde(flatten)]
+    tell: Tell,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(tag = "tell", rename_all = "snake_case")]
 enum Tell {
     Acknowledged {
-        client: u32,
         room: u32,
-        key: String,
+        key: Key,
         position: Option<Place>,
         duplicate: bool,
     },
     Complaint {
-        client: u32,
         text: String,
     },
     Joined {
-        client: u32,
         room: u32,
         position: Place,
         recovered: Option<bool>,
         reached: u64,
     },
     Lost {
-        client: u32,
         code: u16,
         was_open: bool,
     },
     Missing {
-        client: u32,
         room: u32,
         epoch: String,
         from: u64,
         to: u64,
     },
     MissingUnknown {
-        client: u32,
         room: u32,
     },
-    Open {
-        client: u32,
-    },
+    Open,
     Page {
         url: String,
     },
     Publication {
-        client: u32,
         room: u32,
         position: Place,
-        key: String,
+        key: Key,
     },
     Ready,
     Refused {
-        client: u32,
-        key: String,
+        key: Key,
     },
 }
 
@@ -208,7 +206,7 @@ impl Script {
         told: &mut Lines<BufReader<OwnedReadHalf>>,
     ) -> Result<()> {
         while let Some(line) = told.next_line().await? {
-            match serde_json::from_str(&line)? {
+            match serde_json::from_str::<Line>(&line)?.tell {
                 Tell::Ready => return Ok(()),
                 Tell::Page { url } => {
                     let browser = start_child(&mut browser(cli, folder, &url))?;
@@ -309,7 +307,7 @@ async fn take_tells(
     while let Ok(Some(line)) = told.next_line().await {
         let records = records.lock();
         match serde_json::from_str(&line) {
-            Ok(tell) => write_down(tell, &records),
+            Ok(line) => write_down(line, &records),
             Err(error) => complain_all(&records, &format!("{error}: {line}")),
         }
         drop(records);
@@ -325,91 +323,67 @@ fn complain_all(records: &Records, text: &str) {
     }
 }
 
-fn write_down(tell: Tell, records: &Records) {
-    let with = |client: u32, write: &mut dyn FnMut(&mut Record)| match records.get(&client) {
-        Some(record) => write(&mut record.lock()),
-        None => complain_all(
+fn write_down(Line { client, tell }: Line, records: &Records) {
+    let Some(record) = records.get(&client) else {
+        return complain_all(
             records,
-            &format!("something was told of {client}, who is not here"),
-        ),
+            &format!("client {client}, who is not here: {tell:?}"),
+        );
     };
+    let record = &mut *record.lock();
     match tell {
         Tell::Acknowledged {
-            client,
             room,
             key,
             position,
             duplicate,
-        } => with(client, &mut |record| match key.parse() {
-            Ok(key) => {
-                let position = position
-                    .as_ref()
-                    .map(|place| record.place(room, &place.epoch, place.offset));
-                record.acknowledged.push(Acknowledged {
-                    key,
-                    room,
-                    position,
-                    duplicate,
-                });
-            }
-            Err(error) => record.complain(format!("acknowledged {key}: {error}")),
-        }),
-        Tell::Complaint { client, text } => {
-            with(client, &mut |record| record.complain(text.clone()));
+        } => {
+            let position = position.map(|at| record.place(room, &at.epoch, at.offset));
+            record.acknowledged.push(Acknowledged {
+                key,
+                room,
+                position,
+                duplicate,
+            });
         }
+        Tell::Complaint { text } => record.complain(text),
         Tell::Joined {
-            client,
             room,
             position,
             recovered,
             reached,
-        } => with(client, &mut |record| {
+        } => {
             let position = record.place(room, &position.epoch, position.offset);
             record.join(room, position, recovered, reached);
-        }),
-        Tell::Lost {
-            client,
-            code,
-            was_open,
-        } => with(client, &mut |record| {
+        }
+        Tell::Lost { code, was_open } => {
             record.failed_attempt_count += u64::from(!was_open);
             // 1006 is no code of the server: there was none.
             if code != 1006 {
                 *record.closes.entry(code).or_default() += 1;
             }
-        }),
+        }
         Tell::Missing {
-            client,
             room,
             epoch,
             from,
             to,
-        } => with(client, &mut |record| {
+        } => {
             let place = record.place(room, &epoch, to);
             record.missing(room, &place.epoch, from, to);
-        }),
-        Tell::MissingUnknown { client, room } => {
-            with(client, &mut |record| record.missing_unknown(room));
         }
-        Tell::Open { client } => with(client, &mut |record| record.connection_count += 1),
+        Tell::MissingUnknown { room } => record.missing_unknown(room),
+        Tell::Open => record.connection_count += 1,
         Tell::Publication {
-            client,
             room,
             position,
             key,
-        } => with(client, &mut |record| match key.parse() {
-            Ok(key) => {
-                let position = record.place(room, &position.epoch, position.offset);
-                record.publication(room, position, key);
-            }
-            Err(error) => record.complain(format!("was given {key}: {error}")),
-        }),
-        Tell::Refused { client, key } => with(client, &mut |record| {
-            if let Ok(key) = key.parse() {
-                record.refused.push(key);
-            }
-        }),
-        Tell::Page { .. } | Tell::Ready => complain_all(records, "the script began again"),
+        } => {
+            let position = record.place(room, &position.epoch, position.offset);
+            record.publication(room, position, key);
+        }
+        Tell::Refused { key } => record.refused.push(key),
+        Tell::Page { .. } | Tell::Ready => record.complain("the script began again".to_owned()),
     }
 }
 

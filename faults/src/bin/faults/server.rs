@@ -1,21 +1,17 @@
 //! The server, as a process of its own, and its configuration.
 
-use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::thread;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use faults::record::ROOM_PREFIX;
-use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use serving::Serving;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
 
 use crate::cli::Cli;
 
@@ -23,19 +19,12 @@ use crate::cli::Cli;
 #[derive(Debug)]
 pub(crate) struct Server {
     program: PathBuf,
-    config: PathBuf,
-    child: Child,
-    address: SocketAddr,
-    log: Log,
+    /// Of its configuration, and its log.
+    directory: PathBuf,
+    serving: Serving,
 }
 
-/// The last lines that it printed.
-type Log = Arc<Mutex<VecDeque<String>>>;
-
-/// How many lines of its log an error prints.
-const LOG_LINES_MAX: usize = 20;
-
-/// Starting takes milliseconds, stopping as long as its drain; this is for a machine that is busy.
+/// Stopping takes as long as its drain; this is for a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often it is asked whether it has ended.
@@ -48,142 +37,74 @@ impl Server {
             Some(program) => program.clone(),
             None => beside("throng")?,
         };
-        let config = directory.join("throng.toml");
+        let config = directory.join(CONFIG);
         std::fs::write(&config, configuration(cli, directory))
             .with_context(|| format!("could not write {}", config.display()))?;
-        let (child, address, log) = spawn(&program, &config).await?;
+        let serving = spawn(&program, directory).await?;
+        let directory = directory.to_owned();
         Ok(Self {
             program,
-            config,
-            child,
-            address,
-            log,
+            directory,
+            serving,
         })
     }
 
     /// Where it listens.
     pub(crate) const fn address(&self) -> SocketAddr {
-        self.address
+        self.serving.address()
     }
 
     /// Asks it to stop, and waits until it has.
     pub(crate) async fn stop(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            bail!(
-                "the server ended by itself with {status}:\n{}",
-                self.last_lines()
-            );
+        if let Some(status) = self.serving.try_wait()? {
+            let lines = self.serving.last_lines();
+            bail!("the server ended by itself with {status}:\n{lines}");
         }
-        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let id = id.context("the server has no process id")?;
-        kill_process(id, Signal::TERM)?;
+        let id = i32::try_from(self.serving.id())
+            .ok()
+            .and_then(Pid::from_raw);
+        kill_process(id.context("the server has no process id")?, Signal::TERM)?;
         let status = self.ended().await?;
-        ensure!(
-            status.success(),
-            "the server ended with {status}:\n{}",
-            self.last_lines()
-        );
+        let lines = self.serving.last_lines();
+        ensure!(status.success(), "the server ended with {status}:\n{lines}");
         Ok(())
     }
 
     /// Kills it, as a machine that loses power does.
     pub(crate) async fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
+        self.serving.kill()?;
         self.ended().await?;
         Ok(())
     }
 
     /// Starts it anew, with the same configuration and files, at another address.
     pub(crate) async fn start_again(&mut self) -> Result<()> {
-        (self.child, self.address, self.log) = spawn(&self.program, &self.config).await?;
+        self.serving = spawn(&self.program, &self.directory).await?;
         Ok(())
     }
 
     async fn ended(&mut self) -> Result<ExitStatus> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.serving.try_wait()? {
                 return Ok(status);
             }
             ensure!(Instant::now() < deadline, "the server does not end");
             sleep(LOOK_AGAIN).await;
         }
     }
-
-    fn last_lines(&self) -> String {
-        last_lines(&self.log)
-    }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing left to do.
-        _ = self.child.kill();
-        _ = self.child.wait();
-    }
-}
-
-async fn spawn(program: &Path, config: &Path) -> Result<(Child, SocketAddr, Log)> {
+/// Starts a server on a thread of its own: the network and the clients go on meanwhile.
+async fn spawn(program: &Path, directory: &Path) -> Result<Serving> {
     let mut command = Command::new(program);
-    command
-        .env_clear()
-        .env("NO_COLOR", "1")
-        .arg("--config")
-        .arg(config);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    let name = program.display();
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("could not start {name}"))?;
-    let stderr = child
-        .stderr
-        .take()
-        .context("the server has no standard error")?;
-    let log = Log::default();
-    let (sender, address) = oneshot::channel();
-    let written = log.clone();
-    thread::spawn(move || follow(stderr, &written, sender));
-    match timeout(PATIENCE, address).await {
-        Ok(Ok(address)) => Ok((child, address, log)),
-        _ => {
-            // It may have ended already.
-            _ = child.kill();
-            _ = child.wait();
-            Err(anyhow!("{name} does not listen:\n{}", last_lines(&log)))
-        }
-    }
+    command.env_clear().env("NO_COLOR", "1");
+    command.arg("--config").arg(directory.join(CONFIG));
+    let log = directory.join("server.log");
+    Ok(spawn_blocking(move || Serving::start(&mut command, &log)).await??)
 }
 
-/// Keeps the last lines, and says where the server listens when it has said so.
-fn follow(stderr: ChildStderr, log: &Log, sender: oneshot::Sender<SocketAddr>) {
-    let mut sender = Some(sender);
-    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-        if let Some(address) = listening_at(&line)
-            && let Some(sender) = sender.take()
-        {
-            // Nobody waits any more if it took too long.
-            _ = sender.send(address);
-        }
-        let mut log = log.lock();
-        log.push_back(line);
-        if log.len() > LOG_LINES_MAX {
-            log.pop_front();
-        }
-    }
-}
-
-/// The address in a line such as `listening on http://127.0.0.1:40123/`.
-fn listening_at(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("listening on http://")?;
-    rest.split('/').next()?.trim().parse().ok()
-}
-
-fn last_lines(log: &Log) -> String {
-    log.lock().iter().cloned().collect::<Vec<_>>().join("\n")
-}
+const CONFIG: &str = "throng.toml";
 
 fn beside(program: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
@@ -231,16 +152,3 @@ fn configuration(cli: &Cli, directory: &Path) -> String {
 
 /// What may wait for one connection: little, so that members on slow links are slow consumers.
 const OUTBOX_BYTES: u32 = 32 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_address_is_read_from_the_servers_log() {
-        let line = "2026-08-22T10:00:00Z  INFO throng: listening on http://127.0.0.1:40123/";
-        assert_eq!(listening_at(line), Some(([127, 0, 0, 1], 40123).into()));
-        assert_eq!(listening_at("listening on unix:/run/throng.sock"), None);
-        assert_eq!(listening_at("draining"), None);
-    }
-}

@@ -1,0 +1,166 @@
+//! Streams of what happens, bounded: from the connection's task to whoever reads.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
+use parking_lot::Mutex;
+use thiserror::Error;
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::connection::Inner;
+use crate::position::Position;
+use crate::publication::{Publication, RoomEvent};
+use crate::refused::{Closed, Refused};
+
+/// Why a stream has ended early.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum StreamError {
+    /// The connection was closed by the server and does not come back by itself.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// The stream was read too slowly: its buffer was full, and it took no more. Everything up to
+    /// `position` was handed out. The room's history may have what came after.
+    #[error("the reader is more than {buffer_max} events behind")]
+    Lagged {
+        /// Of the last publication that the stream handed out; `None` if there was none.
+        position: Option<Position>,
+        /// How many events the buffer held.
+        buffer_max: usize,
+    },
+    /// The server did not take us into the room, or not again.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+/// How a stream ended. It is written once, before the sending side goes.
+type End = Arc<Mutex<Option<StreamError>>>;
+
+/// The sending side of a stream.
+#[derive(Debug)]
+pub(crate) struct Feed<T> {
+    sender: mpsc::Sender<T>,
+    end: End,
+    /// Of the last publication that the buffer was given.
+    position: Option<Position>,
+}
+
+/// The reading side of a stream.
+#[derive(Debug)]
+pub(crate) struct Reader<T> {
+    receiver: mpsc::Receiver<T>,
+    end: End,
+}
+
+/// Makes a stream that holds at most so many events that are not read yet.
+pub(crate) fn feed<T>(buffer_max: usize) -> (Feed<T>, Reader<T>) {
+    let (sender, receiver) = mpsc::channel(buffer_max.max(1));
+    let end = End::default();
+    let feed = Feed {
+        sender,
+        end: end.clone(),
+        position: None,
+    };
+    (feed, Reader { receiver, end })
+}
+
+impl<T> Feed<T> {
+    /// Returns whether nobody reads any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Gives the stream an event; false if the stream has ended. A full one ends, unless the event
+    /// may be left out.
+    pub(crate) fn push(&mut self, event: T, position: Option<&Position>, may_skip: bool) -> bool {
+        match self.sender.try_send(event) {
+            Ok(()) => {
+                if let Some(position) = position {
+                    self.position = Some(position.clone());
+                }
+                true
+            }
+            Err(TrySendError::Full(_)) if may_skip => true,
+            Err(TrySendError::Full(_)) => {
+                self.end(StreamError::Lagged {
+                    position: self.position.clone(),
+                    buffer_max: self.sender.max_capacity(),
+                });
+                false
+            }
+            Err(TrySendError::Closed(_)) => false,
+        }
+    }
+
+    /// The reader gets what is held, then this error. The feed is to be dropped.
+    pub(crate) fn end(&self, error: StreamError) {
+        *self.end.lock() = Some(error);
+    }
+}
+
+impl<T> Reader<T> {
+    pub(crate) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<T, StreamError>>> {
+        self.receiver.poll_recv(context).map(|event| match event {
+            Some(event) => Some(Ok(event)),
+            None => self.end.lock().take().map(Err),
+        })
+    }
+}
+
+/// What happens in a room, in order, from [`Room::events`](crate::Room::events).
+///
+/// The stream holds a bounded number of events. At the bound it leaves out emissions; anything else
+/// ends it: the reader gets what is held, then [`StreamError::Lagged`]. It ends without an error when
+/// the application leaves the room or closes the connection.
+#[derive(Debug)]
+pub struct RoomEvents {
+    pub(crate) reader: Reader<RoomEvent>,
+    pub(crate) room: Arc<str>,
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl Stream for RoomEvents {
+    type Item = Result<RoomEvent, StreamError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.reader.poll(context)
+    }
+}
+
+impl Drop for RoomEvents {
+    fn drop(&mut self) {
+        self.reader.receiver.close();
+        self.inner.session.lock().release(&self.room);
+    }
+}
+
+/// The publications of a room, in order, each once, from
+/// [`Room::publications`](crate::Room::publications).
+///
+/// What is missing before a publication is its [`gap`](Publication::gap). Bounded and ended as
+/// [`RoomEvents`].
+#[derive(Debug)]
+pub struct Publications(pub(crate) RoomEvents);
+
+impl Stream for Publications {
+    type Item = Result<Publication, StreamError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            match self.0.reader.poll(context) {
+                Poll::Ready(Some(Ok(RoomEvent::Publication(publication)))) => {
+                    return Poll::Ready(Some(Ok(publication)));
+                }
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(None) => return Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+}
