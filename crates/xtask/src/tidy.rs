@@ -9,6 +9,7 @@ mod code;
 mod links;
 mod manifest;
 mod named;
+mod paths;
 mod sources;
 mod tree;
 mod variables;
@@ -26,8 +27,8 @@ use tree::Tree;
 /// Check the house rules that no compiler knows
 ///
 /// Arrows between crates and between files, file headers, lints that every crate opts into, links and anchors in
-/// documents, unfinished work, where unsafe code may be, environment variables and dependencies
-/// that the documents must name. `cargo test` checks the same.
+/// documents, unfinished work, where unsafe code may be, environment variables, dependencies
+/// and paths that the documents name. `cargo test` checks the same.
 #[derive(Args)]
 pub(crate) struct Options {}
 
@@ -83,12 +84,13 @@ fn check(tree: &Tree) -> Vec<Violation> {
     violations
 }
 
-const CHECKS: [fn(&Tree) -> Vec<Violation>; 7] = [
+const CHECKS: [fn(&Tree) -> Vec<Violation>; 8] = [
     arrows::check,
     circles::check,
     links::check,
     manifest::check,
     named::check,
+    paths::check,
     sources::check,
     variables::check,
 ];
