@@ -4,15 +4,12 @@
 
 use std::sync::Arc;
 
-use crate::mask;
+use crate::mask::{self, MaskingKey};
 
 /// An encoded frame, header in front, shared by everybody it is sent to.
 ///
 /// Cloning costs one reference count. This is what "serialized once" means.
 pub type SharedFrame = Arc<[u8]>;
-
-/// The client's 4 bytes (RFC 6455 section 5.3).
-pub type MaskingKey = [u8; 4];
 
 /// The most bytes a header takes: 2, an 8-byte length, a masking key.
 pub const HEADER_LEN_MAX: usize = 14;

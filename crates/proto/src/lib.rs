@@ -25,6 +25,7 @@ mod utf8;
 
 pub use close::{CloseCode, CloseFrame};
 pub use decoder::{DecodeError, FrameDecoder, FramePart, Role};
-pub use frame::{FrameHeader, MaskingKey, OpCode, SharedFrame};
+pub use frame::{FrameHeader, OpCode, SharedFrame};
 pub use json::Json;
+pub use mask::MaskingKey;
 pub use message::{Input, Limits, Message, MessageReader, ReadError};

@@ -1,6 +1,7 @@
 //! Masking of payloads (RFC 6455 section 5.3).
 
-use crate::frame::MaskingKey;
+/// The client's 4 bytes (RFC 6455 section 5.3).
+pub type MaskingKey = [u8; 4];
 
 /// Masks or unmasks `payload` in place, its first byte with `key[0]`.
 ///
