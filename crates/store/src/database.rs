@@ -17,7 +17,7 @@
 use std::fs::{self, OpenOptions};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -26,18 +26,10 @@ use rusqlite::{
     params,
 };
 
+use crate::directory::{FILE, JOURNAL};
 use crate::error::{CommitError, Damage, OpenError};
 use crate::modes;
-use crate::store::{Durability, Options, Tightened};
-
-/// The file's name in the directory.
-pub(crate) const FILE: &str = "histories.sqlite";
-
-/// The name of what was committed and is not yet in the file.
-pub(crate) const JOURNAL: &str = "histories.sqlite-wal";
-
-/// The mode of each file.
-pub(crate) const FILE_MODE: u32 = 0o600;
+use crate::options::{Durability, Options};
 
 /// One more whenever a store that was written before could no longer be read.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -338,7 +330,7 @@ impl From<rusqlite::Error> for ReadError {
 /// What an error while the store is opened says to whoever named the directory.
 pub(crate) fn read_error(directory: &Path, error: ReadError) -> OpenError {
     match error {
-        ReadError::Damaged(damage) => damaged(directory, damage),
+        ReadError::Damaged(damage) => OpenError::damaged(directory, damage),
         ReadError::Sqlite(error) => open_error(directory, error),
     }
 }
@@ -363,19 +355,12 @@ pub(crate) fn open_error(directory: &Path, error: rusqlite::Error) -> OpenError 
             path: directory.to_owned(),
             source: reason(&directory.join(FILE), error),
         },
-        _ => damaged(
+        _ => OpenError::damaged(
             directory,
             Damage::Database {
                 said: error.to_string(),
             },
         ),
-    }
-}
-
-fn damaged(directory: &Path, damage: Damage) -> OpenError {
-    OpenError::Corrupted {
-        path: directory.to_owned(),
-        damage,
     }
 }
 
@@ -396,84 +381,3 @@ pub(crate) fn commit_error(error: rusqlite::Error) -> CommitError {
         _ => CommitError::Io(io::Error::other(error)),
     }
 }
-
-/// Creates the directory, and those that it is in, so that they outlive a loss of power.
-///
-/// # Errors
-///
-/// The system's, [`OpenError::NotAStore`] if there is something else in it, and [`OpenError::Corrupted`] if a
-/// journal is all that is left.
-pub(crate) fn prepare(path: &Path) -> Result<(), OpenError> {
-    let at = |source| OpenError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    create_directory(path).map_err(at)?;
-    check_names(path)?;
-    // SQLite would remove the journal, and begin without what was in it.
-    let len = |name| fs::metadata(path.join(name)).map(|metadata| metadata.len());
-    match (len(FILE), len(JOURNAL)) {
-        (Err(_), Ok(_)) => Err(damaged(path, Damage::NoFile)),
-        (Ok(0), Ok(1..)) => Err(damaged(path, Damage::EmptyFile)),
-        _ => Ok(()),
-    }
-}
-
-/// Checks that a directory has nothing of anybody else's in it.
-pub(crate) fn check_names(path: &Path) -> Result<(), OpenError> {
-    let at = |source| OpenError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    for entry in fs::read_dir(path).map_err(at)? {
-        let name = entry.map_err(at)?.file_name();
-        let name = name.to_string_lossy();
-        if !name.starts_with(FILE) && name != LOST_AND_FOUND {
-            return Err(OpenError::NotAStore {
-                path: path.to_owned(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Takes the directory and its files from everybody but their owner.
-pub(crate) fn tighten(path: &Path) -> Result<Tightened, OpenError> {
-    let at = |source| OpenError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let mut tightened = Tightened::default();
-    let mut tighten = |path: PathBuf| match modes::tighten(&path) {
-        Ok(false) => {}
-        Ok(true) => tightened.closed.push(path),
-        Err(_) => tightened.open.push(path),
-    };
-    tighten(path.to_owned());
-    for entry in fs::read_dir(path).map_err(at)? {
-        let entry = entry.map_err(at)?;
-        if entry.file_name() != LOST_AND_FOUND {
-            tighten(entry.path());
-        }
-    }
-    Ok(tightened)
-}
-
-fn create_directory(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    create_directory(&parent)?;
-    match modes::create_directory(path) {
-        // By another process, which is then about to take it.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        created => created.and_then(|()| fs::File::open(parent)?.sync_all()),
-    }
-}
-
-/// In the root of a file system of its own.
-const LOST_AND_FOUND: &str = "lost+found";

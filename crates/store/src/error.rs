@@ -1,7 +1,7 @@
 //! What may go wrong, and whose fault it is.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -66,6 +66,16 @@ pub enum OpenError {
         /// The one that can be read.
         supported: u32,
     },
+}
+
+impl OpenError {
+    /// The directory holds something that is not what was written.
+    pub(crate) fn damaged(directory: &Path, damage: Damage) -> Self {
+        Self::Corrupted {
+            path: directory.to_owned(),
+            damage,
+        }
+    }
 }
 
 /// What is wrong with a store that was opened.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-use crate::database::{FILE, JOURNAL};
+use crate::directory::{FILE, JOURNAL};
 use crate::error::CommitError;
 use crate::witness::WITNESS;
 

@@ -80,10 +80,12 @@
 //! ```
 
 mod database;
+mod directory;
 mod error;
 mod footing;
 mod load;
 mod modes;
+mod options;
 mod record;
 mod rooms;
 mod store;
@@ -91,6 +93,9 @@ mod sweep;
 mod witness;
 mod write;
 
+pub use directory::Tightened;
 pub use error::{CommitError, Damage, OpenError};
+pub use options::{Durability, Options};
 pub use record::{Ancestor, Change, Record, RoomRecord, StoredKey, StoredPublication};
-pub use store::{Clock, Durability, Opened, Options, Store, Tightened, Vouched};
+pub use store::{Opened, Store};
+pub use witness::{Clock, Vouched};

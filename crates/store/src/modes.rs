@@ -5,7 +5,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use crate::database::FILE_MODE;
+/// The mode of each file.
+pub(crate) const FILE_MODE: u32 = 0o600;
 
 /// The mode of a directory of histories.
 const DIRECTORY_MODE: u32 = 0o700;

@@ -9,34 +9,18 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::database::{
-    self, FILE, State, commit_error, open_error, read_error, set_durability, shorten_journal,
+    self, State, commit_error, open_error, read_error, set_durability, shorten_journal,
 };
+use crate::directory::{self, FILE, Tightened};
 use crate::error::{CommitError, OpenError};
 use crate::footing::Footing;
 use crate::load::{Loaded, load};
+use crate::options::{Durability, Options};
 use crate::record::{Change, Record, RoomRecord};
 use crate::rooms::Rooms;
 use crate::sweep::Sweeper;
-use crate::witness::{WITNESS, Witness};
+use crate::witness::{Clock, Vouched, WITNESS, Witness};
 use crate::write::Writer;
-
-/// How a store is used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// How long the journal becomes, in bytes, before what is in it is brought into the file. The shorter, the
-    /// less disk it takes, and the more often that is waited for. 4 MiB by default; at least 64 KiB and at
-    /// most 1 GiB. A large batch makes it longer for a while. When it is four times as long, it is brought into
-    /// the file at once, and a commit says so if the disk does not take that.
-    pub journal_bytes: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            journal_bytes: 4 << 20,
-        }
-    }
-}
 
 /// What opening gives.
 #[derive(Debug)]
@@ -56,50 +40,6 @@ pub struct Opened {
     pub clock: Option<Clock>,
     /// Files that others could read.
     pub tightened: Tightened,
-}
-
-/// How much is there of what was ever reported as committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Vouched {
-    /// Everything.
-    Everything,
-    /// Not the last batches: the database or its journal was set back, emptied or damaged.
-    AllBut {
-        /// How many.
-        missing: u64,
-    },
-    /// Nobody knows: the witness is not there or makes no sense, or it is that of another database.
-    Nothing,
-    /// Nobody knows, and nobody could: only versions of the program without a witness have had the directory. Now
-    /// there is one.
-    NoWitness,
-}
-
-/// The time, on two clocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Clock {
-    /// On the one that what is held ages by, in milliseconds: that of [`Change::Publication`].
-    pub age_ms: u64,
-    /// The time of day, in Unix milliseconds.
-    pub unix_ms: u64,
-}
-
-/// Files that others than their owner could use when the store was opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tightened {
-    /// Those that they no longer can.
-    pub closed: Vec<PathBuf>,
-    /// Those that they still can, since the system did not let that be changed.
-    pub open: Vec<PathBuf>,
-}
-
-/// What a batch that was reported as committed outlives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// The end of the process, however it ends: the kernel has it.
-    Buffered,
-    /// A loss of power too: the disk has it, and all that was committed before. Waits for the disk.
-    Synced,
 }
 
 /// Histories on disk. One thread has it, and everything that it does may wait for the disk.
@@ -142,11 +82,11 @@ impl Store {
     ///
     /// See [`OpenError`]. What is in the directory may be opened again, and gives the same.
     pub fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> {
-        database::prepare(path)?;
+        directory::prepare(path)?;
         let (connection, loaded) = attach(path, options, true)?;
         let witness = open_witness(path)?;
         // Only now is it known whose they are.
-        let tightened = database::tighten(path)?;
+        let tightened = directory::tighten(path)?;
         let (commits, known) = (loaded.state.commits, loaded.identity);
         let vouched = witness.compare(known.unwrap_or_default(), commits, known.is_some());
         let clock = witness.clock();
@@ -366,7 +306,7 @@ impl Store {
     pub fn reopen(&mut self) -> Result<u64, OpenError> {
         self.open = None;
         let path = &self.path;
-        database::check_names(path)?;
+        directory::check_names(path)?;
         let (connection, loaded) = attach(path, &self.options, false)?;
         let is_ours = loaded.identity == Some(self.identity) || loaded.state.commits == 0;
         if !is_ours {

@@ -13,8 +13,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use crate::database::FILE_MODE;
-use crate::store::{Clock, Durability, Vouched};
+use crate::modes::{self, FILE_MODE};
+use crate::options::Durability;
 
 /// The file's name in the directory. Begins as the database's does: earlier versions of the program leave such
 /// files alone.
@@ -25,6 +25,32 @@ const MAGIC: u64 = u64::from_le_bytes(*b"thrgwit1");
 
 /// Five numbers, and a checksum in the place of a sixth.
 const NUMBERS: usize = 6;
+
+/// How much is there of what was ever reported as committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vouched {
+    /// Everything.
+    Everything,
+    /// Not the last batches: the database or its journal was set back, emptied or damaged.
+    AllBut {
+        /// How many.
+        missing: u64,
+    },
+    /// Nobody knows: the witness is not there or makes no sense, or it is that of another database.
+    Nothing,
+    /// Nobody knows, and nobody could: only versions of the program without a witness have had the directory. Now
+    /// there is one.
+    NoWitness,
+}
+
+/// The time, on two clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clock {
+    /// On the one that what is held ages by, in milliseconds: that of [`Change::Publication`](crate::Change::Publication).
+    pub age_ms: u64,
+    /// The time of day, in Unix milliseconds.
+    pub unix_ms: u64,
+}
 
 /// What the file says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +90,7 @@ impl Witness {
         let file = match options.open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let file = options.create_new(true).open(&path)?;
-                crate::modes::set(&path, FILE_MODE)?;
+                modes::set(&path, FILE_MODE)?;
                 File::open(directory)?.sync_all()?;
                 file
             }
