@@ -5,10 +5,9 @@ use std::borrow::Borrow;
 use proto::SharedFrame;
 
 use crate::class::SlowConsumer;
+use crate::delivery::{Delivery, EventKind};
 use crate::id::RoomId;
-use crate::mailbox::Delivery;
 use crate::outbox::{Span, Tag};
-use crate::publication::EventKind;
 
 /// A publication or event that is not fanned out yet.
 #[derive(Debug)]

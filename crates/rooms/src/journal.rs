@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proto::SharedFrame;
 
-use crate::id::ConnectionId;
-use crate::mailbox::RoomHandle;
-use crate::position::{Epoch, StreamPosition};
+use crate::handle::RoomHandle;
+use crate::position::{Ancestor, Epoch};
 use crate::queue::{Queue, Weigh};
 use crate::time::Moment;
 
@@ -84,17 +83,6 @@ impl Weigh for Entry {
     }
 }
 
-/// An epoch that a room had earlier, in another process that wrote it down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ancestor {
-    /// The epoch.
-    pub epoch: Epoch,
-    /// The last offset that is known of it.
-    pub last_offset: u64,
-    /// Whether there was certainly none after that.
-    pub complete: bool,
-}
-
 /// A room as it was written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomImage {
@@ -110,24 +98,6 @@ pub struct RoomImage {
     pub publications: Vec<(Moment, SharedFrame)>,
     /// Keys, each with the offset and the time of its publication, in that order.
     pub keys: Vec<(Arc<str>, u64, Moment)>,
-}
-
-/// How a publisher is told what became of its publication.
-pub trait Acknowledge {
-    /// The frames that say that it has this place. Called at most once, perhaps under the lock of the
-    /// room's shard.
-    fn acknowledge(&mut self, position: Option<StreamPosition>, duplicate: bool) -> SharedFrame;
-
-    /// The frames that say that it could not be written down, and nobody got it. Likewise.
-    fn refuse(&mut self) -> SharedFrame;
-}
-
-/// A publisher that waits until its publication is written down.
-#[derive(Debug)]
-pub(crate) struct Waiting {
-    pub(crate) connection: ConnectionId,
-    pub(crate) acknowledgement: SharedFrame,
-    pub(crate) refusal: SharedFrame,
 }
 
 /// What is to be written down, from the table to whoever writes.

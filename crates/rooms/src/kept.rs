@@ -12,9 +12,9 @@ use smallvec::SmallVec;
 
 use crate::allocation::{COUNTS_LEN, allocated_bytes};
 use crate::class::RoomClass;
+use crate::delivery::Delivery;
 use crate::id::{ConnectionId, Wire};
-use crate::journal::{Ancestor, Waiting};
-use crate::mailbox::Delivery;
+use crate::position::Ancestor;
 use crate::shard::Room;
 use crate::time::Moment;
 
@@ -39,6 +39,14 @@ pub(crate) struct Kept {
     /// Publications that are not written down yet, which nobody has seen, and the events behind them.
     staged: VecDeque<Staged>,
     staged_publication_count: u64,
+}
+
+/// A publisher that waits until its publication is written down.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) connection: ConnectionId,
+    pub(crate) acknowledgement: SharedFrame,
+    pub(crate) refusal: SharedFrame,
 }
 
 /// Something that waits to be written down.

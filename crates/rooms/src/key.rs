@@ -1,7 +1,5 @@
 //! What a room is found by: whose it is, and its name.
 
-use crate::mailbox::RoomHandle;
-
 /// Whose rooms. Two rooms of one name in two spaces are two rooms.
 ///
 /// Rooms of every space but the [default](Self::DEFAULT) keep nothing beside their members, whatever
@@ -52,11 +50,5 @@ impl<'a> From<&'a String> for RoomKey<'a> {
     /// In the default space.
     fn from(name: &'a String) -> Self {
         Self::new(Space::DEFAULT, name)
-    }
-}
-
-impl<'a> From<&'a RoomHandle> for RoomKey<'a> {
-    fn from(room: &'a RoomHandle) -> Self {
-        Self::new(room.space, &room.name)
     }
 }

@@ -17,10 +17,14 @@
 //! before both are released.
 
 mod allocation;
+mod backpressure;
 mod batch;
 mod class;
+mod delivery;
 mod disconnect;
+mod error;
 mod gap;
+mod handle;
 mod id;
 mod journal;
 mod kept;
@@ -34,6 +38,7 @@ mod outbox;
 mod position;
 mod publication;
 mod queue;
+mod recovery;
 mod shard;
 mod slots;
 mod sync;
@@ -41,23 +46,25 @@ mod table;
 mod time;
 
 pub use allocation::allocated_bytes;
+pub use backpressure::{Backpressure, Full};
 pub use class::{Classes, HistoryLimits, RoomClass, SlowConsumer, SlowConsumerError};
+pub use delivery::{Delivery, EventKind};
 pub use disconnect::Disconnect;
+pub use error::{EmitError, JoinError, Lacks, NameError, Overloaded, PublishError};
+pub use handle::RoomHandle;
 pub use id::{
     Audience, ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, SLOT_COUNT_MAX, WIRE_COUNT_MAX, Wire,
     WireSet,
 };
-pub use journal::{Acknowledge, Ancestor, Change, Entry, Journal, RoomImage, WriteOrder};
+pub use journal::{Change, Entry, Journal, RoomImage, WriteOrder};
 pub use key::{RoomKey, Space};
 pub use local::{Effect, FlushQueue, LocalCounts, LocalLimits, LocalRooms, Overflow};
-pub use mailbox::{Command, Delivery, Joined, Mailbox, Recovery, RoomHandle};
+pub use mailbox::{Command, Joined, Mailbox};
 pub use outbox::{Outbox, PushError, Span, Tag};
-pub use position::{Epoch, EpochError, StreamPosition};
-pub use publication::{EventKind, KEY_LEN_MAX, Outgoing, Publication, Published};
+pub use position::{Ancestor, Epoch, EpochError, StreamPosition};
+pub use publication::{Acknowledge, KEY_LEN_MAX, Outgoing, Publication, Published};
 pub use queue::{Pushed, Queue, Weigh};
+pub use recovery::{Recovery, Since};
 pub use slots::Slots;
-pub use table::{
-    Backpressure, EmitError, Full, JoinError, JoinRequest, Lacks, NameError, Overloaded, Past,
-    PastLimits, PublishError, RoomTable, Since, TableConfig, Totals,
-};
+pub use table::{JoinRequest, Past, PastLimits, RoomTable, TableConfig, Totals};
 pub use time::Moment;

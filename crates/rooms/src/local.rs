@@ -32,9 +32,10 @@ use proto::SharedFrame;
 use smallvec::SmallVec;
 
 use crate::disconnect::Disconnect;
+use crate::handle::RoomHandle;
 use crate::id::{ConnectionId, CoreId, RoomId, SLOT_COUNT_MAX, Wire};
 use crate::key::Space;
-use crate::mailbox::{Command, Joined, RoomHandle};
+use crate::mailbox::{Command, Joined};
 use crate::outbox::{Outbox, Tag};
 use crate::slots::Slots;
 use crate::table::RoomTable;

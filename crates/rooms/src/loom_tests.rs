@@ -18,7 +18,8 @@ use crate::key::Space;
 use crate::local::{Effect, LocalLimits, LocalRooms};
 use crate::mailbox::{Command, Mailbox};
 use crate::publication::{Outgoing, Published};
-use crate::table::{JoinRequest, RoomTable, Since, TableConfig};
+use crate::recovery::Since;
+use crate::table::{JoinRequest, RoomTable, TableConfig};
 use crate::time::Moment;
 
 const HERE: CoreId = CoreId(0);

@@ -5,37 +5,14 @@ use std::sync::Arc;
 
 use proto::SharedFrame;
 
-use crate::class::SlowConsumer;
+use crate::delivery::Delivery;
 use crate::disconnect::Disconnect;
+use crate::handle::RoomHandle;
 use crate::id::{Audience, ConnectionId, RoomId, Wire};
 use crate::key::Space;
 use crate::position::StreamPosition;
-use crate::publication::EventKind;
 use crate::queue::{Queue, Weigh};
-
-/// A room as its members' cores know it: enough to find it in the table again.
-#[derive(Clone, Debug)]
-pub struct RoomHandle {
-    /// Which life of the room.
-    pub id: RoomId,
-    /// The hash of space and name, computed once.
-    pub(crate) hash: u64,
-    /// Whose room it is.
-    pub space: Space,
-    /// The room's name.
-    pub name: Arc<str>,
-    /// What happens to members that are too slow.
-    pub(crate) slow_consumer: SlowConsumer,
-}
-
-/// What a `Deliver` brings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// An event without a place in the room's stream.
-    Event(EventKind),
-    /// The publication with this offset.
-    Publication(u64),
-}
+use crate::recovery::Recovery;
 
 /// What a connection that joins is told, and given.
 #[derive(Debug)]
@@ -48,15 +25,6 @@ pub struct Joined {
     pub recovery: Option<Recovery>,
     /// The publications from the recovery's first up to the position.
     pub replay: Vec<SharedFrame>,
-}
-
-/// How far a history reaches back to where somebody left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recovery {
-    /// The offset of the first publication that is replayed; one past the position if none is.
-    pub first: u64,
-    /// Whether nothing is missing before it. None if it was not asked from a position on.
-    pub recovered: Option<bool>,
 }
 
 /// One thing that a core is asked to do.

@@ -68,6 +68,17 @@ pub struct StreamPosition {
     pub offset: u64,
 }
 
+/// An epoch that a room had earlier, in another process that wrote it down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ancestor {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The last offset that is known of it.
+    pub last_offset: u64,
+    /// Whether there was certainly none after that.
+    pub complete: bool,
+}
+
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// What 64 bits take to base 36.

@@ -2,10 +2,9 @@
 
 use proto::SharedFrame;
 
+use crate::backpressure::Backpressure;
 use crate::id::{ConnectionId, Wire, WireSet};
-use crate::journal::Acknowledge;
 use crate::position::StreamPosition;
-use crate::table::Backpressure;
 use crate::time::Moment;
 
 /// Something that can be written as a frame for any wire.
@@ -68,18 +67,18 @@ pub struct Outgoing<'a> {
     pub answer: Option<(ConnectionId, &'a mut dyn Acknowledge)>,
 }
 
+/// How a publisher is told what became of its publication.
+pub trait Acknowledge {
+    /// The frames that say that it has this place. Called at most once, perhaps under the lock of the
+    /// room's shard.
+    fn acknowledge(&mut self, position: Option<StreamPosition>, duplicate: bool) -> SharedFrame;
+
+    /// The frames that say that it could not be written down, and nobody got it. Likewise.
+    fn refuse(&mut self) -> SharedFrame;
+}
+
 /// The longest key of a publication, in bytes: a UUID takes 36.
 pub const KEY_LEN_MAX: usize = 64;
-
-/// How an event that has no offset is treated under pressure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// As a publication is: a member that cannot take it is a slow consumer.
-    Lasting,
-    /// It is not sent to members for whom much waits already, and nobody is told: for what is
-    /// outdated in a moment, such as that somebody types.
-    Passing,
-}
 
 /// What came of a publication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,9 +4,9 @@ use std::task::Waker;
 
 use smallvec::SmallVec;
 
+use crate::backpressure::{Backpressure, Full};
 use crate::id::CoreId;
 use crate::sync::Mutex;
-use crate::table::{Backpressure, Full};
 
 /// What counts against the bound of a queue.
 pub trait Weigh {

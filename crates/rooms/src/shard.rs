@@ -19,14 +19,14 @@ use proto::SharedFrame;
 use smallvec::SmallVec;
 
 use crate::class::{Classes, RoomClass};
+use crate::handle::RoomHandle;
 use crate::id::{CoreId, RoomId, Wire, WireSet};
 use crate::journal::{Change, Entry as Written, Journal, RoomImage};
 use crate::kept::{self, Kept};
 use crate::key::RoomKey;
-use crate::mailbox::{Recovery, RoomHandle};
 use crate::memory::{Allotment, Pool};
 use crate::position::{Epoch, StreamPosition};
-use crate::table::Since;
+use crate::recovery::{Recovery, Since};
 use crate::time::Moment;
 
 /// The rooms of one shard.

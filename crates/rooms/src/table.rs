@@ -11,18 +11,19 @@ use std::task::Waker;
 use ahash::RandomState;
 use crossbeam_utils::CachePadded;
 use proto::SharedFrame;
-use thiserror::Error;
 
+use crate::backpressure::{Backpressure, Full};
 use crate::class::{Classes, RoomClass};
 use crate::disconnect::Disconnect;
+use crate::error::{NameError, Overloaded};
 use crate::id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, Wire, WireSet};
 use crate::journal::Journal;
 use crate::key::{RoomKey, Space};
-use crate::mailbox::{Command, Mailbox, Recovery};
+use crate::mailbox::{Command, Mailbox};
 use crate::memory::Pool;
 use crate::position::{Epoch, StreamPosition};
-use crate::publication::KEY_LEN_MAX;
 use crate::queue::Pushed;
+use crate::recovery::{Recovery, Since};
 use crate::shard::{House, NewRoom, Room, Shard};
 use crate::sync::Mutex;
 use crate::time::Moment;
@@ -79,129 +80,6 @@ impl Default for TableConfig {
             journal: None,
         }
     }
-}
-
-/// A join that was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum JoinError {
-    /// A name that no room can have.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// A core has more to do than it may keep; only for callers that cannot be held back.
-    #[error(transparent)]
-    Overloaded(#[from] Overloaded),
-}
-
-/// A name that no room can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum NameError {
-    /// The empty name.
-    #[error("a room's name must not be empty")]
-    Empty,
-    /// A name over the limit.
-    #[error("a room's name has at most {name_len_max} bytes, not {name_len}")]
-    TooLong {
-        /// The length of the name, in bytes.
-        name_len: usize,
-        /// The limit, in bytes.
-        name_len_max: usize,
-    },
-}
-
-/// A publication that was not accepted: nobody got it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum PublishError {
-    /// The key is empty or over [`KEY_LEN_MAX`] bytes.
-    #[error("a key has 1 to {KEY_LEN_MAX} bytes, not {key_len}")]
-    Key {
-        /// The length of the key, in bytes.
-        key_len: usize,
-    },
-    /// It lacks the frame of a wire that needs one.
-    #[error(transparent)]
-    Lacks(#[from] Lacks),
-    /// A name that no room can have.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// A core has more to do than it may keep; only for callers that cannot be held back.
-    #[error(transparent)]
-    Overloaded(#[from] Overloaded),
-    /// It cannot be written down at present, and is not accepted before it can.
-    #[error("the disk does not take it at present")]
-    Storage,
-    /// The memory for histories is full of what waits to be written down.
-    #[error("the memory for histories is full at present")]
-    NoMemory,
-    /// The payload is larger than the room's class allows.
-    #[error("a publication to this room has at most {payload_len_max} bytes, not {payload_len}")]
-    TooLarge {
-        /// The length of the payload, in bytes.
-        payload_len: usize,
-        /// The limit, in bytes.
-        payload_len_max: u32,
-    },
-}
-
-/// An event that was not accepted: nobody got it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum EmitError {
-    /// It lacks the frame of a wire that needs one.
-    #[error(transparent)]
-    Lacks(#[from] Lacks),
-    /// A core has more to do than it may keep; only for callers that cannot be held back.
-    #[error(transparent)]
-    Overloaded(#[from] Overloaded),
-}
-
-/// A publication [has no frame](crate::Publication::wires) for these wires, which somebody needs: nothing was
-/// done, nobody got anything. Write those and try again; by then there may be members on one more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("there is no frame for {} of the wires that need one", .0.len())]
-pub struct Lacks(pub WireSet);
-
-impl Lacks {
-    /// Whether it is none that are lacking and needed.
-    fn check(lacking: WireSet) -> Result<(), Self> {
-        if lacking.is_empty() {
-            return Ok(());
-        }
-        Err(Self(lacking))
-    }
-}
-
-/// A core has more to do than it may keep, and the caller cannot be held back otherwise: nothing
-/// was done, nobody got anything; try again later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the mailbox of core {} is full", core.0)]
-pub struct Overloaded {
-    /// The core whose mailbox is full.
-    pub core: CoreId,
-}
-
-/// A queue that is over its bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
-    /// The mailbox of a core.
-    Core(CoreId),
-    /// What is to be written to disk.
-    Journal,
-}
-
-/// A queue that is over its bound, if what was just done found one: whoever caused it should not be
-/// read from until that queue has been drained.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backpressure(pub Option<Full>);
-
-/// From where on somebody wants a room's publications.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Since {
-    /// The last so many.
-    Last(u32),
-    /// None from before.
-    #[default]
-    Now,
-    /// Those after this position.
-    Position(StreamPosition),
 }
 
 /// What somebody wants to be told on joining.

@@ -9,9 +9,10 @@ use super::flush::FlushQueue;
 use super::member::{MemberRef, MemberState};
 use crate::batch::{Batch, Pending};
 use crate::class::SlowConsumer;
+use crate::delivery::Delivery;
 use crate::gap;
+use crate::handle::RoomHandle;
 use crate::id::{Audience, RoomId};
-use crate::mailbox::{Delivery, RoomHandle};
 use crate::outbox::{Span, Tag};
 
 impl LocalRooms {

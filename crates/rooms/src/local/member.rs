@@ -3,8 +3,8 @@
 use proto::SharedFrame;
 
 use crate::batch::Pending;
+use crate::handle::RoomHandle;
 use crate::id::Wire;
-use crate::mailbox::RoomHandle;
 use crate::outbox::{Outbox, Span};
 
 /// A connection. 64 bytes: fanning out touches one cache line a member.

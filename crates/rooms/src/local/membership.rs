@@ -3,9 +3,10 @@
 use super::member::{LocalRoom, MemberRef, Membership};
 use super::{Effect, LocalRooms};
 use crate::class::SlowConsumer;
+use crate::handle::RoomHandle;
 use crate::id::{ConnectionId, RoomId, Wire};
 use crate::key::Space;
-use crate::mailbox::{Joined, RoomHandle};
+use crate::mailbox::Joined;
 use crate::shard::MemberCount;
 use crate::table::RoomTable;
 

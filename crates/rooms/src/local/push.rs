@@ -9,8 +9,8 @@ use super::flush::FlushQueue;
 use super::member::MemberState;
 use crate::class::SlowConsumer;
 use crate::gap;
+use crate::handle::RoomHandle;
 use crate::id::{ConnectionId, RoomId};
-use crate::mailbox::RoomHandle;
 use crate::outbox::{Span, Tag};
 
 /// Frames that found their member's outbox full. See [`LocalRooms::take_overflow`].

@@ -6,8 +6,9 @@ use super::LocalRooms;
 use super::flush::FlushQueue;
 use super::member::MemberState;
 use crate::batch::{self, MERGED_LEN_MAX};
+use crate::handle::RoomHandle;
 use crate::id::RoomId;
-use crate::mailbox::{Joined, RoomHandle};
+use crate::mailbox::Joined;
 
 /// A replay as one buffer.
 #[derive(Debug)]

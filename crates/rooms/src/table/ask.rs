@@ -8,7 +8,9 @@ use std::any::Any;
 use smallvec::SmallVec;
 
 use super::deliver::Asked;
-use super::{Backpressure, Overloaded, RoomTable};
+use super::RoomTable;
+use crate::backpressure::Backpressure;
+use crate::error::Overloaded;
 use crate::id::CoreId;
 use crate::key::RoomKey;
 use crate::mailbox::Command;

@@ -6,7 +6,9 @@ use proto::SharedFrame;
 use smallvec::SmallVec;
 
 use super::deliver::{Asked, Encoder};
-use super::{Backpressure, EmitError, Lacks, RoomTable};
+use super::RoomTable;
+use crate::backpressure::Backpressure;
+use crate::error::{EmitError, Lacks};
 use crate::id::{CoreId, Wire};
 use crate::mailbox::Command;
 use crate::publication::Publication;

@@ -3,9 +3,11 @@
 use proto::SharedFrame;
 use smallvec::SmallVec;
 
-use super::{Backpressure, Full, RoomTable};
+use super::RoomTable;
+use crate::backpressure::{Backpressure, Full};
+use crate::delivery::Delivery;
 use crate::id::{Audience, ConnectionId, CoreId, Wire};
-use crate::mailbox::{Command, Delivery};
+use crate::mailbox::Command;
 use crate::publication::{Publication, Published};
 use crate::queue::Pushed;
 use crate::shard::Room;

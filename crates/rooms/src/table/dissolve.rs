@@ -3,7 +3,9 @@
 use std::convert::Infallible;
 
 use super::deliver::Asked;
-use super::{Backpressure, Overloaded, RoomTable};
+use super::RoomTable;
+use crate::backpressure::Backpressure;
+use crate::error::Overloaded;
 use crate::key::{RoomKey, Space};
 use crate::mailbox::Command;
 use crate::shard::Room;

@@ -4,12 +4,13 @@ use proto::SharedFrame;
 use smallvec::SmallVec;
 
 use super::deliver::{Encoder, Wakes, wake_all};
-use super::{EmitError, Lacks, RoomTable};
+use super::RoomTable;
+use crate::delivery::{Delivery, EventKind};
+use crate::error::{EmitError, Lacks};
 use crate::id::ConnectionId;
 use crate::kept::{Kept, Staged};
 use crate::key::RoomKey;
-use crate::mailbox::Delivery;
-use crate::publication::{EventKind, Publication, Published};
+use crate::publication::{Publication, Published};
 use crate::shard::{Room, Shard};
 use crate::time::Moment;
 

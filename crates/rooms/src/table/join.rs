@@ -2,10 +2,13 @@
 
 use std::convert::Infallible;
 
-use super::{Backpressure, JoinError, JoinRequest, RoomTable};
+use super::{JoinRequest, RoomTable};
+use crate::backpressure::Backpressure;
+use crate::error::JoinError;
+use crate::handle::RoomHandle;
 use crate::id::ConnectionId;
 use crate::key::{RoomKey, Space};
-use crate::mailbox::{Command, Joined, RoomHandle};
+use crate::mailbox::{Command, Joined};
 use crate::shard::{MemberCount, Room};
 use crate::time::Moment;
 
