@@ -1,4 +1,4 @@
-//! Queues over their bound, and who should be held back for it.
+//! Queues over their bound, and the producers that should pause for them.
 
 use crate::id::CoreId;
 
@@ -7,11 +7,12 @@ use crate::id::CoreId;
 pub enum Full {
     /// The mailbox of a core.
     Core(CoreId),
-    /// What is to be written to disk.
+    /// The journal's queue.
     Journal,
 }
 
-/// A queue that is over its bound, if what was just done found one: whoever caused it should not be
-/// read from until that queue has been drained.
+/// The full queue that an operation met, if it met one.
+///
+/// Whoever caused the operation should not be read from until that queue has been drained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backpressure(pub Option<Full>);

@@ -1,9 +1,9 @@
-//! How something that is sent to a room is treated on its way.
+//! The kinds of things that a room delivers to its members.
 
-/// What a `Deliver` brings.
+/// The kind of frame that a `Deliver` command carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// An event without a place in the room's stream.
+    /// An event, which has no place in the room's stream.
     Event(EventKind),
     /// The publication with this offset.
     Publication(u64),
@@ -12,9 +12,9 @@ pub enum Delivery {
 /// How an event that has no offset is treated under pressure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// As a publication is: a member that cannot take it is a slow consumer.
+    /// As a publication: a member that cannot take it is a slow consumer.
     Lasting,
-    /// It is not sent to members for whom much waits already, and nobody is told: for what is
-    /// outdated in a moment, such as that somebody types.
+    /// Ephemeral: members that are behind do not get it, and nobody is told. For what is outdated
+    /// in a moment, such as that somebody types.
     Passing,
 }

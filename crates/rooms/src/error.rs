@@ -1,17 +1,17 @@
-//! Requests that the table does not accept.
+//! Requests that the table rejects.
 
 use thiserror::Error;
 
 use crate::id::{CoreId, WireSet};
 use crate::publication::KEY_LEN_MAX;
 
-/// A join that was not accepted.
+/// A join that was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum JoinError {
-    /// A name that no room can have.
+    /// No room can have this name.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// A core has more to do than it may keep; only for callers that cannot be held back.
+    /// A core is overloaded; only for callers that cannot pause.
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
 }
@@ -19,10 +19,10 @@ pub enum JoinError {
 /// A name that no room can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum NameError {
-    /// The empty name.
+    /// The name is empty.
     #[error("a room's name must not be empty")]
     Empty,
-    /// A name over the limit.
+    /// The name is over the limit.
     #[error("a room's name has at most {name_len_max} bytes, not {name_len}")]
     TooLong {
         /// The length of the name, in bytes.
@@ -32,7 +32,7 @@ pub enum NameError {
     },
 }
 
-/// A publication that was not accepted: nobody got it.
+/// A publication that was rejected. Nobody received it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PublishError {
     /// The key is empty or over [`KEY_LEN_MAX`] bytes.
@@ -41,19 +41,19 @@ pub enum PublishError {
         /// The length of the key, in bytes.
         key_len: usize,
     },
-    /// It lacks the frame of a wire that needs one.
+    /// The publication lacks a frame for a wire that needs one.
     #[error(transparent)]
     Lacks(#[from] Lacks),
-    /// A name that no room can have.
+    /// No room can have this name.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// A core has more to do than it may keep; only for callers that cannot be held back.
+    /// A core is overloaded; only for callers that cannot pause.
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
-    /// It cannot be written down at present, and is not accepted before it can.
+    /// The journal cannot be written to at present, and rooms with a history wait for it.
     #[error("the disk does not take it at present")]
     Storage,
-    /// The memory for histories is full of what waits to be written down.
+    /// The memory for histories is full of publications that wait for the journal.
     #[error("the memory for histories is full at present")]
     NoMemory,
     /// The payload is larger than the room's class allows.
@@ -66,25 +66,27 @@ pub enum PublishError {
     },
 }
 
-/// An event that was not accepted: nobody got it.
+/// An event that was rejected. Nobody received it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum EmitError {
-    /// It lacks the frame of a wire that needs one.
+    /// The event lacks a frame for a wire that needs one.
     #[error(transparent)]
     Lacks(#[from] Lacks),
-    /// A core has more to do than it may keep; only for callers that cannot be held back.
+    /// A core is overloaded; only for callers that cannot pause.
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
 }
 
-/// A publication [has no frame](crate::Publication::wires) for these wires, which somebody needs: nothing was
-/// done, nobody got anything. Write those and try again; by then there may be members on one more.
+/// A publication [has no frame](crate::Publication::wires) for these wires, and members need one.
+///
+/// Nothing was done, and nobody received anything. Encode those frames and try again; by then,
+/// members may speak one more wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("there is no frame for {} of the wires that need one", .0.len())]
 pub struct Lacks(pub WireSet);
 
 impl Lacks {
-    /// Whether it is none that are lacking and needed.
+    /// Returns an error unless `lacking` is empty.
     pub(crate) fn check(lacking: WireSet) -> Result<(), Self> {
         if lacking.is_empty() {
             return Ok(());
@@ -93,8 +95,9 @@ impl Lacks {
     }
 }
 
-/// A core has more to do than it may keep, and the caller cannot be held back otherwise: nothing
-/// was done, nobody got anything; try again later.
+/// The mailbox of a core is full, and the caller cannot be held back by backpressure.
+///
+/// Nothing was done, and nobody received anything. Try again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("the mailbox of core {} is full", core.0)]
 pub struct Overloaded {

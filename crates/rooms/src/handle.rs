@@ -6,18 +6,18 @@ use crate::class::SlowConsumer;
 use crate::id::RoomId;
 use crate::key::{RoomKey, Space};
 
-/// A room as its members' cores know it: enough to find it in the table again.
+/// A handle to a room: enough for a core or the journal to find the room in the table again.
 #[derive(Clone, Debug)]
 pub struct RoomHandle {
-    /// Which life of the room.
+    /// The room's id, which no other life of the room has.
     pub id: RoomId,
     /// The hash of space and name, computed once.
     pub(crate) hash: u64,
-    /// Whose room it is.
+    /// The room's space.
     pub space: Space,
     /// The room's name.
     pub name: Arc<str>,
-    /// What happens to members that are too slow.
+    /// The treatment of members that are too slow.
     pub(crate) slow_consumer: SlowConsumer,
 }
 

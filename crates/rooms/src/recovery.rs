@@ -1,24 +1,24 @@
-//! Where somebody who comes back left a room, and how far the history reaches back to it.
+//! Where somebody left a room, and how far the room's history reaches back to that place.
 
 use crate::position::StreamPosition;
 
-/// From where on somebody wants a room's publications.
+/// The place from which somebody wants a room's publications.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Since {
-    /// The last so many.
+    /// The last so many publications.
     Last(u32),
-    /// None from before.
+    /// No earlier publications.
     #[default]
     Now,
-    /// Those after this position.
+    /// The publications after this position.
     Position(StreamPosition),
 }
 
-/// How far a history reaches back to where somebody left.
+/// How far a history reaches back to the place where somebody left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovery {
     /// The offset of the first publication that is replayed; one past the position if none is.
     pub first: u64,
-    /// Whether nothing is missing before it. None if it was not asked from a position on.
+    /// Whether no publication is missing before the first. None if it was not asked from a position.
     pub recovered: Option<bool>,
 }

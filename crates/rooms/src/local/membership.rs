@@ -7,7 +7,7 @@ use crate::handle::RoomHandle;
 use crate::id::{ConnectionId, RoomId, Wire};
 use crate::key::Space;
 use crate::mailbox::Joined;
-use crate::shard::MemberCount;
+use crate::members::MemberCount;
 use crate::table::RoomTable;
 
 impl LocalRooms {
