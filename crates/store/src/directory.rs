@@ -1,4 +1,4 @@
-//! The directory of a store: which files are in it, and who may use them.
+//! The directory of a store: its files, and who may use them.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -7,27 +7,27 @@ use std::path::{Path, PathBuf};
 use crate::error::{Damage, OpenError};
 use crate::modes;
 
-/// The file's name in the directory.
+/// The name of the database in the directory.
 pub(crate) const FILE: &str = "histories.sqlite";
 
-/// The name of what was committed and is not yet in the file.
+/// The name of SQLite's journal: what was committed and is not yet in the database.
 pub(crate) const JOURNAL: &str = "histories.sqlite-wal";
 
-/// Files that others than their owner could use when the store was opened.
+/// Files that users other than their owner could use when the store was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tightened {
-    /// Those that they no longer can.
+    /// Files that they no longer can use.
     pub closed: Vec<PathBuf>,
-    /// Those that they still can, since the system did not let that be changed.
+    /// Files that they still can use, because the system did not let that be changed.
     pub open: Vec<PathBuf>,
 }
 
-/// Creates the directory, and those that it is in, so that they outlive a loss of power.
+/// Creates the directory and its parents, so that they survive a loss of power.
 ///
 /// # Errors
 ///
-/// The system's, [`OpenError::NotAStore`] if there is something else in it, and [`OpenError::Corrupted`] if a
-/// journal is all that is left.
+/// [`OpenError::Io`] from the system, [`OpenError::NotAStore`] if the directory has other files,
+/// and [`OpenError::Corrupted`] if only a journal is left.
 pub(crate) fn prepare(path: &Path) -> Result<(), OpenError> {
     let at = |source| OpenError::Io {
         path: path.to_owned(),
@@ -35,7 +35,7 @@ pub(crate) fn prepare(path: &Path) -> Result<(), OpenError> {
     };
     create_directory(path).map_err(at)?;
     check_names(path)?;
-    // SQLite would remove the journal, and begin without what was in it.
+    // SQLite would remove the journal, and begin without its contents.
     let len = |name| fs::metadata(path.join(name)).map(|metadata| metadata.len());
     match (len(FILE), len(JOURNAL)) {
         (Err(_), Ok(_)) => Err(OpenError::damaged(path, Damage::NoFile)),
@@ -44,7 +44,7 @@ pub(crate) fn prepare(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Checks that a directory has nothing of anybody else's in it.
+/// Checks that a directory has no files of anybody else.
 pub(crate) fn check_names(path: &Path) -> Result<(), OpenError> {
     let at = |source| OpenError::Io {
         path: path.to_owned(),
@@ -62,7 +62,7 @@ pub(crate) fn check_names(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Takes the directory and its files from everybody but their owner.
+/// Removes everybody's access to the directory and its files but their owner's.
 pub(crate) fn tighten(path: &Path) -> Result<Tightened, OpenError> {
     let at = |source| OpenError::Io {
         path: path.to_owned(),
@@ -94,11 +94,11 @@ fn create_directory(path: &Path) -> io::Result<()> {
     };
     create_directory(&parent)?;
     match modes::create_directory(path) {
-        // By another process, which is then about to take it.
+        // Another process created it, and is about to take it.
         Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         created => created.and_then(|()| fs::File::open(parent)?.sync_all()),
     }
 }
 
-/// In the root of a file system of its own.
+/// The entry that the root of a file system has.
 const LOST_AND_FOUND: &str = "lost+found";

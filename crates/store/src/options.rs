@@ -1,12 +1,13 @@
-//! How a store is used, and how safe a batch is.
+//! Settings of a store, and the durability of a batch.
 
-/// How a store is used.
+/// Settings of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// How long the journal becomes, in bytes, before what is in it is brought into the file. The shorter, the
-    /// less disk it takes, and the more often that is waited for. 4 MiB by default; at least 64 KiB and at
-    /// most 1 GiB. A large batch makes it longer for a while. When it is four times as long, it is brought into
-    /// the file at once, and a commit says so if the disk does not take that.
+    /// The length of SQLite's journal, in bytes, at which its contents are copied into the file. A
+    /// shorter journal takes less disk, and makes commits wait for the disk more often. 4 MiB by
+    /// default; at least 64 KiB and at most 1 GiB. A large batch makes the journal longer for a
+    /// while. At four times the length it is copied at once, and the commit fails if the disk does
+    /// not take that.
     pub journal_bytes: u64,
 }
 
@@ -18,11 +19,11 @@ impl Default for Options {
     }
 }
 
-/// What a batch that was reported as committed outlives.
+/// The events that a reported batch survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// The end of the process, however it ends: the kernel has it.
+    /// The end of the process, however it ends: the kernel has the batch.
     Buffered,
-    /// A loss of power too: the disk has it, and all that was committed before. Waits for the disk.
+    /// A loss of power too: the disk has the batch and everything before it. Waits for the disk.
     Synced,
 }
