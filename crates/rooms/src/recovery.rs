@@ -1,4 +1,4 @@
-//! Where somebody left a room, and how far the room's history reaches back to that place.
+//! Recovery of a room's publications from the place where somebody left.
 
 use crate::position::StreamPosition;
 
@@ -14,11 +14,12 @@ pub enum Since {
     Position(StreamPosition),
 }
 
-/// How far a history reaches back to the place where somebody left.
+/// The reach of a history back to the place where somebody left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovery {
     /// The offset of the first publication that is replayed; one past the position if none is.
     pub first: u64,
-    /// Whether no publication is missing before the first. None if it was not asked from a position.
+    /// True if no publication is missing before the first. None if it was not asked from a
+    /// position.
     pub recovered: Option<bool>,
 }
