@@ -9,12 +9,12 @@ pub enum Delivery {
     Publication(u64),
 }
 
-/// How an event that has no offset is treated under pressure.
+/// The treatment under pressure of an event, which has no offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
+    /// Members that are behind do not receive it, and nobody is told. For what is outdated in a
+    /// moment, such as that somebody types.
+    Ephemeral,
     /// As a publication: a member that cannot take it is a slow consumer.
     Lasting,
-    /// Ephemeral: members that are behind do not get it, and nobody is told. For what is outdated
-    /// in a moment, such as that somebody types.
-    Passing,
 }

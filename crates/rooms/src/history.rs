@@ -1,10 +1,10 @@
-//! What the rooms of a shard retain, and its one owner: [`Histories`].
+//! Histories of rooms, and the one owner of everything they retain: [`Histories`].
 //!
 //! Invariants, under the shard's lock. A [`Stream`] hands out nothing that could break them.
-//! - *Retained:* the publications of a room are the last ones of its stream, without holes. If there
-//!   is no memory for one, all of them go.
-//! - *Counted:* the bytes in use are the sum of what all rooms retain. Bytes are reserved before they
-//!   are used, so the shards together never exceed the limit of the [`Pool`].
+//! - *Retained:* the publications of a room are the last ones of its stream, without holes. If
+//!   there is no memory for one, all of them go.
+//! - *Counted:* the bytes in use are the sum of what all rooms retain. Bytes are reserved before
+//!   they are used, so the shards together never exceed the limit of the [`Pool`].
 //! - *Due:* every room that retains something has exactly one live entry in the expiry heap, due no
 //!   later than its earliest expiry. There are at most about as many stale entries as live ones.
 //! - *Written:* while there is a journal, it hears of every change that the next process must know,
@@ -49,11 +49,11 @@ pub(crate) struct Histories {
     memory: Allotment,
     journal: Option<Arc<Journal>>,
     expiry: Expiry,
-    /// How many rooms retain something.
+    /// The number of rooms that retain something.
     room_count: usize,
-    /// How many publications and keys were dropped early, for want of memory.
+    /// The number of publications and keys that were dropped early, for want of memory.
     evicted_count: u64,
-    /// Whether changes go to the journal at present.
+    /// True while changes go to the journal.
     is_journaled: bool,
 }
 
@@ -63,6 +63,18 @@ pub(crate) struct Arrival<'a> {
     /// The frame on the histories' wire; none if the room keeps no history.
     pub(crate) frame: Option<SharedFrame>,
     pub(crate) key: Option<HashedKey<'a>>,
+}
+
+/// The entries that a visit to a room drops.
+#[derive(Clone, Copy)]
+pub(crate) enum Visit {
+    /// The one that expires first, unless it does so later than the room is due.
+    Evict,
+    /// The expired ones.
+    Expire {
+        /// The most that are dropped.
+        count_max: usize,
+    },
 }
 
 /// The pool lacks the memory for something that must wait for the journal.
@@ -173,9 +185,11 @@ impl Histories {
     /// whether the room stays: if not, the journal was told that it is gone.
     pub(crate) fn linger(&mut self, stream: &mut Stream, now: Moment) -> bool {
         let class = stream.class;
-        let cost = cost_at_most(0, stream.handle.name.len(), 0);
-        if class.history.is_on() && self.reserve(cost, now) {
-            self.change(stream, now, |history| history.linger(now, class));
+        if class.history.is_on() {
+            let cost = cost_at_most(0, stream.handle.name.len(), 0);
+            if self.reserve(cost, now) {
+                self.change(stream, now, |history| history.linger(now, class));
+            }
         }
         if !stream.has_history() {
             self.forget(stream);
@@ -202,7 +216,7 @@ impl Histories {
     }
 
     /// Returns the earliest entry of the expiry heap. Its room is the next to
-    /// [expire](Self::expire_first) or to [evict](Self::evict_first) from.
+    /// [visit](Self::visit_first).
     pub(crate) fn first_due(&self) -> Option<Due> {
         self.expiry.first()
     }
@@ -217,51 +231,31 @@ impl Histories {
         self.expiry.pop();
     }
 
-    /// Drops at most `count_max` expired entries of the room that is due first; returns how many.
-    pub(crate) fn expire_first(
+    /// Visits the room that is due first, which gets a new entry in the expiry heap, or retains
+    /// nothing any more. Returns how many entries it dropped.
+    pub(crate) fn visit_first(
         &mut self,
         stream: &mut Stream,
         has_members: bool,
         now: Moment,
-        count_max: usize,
+        visit: Visit,
     ) -> usize {
-        let expired = self.visit_first(stream, has_members, now, |history, class, _| {
-            Some(history.expire(now, class, count_max))
-        });
-        expired.unwrap_or_default()
-    }
-
-    /// Drops the entry that expires first, of the room that is due first; false if the room has
-    /// none that may be dropped, or none that expires so early.
-    pub(crate) fn evict_first(
-        &mut self,
-        stream: &mut Stream,
-        has_members: bool,
-        now: Moment,
-    ) -> bool {
-        let evicted = self.visit_first(stream, has_members, now, |history, class, due| {
-            history.evict(due, class)
-        });
-        // An entry that had expired already was not evicted, only found late.
-        self.evicted_count += u64::from(evicted.is_some_and(|at| at > now));
-        evicted.is_some()
-    }
-
-    /// Takes the first entry out of the expiry heap and changes the history of its room. The room
-    /// gets a new entry, or retains nothing any more.
-    fn visit_first<T>(
-        &mut self,
-        stream: &mut Stream,
-        has_members: bool,
-        now: Moment,
-        visit: impl FnOnce(&mut History, &RoomClass, Moment) -> Option<T>,
-    ) -> Option<T> {
-        let due = self.expiry.first().filter(|due| stream.is_due(*due))?;
-        self.expiry.pop();
         let (class, bounds) = (stream.class, stream.bounds());
-        let history = stream.history.as_mut()?;
+        let due = self.expiry.first().filter(|due| stream.is_due(*due));
+        let (Some(due), Some(history)) = (due, &mut stream.history) else {
+            return 0;
+        };
+        self.expiry.pop();
         let before = history.cost_bytes();
-        let visited = visit(history, class, due.at);
+        let dropped = match visit {
+            Visit::Evict => {
+                let evicted = history.evict(due.at, class);
+                // An entry that had expired already was not evicted, only found late.
+                self.evicted_count += u64::from(evicted.is_some_and(|at| at > now));
+                usize::from(evicted.is_some())
+            }
+            Visit::Expire { count_max } => history.expire(now, class, count_max),
+        };
         let mut freed_bytes = before - history.cost_bytes();
         match history.next_expiry(class) {
             None if history.stage.is_empty() => {
@@ -282,7 +276,7 @@ impl Histories {
         } else {
             self.forget(stream);
         }
-        visited
+        dropped
     }
 
     /// Writes to the journal where a history begins that began at `before`.
@@ -470,8 +464,8 @@ const fn room_cost(name_len: usize) -> usize {
 pub(crate) const ROOM_BYTES: usize = size_of::<(Stream, Members)>();
 
 /// The bytes that a room that retains something takes beside its name: its history, itself in a
-/// table that is a third to a half full, its entries in the expiry heap, the smallest table of keys,
-/// and places for a second publication and a second key.
+/// table that is a third to a half full, its entries in the expiry heap, the smallest table of
+/// keys, and places for a second publication and a second key.
 const ROOM_COST: usize = allocated_bytes(size_of::<History>())
     + (ROOM_BYTES + 1) * 11 / 4
     + 176

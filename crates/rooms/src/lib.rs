@@ -1,8 +1,8 @@
 //! Rooms and their members: state without I/O and without a clock.
 //!
 //! ```text
-//!   publish(name) ──▶ RoomTable ──one Deliver a core──▶ Mailbox ──▶ LocalRooms ──▶ Outbox ──▶ socket
-//!                     (table.rs)                      (mailbox.rs)  (local.rs)   (outbox.rs)
+//! publish(name) ──▶ RoomTable ──one Deliver a core──▶ Mailbox ──▶ LocalRooms ──▶ Outbox ──▶ socket
+//!                   (table.rs)                      (mailbox.rs)  (local.rs)   (outbox.rs)
 //! ```
 //!
 //! Each level sends one copy down, and only where somebody listens. The table knows which *cores*
@@ -54,12 +54,16 @@ pub use disconnect::Disconnect;
 pub use error::{EmitError, JoinError, Lacks, NameError, Overloaded, PublishError};
 pub use handle::RoomHandle;
 pub use id::{
-    Audience, ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, SLOT_COUNT_MAX, WIRE_COUNT_MAX, Wire,
-    WireSet,
+    Audience, ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, SLOT_COUNT_MAX, Slot, WIRE_COUNT_MAX,
+    Wire, WireSet,
 };
 pub use journal::{Change, Entry, Journal, RoomImage, WriteOrder};
 pub use key::{RoomKey, Space};
-pub use local::{Effect, FlushQueue, LocalCounts, LocalLimits, LocalRooms, Overflow};
+pub use local::LocalRooms;
+pub use local::effect::Effect;
+pub use local::flush::FlushQueue;
+pub use local::outboxes::{LocalCounts, LocalLimits};
+pub use local::overflow::Overflow;
 pub use mailbox::{Command, Joined, Mailbox};
 pub use outbox::{Outbox, PushError, Span, Tag};
 pub use position::{Ancestor, Epoch, EpochError, StreamPosition};

@@ -12,7 +12,7 @@ pub(crate) struct MemberCount {
     pub(crate) count: u32,
 }
 
-/// How many members a room has; only of cores and wires that have some.
+/// The member counts of a room; only of cores and wires that have members.
 #[derive(Debug, Default)]
 pub(crate) struct Members(SmallVec<[MemberCount; 2]>);
 

@@ -2,8 +2,9 @@
 //!
 //! Invariants, under the shard's lock:
 //! - a room exists while some core counts a member of it or something of it is retained;
-//! - the count of a core and a wire is the number of its members plus the `Attach` commands on their
-//!   way to it. Each `Attach` that a core rejects, and each member that leaves, is counted out once.
+//! - the count of a core and a wire is the number of its members plus the `Attach` commands on
+//!   their way to it. Each `Attach` that a core rejects, and each member that leaves, is counted
+//!   out once.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use hashbrown::hash_table::Entry;
 
 use crate::class::{Classes, RoomClass};
 use crate::handle::RoomHandle;
-use crate::history::{Histories, Stream};
+use crate::history::{Histories, Stream, Visit};
 use crate::id::RoomId;
 use crate::key::Named;
 use crate::members::{MemberCount, Members};
@@ -24,16 +25,16 @@ use crate::time::Moment;
 pub(crate) struct Shard {
     index: usize,
     pub(crate) rooms: HashTable<Room>,
-    /// How many rooms have members.
+    /// The number of rooms that have members.
     pub(crate) peopled_count: usize,
-    /// How many rooms were ever created.
+    /// The number of rooms that were ever created.
     pub(crate) created_count: u64,
-    /// How many publications and events went to rooms of this shard.
+    /// The number of publications and events that went to rooms of this shard.
     pub(crate) publication_count: u64,
     /// The classes of rooms that are created from now on. Each shard has its own copy, so that
     /// whoever holds its lock reads it without another one.
     pub(crate) classes: Arc<Classes>,
-    /// Whether some class keeps a history, or did once.
+    /// True if some class keeps a history, or did once.
     pub(crate) keeps_histories: bool,
     pub(crate) histories: Histories,
 }
@@ -128,9 +129,8 @@ impl Shard {
         while steps_left > 0 {
             steps_left -= 1;
             if self.histories.is_due(now) {
-                let expired = self.visit_first(|histories, stream, has_members| {
-                    histories.expire_first(stream, has_members, now, steps_left)
-                });
+                let count_max = steps_left;
+                let expired = self.visit_first(now, Visit::Expire { count_max });
                 steps_left -= expired.unwrap_or_default();
             } else if self.histories.used_bytes() <= bytes_max || !self.evict_first(now) {
                 let streams = self.rooms.iter().map(|room| &room.stream);
@@ -146,38 +146,30 @@ impl Shard {
     fn evict_first(&mut self, now: Moment) -> bool {
         // A room that waits for the journal goes to the end of the heap, once.
         for _ in 0..=self.histories.due_count() {
-            let evicted = self.visit_first(|histories, stream, has_members| {
-                histories.evict_first(stream, has_members, now)
-            });
-            match evicted {
-                Some(true) => return true,
-                Some(false) => {}
-                None => break,
+            match self.visit_first(now, Visit::Evict) {
+                Some(0) => {}
+                evicted => return evicted.is_some(),
             }
         }
         false
     }
 
-    /// Visits the room that is due first, and removes it if nobody needs it then. None if no room is
-    /// due at all.
-    fn visit_first<T: Default>(
-        &mut self,
-        visit: impl FnOnce(&mut Histories, &mut Stream, bool) -> T,
-    ) -> Option<T> {
+    /// Visits the room that is due first, and removes it if nobody needs it then. Returns how many
+    /// entries it dropped; none if no room is due at all.
+    fn visit_first(&mut self, now: Moment, visit: Visit) -> Option<usize> {
         let due = self.histories.first_due()?;
-        let found = self
-            .rooms
-            .find_entry(due.hash, |room| room.stream.is_due(due));
-        let Ok(mut entry) = found else {
+        let is_it = |room: &Room| room.stream.is_due(due);
+        let Ok(mut entry) = self.rooms.find_entry(due.hash, is_it) else {
             self.histories.drop_stale();
-            return Some(T::default());
+            return Some(0);
         };
         let Room { stream, members } = entry.get_mut();
-        let visited = visit(&mut self.histories, stream, !members.is_empty());
+        let has_members = !members.is_empty();
+        let dropped = self.histories.visit_first(stream, has_members, now, visit);
         if entry.get().is_unused() {
             entry.remove();
         }
-        Some(visited)
+        Some(dropped)
     }
 
     /// Counts members out. With the last one the room goes, unless its history stays. Returns

@@ -1,7 +1,7 @@
 //! The rooms of the process: tables behind locks, picked by the hash of the room's key.
 //!
-//! Invariant: whatever orders a room is pushed to the mailboxes before its shard's lock is released.
-//! `shard.rs` has the invariants of the rooms under it.
+//! Invariant: whatever orders a room is pushed to the mailboxes before its shard's lock is
+//! released. `shard.rs` has the invariants of the rooms under it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
@@ -50,7 +50,7 @@ pub struct TableConfig {
     pub name_len_max: usize,
     /// The pending bytes from which on a core's mailbox is full.
     pub mailbox_bytes_max: usize,
-    /// Whether [`Command::RoomCreated`] and [`Command::RoomRemoved`] are sent from the start.
+    /// True to send [`Command::RoomCreated`] and [`Command::RoomRemoved`] from the start.
     pub watch_rooms: bool,
     /// The classes of rooms, chosen by name.
     pub classes: Classes,
@@ -66,8 +66,8 @@ pub struct TableConfig {
 }
 
 impl Default for TableConfig {
-    /// Returns settings for one core and four shards, names of 255 bytes, mailboxes of 16 MiB, every
-    /// room plain, and 256 MiB for histories, retained for wire 0.
+    /// Returns settings for one core and four shards, names of 255 bytes, mailboxes of 16 MiB,
+    /// every room plain, and 256 MiB for histories, retained for wire 0.
     fn default() -> Self {
         Self {
             core_count: 1,
@@ -84,7 +84,7 @@ impl Default for TableConfig {
     }
 }
 
-/// What a new member wants to be told.
+/// The part of a join that asks for an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JoinRequest {
     /// The request's mark, for the answer.
@@ -126,8 +126,9 @@ pub struct RoomTable {
     name_len_max: AtomicUsize,
     history_wire: Wire,
     pool: Arc<CachePadded<Pool>>,
-    /// The wires in use, as a [`WireSet`]; the set only grows. A member is counted under its shard's
-    /// lock after its wire was added, so whoever holds that lock sees the wires of all members.
+    /// The wires in use, as a [`WireSet`]; the set only grows. A member is counted under its
+    /// shard's lock after its wire was added, so whoever holds that lock sees the wires of all
+    /// members.
     wires: AtomicU16,
     journal: Option<Arc<Journal>>,
     /// Only ever set, and read under a shard's lock: a room whose creation was not announced may
@@ -252,13 +253,13 @@ impl RoomTable {
 
     /// Checks whether a caller that cannot pause may ask something of a core.
     ///
-    /// Between this and the asking others may ask too, so a mailbox exceeds its bound by at most one
-    /// command for each thread that asks.
+    /// Between this and the asking others may ask too, so a mailbox exceeds its bound by at most
+    /// one command for each thread that asks.
     ///
     /// # Errors
     ///
-    /// [`Overloaded`] if the core's mailbox is over its bound of bytes. A late core is no reason: it
-    /// catches up within milliseconds.
+    /// [`Overloaded`] if the core's mailbox is over its bound of bytes. A late core is no reason:
+    /// it catches up within milliseconds.
     pub fn check_pressure(&self, core: CoreId) -> Result<(), Overloaded> {
         if self.mailbox(core).is_over_bound() {
             return Err(Overloaded { core });
@@ -276,8 +277,8 @@ impl RoomTable {
         self.send(connection, Command::Direct { connection, frame })
     }
 
-    /// Sends frames to one connection, behind the publications of the same turn of its core. Cheaper
-    /// than [`direct`](Self::direct), which splits the turn there.
+    /// Sends frames to one connection, behind the publications of the same turn of its core.
+    /// Cheaper than [`direct`](Self::direct), which splits the turn there.
     pub fn answer(&self, connection: ConnectionId, frame: SharedFrame) -> Backpressure {
         self.send(connection, Command::Answer { connection, frame })
     }

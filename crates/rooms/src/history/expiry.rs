@@ -44,8 +44,8 @@ impl Expiry {
         self.heap.len()
     }
 
-    /// Builds the heap anew from the `live_count` live entries if more of it is stale than live, and
-    /// returns memory to the allocator.
+    /// Builds the heap anew from the `live_count` live entries if more of it is stale than live,
+    /// and returns memory to the allocator.
     pub(super) fn tidy(&mut self, live_count: usize, live: impl Iterator<Item = Due>) {
         let heap = &mut self.heap;
         if heap.len() > 2 * live_count + STALE_MAX {

@@ -62,10 +62,12 @@ impl Histories {
 
     /// Writes to the journal that the room has its epoch from here on.
     pub(crate) fn write_epoch(&self, stream: &Stream) {
-        let change = Change::Epoch {
-            epoch: stream.epoch,
-            lineage: stream.lineage().to_vec(),
-        };
-        self.write(stream, change);
+        if self.journals(stream) {
+            let change = Change::Epoch {
+                epoch: stream.epoch,
+                lineage: stream.lineage().to_vec(),
+            };
+            self.write(stream, change);
+        }
     }
 }

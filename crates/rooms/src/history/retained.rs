@@ -1,4 +1,4 @@
-//! What one room retains: publications, keys, and what waits for the journal.
+//! The history of one room: publications, keys, and what waits for the journal.
 
 use super::keys::Keys;
 use super::publications::Publications;

@@ -46,7 +46,7 @@ impl Staged {
     }
 }
 
-/// What waits in one room, in order.
+/// Everything that waits in one room, in order.
 #[derive(Debug, Default)]
 pub(super) struct Stage {
     items: VecDeque<Staged>,

@@ -40,8 +40,8 @@ impl RoomTable {
     /// Asks each core that has members of a room about them; returns how many cores it asked.
     ///
     /// A connection that joined before this call is a member when its core is asked, unless it has
-    /// left or was rejected. One that joins later is not, on all cores alike. So the answers together
-    /// are the members at one moment of the table.
+    /// left or was rejected. One that joins later is not, on all cores alike. So the answers
+    /// together are the members at one moment of the table.
     ///
     /// `make` is called once for each of the cores under the lock of the room's shard: it must be
     /// quick, and must not call the table.

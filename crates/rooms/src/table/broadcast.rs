@@ -18,9 +18,9 @@ impl RoomTable {
     ///
     /// On each core it comes behind what was published there before, and ahead of what is published
     /// after. Two broadcasts of two threads may arrive in one order on one core and in the other
-    /// order on the next. The event is in no room's stream, is not retained, and counts for no room.
-    /// Costs one command for each core, and there as much as a publication to a room of all its
-    /// connections.
+    /// order on the next. The event is in no room's stream, is not retained, and counts for no
+    /// room. Costs one command for each core, and there as much as a publication to a room of all
+    /// its connections.
     ///
     /// # Errors
     ///
@@ -35,8 +35,8 @@ impl RoomTable {
     ///
     /// # Errors
     ///
-    /// [`EmitError::Overloaded`] if a core has too much to do, and else [`EmitError::Lacks`]; nobody
-    /// received it.
+    /// [`EmitError::Overloaded`] if a core has too much to do, and else [`EmitError::Lacks`];
+    /// nobody received it.
     pub fn try_broadcast(&self, mut publication: impl Publication) -> Result<(), EmitError> {
         self.core_ids()
             .try_for_each(|core| self.check_pressure(core))?;

@@ -52,8 +52,9 @@ impl RoomTable {
         Ok(asked.wake())
     }
 
-    /// Dissolves every room of a space, one shard after the other. A connection that joins meanwhile
-    /// may become a member of a room that was passed already, so callers must first prevent that.
+    /// Dissolves every room of a space, one shard after the other. A connection that joins
+    /// meanwhile may become a member of a room that was passed already, so callers must first
+    /// prevent that.
     ///
     /// Looks at every room of the table, whatever its space. While it looks at a shard, nobody
     /// publishes there.
@@ -64,13 +65,14 @@ impl RoomTable {
 
     /// [Dissolves](Self::dissolve_space) a space for a caller that cannot pause.
     ///
-    /// The commands for one shard's rooms may fill a mailbox beyond its bound, by a command for each
-    /// room; those for the next shard are then rejected.
+    /// The commands for one shard's rooms may fill a mailbox beyond its bound, by a command for
+    /// each room; those for the next shard are then rejected.
     ///
     /// # Errors
     ///
-    /// [`Overloaded`] if a core with members of these rooms has a full mailbox. The rooms of earlier
-    /// shards are dissolved then, the others are not; call it again later to go on from there.
+    /// [`Overloaded`] if a core with members of these rooms has a full mailbox. The rooms of
+    /// earlier shards are dissolved then, the others are not; call it again later to go on from
+    /// there.
     pub fn try_dissolve_space(&self, space: Space) -> Result<Backpressure, Overloaded> {
         self.dissolve_space_unless(space, |room| self.check_members(room))
     }

@@ -84,8 +84,8 @@ impl RoomTable {
         Ok(published)
     }
 
-    /// Does everything about an event that needs the shard's lock. Behind publications that wait for
-    /// the journal the event waits too, so that it overtakes nothing.
+    /// Does everything about an event that needs the shard's lock. Behind publications that wait
+    /// for the journal the event waits too, so that it overtakes nothing.
     fn place_event<E: From<Lacks>>(
         &self,
         shard: &mut Shard,

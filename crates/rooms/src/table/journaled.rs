@@ -21,8 +21,8 @@ use crate::time::Moment;
 const LINEAGE_MAX: usize = 16;
 
 impl RoomTable {
-    /// Settles the publications of a room up to this offset, which the journal has written: delivers,
-    /// retains and acknowledges them. Does nothing if the journal is not written
+    /// Settles the publications of a room up to this offset, which the journal has written:
+    /// delivers, retains and acknowledges them. Does nothing if the journal is not written
     /// [ahead](crate::WriteOrder::Ahead).
     pub fn commit(&self, handle: &RoomHandle, offset: u64) {
         let mut wakes = Wakes::new();

@@ -21,11 +21,11 @@ pub struct PastLimits {
 pub struct Past {
     /// The position of the last publication that is given; the room's if none is.
     pub position: StreamPosition,
-    /// How far the history reaches back to where the request begins.
+    /// The reach of the history back to where the request begins.
     pub recovery: Option<Recovery>,
     /// The frames, in order.
     pub frames: Vec<SharedFrame>,
-    /// Whether later publications are retained.
+    /// True if later publications are retained.
     pub more: bool,
 }
 

@@ -37,11 +37,11 @@ impl RoomTable {
         name: impl Into<RoomKey<'a>>,
         outgoing: Outgoing<'_>,
     ) -> Result<Published, PublishError> {
-        self.publish_unless(name.into(), outgoing, |_| Ok(()))
+        self.publish_as(name.into(), outgoing, false)
     }
 
-    /// Publishes to a room for a publisher that cannot pause: not if a core with members of the room
-    /// has a full mailbox.
+    /// Publishes to a room for a publisher that cannot pause: not if a core with members of the
+    /// room has a full mailbox.
     ///
     /// # Errors
     ///
@@ -51,20 +51,20 @@ impl RoomTable {
         name: impl Into<RoomKey<'a>>,
         outgoing: Outgoing<'_>,
     ) -> Result<Published, PublishError> {
-        self.publish_unless(name.into(), outgoing, |room| self.check_members(room))
+        self.publish_as(name.into(), outgoing, true)
     }
 
-    fn publish_unless(
+    fn publish_as(
         &self,
         name: RoomKey<'_>,
         outgoing: Outgoing<'_>,
-        check: impl Fn(&Room) -> Result<(), Overloaded>,
+        is_tried: bool,
     ) -> Result<Published, PublishError> {
         let mut publishing = Publishing {
             named: self.check_name(name)?,
             key: self.check_key(outgoing.key)?,
             outgoing,
-            check,
+            is_tried,
             wakes: Wakes::new(),
         };
         let placed = {
@@ -97,10 +97,10 @@ impl RoomTable {
 
     /// Does everything about a publication that needs the shard's lock. Takes the answer out of the
     /// publication if the publisher must wait for the journal.
-    fn place<C: Fn(&Room) -> Result<(), Overloaded>>(
+    fn place(
         &self,
         shard: &mut Shard,
-        publishing: &mut Publishing<'_, '_, C>,
+        publishing: &mut Publishing<'_, '_>,
     ) -> Result<Published, NotPlaced> {
         self.check_frames(shard, publishing)?;
         let created_count = shard.created_count;
@@ -114,10 +114,10 @@ impl RoomTable {
         placed
     }
 
-    fn place_in<C: Fn(&Room) -> Result<(), Overloaded>>(
+    fn place_in(
         &self,
         shard: &mut Shard,
-        publishing: &mut Publishing<'_, '_, C>,
+        publishing: &mut Publishing<'_, '_>,
         fits: bool,
     ) -> Result<Published, NotPlaced> {
         let mut is_new = false;
@@ -130,7 +130,8 @@ impl RoomTable {
         if let Some(offset) = publishing.find_key(room) {
             return repeat(room, offset, &mut publishing.outgoing);
         }
-        (publishing.check)(room).map_err(PublishError::from)?;
+        self.check_tried(room, publishing.is_tried)
+            .map_err(PublishError::from)?;
         self.check_journal(class, fits)?;
         if histories.journals(&room.stream) {
             if is_new {
@@ -164,9 +165,9 @@ impl RoomTable {
     }
 
     /// Returns the room to create for a publication, if it needs one.
-    fn room_for<C>(
+    fn room_for(
         &self,
-        publishing: &Publishing<'_, '_, C>,
+        publishing: &Publishing<'_, '_>,
         fits: bool,
         id: RoomId,
         classes: &Classes,
@@ -186,11 +187,11 @@ impl RoomTable {
     }
 
     /// Gives a publication its offset, and lets it wait for the journal.
-    fn stage<C>(
+    fn stage(
         &self,
         room: &mut Room,
         histories: &mut Histories,
-        publishing: &mut Publishing<'_, '_, C>,
+        publishing: &mut Publishing<'_, '_>,
     ) -> Result<Published, PublishError> {
         let outgoing = &mut publishing.outgoing;
         let offset = room.stream.next_staged_offset();
@@ -223,10 +224,10 @@ impl RoomTable {
     /// Checks that the publication has the frames that it needs, before anything changes. One that
     /// is rejected anyway needs none.
     #[inline]
-    fn check_frames<C: Fn(&Room) -> Result<(), Overloaded>>(
+    fn check_frames(
         &self,
         shard: &Shard,
-        publishing: &Publishing<'_, '_, C>,
+        publishing: &Publishing<'_, '_>,
     ) -> Result<(), PublishError> {
         let framed = publishing.outgoing.publication.wires();
         let lacking = self.wires().without(framed);
@@ -237,16 +238,16 @@ impl RoomTable {
     }
 
     #[cold]
-    fn check_lacking<C: Fn(&Room) -> Result<(), Overloaded>>(
+    fn check_lacking(
         &self,
         shard: &Shard,
-        publishing: &Publishing<'_, '_, C>,
+        publishing: &Publishing<'_, '_>,
         lacking: WireSet,
     ) -> Result<(), PublishError> {
         let room = shard.find(publishing.named);
         let class = shard.class_of(room, publishing.named);
         let journal = self.journal.as_deref().filter(|_| class.history.is_on());
-        if !publishing.is_new_to(room, class) || journal.is_some_and(Journal::refuses) {
+        if !self.is_new(publishing, room, class) || journal.is_some_and(Journal::refuses) {
             return Ok(());
         }
         if shard.histories.is_journaled() && journal.is_some_and(Journal::is_ahead) {
@@ -261,11 +262,7 @@ impl RoomTable {
     }
 
     /// Returns whether there is memory to retain a publication, if need be by evicting others.
-    fn make_memory<C: Fn(&Room) -> Result<(), Overloaded>>(
-        &self,
-        shard: &mut Shard,
-        publishing: &Publishing<'_, '_, C>,
-    ) -> bool {
+    fn make_memory(&self, shard: &mut Shard, publishing: &Publishing<'_, '_>) -> bool {
         let Publishing { named, key, .. } = *publishing;
         if !shard.keeps_histories && key.is_none() {
             return false;
@@ -283,8 +280,31 @@ impl RoomTable {
         // A publication that is rejected, a repeat, or not retained evicts nothing.
         let room = shard.find(named);
         let class = shard.class_of(room, named);
-        let is_wanted = retains(class, key) && publishing.is_new_to(room, class);
+        let is_wanted = retains(class, key) && self.is_new(publishing, room, class);
         is_wanted && shard.make_memory(bytes, publishing.outgoing.at)
+    }
+
+    /// Returns whether a room of this class, if it exists, neither rejects the publication nor has
+    /// it already.
+    fn is_new(
+        &self,
+        publishing: &Publishing<'_, '_>,
+        room: Option<&Room>,
+        class: &RoomClass,
+    ) -> bool {
+        let is_new = |room| {
+            let is_fine = self.check_tried(room, publishing.is_tried).is_ok();
+            is_fine && publishing.find_key(room).is_none()
+        };
+        check_size(&publishing.outgoing, class).is_ok() && room.is_none_or(is_new)
+    }
+
+    /// Checks the cores of a room's members for a publisher that cannot pause.
+    fn check_tried(&self, room: &Room, is_tried: bool) -> Result<(), Overloaded> {
+        if is_tried {
+            self.check_members(room)?;
+        }
+        Ok(())
     }
 
     /// Checks that a publication which must go to the journal can.
@@ -312,33 +332,24 @@ impl RoomTable {
 }
 
 /// One publication on its way into its room.
-struct Publishing<'a, 'o, C> {
+struct Publishing<'a, 'o> {
     named: Named<'a>,
     key: Option<HashedKey<'o>>,
     outgoing: Outgoing<'o>,
-    /// Rejects the publication if a core of the room's members has too much to do.
-    check: C,
+    /// True to reject the publication if a core of the room's members has too much to do.
+    is_tried: bool,
     /// The cores to wake when no lock is held. Here and not returned: it is large to move.
     wakes: Wakes,
 }
 
-impl<C> Publishing<'_, '_, C> {
+impl Publishing<'_, '_> {
     /// Returns the offset of the publication that came with the same key.
     fn find_key(&self, room: &Room) -> Option<u64> {
         room.stream.find_key(self.key?)
     }
 }
 
-impl<C: Fn(&Room) -> Result<(), Overloaded>> Publishing<'_, '_, C> {
-    /// Returns whether a room of this class, if it exists, neither rejects the publication nor has
-    /// it already.
-    fn is_new_to(&self, room: Option<&Room>, class: &RoomClass) -> bool {
-        let is_new = |room| self.find_key(room).is_none() && (self.check)(room).is_ok();
-        check_size(&self.outgoing, class).is_ok() && room.is_none_or(is_new)
-    }
-}
-
-/// Why a publication has no place in a room.
+/// The reason why a publication has no place in a room.
 enum NotPlaced {
     /// The room has no members, and nothing of the publication would be retained.
     Nobody,
