@@ -217,7 +217,7 @@ fn emit(connection: &Peer, id: Option<u64>, fields: &Fields<'_>) -> Result<(), R
     }
     let data = fields.data.as_ref().unwrap_or(&Json::Null);
     let sent = Sent {
-        kind: EventKind::Passing,
+        kind: EventKind::Ephemeral,
         from: Some(connection.id),
         ..Sent::default()
     };

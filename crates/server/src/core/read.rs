@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use proto::event::JsonParser;
 use proto::{CloseCode, CloseFrame, Input, Limits, Message, OpCode, ReadError, frame};
-use rooms::{Disconnect, FlushQueue, Full};
+use rooms::{Disconnect, FlushQueue, Full, Slot};
 
 use super::handlers;
 use super::lines::Waits;
@@ -29,7 +29,7 @@ use crate::wire::THRONG;
 
 /// One connection's turn to be read from.
 pub(super) struct Visit {
-    pub(super) slot: u32,
+    pub(super) slot: Slot,
     /// Where it stood.
     pub(super) line: Line,
     /// When its slice is over.
@@ -124,7 +124,7 @@ impl Core {
     }
 
     /// The socket takes bytes again: its peer lives, for it has taken some.
-    fn unblock(&mut self, slot: u32, now: Instant) {
+    fn unblock(&mut self, slot: Slot, now: Instant) {
         let stamp = self.stamp(now);
         if self.local.is_blocked(slot)
             && let Some(socket) = self.socket(slot)
@@ -209,7 +209,7 @@ impl Core {
         let stamp = self.stamp(visit.now);
         loop {
             let unread = input.rest().len();
-            let Some(socket) = self.sockets[slot as usize].as_mut() else {
+            let Some(socket) = self.sockets[slot].as_mut() else {
                 return;
             };
             if socket.phase != Phase::Open {
@@ -266,14 +266,14 @@ impl Core {
     }
 
     /// Keeps what was read and not taken in yet: less than the read buffer.
-    pub(super) fn stash(&mut self, slot: u32, rest: &[u8]) {
+    pub(super) fn stash(&mut self, slot: Slot, rest: &[u8]) {
         if let Some(socket) = self.socket(slot) {
             socket.stash = (!rest.is_empty()).then(|| rest.into());
         }
     }
 
     /// Reads nothing more from a connection until the full queue has been drained.
-    pub(super) fn hold_back(&mut self, (slot, line): (u32, Line), full: Full, rest: &[u8]) {
+    pub(super) fn hold_back(&mut self, (slot, line): (Slot, Line), full: Full, rest: &[u8]) {
         self.stash(slot, rest);
         if let Some(socket) = self.socket(slot) {
             socket.waits = Waits::held(line);
