@@ -103,7 +103,7 @@ impl Store {
             clock: clock.unwrap_or_default(),
             open: None,
         };
-        store.begin(connection, witness, (known, vouched))?;
+        store.begin(connection, witness, known, vouched)?;
         Ok(Opened {
             rooms: loaded.records,
             clean: loaded.state.closed,
@@ -119,7 +119,8 @@ impl Store {
         &mut self,
         connection: Connection,
         mut witness: Witness,
-        (known, vouched): (Option<i64>, Vouched),
+        known: Option<i64>,
+        vouched: Vouched,
     ) -> Result<(), OpenError> {
         let sqlite = |error| open_error(&self.path, error);
         mark(&connection, self.state, false).map_err(sqlite)?;
@@ -331,7 +332,7 @@ impl Store {
         self.next_seq = loaded.next_seq;
         self.sweeper = Sweeper::default();
         self.durability = None;
-        self.begin(connection, witness, (loaded.identity, vouched))?;
+        self.begin(connection, witness, loaded.identity, vouched)?;
         Ok(u64::try_from(lost).unwrap_or_default())
     }
 
