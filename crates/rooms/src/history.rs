@@ -5,8 +5,8 @@
 //!   there is no memory for one, all of them go.
 //! - *Counted:* the bytes in use are the sum of what all rooms retain. Bytes are reserved before
 //!   they are used, so the shards together never exceed the limit of the [`Pool`].
-//! - *Due:* every room that retains something has exactly one live entry in the expiry heap, due no
-//!   later than its earliest expiry. There are at most about as many stale entries as live ones.
+//! - *Due:* every room that retains something has a live entry in the expiry heap, due no later than
+//!   its earliest expiry. There are at most about as many stale entries as live ones.
 //! - *Written:* while there is a journal, it hears of every change that the next process must know,
 //!   in the order of the changes.
 
@@ -482,3 +482,148 @@ const TRIM_EVERY: u64 = 64;
 
 /// A room that waits for the journal is visited again after so many milliseconds.
 const STAGED_LOOK_MS: u64 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use smallvec::SmallVec;
+
+    use super::*;
+    use crate::class::HistoryLimits;
+    use crate::delivery::Delivery;
+    use crate::id::{RoomId, Wire};
+    use crate::key::{Named, RoomKey};
+    use crate::position::Epoch;
+
+    const CLASS: RoomClass = RoomClass {
+        history: HistoryLimits {
+            publications_max: 20,
+            bytes_max: 2000,
+            age_max_ms: 300,
+        },
+        key_window_ms: 200,
+        keys_max: 10,
+        ..RoomClass::PLAIN
+    };
+
+    /// A few streams and their owner, with too little memory for all.
+    struct World {
+        rng: fastrand::Rng,
+        histories: Histories,
+        streams: Vec<Stream>,
+        now: Moment,
+    }
+
+    impl World {
+        fn new(seed: u64) -> Self {
+            let pool = Arc::new(CachePadded::new(Pool::new(12_000, 1)));
+            let stream = |n: u64| {
+                let key = RoomKey::from("tea");
+                Stream::new(RoomId::new(n, 0), Named { hash: n, key }, Epoch(n), &CLASS)
+            };
+            Self {
+                rng: fastrand::Rng::with_seed(seed),
+                histories: Histories::new(pool, None),
+                streams: (1..=8).map(stream).collect(),
+                now: Moment(10_000),
+            }
+        }
+
+        /// Does something to one of the streams, or to the one that is due first.
+        fn step(&mut self) {
+            let (rng, histories, now) = (&mut self.rng, &mut self.histories, self.now);
+            let stream = rng.choice(&mut self.streams).expect("there are some");
+            let text = rng.u8(..).to_string();
+            let hash = text.len() as u64;
+            let key = HashedKey { hash, text: &text };
+            let frame: SharedFrame = vec![0; rng.usize(..300)].into();
+            let arrival = Arrival {
+                at: now,
+                frame: Some(frame.clone()),
+                key: Some(key).filter(|key| stream.find_key(*key).is_none()),
+            };
+            match rng.u8(..10) {
+                0..=3 if !stream.has_staged() => {
+                    let fits = histories.reserve(cost_at_most(frame.len(), 3, 3), now);
+                    stream.advance();
+                    histories.publish(stream, arrival, fits);
+                }
+                4..=5 => {
+                    let staged = Staged {
+                        delivery: Delivery::Publication(stream.next_staged_offset()),
+                        except: None,
+                        frames: SmallVec::from_iter([(Wire(0), frame)]),
+                        at: now,
+                        waiting: SmallVec::new(),
+                    };
+                    _ = histories.stage(stream, staged, &arrival);
+                }
+                6 => {
+                    let is_accepted = rng.bool();
+                    for mut staged in histories.take_staged(stream, u64::MAX) {
+                        if is_accepted && let Some((_, frame)) = staged.frames.pop() {
+                            stream.advance();
+                            histories.retain_staged(stream, staged.at, frame);
+                        }
+                    }
+                    histories.forget_refused_keys(stream);
+                }
+                7 => _ = histories.linger(stream, now),
+                8 => self.now = Moment(now.0 + rng.u64(..100)),
+                _ => self.visit_first(),
+            }
+        }
+
+        fn visit_first(&mut self) {
+            let Some(due) = self.histories.first_due() else {
+                return;
+            };
+            let Some(stream) = self.streams.iter_mut().find(|it| it.is_due(due)) else {
+                return self.histories.drop_stale();
+            };
+            let visit = match self.rng.bool() {
+                false => Visit::Evict,
+                true => Visit::Expire { count_max: 3 },
+            };
+            self.histories.visit_first(stream, true, self.now, visit);
+        }
+
+        fn check(&self) {
+            let kept = self
+                .streams
+                .iter()
+                .filter_map(|it| Some((it, it.history.as_deref()?)));
+            let cost = |(stream, history): (&Stream, &History)| {
+                room_cost(stream.handle.name.len()) + history.cost_bytes()
+            };
+            let used: usize = kept.clone().map(cost).sum();
+            assert_eq!(self.histories.used_bytes(), used);
+            assert_eq!(self.histories.room_count, kept.clone().count());
+            for (stream, history) in kept {
+                let due = stream.due().expect("it has a history");
+                assert!(self.histories.expiry.has(due));
+                assert!(history.next_expiry(&CLASS).is_none_or(|at| due.at <= at));
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_happens_to_streams_each_byte_is_counted_once_and_each_room_is_due() {
+        for seed in 0..50 {
+            println!("seed {seed}");
+            let mut world = World::new(seed);
+            for _ in 0..500 {
+                world.step();
+                world.check();
+            }
+            for stream in &mut world.streams {
+                world.histories.take_staged(stream, u64::MAX);
+            }
+            world.now = Moment(1_000_000);
+            while world.histories.first_due().is_some() {
+                world.visit_first();
+            }
+            assert_eq!(world.histories.used_bytes(), 0);
+            assert_eq!(world.histories.room_count, 0);
+        }
+    }
+}

@@ -44,6 +44,12 @@ impl Expiry {
         self.heap.len()
     }
 
+    /// Returns whether the heap has an entry.
+    #[cfg(test)]
+    pub(super) fn has(&self, due: Due) -> bool {
+        self.heap.iter().any(|Reverse(it)| *it == due)
+    }
+
     /// Builds the heap anew from the `live_count` live entries if more of it is stale than live,
     /// and returns memory to the allocator.
     pub(super) fn tidy(&mut self, live_count: usize, live: impl Iterator<Item = Due>) {
