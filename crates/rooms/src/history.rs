@@ -5,8 +5,8 @@
 //!   there is no memory for one, all of them go.
 //! - *Counted:* the bytes in use are the sum of what all rooms retain. Bytes are reserved before
 //!   they are used, so the shards together never exceed the limit of the [`Pool`].
-//! - *Due:* every room that retains something has a live entry in the expiry heap, due no later than
-//!   its earliest expiry. There are at most about as many stale entries as live ones.
+//! - *Due:* every room that retains something has a live entry in the expiry heap, due no later
+//!   than its earliest expiry. There are at most about as many stale entries as live ones.
 //! - *Written:* while there is a journal, it hears of every change that the next process must know,
 //!   in the order of the changes.
 

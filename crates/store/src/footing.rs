@@ -17,11 +17,11 @@ use crate::witness::WITNESS;
 /// The files that the names led to when they were opened.
 #[derive(Debug)]
 pub(crate) struct Footing {
-    places: [Place; 4],
+    watched: [Watched; 4],
 }
 
 #[derive(Debug)]
-struct Place {
+struct Watched {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
@@ -35,22 +35,22 @@ impl Footing {
     /// Notes the directory and the files in it, all of which are open.
     pub(crate) fn new(directory: &Path) -> io::Result<Self> {
         Ok(Self {
-            places: [
-                Place::new(directory.to_owned())?,
-                Place::new(directory.join(FILE))?,
-                Place::new(directory.join(JOURNAL))?,
-                Place::new(directory.join(WITNESS))?,
+            watched: [
+                Watched::new(directory.to_owned())?,
+                Watched::new(directory.join(FILE))?,
+                Watched::new(directory.join(JOURNAL))?,
+                Watched::new(directory.join(WITNESS))?,
             ],
         })
     }
 
     /// Checks before a commit that the files are as the last one left them.
     pub(crate) fn check_before(&mut self) -> Result<(), CommitError> {
-        for place in &mut self.places {
-            let metadata = place.check()?;
-            if len_of(&metadata) < place.len {
+        for file in &mut self.watched {
+            let metadata = file.check()?;
+            if len_of(&metadata) < file.len {
                 return Err(CommitError::Cut {
-                    path: place.path.clone(),
+                    path: file.path.clone(),
                 });
             }
         }
@@ -59,15 +59,15 @@ impl Footing {
 
     /// Checks after a commit that the next process will find it.
     pub(crate) fn check_after(&mut self) -> Result<(), CommitError> {
-        for place in &mut self.places {
-            let metadata = place.check()?;
-            place.len = len_of(&metadata);
+        for file in &mut self.watched {
+            let metadata = file.check()?;
+            file.len = len_of(&metadata);
         }
         Ok(())
     }
 }
 
-impl Place {
+impl Watched {
     fn new(path: PathBuf) -> io::Result<Self> {
         let metadata = fs::metadata(&path)?;
         Ok(Self {

@@ -50,7 +50,7 @@ impl Expiry {
         self.heap.iter().any(|Reverse(it)| *it == due)
     }
 
-    /// Builds the heap anew from the `live_count` live entries if more of it is stale than live,
+    /// Rebuilds the heap from the `live_count` live entries if more of it is stale than live,
     /// and returns memory to the allocator.
     pub(super) fn tidy(&mut self, live_count: usize, live: impl Iterator<Item = Due>) {
         let heap = &mut self.heap;

@@ -123,8 +123,8 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    /// Returns what comes next of a room, after ephemeral events that are missing for a reason. Up to
-    /// one of these if it is `wanted`.
+    /// Returns what comes next of a room, after ephemeral events that are missing for a reason. Up
+    /// to one of these if it is `wanted`.
     fn next_of(&mut self, room: &str, wanted: Option<u32>) -> Option<Place<'a>> {
         let places = self.rooms.get_mut(room)?;
         while let Some(place) = places.front() {
