@@ -1,7 +1,8 @@
 //! The chat of the binary `throng`, without its sockets: what a client sends, and what becomes of it.
 
+use proto::MaskingKey;
 use proto::event::{self, EventEncoder, JsonParser};
-use proto::frame::{MaskingKey, encode_masked};
+use proto::frame::encode_masked;
 use proto::{Input, Json, Limits, Message, MessageReader, OpCode, Role, SharedFrame};
 use serde::Deserialize;
 

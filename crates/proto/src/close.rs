@@ -6,10 +6,10 @@ use thiserror::Error;
 
 use crate::frame::CONTROL_PAYLOAD_MAX;
 
-/// Why a connection ends, as the number in a close frame.
+/// The reason why a connection ends, as the number in a close frame.
 ///
-/// Throng's own codes say by themselves what a client should do: 4000-4099 do not come back
-/// unchanged, 4100-4199 come back after a pause.
+/// Throng's own codes tell a client what to do: 4000-4099 do not come back unchanged, 4100-4199
+/// come back after a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CloseCode(pub u16);
 
@@ -20,7 +20,7 @@ impl fmt::Display for CloseCode {
 }
 
 impl CloseCode {
-    /// The purpose of the connection is fulfilled.
+    /// The connection has served its purpose.
     pub const NORMAL: Self = Self(1000);
     /// The server stops, or the page is left.
     pub const GOING_AWAY: Self = Self(1001);
@@ -36,20 +36,20 @@ impl CloseCode {
     pub const INVALID_PAYLOAD: Self = Self(1007);
     /// A message was larger than the receiver takes.
     pub const TOO_BIG: Self = Self(1009);
-    /// The server ran into something that it did not foresee.
+    /// The server met a condition that it did not expect.
     pub const INTERNAL_ERROR: Self = Self(1011);
     /// The server stops; the client may come back after the pause that the reason names.
     pub const DRAIN: Self = Self(4100);
     /// The client did not take its frames as fast as they came; it may come back.
     pub const SLOW_CONSUMER: Self = Self(4102);
 
-    /// Whether the code may stand in a close frame: the registered ones, and 3000-4999.
+    /// Returns whether a close frame may have the code: the registered codes, and 3000-4999.
     pub const fn is_sendable(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 3000..=4999)
     }
 }
 
-/// What a close frame says.
+/// The contents of a close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CloseFrame<'a> {
     /// The code; [`CloseCode::NO_STATUS`] if the frame was empty.
@@ -77,8 +77,8 @@ impl<'a> CloseFrame<'a> {
     ///
     /// # Errors
     ///
-    /// One variant for each thing RFC 6455 section 7.1.5-7.4 forbids; answer with 1002, or 1007
-    /// for the text.
+    /// One variant for each rule of RFC 6455 sections 7.1.5-7.4. Answer with 1002, or 1007 for the
+    /// text.
     pub fn parse(payload: &'a [u8]) -> Result<Self, ClosePayloadError> {
         let (code, reason) = match payload {
             [] => {

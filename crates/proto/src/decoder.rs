@@ -9,7 +9,7 @@ use crate::close::CloseCode;
 use crate::frame::{CONTROL_PAYLOAD_MAX, FrameHeader, HEADER_LEN_MAX, OpCode};
 use crate::mask;
 
-/// Which end of the connection is reading.
+/// The end of the connection that is reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Reads frames from a server: they must not be masked.
@@ -18,22 +18,22 @@ pub enum Role {
     Server,
 }
 
-/// As much of one frame as stood in the input, unmasked.
+/// The part of one frame that the input had, unmasked.
 ///
 /// A frame whose bytes arrived together is one part, which is first and last.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FramePart<'a> {
     /// The header of the frame that this is a part of, as it was on the wire.
     pub header: FrameHeader,
-    /// Whether this part begins the frame.
+    /// True if this part begins the frame.
     pub first: bool,
-    /// Whether this part ends the frame.
+    /// True if this part ends the frame.
     pub last: bool,
     /// The unmasked payload of this part, in the caller's buffer.
     pub payload: &'a mut [u8],
 }
 
-/// A frame that RFC 6455 does not allow. The connection cannot go on after it.
+/// A frame that RFC 6455 does not allow. The connection cannot continue after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
     /// A control frame without the FIN bit.
@@ -63,7 +63,7 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// The code to close the connection with.
+    /// Returns the code to close the connection with.
     pub const fn close_code(self) -> CloseCode {
         CloseCode::PROTOCOL_ERROR
     }
@@ -109,7 +109,7 @@ const BETWEEN_FRAMES: State = State::Header {
 };
 
 impl FrameDecoder {
-    /// A decoder at the beginning of a stream.
+    /// Creates a decoder at the beginning of a stream.
     pub const fn new(role: Role) -> Self {
         Self {
             role,
@@ -148,7 +148,7 @@ impl FrameDecoder {
         }
     }
 
-    /// Goes on with a header of which the first `len` bytes came with earlier input.
+    /// Continues a header whose first `len` bytes came with earlier input.
     fn decode_cut_header<'a>(
         &mut self,
         mut bytes: [u8; HEADER_LEN_MAX],
@@ -168,7 +168,8 @@ impl FrameDecoder {
         Ok((Some(part), from_input + payload_len))
     }
 
-    /// Keeps the bytes of an incomplete header: fewer than 14, for 14 are a whole one.
+    /// Keeps the bytes of an incomplete header. There are fewer than 14, because 14 are a whole
+    /// header.
     fn keep_header(&mut self, start: &[u8]) -> usize {
         let mut bytes = [0; HEADER_LEN_MAX];
         bytes[..start.len()].copy_from_slice(start);
@@ -179,7 +180,8 @@ impl FrameDecoder {
         start.len()
     }
 
-    /// Takes what `input` has of a payload that lacks `remaining` bytes, and unmasks it.
+    /// Takes the bytes of a payload that the input has, and unmasks them. The payload lacks
+    /// `remaining` bytes.
     #[inline]
     fn take<'a>(
         &mut self,
@@ -215,9 +217,9 @@ impl FrameDecoder {
     }
 }
 
-/// Reads a header from the front of `bytes`; none if it is not all there.
+/// Reads a header from the front of `bytes`; none if it is incomplete.
 ///
-/// What the first two bytes break is refused before the rest has arrived.
+/// A violation in the first two bytes is reported before the rest has arrived.
 #[inline]
 fn parse_header(role: Role, bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>, DecodeError> {
     let [first, second, rest @ ..] = bytes else {
@@ -265,7 +267,7 @@ fn parse_header(role: Role, bytes: &[u8]) -> Result<Option<(FrameHeader, usize)>
     )))
 }
 
-/// Reads the extended length, if there is one: the length, and how many bytes it took.
+/// Reads the extended length, if there is one: the length, and the number of bytes it took.
 #[inline]
 fn parse_length(short_len: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, DecodeError> {
     match short_len {

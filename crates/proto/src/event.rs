@@ -1,7 +1,7 @@
 //! The `event json` wire: a text message is the event's name, one space, and JSON.
 //!
-//! The JSON may be absent (`leave_all`), then the space may be too. Parsing is in place: what a
-//! handler reads is borrowed from the socket's buffer.
+//! The JSON may be absent (`leave_all`), and then the space may be too. Parsing is in place:
+//! handlers read data that is borrowed from the socket's buffer.
 
 use serde::de::Visitor;
 use serde::{Deserialize, Serialize};
@@ -12,15 +12,15 @@ pub use crate::id::find_id;
 
 use crate::frame::{FrameHeader, HEADER_LEN_MAX, OpCode, SharedFrame};
 
-/// How deep arrays and objects may nest, so that no peer chooses how much stack is used.
+/// The depth to which arrays and objects may nest, so that no peer chooses how much stack is used.
 ///
-/// serde_json's default; people's data stays below 20.
+/// The default of serde_json; real data stays below 20.
 pub const JSON_DEPTH_MAX: usize = 128;
 
-/// The longest event name, in bytes: generous for a name, short enough to be quoted in an answer.
+/// The longest event name, in bytes: generous for a name, short enough to quote in an answer.
 pub const EVENT_NAME_LEN_MAX: usize = 64;
 
-/// Whether an event can have this name: 1 to [`EVENT_NAME_LEN_MAX`] bytes without a space.
+/// Returns whether an event can have this name: 1 to [`EVENT_NAME_LEN_MAX`] bytes without a space.
 pub fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= EVENT_NAME_LEN_MAX && !name.contains(' ')
 }
@@ -68,15 +68,15 @@ pub fn split(text: &mut [u8]) -> Result<(&str, &mut [u8]), SplitError> {
     Ok((name, json))
 }
 
-/// Data that cannot be read as what was asked for.
+/// Data that cannot be read as the requested type.
 #[derive(Debug, Error)]
 #[error("{text}")]
 pub struct ParseError {
-    /// What is wrong, for the person who wrote the data.
+    /// The problem, for the person who wrote the data.
     text: String,
 }
 
-/// The memory that JSON is parsed with, reused from message to message.
+/// The memory for parsing JSON, reused from message to message.
 ///
 /// It grows to a small multiple of the largest message seen; keep one for each thread.
 pub struct JsonParser {
@@ -100,7 +100,7 @@ impl std::fmt::Debug for JsonParser {
 }
 
 impl ParseError {
-    /// An error with these words, for data in another format than JSON.
+    /// Creates an error with this text, for data in another format than JSON.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into() }
     }
@@ -148,7 +148,7 @@ impl JsonParser {
     }
 }
 
-/// Reads a struct by its fields' names only: serde's derive would also take `["lobby"]` for
+/// Reads a struct from an object only. The derive of serde would also take `["lobby"]` for
 /// `{"name":"lobby"}`, which no client means.
 struct Named<D>(D);
 
@@ -225,7 +225,7 @@ impl<'de, D: serde::Deserializer<'de>> serde::Deserializer<'de> for Named<D> {
     }
 }
 
-/// What helps the person who wrote the JSON; not the parser's own words.
+/// Returns a text that helps the person who wrote the JSON, not the parser's own.
 fn describe(error: &simd_json::Error) -> String {
     use simd_json::ErrorType;
     match error.error() {
@@ -239,7 +239,7 @@ fn describe(error: &simd_json::Error) -> String {
 /// An event that cannot be put on the wire.
 #[derive(Debug, Error)]
 pub enum EncodeError {
-    /// The caller's data refused to be serialized.
+    /// The caller's data cannot be serialized.
     #[error("data of the event cannot be written: {0}")]
     Data(String),
     /// The name is empty, too long, or has a space in it.
@@ -253,7 +253,7 @@ pub struct EventEncoder {
     scratch: Vec<u8>,
 }
 
-/// A scratch buffer over this is given back after the event that needed it.
+/// A scratch buffer above this size is freed after the event that needed it.
 const SCRATCH_KEPT_MAX: usize = 256 * 1024;
 
 impl EventEncoder {
@@ -286,8 +286,8 @@ impl EventEncoder {
 
     /// Encodes one event whose data is these pieces of JSON, one behind the other.
     ///
-    /// For data that is put together from parts that were written before. Whether they are JSON is the
-    /// caller's business.
+    /// For data that is put together from parts that were encoded before. The caller makes sure
+    /// that they are JSON.
     ///
     /// # Errors
     ///
@@ -313,8 +313,8 @@ impl EventEncoder {
         Ok(self.finish())
     }
 
-    /// The header's length is known only when the payload is there, so the payload starts behind the
-    /// longest header and the header is written right in front of it.
+    /// Begins a frame. The header's length is known only when the payload is there, so the payload
+    /// starts behind the longest header, and the header is written right in front of it.
     fn begin(&mut self, event: &str) -> Result<(), EncodeError> {
         if !is_name(event) {
             return Err(EncodeError::Name);
@@ -345,7 +345,7 @@ impl EventEncoder {
     }
 }
 
-/// Writes data as JSON, as [`EventEncoder::encode`] does, at the end of `into`.
+/// Appends data as JSON to `into`, as [`EventEncoder::encode`] does.
 ///
 /// # Errors
 ///
@@ -357,8 +357,8 @@ where
     simd_json::to_writer(into, data).map_err(|error| EncodeError::Data(describe(&error)))
 }
 
-/// The data of an event in an unmasked text frame, as this file writes them: what is behind the
-/// event's name.
+/// Returns the data of an event in an unmasked text frame that this file encoded: the bytes behind
+/// the event's name.
 ///
 /// None if the frame is not one of those.
 ///

@@ -1,18 +1,15 @@
-//! The frame header of RFC 6455 section 5.2: its fields, and how they are written.
+//! The frame header of RFC 6455 section 5.2: its fields, and their encoding.
 //!
-//! Reading is [`crate::decoder`]'s; it needs state for headers cut in two.
+//! [`crate::decoder`] reads headers; it needs state for headers that are cut in two.
 
 use std::sync::Arc;
 
-use crate::mask;
+use crate::mask::{self, MaskingKey};
 
-/// An encoded frame, header in front, shared by everybody it is sent to.
+/// An encoded frame, header in front, shared by everybody who receives it.
 ///
 /// Cloning costs one reference count. This is what "serialized once" means.
 pub type SharedFrame = Arc<[u8]>;
-
-/// The client's 4 bytes (RFC 6455 section 5.3).
-pub type MaskingKey = [u8; 4];
 
 /// The most bytes a header takes: 2, an 8-byte length, a masking key.
 pub const HEADER_LEN_MAX: usize = 14;
@@ -20,11 +17,11 @@ pub const HEADER_LEN_MAX: usize = 14;
 /// The most payload a control frame may carry, in bytes (RFC 6455 section 5.5).
 pub const CONTROL_PAYLOAD_MAX: usize = 125;
 
-/// What a frame is (RFC 6455 section 5.2); in the order of the wire's numbers.
+/// The kind of a frame (RFC 6455 section 5.2), in the order of the wire's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum OpCode {
-    /// More of the data message that is under way.
+    /// The rest of a data message.
     Continuation = 0x0,
     /// A message of UTF-8 text, or its first fragment.
     Text = 0x1,
@@ -32,14 +29,14 @@ pub enum OpCode {
     Binary = 0x2,
     /// The end of the connection, with an optional code and reason.
     Close = 0x8,
-    /// "Are you there?"
+    /// A question whether the peer is there.
     Ping = 0x9,
-    /// "Yes", or an unsolicited sign of life.
+    /// The answer to a ping, or an unsolicited sign of life.
     Pong = 0xA,
 }
 
 impl OpCode {
-    /// The opcode with this number on the wire; none for the reserved ones.
+    /// Returns the opcode with this number on the wire; none for the reserved numbers.
     pub const fn from_wire(number: u8) -> Option<Self> {
         Some(match number {
             0x0 => Self::Continuation,
@@ -52,7 +49,8 @@ impl OpCode {
         })
     }
 
-    /// Whether this is close, ping or pong, which may stand between the fragments of a message.
+    /// Returns whether this is close, ping or pong, which may come between the fragments of a
+    /// message.
     pub const fn is_control(self) -> bool {
         self as u8 & 0x8 != 0
     }
@@ -71,18 +69,18 @@ impl OpCode {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// Whether this frame ends its message.
+    /// True if this frame ends its message.
     pub fin: bool,
-    /// What the frame is.
+    /// The kind of the frame.
     pub opcode: OpCode,
-    /// How many payload bytes follow the header.
+    /// The number of payload bytes that follow the header.
     pub payload_len: u64,
-    /// The key that the payload is masked with; none from a server.
+    /// The key that the payload is masked with. None from a server.
     pub masking_key: Option<MaskingKey>,
 }
 
 impl FrameHeader {
-    /// Writes the header in its minimal form; returns the bytes and how many of them it is.
+    /// Writes the header in its shortest form; returns the bytes, and how many of them it is.
     pub fn encode(&self) -> ([u8; HEADER_LEN_MAX], usize) {
         let mut bytes = [0; HEADER_LEN_MAX];
         bytes[0] = u8::from(self.fin) << 7 | self.opcode as u8;
@@ -129,8 +127,8 @@ pub fn encode(opcode: OpCode, payload: &[u8]) -> SharedFrame {
     frame
 }
 
-/// Returns where the frame ends that the byte at `index` belongs to, in a buffer of whole frames; the
-/// buffer's length if it is no such buffer. Costs a few instructions a frame in front.
+/// Returns the end of the frame that the byte at `index` belongs to, in a buffer of whole frames;
+/// the buffer's length if it is no such buffer. Costs a few instructions for each frame before it.
 pub fn end_of_frame_at(frames: &[u8], index: usize) -> usize {
     let mut end = 0;
     while end <= index {
@@ -145,7 +143,7 @@ pub fn end_of_frame_at(frames: &[u8], index: usize) -> usize {
     end
 }
 
-/// The length of the frame that begins here, from its header.
+/// Returns the length of the frame that begins here, from its header.
 fn frame_len(bytes: &[u8]) -> Option<usize> {
     let short = *bytes.get(1)?;
     let (header_len, payload_len) = match short & 0x7f {

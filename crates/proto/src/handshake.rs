@@ -1,6 +1,6 @@
 //! The opening handshake's rules as functions of headers (RFC 6455 section 4).
 //!
-//! Who reads and writes the HTTP around them is not this file's business.
+//! Reading and writing the HTTP around them is the server's task.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -11,17 +11,17 @@ use thiserror::Error;
 /// The only version of the protocol there is (RFC 6455 section 4.1).
 pub const VERSION: &str = "13";
 
-/// What the server proves that it understood the key with (RFC 6455 section 1.3).
+/// The constant with which the server proves that it understood the key (RFC 6455 section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// A request to open a connection, found to be in order.
+/// A valid request to open a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opening {
     /// The value for `Sec-WebSocket-Accept`.
     pub accept: String,
 }
 
-/// What is wrong with a request to open a connection. The text is for the person who reads it.
+/// A violation in a request to open a connection. The text is for the person who reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum OpeningError {
     /// The `Connection` header does not say upgrade.
@@ -33,7 +33,7 @@ pub enum OpeningError {
     /// HTTP/1.0 or older.
     #[error("a WebSocket opens with HTTP/1.1")]
     HttpVersion,
-    /// The key is missing, there twice, or not 16 bytes in base64.
+    /// The key is missing, given twice, or not 16 bytes in base64.
     #[error("Sec-WebSocket-Key must be given once, 16 bytes in base64")]
     Key,
     /// Not a GET.
@@ -51,8 +51,8 @@ pub enum OpeningError {
 }
 
 impl OpeningError {
-    /// The status to answer with. 426 goes with `Upgrade: websocket` and
-    /// `Sec-WebSocket-Version: 13` (RFC 6455 section 4.4).
+    /// Returns the status to answer with. 426 needs `Upgrade: websocket` and
+    /// `Sec-WebSocket-Version: 13` beside it (RFC 6455 section 4.4).
     pub const fn status(self) -> StatusCode {
         match self {
             Self::Body
@@ -70,7 +70,7 @@ impl OpeningError {
 ///
 /// # Errors
 ///
-/// The first thing that is wrong, in the order a person would mend it.
+/// The first violation, in the order in which a person would fix them.
 pub fn open(
     method: &Method,
     version: Version,
@@ -112,7 +112,7 @@ pub fn open(
     }
 }
 
-/// Returns whether a body follows these headers (RFC 9112 section 6): `Content-Length: 0` says that
+/// Returns whether a body follows these headers (RFC 9112 section 6). After `Content-Length: 0`
 /// none does.
 pub fn has_body(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
@@ -123,7 +123,7 @@ pub fn has_body(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING) || !lengths.all(is_zero)
 }
 
-/// The `Sec-WebSocket-Accept` that answers a `Sec-WebSocket-Key`.
+/// Returns the `Sec-WebSocket-Accept` that answers a `Sec-WebSocket-Key`.
 ///
 /// ```
 /// // The example of RFC 6455 section 1.3.
@@ -134,22 +134,22 @@ pub fn accept_key(key: &[u8]) -> String {
     BASE64.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
 }
 
-/// The `Sec-WebSocket-Key` for 16 bytes that a client picked at random.
+/// Returns the `Sec-WebSocket-Key` for 16 bytes that a client picked at random.
 pub fn request_key(nonce: [u8; 16]) -> String {
     BASE64.encode(nonce)
 }
 
-/// The subprotocols that a client offers, in its order of preference.
+/// Returns the subprotocols that a client offers, in its order of preference.
 pub fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     tokens(headers, &header::SEC_WEBSOCKET_PROTOCOL)
 }
 
-/// Whether a comma-separated header has this token, in any case of letters.
+/// Returns whether a comma-separated header has this token, in any case of letters.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token))
 }
 
-/// The tokens of a comma-separated header that may be given several times.
+/// Returns the tokens of a comma-separated header that may be given several times.
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(name)

@@ -1,4 +1,4 @@
-//! Any JSON value, as it came: what a chat passes on without looking inside.
+//! Any JSON value, as it came: for a chat that passes it on unread.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,8 +9,8 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 /// Any JSON value, its strings borrowed from the message where they have no escapes.
 ///
 /// Unlike a map of simd-json or serde_json it keeps the order of an object's fields, and repeated
-/// ones, so that what is relayed is what was sent; and reading costs the same for any choice of
-/// names. Whole numbers beyond 64 bits become floating-point ones, as in JavaScript.
+/// fields, so that what is relayed is what was sent. Reading costs the same for any choice of
+/// names. Whole numbers beyond 64 bits become floating-point numbers, as in JavaScript.
 ///
 /// # Examples
 ///
@@ -132,7 +132,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 }
 
-/// A field's name: `Cow` alone would always copy, for serde cannot tell that it may borrow.
+/// A field's name. `Cow` alone would always copy, because serde cannot tell that it may borrow.
 struct FieldName<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for FieldName<'a> {

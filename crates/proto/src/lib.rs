@@ -10,8 +10,8 @@
 //!
 //! Each file owns one subject of the RFC: [`frame`] the header (5.2), [`mask`] the masking (5.3),
 //! [`decoder`] the parsing at any cut of the bytes, [`message`] fragmentation and UTF-8 (5.4, 8.1),
-//! [`close`] the status codes (7.4), [`handshake`] the opening (4). [`event`] and [`json`] are what
-//! Throng speaks inside its text messages.
+//! [`close`] the status codes (7.4), [`handshake`] the opening (4). [`event`] and [`json`] define
+//! Throng's text messages.
 
 pub mod close;
 pub mod decoder;
@@ -26,6 +26,7 @@ mod utf8;
 
 pub use close::{CloseCode, CloseFrame};
 pub use decoder::{DecodeError, FrameDecoder, FramePart, Role};
-pub use frame::{FrameHeader, MaskingKey, OpCode, SharedFrame};
+pub use frame::{FrameHeader, OpCode, SharedFrame};
 pub use json::Json;
+pub use mask::MaskingKey;
 pub use message::{Input, Limits, Message, MessageReader, ReadError};

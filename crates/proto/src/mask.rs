@@ -1,6 +1,7 @@
 //! Masking of payloads (RFC 6455 section 5.3).
 
-use crate::frame::MaskingKey;
+/// The 4 bytes that a client masks with (RFC 6455 section 5.3).
+pub type MaskingKey = [u8; 4];
 
 /// Masks or unmasks `payload` in place, its first byte with `key[0]`.
 ///
@@ -18,7 +19,7 @@ pub fn apply(key: MaskingKey, payload: &mut [u8]) {
     }
 }
 
-/// The key for the bytes that come after the first `len` of a payload.
+/// Returns the key for the bytes that come after the first `len` of a payload.
 pub const fn rotate(key: MaskingKey, len: usize) -> MaskingKey {
     let at = len & 3;
     [

@@ -1,9 +1,9 @@
 //! Frames to messages: fragmentation, limits and UTF-8 (RFC 6455 sections 5.4, 5.5 and 8.1).
 //!
-//! Invariants: a message that arrives whole is borrowed from the input and copied nowhere; what
-//! is kept of one under way is at most [`Limits::message_len_max`] bytes and grows with what has
-//! arrived, never with what a header announces; text that cannot become UTF-8 fails with the
-//! byte that makes it so.
+//! Invariants: a message that arrives whole is borrowed from the input and never copied. An
+//! incomplete message takes at most [`Limits::message_len_max`] bytes, and memory grows with the
+//! bytes that have arrived, never with the length that a header announces. Text that cannot become
+//! UTF-8 fails with the byte that makes it invalid.
 
 use thiserror::Error;
 
@@ -12,7 +12,7 @@ use crate::decoder::{DecodeError, FrameDecoder, FramePart, Role};
 use crate::frame::OpCode;
 use crate::utf8::{InvalidUtf8, Utf8Validator};
 
-/// What one connection may send.
+/// The limits of one connection's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The largest message, in payload bytes over all its fragments.
@@ -36,13 +36,13 @@ pub enum Message<'a> {
     Text(&'a mut [u8]),
 }
 
-/// A message that cannot be accepted. The connection cannot go on after it.
+/// A message that cannot be accepted. The connection cannot continue after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ReadError {
     /// A close frame's payload is wrong.
     #[error("bad close frame: {0}")]
     Close(ClosePayloadError),
-    /// A continuation where no message is under way.
+    /// A continuation without a message to continue.
     #[error("continuation of no message")]
     ContinuationUnexpected,
     /// A new data message inside another.
@@ -60,7 +60,7 @@ pub enum ReadError {
         /// The limit, in bytes.
         message_len_max: usize,
     },
-    /// A message in more pieces than allowed.
+    /// A message in more fragments than allowed.
     #[error("message of over {fragment_count_max} fragments")]
     TooManyFragments {
         /// The limit, in frames.
@@ -75,7 +75,7 @@ impl From<InvalidUtf8> for ReadError {
 }
 
 impl ReadError {
-    /// The code to close the connection with.
+    /// Returns the code to close the connection with.
     pub const fn close_code(self) -> CloseCode {
         match self {
             Self::Close(ClosePayloadError::ReasonNotUtf8) | Self::InvalidUtf8 => {
@@ -90,7 +90,7 @@ impl ReadError {
     }
 }
 
-/// Bytes from a socket, and how many of them have been read.
+/// Bytes from a socket, and the number of them that have been read.
 #[derive(Debug)]
 pub struct Input<'a> {
     bytes: &'a mut [u8],
@@ -98,17 +98,17 @@ pub struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    /// All of `bytes` are still to be read.
+    /// Creates an input of which nothing has been read.
     pub const fn new(bytes: &'a mut [u8]) -> Self {
         Self { bytes, consumed: 0 }
     }
 
-    /// What has not been read.
+    /// Returns the bytes that have not been read.
     pub fn rest(&self) -> &[u8] {
         &self.bytes[self.consumed..]
     }
 
-    /// Whether everything has been read.
+    /// Returns whether everything has been read.
     pub const fn is_empty(&self) -> bool {
         self.consumed == self.bytes.len()
     }
@@ -139,17 +139,17 @@ impl<'a> Input<'a> {
 #[derive(Clone, Debug)]
 pub struct MessageReader {
     decoder: FrameDecoder,
-    /// The data message under way.
+    /// The data message that is incomplete.
     data: Option<Box<Fragments>>,
-    /// The payload of a control frame whose end has not arrived.
+    /// The payload of an incomplete control frame.
     control: Vec<u8>,
-    /// The message in `data` was handed out; the next call frees it.
+    /// True after the message in `data` was handed out; the next call frees it.
     data_done: bool,
-    /// The message in `control` was handed out; the next call frees it.
+    /// True after the message in `control` was handed out; the next call frees it.
     control_done: bool,
 }
 
-/// A data message of which a part has arrived. Boxed: idle connections have none.
+/// An incomplete data message. Boxed: idle connections have none.
 #[derive(Clone, Debug)]
 struct Fragments {
     opcode: OpCode,
@@ -159,7 +159,7 @@ struct Fragments {
 }
 
 impl MessageReader {
-    /// A reader at the beginning of a stream.
+    /// Creates a reader at the beginning of a stream.
     pub const fn new(role: Role) -> Self {
         Self {
             decoder: FrameDecoder::new(role),
@@ -170,7 +170,7 @@ impl MessageReader {
         }
     }
 
-    /// Returns the next message; none when the input is used up, which also frees the memory of
+    /// Returns the next message. Returns none when the input is used up, and frees the memory of
     /// the message before.
     ///
     /// # Errors
@@ -220,12 +220,12 @@ impl MessageReader {
         Ok(None)
     }
 
-    /// Bytes held for messages that have not arrived completely.
+    /// Returns the bytes held for incomplete messages.
     pub fn pending_bytes(&self) -> usize {
         self.control.capacity() + self.data.as_ref().map_or(0, |data| data.payload.capacity())
     }
 
-    /// Frees what the last message was put together in.
+    /// Frees the memory of the last message.
     fn release(&mut self) {
         if self.data_done {
             self.data_done = false;
@@ -237,7 +237,7 @@ impl MessageReader {
         }
     }
 
-    /// Checks a data frame against the message under way, before its payload is kept.
+    /// Checks a data frame against the incomplete message, before its payload is kept.
     fn begin_frame(
         &mut self,
         opcode: OpCode,
@@ -331,8 +331,8 @@ impl MessageReader {
     }
 }
 
-/// Makes room for `added` more bytes: twice the room there was, so that a message in small pieces
-/// is not copied for each of them, but not over `len_max`, which doubling alone would pass.
+/// Makes room for `added` more bytes. Doubles the capacity, so that a message in small pieces is
+/// not copied for each of them, but stays below `len_max`, which doubling alone would pass.
 fn reserve(payload: &mut Vec<u8>, added: usize, len_max: usize) {
     let len = payload.len() + added;
     if len > payload.capacity() {
@@ -341,7 +341,7 @@ fn reserve(payload: &mut Vec<u8>, added: usize, len_max: usize) {
     }
 }
 
-/// A data message in one frame that arrived whole.
+/// Returns a data message that arrived whole in one frame.
 #[inline]
 fn whole_message(opcode: OpCode, payload: &mut [u8]) -> Result<Message<'_>, ReadError> {
     if opcode != OpCode::Text {

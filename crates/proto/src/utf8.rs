@@ -1,8 +1,8 @@
 //! UTF-8 checked across the cuts of a message (RFC 6455 section 8.1).
 
-/// Checks text that arrives in pieces, failing at the first byte that no continuation can mend.
+/// Checks text that arrives in pieces. Fails at the first byte that no continuation can make valid.
 ///
-/// Keeps at most the 3 bytes of a character whose end has not arrived.
+/// Keeps at most the 3 bytes of an incomplete character.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Utf8Validator {
     pending: [u8; 3],
@@ -34,12 +34,12 @@ impl Utf8Validator {
         }
     }
 
-    /// Whether the text may end here: no character is half there.
+    /// Returns whether the text may end here: no character is incomplete.
     pub(crate) fn is_complete(&self) -> bool {
         self.pending_len == 0
     }
 
-    /// Adds one byte to the character that is under way.
+    /// Adds one byte to the incomplete character.
     fn push_byte(&mut self, byte: u8) -> Result<(), InvalidUtf8> {
         let pending_len = usize::from(self.pending_len);
         let mut character = [0; 4];
@@ -54,7 +54,7 @@ impl Utf8Validator {
         Ok(())
     }
 
-    /// Keeps the start of a character: at most 3 bytes, for a 4th would have ended it.
+    /// Keeps the start of a character: at most 3 bytes, because a 4th would have ended it.
     fn keep(&mut self, start: &[u8]) {
         self.pending[..start.len()].copy_from_slice(start);
         self.pending_len = u8::try_from(start.len()).unwrap_or(u8::MAX);

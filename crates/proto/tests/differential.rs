@@ -19,7 +19,7 @@ use tungstenite::{Message, WebSocket};
 use crate::outcome::{Outcome, Owned};
 use crate::streams::{NARROW, WIDE, any_stream, config, conversation, piece_lens, role};
 
-/// Where tungstenite and `proto` are meant to differ.
+/// Cases in which tungstenite and `proto` are meant to differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Difference {
     /// A close frame with a code that must not be sent: tungstenite hands out the code 1002 in
@@ -34,7 +34,7 @@ enum Difference {
     /// A length in more bytes than it needs: tungstenite reads it. Section 5.2 says that "the
     /// minimal number of bytes MUST be used".
     NonMinimalLength,
-    /// The same in a control frame, where `proto` sees that the length is not in the first two
+    /// As above in a control frame, where `proto` sees that the length is not in the first two
     /// bytes, as section 5.5 wants it, before it sees the length.
     NonMinimalLengthOfControl,
 }
@@ -60,7 +60,7 @@ impl Difference {
     }
 }
 
-/// How tungstenite came to its end of a stream.
+/// The end of tungstenite's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     Closed,

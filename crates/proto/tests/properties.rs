@@ -170,7 +170,8 @@ proptest! {
     // At most 16 characters, which are at most the 64 bytes that a name may have.
     #[test]
     fn an_event_is_split_into_what_it_was_made_of(name in "[^ ]{1,16}", value in json()) {
-        let frame = EventEncoder::default().encode(&name, &value).expect("a name of up to 64 bytes");
+        let frame = EventEncoder::default().encode(&name, &value);
+        let frame = frame.expect("a name of up to 64 bytes");
         let read = pieces::read(Role::Client, WIDE, &frame, &[usize::MAX]);
         let Some(Owned::Text(text)) = read.messages.first() else { panic!("{read:?}") };
         let mut text = text.clone().into_bytes();

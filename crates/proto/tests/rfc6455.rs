@@ -500,7 +500,7 @@ mod section_5_8_extensibility {
 mod section_7_4_status_codes {
     use super::*;
 
-    /// Whether a code may stand in a close frame, by the RFC and IANA's registry.
+    /// Returns whether a code may stand in a close frame, by the RFC and IANA's registry.
     fn may_be_sent(code: u16) -> bool {
         match code {
             0..=999 => false,         // not used
@@ -571,7 +571,7 @@ mod section_7_4_status_codes {
         assert!(!CloseCode::ABNORMAL.is_sendable());
     }
 
-    /// What RFC 6455 section 7.4.1 says each error is closed with.
+    /// Returns what RFC 6455 section 7.4.1 says each error is closed with.
     ///
     /// Without a wildcard: a new error has to be given its code here, and a place in the list of
     /// the test below.

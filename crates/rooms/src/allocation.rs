@@ -1,10 +1,11 @@
-//! What memory really takes: more than was asked for.
+//! The memory that an allocation really takes: more than was asked for.
 //!
-//! Modelled on mimalloc, which is the program's allocator; others that keep classes of sizes do alike. Only by this
-//! does a limit in bytes mean what the process grows by, which `crates/daemon/tests/memory.rs` measures.
+//! Modelled on mimalloc, the program's allocator; others with classes of sizes are alike. Only so
+//! does a limit in bytes mean the bytes that the process grows by, as
+//! `crates/daemon/tests/memory.rs` measures.
 
-/// Returns what an allocation of so many bytes takes, in bytes: sizes come in classes, four to each power of two, and
-/// in steps of 16 below 128.
+/// Returns the bytes that an allocation of so many bytes takes. Sizes come in classes: four to each
+/// power of two, and steps of 16 below 128.
 #[inline]
 pub const fn allocated_bytes(bytes: usize) -> usize {
     let last = bytes.saturating_sub(1);
@@ -12,7 +13,7 @@ pub const fn allocated_bytes(bytes: usize) -> usize {
     ((last >> step) + 1) << step
 }
 
-/// The reference counts in front of what is shared.
+/// The length of the reference counts in front of a shared value.
 pub(crate) const COUNTS_LEN: usize = 2 * size_of::<usize>();
 
 #[cfg(test)]

@@ -1,26 +1,25 @@
-//! Publications of one turn, put together into buffers that all members of a room share.
+//! Publications of one turn, merged into buffers that all members of a room share.
 
 use std::borrow::Borrow;
 
 use proto::SharedFrame;
 
 use crate::class::SlowConsumer;
-use crate::id::RoomId;
-use crate::mailbox::Delivery;
+use crate::delivery::{Delivery, EventKind};
+use crate::id::{RoomId, Slot};
 use crate::outbox::{Span, Tag};
-use crate::publication::EventKind;
 
 /// A publication or event that is not fanned out yet.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) frame: SharedFrame,
     pub(crate) delivery: Delivery,
-    /// The slot of the member that is not sent it.
-    pub(crate) except: Option<u32>,
+    /// The slot of the member that does not receive it.
+    pub(crate) except: Option<Slot>,
 }
 
 impl Pending {
-    /// Its place in the room's stream, if it has one.
+    /// Returns its place in the room's stream, if it has one.
     pub(crate) const fn offset(&self) -> Option<u64> {
         match self.delivery {
             Delivery::Event(_) => None,
@@ -28,27 +27,27 @@ impl Pending {
         }
     }
 
-    fn is_passing(&self) -> bool {
-        self.delivery == Delivery::Event(EventKind::Passing)
+    fn is_ephemeral(&self) -> bool {
+        self.delivery == Delivery::Event(EventKind::Ephemeral)
     }
 }
 
-/// The largest buffer that publications are merged into, in bytes. Beyond it a copy costs more
-/// than the entry of a vectored write that it saves.
+/// The largest buffer that publications are merged into, in bytes. Above it a copy costs more than
+/// the entry of a vectored write that it saves.
 pub(crate) const MERGED_LEN_MAX: usize = 64 * 1024;
 
-/// As many publications of a turn as go into one buffer: all that wait for a room, or references to those
-/// that are for one member.
+/// The publications of a turn that fit into one buffer: of all that wait for a room, or of
+/// references to those that are for one member.
 #[derive(Debug)]
 pub(crate) struct Batch<'a, P> {
     publications: &'a [P],
     frame: SharedFrame,
     tag: Tag,
-    passing_count: u64,
+    ephemeral_count: u64,
 }
 
 impl<'a, P: Borrow<Pending>> Batch<'a, P> {
-    /// Puts the first of them together; none if there are none.
+    /// Merges the first of them; none if there are none.
     pub(crate) fn first_of(
         pending: &'a [P],
         room: RoomId,
@@ -57,7 +56,7 @@ impl<'a, P: Borrow<Pending>> Batch<'a, P> {
     ) -> Option<Self> {
         let (frame, len) = merge(scratch, pending.iter().map(|p| &p.borrow().frame))?;
         let publications = &pending[..len];
-        let passing = publications.iter().filter(|p| (*p).borrow().is_passing());
+        let ephemeral = publications.iter().filter(|p| (*p).borrow().is_ephemeral());
         Some(Self {
             publications,
             frame,
@@ -65,43 +64,43 @@ impl<'a, P: Borrow<Pending>> Batch<'a, P> {
                 SlowConsumer::Disconnect => Tag::Firm,
                 SlowConsumer::Latest | SlowConsumer::Skip => tag_of(publications, room),
             },
-            passing_count: passing.count() as u64,
+            ephemeral_count: ephemeral.count() as u64,
         })
     }
 
-    /// How many publications and events are in it.
+    /// Returns how many publications and events are in it.
     pub(crate) const fn len(&self) -> usize {
         self.publications.len()
     }
 
-    /// All of them as one buffer.
+    /// Returns all of them as one buffer.
     pub(crate) const fn frame(&self) -> &SharedFrame {
         &self.frame
     }
 
-    /// What may be dropped with the buffer.
+    /// Returns what may be dropped with the buffer.
     pub(crate) const fn tag(&self) -> Tag {
         self.tag
     }
 
-    /// Whether there are events that may be passed over.
-    pub(crate) const fn has_passing(&self) -> bool {
-        self.passing_count > 0
+    /// Returns whether it has ephemeral events.
+    pub(crate) const fn has_ephemeral(&self) -> bool {
+        self.ephemeral_count > 0
     }
 
-    /// How many events may be passed over.
-    pub(crate) const fn passing_count(&self) -> u64 {
-        self.passing_count
+    /// Returns how many ephemeral events it has.
+    pub(crate) const fn ephemeral_count(&self) -> u64 {
+        self.ephemeral_count
     }
 
-    /// The others as one buffer; none if there are none.
-    pub(crate) fn without_passing(&self, scratch: &mut Vec<u8>) -> Option<SharedFrame> {
+    /// Returns the rest without ephemeral events as one buffer; none if there is no rest.
+    pub(crate) fn without_ephemeral(&self, scratch: &mut Vec<u8>) -> Option<SharedFrame> {
         let firm = self.publications.iter().map(Borrow::borrow);
-        let firm = firm.filter(|pending| !pending.is_passing());
+        let firm = firm.filter(|pending| !pending.is_ephemeral());
         merge(scratch, firm.map(|pending| &pending.frame)).map(|(frame, _)| frame)
     }
 
-    /// The newest publication alone, if the batch may be dropped.
+    /// Returns the newest publication alone, if the batch may be dropped.
     pub(crate) fn newest(&self) -> Option<(&SharedFrame, Tag)> {
         let Tag::Publications(span) = self.tag else {
             return None;
@@ -117,7 +116,7 @@ impl<'a, P: Borrow<Pending>> Batch<'a, P> {
         Some((&newest.frame, tag))
     }
 
-    /// The publications before the newest, if there are any.
+    /// Returns the publications before the newest, if there are any.
     pub(crate) fn older_than_newest(&self) -> Option<Span> {
         let Tag::Publications(span) = self.tag else {
             return None;
@@ -134,20 +133,20 @@ impl<'a, P: Borrow<Pending>> Batch<'a, P> {
         })
     }
 
-    /// The offset of the first publication.
+    /// Returns the offset of the first publication.
     pub(crate) fn first_offset(&self) -> Option<u64> {
         let mut publications = self.publications.iter().map(Borrow::borrow);
         publications.find_map(Pending::offset)
     }
 }
 
-/// What a buffer of these holds. An event that must arrive makes the whole of it firm.
+/// Returns the tag of a buffer of these. An event that must arrive makes the whole buffer firm.
 fn tag_of<P: Borrow<Pending>>(publications: &[P], room: RoomId) -> Tag {
     let mut span: Option<Span> = None;
     for pending in publications {
         match pending.borrow().delivery {
             Delivery::Event(EventKind::Lasting) => return Tag::Firm,
-            Delivery::Event(EventKind::Passing) => {}
+            Delivery::Event(EventKind::Ephemeral) => {}
             Delivery::Publication(offset) => {
                 let span = span.get_or_insert(Span {
                     room,
@@ -167,8 +166,8 @@ fn tag_of<P: Borrow<Pending>>(publications: &[P], room: RoomId) -> Tag {
     span.map_or(Tag::Firm, Tag::Publications)
 }
 
-/// Puts as many of the first frames together as fit in [`MERGED_LEN_MAX`], at least one; returns
-/// the buffer and how many frames are in it.
+/// Merges as many of the first frames as fit in [`MERGED_LEN_MAX`], at least one; returns the
+/// buffer and how many frames are in it.
 pub(crate) fn merge<'f>(
     scratch: &mut Vec<u8>,
     frames: impl Iterator<Item = &'f SharedFrame> + Clone,

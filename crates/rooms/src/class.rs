@@ -1,4 +1,4 @@
-//! Classes of rooms: what an operator may set for rooms by their names.
+//! Classes of rooms: the settings that an operator makes for rooms by name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,24 +7,25 @@ use thiserror::Error;
 
 use crate::key::{RoomKey, Space};
 
-/// What is so of a room, by its name. A setting of the operator's, the same for a room's whole life.
+/// Per-room settings, chosen by the room's name. Set by the operator; fixed for the room's
+/// lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RoomClass {
-    /// How much of what was published is kept, for members that come back.
+    /// The publications to retain for members that come back.
     pub history: HistoryLimits,
-    /// What happens to a member that does not take what is published as fast as it comes.
+    /// The treatment of members that do not take publications as fast as they come.
     pub slow_consumer: SlowConsumer,
-    /// For how long a publication's key is remembered, in milliseconds: a repeat within that time is
-    /// not published again. 0 remembers none.
+    /// The time for which the key of a publication is remembered, in milliseconds. A repeat within
+    /// that time is not published again. 0 remembers no keys.
     pub key_window_ms: u64,
-    /// How many keys a room remembers. At the limit the oldest is forgotten.
+    /// The keys that a room remembers. At the limit the oldest key is forgotten.
     pub keys_max: u32,
-    /// The largest payload of a publication, in bytes. A larger one is refused.
+    /// The largest payload of a publication, in bytes. A larger one is rejected.
     pub publication_bytes_max: u32,
 }
 
 impl RoomClass {
-    /// Nothing is kept: no history, no keys. Slow members are closed.
+    /// No history and no keys. Slow members are closed.
     pub const PLAIN: Self = Self {
         history: HistoryLimits::NONE,
         slow_consumer: SlowConsumer::Disconnect,
@@ -33,7 +34,7 @@ impl RoomClass {
         publication_bytes_max: u32::MAX,
     };
 
-    /// The same for rooms that keep nothing.
+    /// Returns the class for rooms that retain nothing.
     const fn keeping_nothing(&self) -> Self {
         Self {
             slow_consumer: self.slow_consumer,
@@ -44,8 +45,8 @@ impl RoomClass {
 }
 
 impl Default for RoomClass {
-    /// The history's defaults, slow members closed, 10,000 keys for 5 minutes, any size that a message
-    /// may have.
+    /// Returns the history's defaults, slow members closed, 10,000 keys for 5 minutes, and payloads
+    /// of any size that a message may have.
     fn default() -> Self {
         Self {
             history: HistoryLimits::default(),
@@ -57,33 +58,33 @@ impl Default for RoomClass {
     }
 }
 
-/// How much of a room's publications is kept. Each limit alone drops the oldest.
+/// The limits of a room's history. Each limit alone drops the oldest publications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HistoryLimits {
-    /// How many publications; 0 keeps no history.
+    /// The number of publications; 0 keeps no history.
     pub publications_max: u32,
-    /// How many bytes of them, as they are sent; 0 keeps no history.
+    /// The bytes of their frames; 0 keeps no history.
     pub bytes_max: usize,
-    /// For how long, in milliseconds; 0 keeps no history.
+    /// The age in milliseconds; 0 keeps no history.
     pub age_max_ms: u64,
 }
 
 impl HistoryLimits {
-    /// No history: a room is forgotten with its last member.
+    /// No history: a room is removed with its last member.
     pub const NONE: Self = Self {
         publications_max: 0,
         bytes_max: 0,
         age_max_ms: 0,
     };
 
-    /// Whether anything is kept.
+    /// Returns whether a history is kept.
     pub const fn is_on(&self) -> bool {
         self.publications_max > 0 && self.bytes_max > 0 && self.age_max_ms > 0
     }
 }
 
 impl Default for HistoryLimits {
-    /// 1,000 publications, 1 MiB, 10 minutes.
+    /// Returns 1,000 publications, 1 MiB and 10 minutes.
     fn default() -> Self {
         Self {
             publications_max: 1000,
@@ -93,19 +94,19 @@ impl Default for HistoryLimits {
     }
 }
 
-/// What happens to a member whose outbox is full though its socket was just offered it.
+/// The treatment of a member whose outbox is full although its socket was just offered it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlowConsumer {
-    /// It is closed with 4102; when it comes back it recovers what it missed.
+    /// Close it with 4102. When it comes back it recovers what it missed.
     #[default]
     Disconnect,
-    /// As soon as something waits, only the newest publication waits: for tickers and cursors.
+    /// Keep only the newest publication as soon as anything waits: for tickers and cursors.
     Latest,
-    /// The oldest publications that wait are dropped, and it is told which.
+    /// Drop the oldest publications that wait, and tell the member which.
     Skip,
 }
 
-/// Text that names no way to treat slow consumers.
+/// Text that names no treatment of slow consumers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("write disconnect, skip or latest")]
 pub struct SlowConsumerError;
@@ -133,7 +134,7 @@ impl fmt::Display for SlowConsumer {
     }
 }
 
-/// The classes of a server: the first whose pattern matches a room's name is the room's.
+/// The classes of a server. The first pattern that matches a room's name decides its class.
 ///
 /// # Examples
 ///
@@ -153,7 +154,7 @@ pub struct Classes {
     keeps_histories: bool,
 }
 
-/// A class, and the class of a room of the same name in a space that keeps nothing.
+/// A class, and the class of a room of the same name in a space that retains nothing.
 #[derive(Clone, Copy, Debug)]
 struct Interned {
     class: &'static RoomClass,
@@ -169,11 +170,11 @@ impl Interned {
     }
 }
 
-/// Returns the one copy of a class that the process has.
+/// Returns the process's one copy of a class.
 ///
-/// A room keeps the class that it was made with, also when its table gets others. So it points to
-/// it, and neither counts references nor looks it up for a publication. What is interned stays: as
-/// many classes as somebody has ever set.
+/// A room keeps the class that it was created with, even when its table gets others. It points to
+/// the class, so publishing neither counts references nor looks the class up. Interned classes
+/// stay: as many as anybody has ever set.
 fn intern(class: RoomClass) -> &'static RoomClass {
     // Not the lock of `sync`, which loom replaces by one that cannot be a static: nothing is
     // modelled here.
@@ -188,14 +189,14 @@ fn intern(class: RoomClass) -> &'static RoomClass {
 }
 
 impl Default for Classes {
-    /// Every room is [plain](RoomClass::PLAIN).
+    /// Returns classes in which every room is [plain](RoomClass::PLAIN).
     fn default() -> Self {
         Self::new(Vec::new(), RoomClass::PLAIN)
     }
 }
 
 impl Classes {
-    /// Classes by pattern, in the order they are tried, and the class of all other rooms.
+    /// Creates classes by pattern, in the order they are tried, and the class of all other rooms.
     ///
     /// In a pattern `*` stands for any characters or none, everything else for itself.
     pub fn new(patterns: Vec<(Box<str>, RoomClass)>, other: RoomClass) -> Self {
@@ -208,7 +209,7 @@ impl Classes {
         }
     }
 
-    /// The class of a room; in a space that is not the default one without anything that is kept. Costs
+    /// Returns the class of a room; outside the default space, a class that retains nothing. Costs
     /// a comparison for each pattern before the one that matches.
     pub fn of<'a>(&self, key: impl Into<RoomKey<'a>>) -> &'static RoomClass {
         let key = key.into();
@@ -235,26 +236,26 @@ impl Classes {
             .position(|pattern| matches(pattern.as_bytes(), name.as_bytes()))
     }
 
-    /// Whether some rooms keep a history.
+    /// Returns whether some rooms keep a history.
     pub(crate) const fn keep_histories(&self) -> bool {
         self.keeps_histories
     }
 
-    /// Every pattern with its class, in the order they are tried.
+    /// Returns every pattern with its class, in the order they are tried.
     pub fn patterns(&self) -> impl Iterator<Item = (&str, &RoomClass)> {
         let patterns = self.patterns.iter().map(|pattern| &**pattern);
         let classes = self.classes.iter().map(|interned| interned.class);
         patterns.zip(classes)
     }
 
-    /// The class of the rooms that no pattern matches.
+    /// Returns the class of the rooms that no pattern matches.
     pub fn other(&self) -> &'static RoomClass {
         self.classes[self.patterns.len()].class
     }
 }
 
-/// Whether the pattern matches the whole name. Goes back to the last `*` only, so that no name takes
-/// more than the product of the lengths.
+/// Returns whether the pattern matches the whole name. Goes back to the last `*` only, so that no
+/// name costs more than the product of the lengths.
 fn matches(mut pattern: &[u8], mut name: &[u8]) -> bool {
     // Behind the last `*`, and what is left of the name if it takes one byte more.
     let mut retry: Option<(&[u8], &[u8])> = None;

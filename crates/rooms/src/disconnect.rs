@@ -1,11 +1,11 @@
-//! Why a connection is closed, as a value.
+//! The reason for closing a connection, as a value.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use proto::{CloseCode, CloseFrame, OpCode, SharedFrame, frame};
 
-/// Why we close a connection: what the peer is told, and what is counted and logged.
+/// The reason for closing a connection: the peer is told it, and it is counted and logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disconnect {
     /// The code in the close frame.
@@ -15,7 +15,7 @@ pub struct Disconnect {
 }
 
 impl fmt::Display for Disconnect {
-    /// The code, and the reason if there is one.
+    /// Writes the code, and the reason if there is one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { code, reason } = self;
         match &**reason {
@@ -26,7 +26,7 @@ impl fmt::Display for Disconnect {
 }
 
 impl Disconnect {
-    /// A disconnect with this code and reason.
+    /// Creates a disconnect with this code and reason.
     pub const fn new(code: CloseCode, reason: &'static str) -> Self {
         Self {
             code,
@@ -34,12 +34,13 @@ impl Disconnect {
         }
     }
 
-    /// The server goes away: come back to another one, or later.
+    /// Returns the disconnect of a server that stops: come back to another one, or later.
     pub const fn going_away() -> Self {
         Self::new(CloseCode::GOING_AWAY, "server is stopping")
     }
 
-    /// The server goes away: come back after so many milliseconds, to it or another one.
+    /// Returns the disconnect of a server that drains: come back after so many milliseconds, to it
+    /// or to another one.
     pub fn drain(after_ms: u64) -> Self {
         Self {
             code: CloseCode::DRAIN,
@@ -47,14 +48,14 @@ impl Disconnect {
         }
     }
 
-    /// The connection left the last of the rooms that it was open for.
+    /// Returns the disconnect of a connection that left the last room that it was open for.
     pub const fn left_last_room() -> Self {
         Self::new(CloseCode::NORMAL, "left the last room")
     }
 
-    /// The member did not take its frames as fast as they came.
+    /// Returns the disconnect of a member that did not take its frames as fast as they came.
     ///
-    /// The reason carries the pause after which it may come back, in milliseconds.
+    /// The reason has the pause after which it may come back, in milliseconds.
     pub const fn slow_consumer() -> Self {
         Self::new(
             CloseCode::SLOW_CONSUMER,
@@ -62,7 +63,7 @@ impl Disconnect {
         )
     }
 
-    /// The close frame that says so.
+    /// Encodes the close frame.
     pub fn to_frame(&self) -> SharedFrame {
         let payload = CloseFrame {
             code: self.code,

@@ -1,12 +1,12 @@
-//! The event that tells a member what it was not sent.
+//! The event that tells a member which publications it did not receive.
 
 use proto::event::EventEncoder;
 use proto::{Json, SharedFrame};
 
-/// `gap {"room":"lobby","from":58,"to":77}`: the publications from the first to the last offset, both
-/// included.
+/// Encodes `gap {"room":"lobby","from":58,"to":77}`: the publications from the first to the last
+/// offset, both included.
 ///
-/// Rare, so it is encoded with memory of its own.
+/// Gaps are rare, so each is encoded with memory of its own.
 pub(crate) fn encode(room: &str, first: u64, last: u64) -> SharedFrame {
     let data = Json::Object(vec![
         ("room".into(), Json::String(room.into())),
@@ -18,7 +18,8 @@ pub(crate) fn encode(room: &str, first: u64, last: u64) -> SharedFrame {
         .expect("the name is one, and strings and numbers are always JSON")
 }
 
-/// The most bytes that one takes: a character of the name may be written as six, and numbers have 20.
+/// Returns the most bytes that a gap takes: a character of the name may be written as six, and
+/// numbers have 20.
 pub(crate) const fn len_max(room: &str) -> usize {
     6 * room.len() + 80
 }

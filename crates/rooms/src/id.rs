@@ -1,27 +1,27 @@
-//! The names of things inside one process.
+//! Ids of cores, wires, connections and rooms inside one process.
 
-/// Which core: an index from zero, at most 256 of them.
+/// A core: an index from zero, at most 256 of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CoreId(pub u8);
 
 impl CoreId {
-    /// The index of the core in tables that have one entry a core.
+    /// Returns the index in tables that have one entry for each core.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// How frames are written for a connection: an index below [`WIRE_COUNT_MAX`] that whoever encodes
-/// gives a meaning to.
+/// A way to write frames: an index below [`WIRE_COUNT_MAX`] that the encoder gives a meaning.
 ///
-/// A publication is encoded once for each wire that has members in its room, however many those are.
+/// A publication is encoded once for each wire that has members in its room, however many those
+/// are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Wire(pub u8);
 
-/// How many wires there may be: what four bits of a [`ConnectionId`] can say.
+/// The number of wires that four bits of a [`ConnectionId`] can tell apart.
 pub const WIRE_COUNT_MAX: usize = 16;
 
-/// Some of the wires that there may be.
+/// A set of wires.
 ///
 /// # Examples
 ///
@@ -38,40 +38,40 @@ pub const WIRE_COUNT_MAX: usize = 16;
 pub struct WireSet(pub u16);
 
 impl WireSet {
-    /// All that there may be.
+    /// All wires.
     pub const ALL: Self = Self(u16::MAX);
 
-    /// Whether the wire is among them.
+    /// Returns whether the wire is in the set.
     pub const fn contains(self, wire: Wire) -> bool {
         self.0 & Self::bit(wire) != 0
     }
 
-    /// Adds a wire. One that [cannot be](WIRE_COUNT_MAX) is not added.
+    /// Adds a wire, unless it is over the [limit](WIRE_COUNT_MAX).
     pub const fn insert(&mut self, wire: Wire) {
         self.0 |= Self::bit(wire);
     }
 
-    /// Those that are in both.
+    /// Returns the wires that are in both sets.
     pub const fn intersection(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
 
-    /// Those that are not among others.
+    /// Returns the wires that are not in `others`.
     pub const fn without(self, others: Self) -> Self {
         Self(self.0 & !others.0)
     }
 
-    /// Whether there are none.
+    /// Returns whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// How many there are.
+    /// Returns how many wires the set has.
     pub const fn len(self) -> usize {
         self.0.count_ones() as usize
     }
 
-    /// Each of them, the lowest first.
+    /// Returns the wires, the lowest first.
     pub fn iter(self) -> impl Iterator<Item = Wire> + Clone {
         (0..16).map(Wire).filter(move |wire| self.contains(*wire))
     }
@@ -95,71 +95,89 @@ impl FromIterator<Wire> for WireSet {
 /// One connection, for as long as it lives: `core` (8 bits), `slot` (24), `wire` (4), `generation`
 /// (28).
 ///
-/// The slot is reused after the connection ends; the generation tells the two apart, so that a
-/// handle that is kept too long reaches nobody instead of somebody else.
+/// The slot is reused after the connection ends. The generation tells the two apart, so that an id
+/// that is kept too long reaches nobody instead of somebody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(u64);
 
-/// How many connections one core can have.
+/// The place of a connection in the tables of its core. Reused when the connection has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Slot(pub u32);
+
+impl Slot {
+    /// Creates the slot of an index, which is below [`SLOT_COUNT_MAX`].
+    #[inline]
+    pub(crate) fn new(index: usize) -> Self {
+        Self(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    /// Returns the index in tables that have one entry for each slot.
+    #[inline]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// The number of connections that one core can have.
 pub const SLOT_COUNT_MAX: usize = 1 << 24;
 
-/// How many connections one slot can tell apart.
+/// The generations that one slot can tell apart.
 const GENERATION_MASK: u32 = (1 << 28) - 1;
 
 impl ConnectionId {
-    /// Puts an id together. Only the low 24 bits of `slot`, 4 of `wire` and 28 of `generation` count.
-    pub(crate) const fn new(core: CoreId, slot: u32, wire: Wire, generation: u32) -> Self {
-        let slot = slot as u64 & (SLOT_COUNT_MAX as u64 - 1);
+    /// Creates an id. Only the low 24 bits of `slot`, 4 of `wire` and 28 of `generation` count.
+    pub(crate) const fn new(core: CoreId, slot: Slot, wire: Wire, generation: u32) -> Self {
+        let slot = slot.0 as u64 & (SLOT_COUNT_MAX as u64 - 1);
         let wire = wire.0 as u64 & (WIRE_COUNT_MAX as u64 - 1);
         let generation = (generation & GENERATION_MASK) as u64;
         Self((core.0 as u64) << 56 | slot << 32 | wire << 28 | generation)
     }
 
-    /// The core that owns the connection.
+    /// Returns the core that owns the connection.
     pub const fn core(self) -> CoreId {
         CoreId(self.0.to_be_bytes()[0])
     }
 
-    /// The place of the connection in its core's tables.
-    pub const fn slot(self) -> u32 {
+    /// Returns the place of the connection in its core's tables.
+    pub const fn slot(self) -> Slot {
         let [_, a, b, c, ..] = self.0.to_be_bytes();
-        u32::from_be_bytes([0, a, b, c])
+        Slot(u32::from_be_bytes([0, a, b, c]))
     }
 
-    /// How frames are written for the connection.
+    /// Returns the wire that the connection speaks.
     pub const fn wire(self) -> Wire {
         let [_, _, _, _, first, ..] = self.0.to_be_bytes();
         Wire(first >> 4)
     }
 
-    /// How many connections had the slot before, modulo 2^28.
+    /// Returns how many connections had the slot before, modulo 2^28.
     pub const fn generation(self) -> u32 {
         let [.., a, b, c, d] = self.0.to_be_bytes();
         u32::from_be_bytes([a, b, c, d]) & GENERATION_MASK
     }
 
-    /// The id as one number, for logs and tables.
+    /// Returns the id as one number, for logs and tables.
     pub const fn as_u64(self) -> u64 {
         self.0
     }
 }
 
-/// Whom on one core something is for that is sent to a room: all members that speak a wire, or all of
+/// The receivers on one core of what is sent to a room: all members that speak a wire, or all of
 /// them but one.
 ///
-/// A core is known by its mailbox, so the id of the one who is excepted need not say it, and has a bit to
-/// spare for whether there is one: no command is larger for it.
+/// The mailbox implies the core, so the id of the excepted connection need not name it. That leaves
+/// a bit to say whether there is an exception, and no command is larger for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Audience(u64);
 
-/// Where an id has its core.
+/// The bit from which on an id has its core.
 const CORE_SHIFT: u32 = 56;
 
-/// Set if somebody is excepted, where an id has its core.
+/// Set if a connection is excepted, in place of the core.
 const EXCEPTION: u64 = 1 << CORE_SHIFT;
 
 impl Audience {
-    /// Members on a core that speak a wire, without `except` if it is one of those.
+    /// Creates the audience of members on a core that speak a wire, without `except` if it is one.
     #[inline]
     pub(crate) fn new(core: CoreId, wire: Wire, except: Option<ConnectionId>) -> Self {
         match except {
@@ -167,17 +185,17 @@ impl Audience {
                 let low = except.0 & (EXCEPTION - 1);
                 Self(low | EXCEPTION)
             }
-            _ => Self(ConnectionId::new(CoreId(0), 0, wire, 0).0),
+            _ => Self(ConnectionId::new(CoreId(0), Slot(0), wire, 0).0),
         }
     }
 
-    /// The wire that all of them speak.
+    /// Returns the wire that all of them speak.
     #[inline]
     pub const fn wire(self) -> Wire {
         ConnectionId(self.0).wire()
     }
 
-    /// Who it is not for, of the connections of the core that it was sent to.
+    /// Returns the connection that is excepted, on the core that it was sent to.
     #[inline]
     pub const fn exception(self, core: CoreId) -> Option<ConnectionId> {
         if self.0 & EXCEPTION == 0 {
@@ -188,22 +206,22 @@ impl Audience {
     }
 }
 
-/// One life of a room. A room that is forgotten and made anew has another id.
+/// One life of a room. A room that is removed and created again has another id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomId(u64);
 
-/// How many shards a table may have: what is left of a [`RoomId`] beside a count of rooms that
+/// The number of shards that a table may have. The rest of a [`RoomId`] is a count of rooms, which
 /// lasts for 30 years of a thousand new rooms a second in each shard.
 pub const SHARD_COUNT_MAX: usize = 1 << 20;
 
 impl RoomId {
-    /// The id of the `created_count`th room of a shard.
+    /// Creates the id of the `created_count`th room of a shard.
     pub(crate) const fn new(created_count: u64, shard_index: usize) -> Self {
         Self(created_count * SHARD_COUNT_MAX as u64 + shard_index as u64)
     }
 
-    /// A hash for tables keyed by room. Ids are ours and not a peer's choice, so spreading the
-    /// bits by a multiplication (Fibonacci hashing) is enough.
+    /// Hashes the id for tables keyed by room. No peer chooses ids, so it is enough to spread the
+    /// bits by a multiplication (Fibonacci hashing).
     ///
     /// A multiplication only carries upwards: the low bits of the product know nothing but the
     /// shard, and hashbrown takes its bucket from them. So the high half is folded in.
@@ -221,12 +239,12 @@ mod tests {
 
     #[test]
     fn the_parts_of_a_connection_id_come_back() {
-        let id = ConnectionId::new(CoreId(200), 0xABCDEF, Wire(9), 0xEADBEEF);
+        let id = ConnectionId::new(CoreId(200), Slot(0xABCDEF), Wire(9), 0xEADBEEF);
         assert_eq!(
             (id.core(), id.slot(), id.wire(), id.generation()),
-            (CoreId(200), 0xABCDEF, Wire(9), 0xEADBEEF)
+            (CoreId(200), Slot(0xABCDEF), Wire(9), 0xEADBEEF)
         );
-        let next = ConnectionId::new(CoreId(200), 0xABCDEF, Wire(9), 0xEADBEEF + (1 << 28));
+        let next = ConnectionId::new(CoreId(200), Slot(0xABCDEF), Wire(9), 0xEADBEEF + (1 << 28));
         assert_eq!(next, id, "what does not fit is forgotten");
     }
 
@@ -235,7 +253,7 @@ mod tests {
         let (core, wire) = (CoreId(200), Wire(9));
         let everybody = Audience::new(core, wire, None);
         assert_eq!((everybody.wire(), everybody.exception(core)), (wire, None));
-        for slot in [0, 0xABCDEF] {
+        for slot in [0, 0xABCDEF].map(Slot) {
             let one = ConnectionId::new(core, slot, wire, 0xEADBEEF);
             let others = Audience::new(core, wire, Some(one));
             assert_eq!((others.wire(), others.exception(core)), (wire, Some(one)));

@@ -1,7 +1,7 @@
-//! What is written down of rooms that keep a history, so that it outlives the process.
+//! The journal: the queue of changes to histories on their way to the disk.
 //!
-//! The table says what changes, under the lock of the room's shard, so that the journal has the order
-//! that members saw; whoever owns the journal takes it from there and writes it. Lock order: shard,
+//! The table queues changes under the lock of the room's shard, so the journal has the order that
+//! members saw. The journal's owner takes them from the queue and writes them. Lock order: shard,
 //! then the journal's queue.
 
 use std::sync::Arc;
@@ -9,39 +9,38 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proto::SharedFrame;
 
-use crate::id::ConnectionId;
-use crate::mailbox::RoomHandle;
-use crate::position::{Epoch, StreamPosition};
+use crate::handle::RoomHandle;
+use crate::position::{Ancestor, Epoch};
 use crate::queue::{Queue, Weigh};
 use crate::time::Moment;
 
-/// When members and publishers hear of a publication.
+/// The moment at which members and publishers hear of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOrder {
-    /// At once; it is written down behind that. What was not written when the process dies is lost.
+    /// At once; the journal is written later. If the process dies, what was not written is lost.
     Behind,
-    /// When it is written down: [`RoomTable::commit`](crate::RoomTable::commit) delivers it. Nobody has
-    /// seen what the next process does not know of.
+    /// After it was written: [`RoomTable::commit`](crate::RoomTable::commit) delivers it. Nobody
+    /// has seen a publication that the next process does not know.
     Ahead,
 }
 
-/// One change of one room, to be written down.
+/// One change of one room, for the journal.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Which room.
+    /// The room.
     pub room: RoomHandle,
-    /// What changed.
+    /// The change.
     pub change: Change,
 }
 
-/// What may change in a room.
+/// A change of a room's history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The room has this epoch from here on, and what it held it still holds.
+    /// The room has this epoch from here on. It still holds what it held.
     Epoch {
         /// The new epoch.
         epoch: Epoch,
-        /// Those before.
+        /// The earlier epochs.
         lineage: Vec<Ancestor>,
     },
     /// Keys of publications before `first` are no longer remembered.
@@ -49,24 +48,24 @@ pub enum Change {
         /// The first offset whose key is still remembered.
         first: u64,
     },
-    /// The room is gone, with all that it had.
+    /// The room is gone, with everything that it had.
     Forget,
     /// A publication.
     Publication {
-        /// In which epoch.
+        /// Its epoch.
         epoch: Epoch,
-        /// Its place there.
+        /// Its offset in the epoch.
         offset: u64,
-        /// When.
+        /// The time at which it was published.
         at: Moment,
         /// Its frame on the history's wire.
         frame: SharedFrame,
         /// Its key.
         key: Option<Arc<str>>,
     },
-    /// Publications before `first` are no longer held.
+    /// Publications before `first` are no longer retained.
     Trim {
-        /// The first offset that is still held.
+        /// The first offset that is still retained.
         first: u64,
     },
 }
@@ -84,25 +83,14 @@ impl Weigh for Entry {
     }
 }
 
-/// An epoch that a room had earlier, in another process that wrote it down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ancestor {
-    /// The epoch.
-    pub epoch: Epoch,
-    /// The last offset that is known of it.
-    pub last_offset: u64,
-    /// Whether there was certainly none after that.
-    pub complete: bool,
-}
-
-/// A room as it was written down.
+/// A room as the journal's owner gives it back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomImage {
     /// Its name.
     pub name: Arc<str>,
     /// Its epoch.
     pub epoch: Epoch,
-    /// Those before.
+    /// Its earlier epochs.
     pub lineage: Vec<Ancestor>,
     /// The offset of its last publication.
     pub offset: u64,
@@ -112,36 +100,18 @@ pub struct RoomImage {
     pub keys: Vec<(Arc<str>, u64, Moment)>,
 }
 
-/// How a publisher is told what became of its publication.
-pub trait Acknowledge {
-    /// The frames that say that it has this place. Called at most once, perhaps under the lock of the
-    /// room's shard.
-    fn acknowledge(&mut self, position: Option<StreamPosition>, duplicate: bool) -> SharedFrame;
-
-    /// The frames that say that it could not be written down, and nobody got it. Likewise.
-    fn refuse(&mut self) -> SharedFrame;
-}
-
-/// A publisher that waits until its publication is written down.
-#[derive(Debug)]
-pub(crate) struct Waiting {
-    pub(crate) connection: ConnectionId,
-    pub(crate) acknowledgement: SharedFrame,
-    pub(crate) refusal: SharedFrame,
-}
-
-/// What is to be written down, from the table to whoever writes.
+/// The changes on their way from the table to the disk.
 #[derive(Debug)]
 pub struct Journal {
-    /// The changes in their order. Its owner is whoever writes.
+    /// The changes in their order. The owner of the queue writes them.
     pub queue: Queue<Entry>,
     order: WriteOrder,
-    /// Nothing can be written down at present, and so nothing is accepted.
+    /// True while the disk takes nothing, so that publications are refused.
     refuses: AtomicBool,
 }
 
 impl Journal {
-    /// An empty journal; publishers are held back from `pending_bytes_max` of unwritten bytes on.
+    /// Creates an empty journal. From `pending_bytes_max` unwritten bytes on, publishers pause.
     pub fn new(order: WriteOrder, pending_bytes_max: usize) -> Self {
         Self {
             queue: Queue::new(pending_bytes_max),
@@ -150,18 +120,18 @@ impl Journal {
         }
     }
 
-    /// Whether publications are delivered when they are written down, and not before.
+    /// Returns whether publications are delivered only after they were written.
     pub(crate) fn is_ahead(&self) -> bool {
         self.order == WriteOrder::Ahead
     }
 
-    /// Whether nothing is accepted at present.
+    /// Returns whether publications are refused at present.
     pub(crate) fn refuses(&self) -> bool {
         self.refuses.load(Ordering::Relaxed)
     }
 
-    /// Says whether publications to rooms that keep a history are refused because they cannot be
-    /// written down.
+    /// Sets whether publications to rooms with a history are refused because the disk takes
+    /// nothing.
     pub fn set_refuses(&self, refuses: bool) {
         self.refuses.store(refuses, Ordering::Relaxed);
     }

@@ -1,22 +1,19 @@
-//! What a room is found by: whose it is, and its name.
+//! Names of rooms: a space, and a name in it.
 
-use crate::mailbox::RoomHandle;
-
-/// Whose rooms. Two rooms of one name in two spaces are two rooms.
+/// A namespace of rooms. The same name in two spaces is two rooms.
 ///
-/// Rooms of every space but the [default](Self::DEFAULT) keep nothing beside their members, whatever
-/// the class of their name says: they have no history, remember no keys, are not written down, and end
-/// with their last member. What happens to slow members, and how large a publication may be, follows the
-/// class.
+/// Rooms outside the [default](Self::DEFAULT) space retain nothing beside their members, whatever
+/// class their name has: no history, no keys, no journal. They end with their last member. The
+/// class still decides how slow members are treated and how large a publication may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Space(pub u64);
 
 impl Space {
-    /// The space of a room that is named by its name alone.
+    /// The space of rooms that are known by their name alone.
     pub const DEFAULT: Self = Self(0);
 }
 
-/// A room by its name: what the table looks it up by.
+/// The full name of a room. The table looks rooms up by it.
 ///
 /// # Examples
 ///
@@ -28,35 +25,36 @@ impl Space {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomKey<'a> {
-    /// Whose room.
+    /// The room's space.
     pub space: Space,
-    /// What it is called there.
+    /// The room's name in that space.
     pub name: &'a str,
 }
 
 impl<'a> RoomKey<'a> {
-    /// The room of this name in a space.
+    /// Creates the key of a room in a space.
     pub const fn new(space: Space, name: &'a str) -> Self {
         Self { space, name }
     }
 }
 
 impl<'a> From<&'a str> for RoomKey<'a> {
-    /// In the default space.
+    /// Creates the key of a room in the default space.
     fn from(name: &'a str) -> Self {
         Self::new(Space::DEFAULT, name)
     }
 }
 
 impl<'a> From<&'a String> for RoomKey<'a> {
-    /// In the default space.
+    /// Creates the key of a room in the default space.
     fn from(name: &'a String) -> Self {
         Self::new(Space::DEFAULT, name)
     }
 }
 
-impl<'a> From<&'a RoomHandle> for RoomKey<'a> {
-    fn from(room: &'a RoomHandle) -> Self {
-        Self::new(room.space, &room.name)
-    }
+/// A room's key with its hash, which is computed once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named<'a> {
+    pub(crate) hash: u64,
+    pub(crate) key: RoomKey<'a>,
 }

@@ -1,8 +1,8 @@
 //! Rooms and their members: state without I/O and without a clock.
 //!
 //! ```text
-//!   publish(name) ──▶ RoomTable ──one Deliver a core──▶ Mailbox ──▶ LocalRooms ──▶ Outbox ──▶ socket
-//!                     (table.rs)                      (mailbox.rs)  (local.rs)   (outbox.rs)
+//! publish(name) ──▶ RoomTable ──one Deliver a core──▶ Mailbox ──▶ LocalRooms ──▶ Outbox ──▶ socket
+//!                   (table.rs)                      (mailbox.rs)  (local.rs)   (outbox.rs)
 //! ```
 //!
 //! Each level sends one copy down, and only where somebody listens. The table knows which *cores*
@@ -17,23 +17,29 @@
 //! before both are released.
 
 mod allocation;
+mod backpressure;
 mod batch;
 mod class;
+mod delivery;
 mod disconnect;
+mod error;
 mod gap;
+mod handle;
+mod history;
 mod id;
 mod journal;
-mod kept;
 mod key;
 mod local;
 #[cfg(all(test, loom))]
 mod loom_tests;
 mod mailbox;
-mod memory;
+mod members;
 mod outbox;
 mod position;
 mod publication;
 mod queue;
+mod recovery;
+mod room;
 mod shard;
 mod slots;
 mod sync;
@@ -41,23 +47,31 @@ mod table;
 mod time;
 
 pub use allocation::allocated_bytes;
+pub use backpressure::{Backpressure, Full};
 pub use class::{Classes, HistoryLimits, RoomClass, SlowConsumer, SlowConsumerError};
+pub use delivery::{Delivery, EventKind};
 pub use disconnect::Disconnect;
+pub use error::{EmitError, JoinError, Lacks, NameError, Overloaded, PublishError};
+pub use handle::RoomHandle;
 pub use id::{
-    Audience, ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, SLOT_COUNT_MAX, WIRE_COUNT_MAX, Wire,
-    WireSet,
+    Audience, ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, SLOT_COUNT_MAX, Slot, WIRE_COUNT_MAX,
+    Wire, WireSet,
 };
-pub use journal::{Acknowledge, Ancestor, Change, Entry, Journal, RoomImage, WriteOrder};
+pub use journal::{Change, Entry, Journal, RoomImage, WriteOrder};
 pub use key::{RoomKey, Space};
-pub use local::{Effect, FlushQueue, LocalCounts, LocalLimits, LocalRooms, Overflow};
-pub use mailbox::{Command, Delivery, Joined, Mailbox, Recovery, RoomHandle};
+pub use local::LocalRooms;
+pub use local::effect::Effect;
+pub use local::flush::FlushQueue;
+pub use local::outboxes::{LocalCounts, LocalLimits};
+pub use local::overflow::Overflow;
+pub use mailbox::{Command, Joined, Mailbox};
 pub use outbox::{Outbox, PushError, Span, Tag};
-pub use position::{Epoch, EpochError, StreamPosition};
-pub use publication::{EventKind, KEY_LEN_MAX, Outgoing, Publication, Published};
+pub use position::{Ancestor, Epoch, EpochError, StreamPosition};
+pub use publication::{Acknowledge, KEY_LEN_MAX, Outgoing, Publication, Published};
 pub use queue::{Pushed, Queue, Weigh};
+pub use recovery::{Recovery, Since};
 pub use slots::Slots;
-pub use table::{
-    Backpressure, EmitError, Full, JoinError, JoinRequest, Lacks, NameError, Overloaded, Past,
-    PastLimits, PublishError, RoomTable, Since, TableConfig, Totals,
-};
+pub use table::past::{Past, PastLimits};
+pub use table::totals::Totals;
+pub use table::{JoinRequest, RoomTable, TableConfig};
 pub use time::Moment;

@@ -1,229 +1,93 @@
 //! One core's connections: their memberships and outboxes, and the rooms they are members of.
 //!
-//! Owned by the core, touched by nobody else, without a lock.
+//! Owned by the core, touched by nobody else, without a lock. The state has parts, each with its
+//! own methods and invariants: the [`Outboxes`] of connections, the local [`Rooms`], the
+//! [`Schedule`] of rooms to fan out, and the [`Answers`] that wait for the end of the turn.
 //!
-//! Invariants:
-//! - `rooms[m.room].members[m.index]` names the slot and the place of each membership `m`, and the
-//!   other way round, so that joining and leaving cost the same in a room of ten or ten thousand;
-//! - a local room has the members of a room that speak one wire, and exists while it has one here;
-//! - each membership was counted by one [`RoomTable::join`] and is counted out as it ends;
-//! - publications wait in `pending` until they are fanned out, and whatever depends on who is a member
-//!   (attach, detach, a frame to one connection) does that for its rooms first;
-//! - answers wait for what rooms are sent before them, and keep their order with other frames to the
-//!   same connection.
+//! Invariant: publications wait until they are fanned out. Whatever depends on who is a member
+//! (attach, detach, a frame to one connection) fans its rooms out first.
 
-mod answer;
+mod answers;
 mod apart;
 mod broadcast;
+mod connections;
+pub(crate) mod effect;
 mod fan_out;
-mod flush;
+pub(crate) mod flush;
 mod last_room;
 mod member;
 mod membership;
-mod push;
+pub(crate) mod outboxes;
+pub(crate) mod overflow;
 mod replay;
+mod replayed;
+mod rooms;
+mod schedule;
+mod shared;
+mod skip;
+mod sockets;
+mod waiting;
 
-use std::any::Any;
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::collections::HashMap;
 
-use hashbrown::HashTable;
 use proto::SharedFrame;
 use smallvec::SmallVec;
 
-use crate::disconnect::Disconnect;
-use crate::id::{ConnectionId, CoreId, RoomId, SLOT_COUNT_MAX, Wire};
+use self::effect::Effect;
+use self::flush::FlushQueue;
+use self::member::MemberState;
+use self::outboxes::{LocalCounts, LocalLimits, Outboxes};
+use self::replayed::Replayed;
+use self::rooms::Rooms;
+use self::schedule::Schedule;
+use self::waiting::Answers;
+use crate::id::{ConnectionId, CoreId, Slot, Wire};
 use crate::key::Space;
-use crate::mailbox::{Command, Joined, RoomHandle};
-use crate::outbox::{Outbox, Tag};
-use crate::slots::Slots;
+use crate::mailbox::Command;
 use crate::table::RoomTable;
 use crate::time::Moment;
-
-use self::fan_out::Pass;
-pub use self::flush::FlushQueue;
-use self::member::{LocalRoom, Member, MemberState};
-pub use self::push::Overflow;
-use self::replay::Replayed;
-
-/// What one connection may use.
-#[derive(Clone, Copy, Debug)]
-pub struct LocalLimits {
-    /// How many rooms a connection may be a member of.
-    pub rooms_per_connection_max: usize,
-    /// How many bytes may wait for a connection's socket.
-    pub outbox_bytes_max: u32,
-}
-
-impl Default for LocalLimits {
-    /// 128 rooms, 1 MiB.
-    fn default() -> Self {
-        Self {
-            rooms_per_connection_max: 128,
-            outbox_bytes_max: 1 << 20,
-        }
-    }
-}
-
-/// What a command asks of the core beyond its tables.
-#[derive(Debug)]
-pub enum Effect {
-    /// Answer what the application wants to know, or drop it: that refuses to.
-    Ask {
-        /// Of which room's [members](LocalRooms::members_of), if it is about those.
-        room: Option<RoomId>,
-        /// The question.
-        question: Box<dyn Any + Send>,
-    },
-    /// Send what is queued, then close.
-    Close {
-        /// Whom to close.
-        connection: ConnectionId,
-        /// What to tell it.
-        disconnect: Disconnect,
-    },
-    /// Close everybody and take no new connections.
-    Drain,
-    /// A connection that asked to be told is a member. The answer comes next, then
-    /// [`LocalRooms::replay`].
-    Joined {
-        /// Who joined.
-        connection: ConnectionId,
-        /// What it joined.
-        room: RoomHandle,
-        /// What it is told, and given.
-        joined: Box<Joined>,
-        /// It was a member before: nothing has changed, and nothing is replayed.
-        already: bool,
-    },
-    /// The connection is a member of as many rooms as it may be.
-    JoinRefused {
-        /// Who wanted to join.
-        connection: ConnectionId,
-        /// What it wanted to join.
-        room: RoomHandle,
-        /// The request's mark, if it had one.
-        id: Option<u64>,
-    },
-    /// These connections have left their last room of a space with which they are to be
-    /// [closed](crate::RoomTable::close_with_last_room): one, or several if the room was dissolved.
-    LastRoomLeft {
-        /// Whom to close, each once, at least one. They are open, and are not shut.
-        connections: Vec<ConnectionId>,
-    },
-    /// A room began to exist.
-    RoomCreated {
-        /// Whose room it is.
-        space: Space,
-        /// The room's name.
-        name: Arc<str>,
-    },
-    /// A room ended.
-    RoomRemoved {
-        /// Whose room it was.
-        space: Space,
-        /// The room's name.
-        name: Arc<str>,
-    },
-    /// Say what waits for the connections.
-    Survey,
-}
 
 /// One core's members and rooms. See [`RoomTable`] for an example.
 #[derive(Debug)]
 pub struct LocalRooms {
-    core: CoreId,
-    limits: LocalLimits,
     now: Moment,
-    members: Slots<Member>,
-    free_slots: Vec<u32>,
-    connection_count: usize,
+    outboxes: Outboxes,
+    rooms: Rooms,
     membership_count: usize,
-    rooms: Vec<LocalRoom>,
-    free_rooms: Vec<u32>,
-    /// What a place without a room is called.
-    no_name: Arc<str>,
-    rooms_by_id: HashTable<u32>,
-    /// Frames for one connection that wait for the end of the turn, in the order they came.
-    answers: Vec<(ConnectionId, SharedFrame)>,
-    /// Those that came before the fan-out under way began.
-    due_answers: Vec<(ConnectionId, SharedFrame)>,
-    /// How much more than the limit may wait for a connection that was replayed to, in bytes, until
-    /// its outbox has been empty once.
-    allowances: HashMap<u32, u32, ahash::RandomState>,
-    /// With the last room of which spaces connections are to be closed, by slot; nothing of one for
-    /// which that is not so.
-    last_room_spaces: HashMap<u32, SmallVec<[Space; 1]>, ahash::RandomState>,
-    /// The last replay that was put together: many who lost the server together ask for the same.
+    schedule: Schedule,
+    answers: Answers,
+    /// The spaces with whose last room connections are to be closed; only of connections that have
+    /// some.
+    last_rooms: HashMap<Slot, SmallVec<[Space; 1]>, ahash::RandomState>,
+    /// The last replay that was merged.
     replayed: Option<Replayed>,
-    /// Local rooms that have publications to fan out, by the line that their members are flushed from.
-    /// An entry whose room has none any more means nothing.
-    published: [VecDeque<u32>; 2],
-    pass: Pass,
-    /// Where a turn's publications are put together.
-    merged: Vec<u8>,
-    prompt: VecDeque<u32>,
-    bulk: VecDeque<u32>,
-    /// By connection and not by slot: who ends before these are taken must not leave them to
-    /// whoever has the slot next.
-    overflow: Vec<(ConnectionId, Overflow)>,
-    /// Slots whose sockets take no more for now.
-    blocked: HashSet<u32, ahash::RandomState>,
-    counts: LocalCounts,
-}
-
-/// What a core's rooms have counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LocalCounts {
-    /// Frames queued for members: publications and events times members, without those that are excepted
-    /// from them; and broadcasts times connections.
-    pub deliveries: u64,
-    /// Publications that slow members were not sent, and told so.
-    pub skipped: u64,
-    /// Passing events that members were not sent because much waited for them.
-    pub passed_over: u64,
-    /// Publications that were replayed to members that came back.
-    pub replayed: u64,
+    /// Memory to merge frames in.
+    scratch: Vec<u8>,
 }
 
 impl LocalRooms {
-    /// A core without connections.
+    /// Creates a core without connections.
     pub fn new(core: CoreId, limits: LocalLimits) -> Self {
         Self {
-            core,
-            limits,
             now: Moment(0),
-            members: Slots::new(),
-            free_slots: Vec::new(),
-            connection_count: 0,
+            outboxes: Outboxes::new(core, limits),
+            rooms: Rooms::new(),
             membership_count: 0,
-            rooms: Vec::new(),
-            free_rooms: Vec::new(),
-            no_name: Arc::from(""),
-            rooms_by_id: HashTable::new(),
-            answers: Vec::new(),
-            due_answers: Vec::new(),
-            allowances: HashMap::default(),
-            last_room_spaces: HashMap::default(),
+            schedule: Schedule::default(),
+            answers: Answers::default(),
+            last_rooms: HashMap::default(),
             replayed: None,
-            published: Default::default(),
-            pass: Pass::default(),
-            merged: Vec::new(),
-            prompt: VecDeque::new(),
-            bulk: VecDeque::new(),
-            overflow: Vec::new(),
-            blocked: HashSet::default(),
-            counts: LocalCounts::default(),
+            scratch: Vec::new(),
         }
     }
 
-    /// Sets other limits. What is over a lower one stays: rooms that a connection is in, and what
-    /// waits for it.
+    /// Sets other limits. What exceeds a lower limit stays: rooms that a connection is in, and
+    /// frames that wait for it.
     pub const fn set_limits(&mut self, limits: LocalLimits) {
-        self.limits = limits;
+        self.outboxes.limits = limits;
     }
 
-    /// Says what time it is: from when on a room without members is not needed any more.
+    /// Sets the time, from which on a room without members is not needed any more.
     pub const fn set_now(&mut self, now: Moment) {
         self.now = now;
     }
@@ -235,92 +99,39 @@ impl LocalRooms {
 
     /// Takes in a connection on some wire; none if all slots are taken.
     pub fn open_on(&mut self, wire: Wire) -> Option<ConnectionId> {
-        let slot = match self.free_slots.pop() {
-            Some(slot) => slot,
-            None if self.members.len() < SLOT_COUNT_MAX => {
-                self.members.push(Member::default());
-                u32::try_from(self.members.len() - 1).ok()?
-            }
-            None => return None,
-        };
-        let member = &mut self.members[slot as usize];
-        member.state = MemberState(MemberState::OPEN);
-        member.wire = wire;
-        self.connection_count += 1;
-        Some(self.id_of(slot))
+        self.outboxes.connections.open(wire)
     }
 
     /// Ends a connection: all its memberships, and what was queued for it.
     ///
     /// Costs in proportion to the rooms of this connection.
-    pub fn close(&mut self, slot: u32, table: &RoomTable) {
+    pub fn close(&mut self, slot: Slot, table: &RoomTable) {
         self.end_memberships(slot, table);
-        self.forget_allowance(slot);
-        self.forget_last_room_spaces(slot);
-        self.blocked.remove(&slot);
-        let member = &mut self.members[slot as usize];
-        debug_assert!(
-            member.state.has(MemberState::OPEN),
-            "a connection is closed once"
-        );
-        member.outbox = Outbox::default();
-        member.memberships = Vec::new();
-        member.generation = member.generation.wrapping_add(1);
-        member.state = MemberState::default();
-        self.connection_count -= 1;
-        self.free_slots.push(slot);
+        self.forget_last_rooms(slot);
+        self.outboxes.close(slot);
     }
 
     /// Begins the end of a connection: it leaves its rooms, gets `last` after what was queued for
     /// it, and nothing that is sent to it later.
     ///
-    /// It is queued over the bound if need be: the outbox takes nothing more.
-    pub fn shut(&mut self, slot: u32, last: &SharedFrame, table: &RoomTable) {
+    /// `last` is queued over the bound if need be: the outbox takes nothing more.
+    pub fn shut(&mut self, slot: Slot, last: &SharedFrame, table: &RoomTable) {
         self.fan_out_rooms_of(slot);
         self.end_memberships(slot, table);
         self.push_answers_of(slot);
-        let member = &mut self.members[slot as usize];
-        member.state.replace(MemberState::SHUT, true);
-        if member.state.has(MemberState::OVERFLOWED) {
-            // What found no place is forgotten, and nothing may come behind that as if it had not been.
-            member.outbox.drop_unsent();
-        }
-        if member.outbox.push(last, Tag::Firm, u32::MAX).is_err() {
-            // As much waits as can be counted.
-            member.outbox.drop_unsent();
-            _ = member.outbox.push(last, Tag::Firm, u32::MAX);
-        }
-        self.enqueue(slot, FlushQueue::Prompt);
+        self.outboxes.push_last(slot, last);
     }
 
-    /// Lets what the socket has not begun to take make way for the last frame of a connection that is
-    /// [shut](Self::shut).
-    pub fn hurry(&mut self, slot: u32) {
-        let member = &mut self.members[slot as usize];
+    /// Drops everything that the socket has not begun to take in favour of the last frame of a
+    /// connection that is [shut](Self::shut).
+    pub fn hurry(&mut self, slot: Slot) {
+        let member = &mut self.outboxes.connections[slot];
         if member.state.has(MemberState::SHUT) {
             member.outbox.drop_all_but_last();
         }
     }
 
-    /// The connection in the slot, if it is still this one and not [shut](Self::shut).
-    pub fn slot_of(&self, connection: ConnectionId) -> Option<u32> {
-        let slot = connection.slot();
-        let member = self.members.get(slot as usize)?;
-        (member.state.is_addressable() && self.id_of(slot) == connection).then_some(slot)
-    }
-
-    /// An id that no connection of this core has.
-    pub const fn nobody(&self) -> ConnectionId {
-        ConnectionId::new(self.core, u32::MAX, Wire(0), u32::MAX)
-    }
-
-    /// The id of the connection in the slot.
-    pub fn id_of(&self, slot: u32) -> ConnectionId {
-        let member = &self.members[slot as usize];
-        ConnectionId::new(self.core, slot, member.wire, member.generation)
-    }
-
-    /// Carries out one command; what it asks beyond these tables is returned.
+    /// Carries out one command; returns what it asks beyond these tables.
     pub fn apply(&mut self, command: Command, table: &RoomTable) -> Option<Effect> {
         match command {
             Command::Answer { connection, frame } => self.answer(connection, frame),
@@ -336,8 +147,7 @@ impl LocalRooms {
                 disconnect,
             } => {
                 let slot = self.slot_of(connection)?;
-                self.fan_out_rooms_of(slot);
-                self.push_answers_of(slot);
+                self.finish_earlier(slot);
                 return Some(Effect::Close {
                     connection,
                     disconnect,
@@ -356,7 +166,7 @@ impl LocalRooms {
                 to,
                 frame,
                 delivery,
-            } => self.deliver((room, to), frame, delivery),
+            } => self.deliver(room, to, frame, delivery),
             Command::Detach { connection, room } => {
                 let slot = self.slot_of(connection)?;
                 return self.detach(slot, room, table);
@@ -367,8 +177,7 @@ impl LocalRooms {
             }
             Command::Direct { connection, frame } => {
                 let slot = self.slot_of(connection)?;
-                self.fan_out_rooms_of(slot);
-                self.push_answers_of(slot);
+                self.finish_earlier(slot);
                 self.push(slot, &frame, FlushQueue::Prompt);
             }
             Command::Dissolve { room } => return self.dissolve(room, table),
@@ -387,38 +196,37 @@ impl LocalRooms {
         None
     }
 
-    /// How many connections there are.
-    pub const fn connection_count(&self) -> usize {
-        self.connection_count
+    /// Queues everything that came for a connection before, so that what follows comes behind it.
+    fn finish_earlier(&mut self, slot: Slot) {
+        self.fan_out_rooms_of(slot);
+        self.push_answers_of(slot);
     }
 
-    /// How many memberships there are, over all rooms.
+    /// Returns how many connections there are.
+    pub const fn connection_count(&self) -> usize {
+        self.outboxes.connections.open_count()
+    }
+
+    /// Returns how many memberships there are, over all rooms.
     pub const fn membership_count(&self) -> usize {
         self.membership_count
     }
 
-    /// What was counted since the beginning.
+    /// Returns the counters since the beginning.
     pub const fn counts(&self) -> LocalCounts {
-        self.counts
+        self.outboxes.counts
     }
 
-    /// How many rooms have members on this core; one with members on two wires counts twice.
+    /// Returns how many rooms have members on this core; one with members on two wires counts
+    /// twice.
     pub fn room_count(&self) -> usize {
-        self.rooms_by_id.len()
-    }
-
-    /// Every slot that has an open connection.
-    pub fn slots(&self) -> impl Iterator<Item = u32> {
-        let open = |(_, member): &(u32, &Member)| member.state.has(MemberState::OPEN);
-        (0..)
-            .zip(self.members.iter())
-            .filter(open)
-            .map(|(slot, _)| slot)
+        self.rooms.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::member::Member;
     use super::*;
     use crate::table::TableConfig;
 
@@ -456,7 +264,12 @@ mod tests {
 
         core.close(alice.slot(), &table);
         assert_eq!((core.room_count(), table.room_count()), (0, 0));
-        assert!(core.rooms.iter().all(|room| room.handle.name.is_empty()));
+        assert!(
+            core.rooms
+                .places()
+                .iter()
+                .all(|room| room.handle.name.is_empty())
+        );
         assert!(table.capacity() < 2_000, "{}", table.capacity());
     }
 }

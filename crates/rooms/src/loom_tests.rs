@@ -15,10 +15,13 @@ use crate::class::{Classes, RoomClass};
 use crate::id::{ConnectionId, CoreId};
 use crate::journal::{Change, Journal, WriteOrder};
 use crate::key::Space;
-use crate::local::{Effect, LocalLimits, LocalRooms};
+use crate::local::LocalRooms;
+use crate::local::effect::Effect;
+use crate::local::outboxes::LocalLimits;
 use crate::mailbox::{Command, Mailbox};
 use crate::publication::{Outgoing, Published};
-use crate::table::{JoinRequest, RoomTable, Since, TableConfig};
+use crate::recovery::Since;
+use crate::table::{JoinRequest, RoomTable, TableConfig};
 use crate::time::Moment;
 
 const HERE: CoreId = CoreId(0);
@@ -558,7 +561,7 @@ struct Core {
     lives: Vec<Life>,
     /// The members that it named when it was asked.
     named: Vec<ConnectionId>,
-    /// Who is to be closed for having left its last room.
+    /// The connections to close for having left their last room.
     left: Vec<ConnectionId>,
 }
 
@@ -665,7 +668,7 @@ fn table(core_count: usize) -> Arc<RoomTable> {
     }))
 }
 
-/// The same, and what is published is kept.
+/// Returns a table that retains publications.
 fn table_with_histories(core_count: usize) -> Arc<RoomTable> {
     Arc::new(RoomTable::new(TableConfig {
         core_count,
@@ -715,5 +718,5 @@ fn position(received: &[u8], byte: u8) -> Option<usize> {
     received.iter().position(|found| *found == byte)
 }
 
-/// What the watching core hears of one life of a room.
+/// The reports that the watching core gets of one life of a room.
 const LIFE: [Life; 2] = [Life::Created, Life::Removed];

@@ -1,167 +1,135 @@
-//! What is asked of a core, in order, by other threads and by itself.
+//! Commands to a core, in order, from other threads and from itself.
 
 use std::any::Any;
 use std::sync::Arc;
 
 use proto::SharedFrame;
 
-use crate::class::SlowConsumer;
+use crate::delivery::Delivery;
 use crate::disconnect::Disconnect;
+use crate::handle::RoomHandle;
 use crate::id::{Audience, ConnectionId, RoomId, Wire};
 use crate::key::Space;
 use crate::position::StreamPosition;
-use crate::publication::EventKind;
 use crate::queue::{Queue, Weigh};
+use crate::recovery::Recovery;
 
-/// A room as its members' cores know it: enough to find it in the table again.
-#[derive(Clone, Debug)]
-pub struct RoomHandle {
-    /// Which life of the room.
-    pub id: RoomId,
-    /// The hash of space and name, computed once.
-    pub(crate) hash: u64,
-    /// Whose room it is.
-    pub space: Space,
-    /// The room's name.
-    pub name: Arc<str>,
-    /// What happens to members that are too slow.
-    pub(crate) slow_consumer: SlowConsumer,
-}
-
-/// What a `Deliver` brings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// An event without a place in the room's stream.
-    Event(EventKind),
-    /// The publication with this offset.
-    Publication(u64),
-}
-
-/// What a connection that joins is told, and given.
+/// The answer to a join, and the replay.
 #[derive(Debug)]
 pub struct Joined {
     /// The request's mark, for the answer.
     pub id: Option<u64>,
     /// The room's position as the membership begins: what comes later is delivered.
     pub position: StreamPosition,
-    /// What it asked to be replayed, if it did.
+    /// The reach of the replay, if one was asked for.
     pub recovery: Option<Recovery>,
     /// The publications from the recovery's first up to the position.
     pub replay: Vec<SharedFrame>,
 }
 
-/// How far a history reaches back to where somebody left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Recovery {
-    /// The offset of the first publication that is replayed; one past the position if none is.
-    pub first: u64,
-    /// Whether nothing is missing before it. None if it was not asked from a position on.
-    pub recovered: Option<bool>,
-}
-
-/// One thing that a core is asked to do.
+/// One command to a core.
 #[derive(Debug)]
 pub enum Command {
-    /// Send these frames to one connection, behind the publications of this turn: answers that need not
-    /// come before what other rooms get, such as acknowledgements.
+    /// Send these frames to one connection, behind the publications of this turn: answers that need
+    /// not come before what other rooms receive, such as acknowledgements.
     Answer {
-        /// To whom.
+        /// The receiver.
         connection: ConnectionId,
-        /// The frames, encoded.
+        /// The encoded frames.
         frame: SharedFrame,
     },
-    /// What the application wants to know of a core's connections. Its mailbox is a log, so the answer is
-    /// as of this place in it. To drop a question is to refuse it.
+    /// Answer a question of the application about the core's connections. The mailbox is a log, so
+    /// the answer is as of this place in it. Dropping the question refuses it.
     Ask {
-        /// Of which room's members, if it is about those.
+        /// The room whose members it is about, if it is about some.
         room: Option<RoomId>,
-        /// The question, which only who asks and who answers understand.
+        /// The question, which only the application understands.
         question: Box<dyn Any + Send>,
     },
     /// Make the connection a member. The table has counted it already.
     Attach {
-        /// Who joins.
+        /// The connection that joins.
         connection: ConnectionId,
-        /// What it joins.
+        /// The room.
         room: RoomHandle,
-        /// What it is told, if it asked.
+        /// The answer, if it asked for one.
         joined: Option<Box<Joined>>,
     },
-    /// Send these frames to every connection on this core that is open, whatever rooms it is in.
+    /// Send these frames to every open connection on this core, whatever rooms it is in.
     Broadcast {
-        /// One for each wire; all cores have the same list.
+        /// The frame of each wire; all cores share the list.
         frames: Arc<[(Wire, SharedFrame)]>,
     },
-    /// Close the connection after what it was sent before.
+    /// Close the connection after everything that it was sent before.
     Close {
-        /// Whom to close.
+        /// The connection to close.
         connection: ConnectionId,
-        /// What to tell it.
+        /// The reason to tell it.
         disconnect: Disconnect,
     },
-    /// Say when the connection leaves its last room of a space, or do not any more.
+    /// Report when the connection leaves its last room of a space, or stop reporting it.
     CloseWithLastRoom {
-        /// Which connection.
+        /// The connection.
         connection: ConnectionId,
-        /// Whose rooms.
+        /// The space.
         space: Space,
-        /// Whether to say so.
+        /// True to report it.
         on: bool,
     },
     /// Send these frames to members on this core.
     Deliver {
-        /// To which room.
+        /// The room.
         room: RoomId,
-        /// To which members of it.
+        /// The members of it.
         to: Audience,
         /// The publication or event, encoded for the wire.
         frame: SharedFrame,
-        /// What it is.
+        /// The kind of the frame.
         delivery: Delivery,
     },
     /// End the connection's membership, if it is a member.
     Detach {
-        /// Who leaves.
+        /// The connection that leaves.
         connection: ConnectionId,
-        /// What it leaves.
+        /// The room.
         room: RoomId,
     },
     /// End all memberships of the connection in rooms of a space.
     DetachAll {
-        /// Who leaves.
+        /// The connection that leaves.
         connection: ConnectionId,
-        /// Whose rooms.
+        /// The space.
         space: Space,
     },
     /// Send these frames to one connection.
     Direct {
-        /// To whom.
+        /// The receiver.
         connection: ConnectionId,
-        /// The frames, encoded.
+        /// The encoded frames.
         frame: SharedFrame,
     },
     /// End all memberships of the room on this core, on every wire.
     Dissolve {
-        /// What everybody leaves.
+        /// The room.
         room: RoomId,
     },
     /// Close every connection and take no new ones.
     Drain,
-    /// A room began to exist. Sent to one core, the same for every life of a name.
+    /// Note that a room was created. Sent to one core, the same for every life of a name.
     RoomCreated {
-        /// Whose room it is.
+        /// The room's space.
         space: Space,
         /// The room's name.
         name: Arc<str>,
     },
-    /// A room ended. Sent to the core that was told of its creation.
+    /// Note that a room was removed. Sent to the core that was told of its creation.
     RoomRemoved {
-        /// Whose room it was.
+        /// The room's space.
         space: Space,
         /// The room's name.
         name: Arc<str>,
     },
-    /// Say what waits for the connections.
+    /// Report what waits for the connections.
     Survey,
 }
 

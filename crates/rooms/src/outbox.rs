@@ -1,9 +1,9 @@
-//! The frames that one member has been sent and its socket has not yet taken.
+//! The frames on their way to one member that its socket has not taken.
 //!
 //! Invariants: `pending_bytes` is the sum of what is queued less what was sent of the first frame;
-//! `rest` is absent when it would be empty; `first` is present whenever `rest` is; a gap tells of
-//! publications without holes of which none is queued, in the place of the first that was. What the
-//! member is excepted from makes no hole between others, and nor does a gap begin or end with it.
+//! `rest` is absent when it would be empty; `first` is present whenever `rest` is. A gap tells of
+//! publications without holes, none of which is queued, in the place of the first of them. A
+//! publication that the member is excepted from makes no hole, and no gap begins or ends with it.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -42,7 +42,7 @@ use crate::id::RoomId;
 pub struct Outbox {
     first: Option<SharedFrame>,
     rest: Option<Box<Rest>>,
-    /// How much of `first` the socket has taken, in bytes.
+    /// The bytes of `first` that the socket has taken.
     sent: u32,
     pending_bytes: u32,
 }
@@ -51,7 +51,8 @@ pub struct Outbox {
 #[derive(Debug, Default)]
 struct Rest {
     frames: VecDeque<SharedFrame>,
-    /// One for each buffer if one of them is not firm; else none, which is what most rooms' members have.
+    /// One tag for each buffer if one of them is not firm; else none, as for the members of most
+    /// rooms.
     tags: VecDeque<Tag>,
 }
 
@@ -83,7 +84,7 @@ impl Rest {
         self.frames.remove(index);
     }
 
-    /// Writes a gap in a place, unless it is told there already.
+    /// Puts a gap in a place, unless that gap is there already.
     fn tell(
         &mut self,
         place: Option<(usize, Span)>,
@@ -102,56 +103,58 @@ impl Rest {
     }
 }
 
-/// Which publications a buffer holds, for who may have to drop it. The first buffer of an outbox is
-/// dropped only by who knows what it holds: a part of it may be on the wire, and its tag is forgotten.
+/// The publications that a buffer holds, for code that may have to drop it.
+///
+/// The tag of the first buffer of an outbox is forgotten, because a part of that buffer may be on
+/// the wire. Only code that knows what it holds may drop it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tag {
-    /// It is never dropped: answers, control frames, and the publications of most rooms.
+    /// Never dropped: answers, control frames, and the publications of most rooms.
     Firm,
-    /// It tells of publications that were dropped.
+    /// A gap, which tells of publications that were dropped.
     Gap(Span),
-    /// It may be dropped, if that is told.
+    /// Publications that may be dropped, if a gap tells of them.
     Publications(Span),
 }
 
-/// Publications of one room, without holes but for those that the member is excepted from.
+/// Publications of one room, without holes except for those that the member is excepted from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Which room.
+    /// The room.
     pub room: RoomId,
-    /// The offset of the first.
+    /// The offset of the first publication.
     pub first: u64,
-    /// The offset of the last.
+    /// The offset of the last publication.
     pub last: u64,
-    /// From how many between the first and the last the member is excepted.
+    /// The publications between the first and the last that the member is excepted from.
     pub excepted_within: u32,
-    /// From how many right behind the last the member is excepted.
+    /// The publications right behind the last that the member is excepted from.
     pub excepted_behind: u32,
 }
 
 impl Span {
-    /// How many these are.
+    /// Returns how many publications there are.
     pub const fn len(&self) -> u64 {
         self.last + 1 - self.first - self.excepted_within as u64
     }
 
-    /// Whether these are none; they never are.
+    /// Returns whether there are none; there always are some.
     pub const fn is_empty(&self) -> bool {
         self.last < self.first
     }
 
-    /// Whether the others follow these without a hole.
+    /// Returns whether the others follow these without a hole.
     const fn is_before(&self, others: &Self) -> bool {
         self.last + 1 + self.excepted_behind as u64 == others.first
     }
 
-    /// Ends where others end that follow without a hole.
+    /// Extends the span to the end of others that follow without a hole.
     const fn extend_to(&mut self, others: &Self) {
         self.last = others.last;
         self.excepted_behind = others.excepted_behind;
     }
 
-    /// Takes note that the member is excepted from a publication, if it is the next one.
+    /// Notes that the member is excepted from a publication, if it is the next one.
     pub(crate) const fn except(&mut self, offset: u64) {
         if self.last + 1 + self.excepted_behind as u64 == offset {
             self.excepted_behind = self.excepted_behind.saturating_add(1);
@@ -159,15 +162,15 @@ impl Span {
     }
 }
 
-/// A frame that the outbox has no room for. The outbox is unchanged.
+/// A frame that does not fit into the outbox. The outbox is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum PushError {
     /// The member's socket has not taken enough of what was sent before.
     #[error("outbox holds {pending_bytes} of {pending_bytes_max} bytes")]
     Full {
-        /// Bytes queued.
+        /// The bytes that are queued.
         pending_bytes: u32,
-        /// Bytes allowed.
+        /// The bytes that are allowed.
         pending_bytes_max: u32,
     },
 }
@@ -175,8 +178,9 @@ pub enum PushError {
 impl Outbox {
     /// Queues encoded frames for the socket.
     ///
-    /// Costs one reference count, never a copy: every member of a room shares the same buffer.
-    /// An empty outbox takes a frame of any size, or a limit set too low would let nothing through.
+    /// Costs one reference count, never a copy: every member of a room shares the same buffer. An
+    /// empty outbox takes a frame of any size; otherwise a limit set too low would let nothing
+    /// through.
     ///
     /// # Errors
     ///
@@ -212,18 +216,19 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether a frame of so many bytes would fit.
+    /// Returns whether a frame of so many bytes would fit.
     pub(crate) fn has_place_for(&self, len: usize, pending_bytes_max: u32) -> bool {
         let total = len.saturating_add(self.pending_bytes as usize);
         self.is_empty() || total <= pending_bytes_max as usize
     }
 
-    /// Drops queued publications of the room, the oldest first, as long as `wants_more` says so of the
-    /// bytes that are left, and puts what `gap` writes of them in their place; returns how many were
-    /// dropped.
+    /// Drops queued publications of the room, the oldest first, while `wants_more` returns true for
+    /// the bytes that are left. Puts the gap that `gap` encodes in their place; returns how many
+    /// publications it dropped.
     ///
-    /// Those that follow each other go into one gap, wherever they are queued: what is for others stays
-    /// between them. Costs in proportion to the queue at worst; its beginning is where the oldest are.
+    /// Publications that follow each other go into one gap, wherever they are queued; frames of
+    /// other rooms stay between them. Costs in proportion to the queue at worst; the oldest
+    /// publications are at its beginning.
     pub fn drop_oldest(
         &mut self,
         room: RoomId,
@@ -267,8 +272,8 @@ impl Outbox {
         dropped_count
     }
 
-    /// Drops the first buffer, and puts what `gap` writes of it in its place, if it is one of these and has not
-    /// begun to be sent; returns how many publications it held.
+    /// Drops the first buffer if it is one of these and has not begun to be sent, and puts the gap
+    /// that `gap` encodes in its place. Returns how many publications the buffer held.
     pub fn drop_first(
         &mut self,
         known: &[(SharedFrame, Span)],
@@ -287,14 +292,14 @@ impl Outbox {
         span.len()
     }
 
-    /// Does not queue these publications, and tells of that: in the gap that ends right before them if
-    /// nothing of the room is queued behind it, else in one of their own at the end.
+    /// Tells of publications that it does not queue: in the gap that ends right before them if
+    /// nothing of the room is queued behind it, else in a new gap at the end.
     ///
     /// # Errors
     ///
-    /// [`PushError::Full`] if a gap of their own would take the outbox over `pending_bytes_max`;
-    /// nothing is told.
-    pub fn pass_over(
+    /// [`PushError::Full`] if a new gap would take the outbox over `pending_bytes_max`; the outbox
+    /// is unchanged.
+    pub fn skip(
         &mut self,
         span: Span,
         gap: impl Fn(Span) -> SharedFrame,
@@ -319,8 +324,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// Takes note that the member is excepted from a publication of the room, if what is queued of it ends
-    /// right before: a gap that tells of that may go on behind it. Costs in proportion to the queue at
+    /// Notes that the member is excepted from a publication of the room, if what is queued of it
+    /// ends right before: a gap may then span the publication. Costs in proportion to the queue at
     /// worst.
     pub fn except(&mut self, room: RoomId, offset: u64) {
         let Some(rest) = &mut self.rest else { return };
@@ -333,14 +338,14 @@ impl Outbox {
         }
     }
 
-    /// The bound that holds for what is queued behind the first frame, which may be over it alone.
+    /// Returns the bound for what is queued behind the first frame, which may be over it alone.
     pub fn bound(&self, pending_bytes_max: u32) -> u32 {
         let first_len = self.first.as_ref().map_or(0, len_of);
         pending_bytes_max.max(first_len)
     }
 
-    /// Never drops what is queued of the room by now, nor tells more in its gaps: it is of a membership
-    /// that is over.
+    /// Forbids dropping what is queued of the room by now, and extending its gaps: it belongs to a
+    /// membership that is over.
     pub fn seal(&mut self, room: RoomId) {
         for tag in self.rest.iter_mut().flat_map(|rest| rest.tags.iter_mut()) {
             if matches!(tag, Tag::Gap(span) | Tag::Publications(span) if span.room == room) {
@@ -349,23 +354,23 @@ impl Outbox {
         }
     }
 
-    /// Whether more is queued than one buffer.
+    /// Returns whether more than one buffer is queued.
     #[inline]
     pub const fn has_rest(&self) -> bool {
         self.rest.is_some()
     }
 
-    /// How many bytes the socket has not taken.
+    /// Returns the bytes that the socket has not taken.
     pub const fn pending_bytes(&self) -> u32 {
         self.pending_bytes
     }
 
-    /// Whether there is nothing to send.
+    /// Returns whether there is nothing to send.
     pub const fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 
-    /// The one buffer there is, if there is exactly one.
+    /// Returns the only buffer, if there is exactly one.
     #[inline]
     pub fn single(&self) -> Option<&[u8]> {
         match (&self.first, &self.rest) {
@@ -374,8 +379,8 @@ impl Outbox {
         }
     }
 
-    /// Shows the front of the queue as slices for one vectored write of at most so many bytes; returns how
-    /// many were set.
+    /// Sets slices to the front of the queue, for one vectored write of at most so many bytes;
+    /// returns how many it set.
     pub fn slices<'a>(&'a self, into: &mut [IoSlice<'a>], bytes_max: usize) -> usize {
         let first = self.first.iter().map(|frame| &frame[self.sent as usize..]);
         let rest = self
@@ -396,7 +401,7 @@ impl Outbox {
         count
     }
 
-    /// Forgets the first `taken` bytes, which the socket has taken.
+    /// Removes the first `taken` bytes, which the socket has taken.
     pub fn advance(&mut self, taken: usize) {
         let mut taken = u32::try_from(taken)
             .unwrap_or(u32::MAX)
@@ -421,9 +426,9 @@ impl Outbox {
         }
     }
 
-    /// Drops what has not begun to be sent, so that a close frame can follow.
+    /// Drops everything that has not begun to be sent, so that a close frame can follow.
     ///
-    /// Of a buffer of which a part is on the wire, the frame that is cut stays: the peer must be able to
+    /// If a part of a buffer is on the wire, the frame that is cut stays: the peer must be able to
     /// read on.
     pub fn drop_unsent(&mut self) {
         self.rest = None;
@@ -431,7 +436,7 @@ impl Outbox {
         self.pending_bytes = self.first.as_ref().map_or(0, len_of) - self.sent;
     }
 
-    /// Drops what has not begun to be sent but for the last buffer.
+    /// Drops everything that has not begun to be sent, except for the last buffer.
     pub fn drop_all_but_last(&mut self) {
         let last = self.rest.as_mut().and_then(|rest| rest.frames.pop_back());
         let Some(last) = last else { return };
@@ -440,7 +445,7 @@ impl Outbox {
         _ = self.push(&last, Tag::Firm, u32::MAX);
     }
 
-    /// Cuts the first buffer behind the frame that is half on the wire, if one is.
+    /// Cuts the first buffer behind the frame that is half on the wire, if there is one.
     fn drop_first_unsent(&mut self) {
         let sent = self.sent as usize;
         let Some(first) = self.first.take_if(|_| sent > 0) else {
@@ -459,7 +464,7 @@ impl Outbox {
     }
 }
 
-/// The length of a frame that was counted when it was queued.
+/// Returns the length of a frame that was counted when it was queued.
 fn len_of(frame: &SharedFrame) -> u32 {
     u32::try_from(frame.len()).unwrap_or(u32::MAX)
 }
@@ -518,7 +523,7 @@ mod tests {
         assert_eq!(push(&mut outbox, b"6"), Ok(()));
     }
 
-    /// An outbox of buffers of binary frames, which hold these texts.
+    /// Returns an outbox of buffers of binary frames with these texts.
     fn framed(buffers: &[&[&str]]) -> Outbox {
         let buffers = buffers.iter().map(|texts| -> SharedFrame {
             let frames = texts
@@ -533,7 +538,7 @@ mod tests {
         outbox
     }
 
-    /// What is left once so much is on the wire and the rest was dropped.
+    /// Returns what is left after so much was sent and the rest was dropped.
     fn left_after(taken: usize, drop: impl Fn(&mut Outbox)) -> String {
         let mut outbox = framed(&[&["ab", "cd", "ef"], &["gh"], &["end"]]);
         outbox.advance(taken);
@@ -631,13 +636,13 @@ mod tests {
         };
         let mut outbox = queued(&[(TEA, 1), (ART, 7)]);
         outbox.drop_oldest(TEA, |_| true, gap);
-        outbox.pass_over(span(2, 5), gap, 0).unwrap();
+        outbox.skip(span(2, 5), gap, 0).unwrap();
         assert_eq!(text(&outbox), "x[1-5] a07 ");
 
         let mut outbox = queued(&[(TEA, 1), (ART, 7)]);
-        assert!(outbox.pass_over(span(2, 2), gap, 14).is_err());
-        outbox.pass_over(span(2, 2), gap, 15).unwrap();
-        outbox.pass_over(span(3, 4), gap, 15).unwrap();
+        assert!(outbox.skip(span(2, 2), gap, 14).is_err());
+        outbox.skip(span(2, 2), gap, 15).unwrap();
+        outbox.skip(span(3, 4), gap, 15).unwrap();
         assert_eq!(text(&outbox), "xt01 a07 [2-4] ");
         assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 1);
         assert_eq!(text(&outbox), "x[1-4] a07 ");
@@ -669,14 +674,14 @@ mod tests {
         let mut outbox = Outbox::default();
         push(&mut outbox, 1);
         assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 0);
-        outbox.pass_over(publication(2), gap, 100).unwrap();
+        outbox.skip(publication(2), gap, 100).unwrap();
         assert_eq!(text(&outbox), "t01 [2-2] ");
     }
 
     #[test]
     fn two_gaps_that_meet_are_one_also_if_nothing_is_dropped_for_it() {
         let mut outbox = queued(&[(TEA, 1), (TEA, 2)]);
-        outbox.pass_over(publication(3), gap, 100).unwrap();
+        outbox.skip(publication(3), gap, 100).unwrap();
         assert_eq!(text(&outbox), "xt01 t02 [3-3] ");
         assert_eq!(outbox.drop_oldest(TEA, |bytes| bytes > 13, gap), 2);
         assert_eq!(text(&outbox), "x[1-2] [3-3] ");
@@ -694,7 +699,7 @@ mod tests {
         assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 4);
         assert_eq!(text(&outbox), "x[1-2] t03+[4-5] ");
         outbox.push(&firm, Tag::Firm, 100).unwrap();
-        outbox.pass_over(publication(7), gap, 100).unwrap();
+        outbox.skip(publication(7), gap, 100).unwrap();
         assert_eq!(text(&outbox), "x[1-2] t03+[4-5] t03+[7-7] ");
     }
 
@@ -722,7 +727,7 @@ mod tests {
         assert_eq!(text(&outbox), "x[1-1] t04 ");
         assert_eq!(outbox.drop_oldest(TEA, |_| true, gap), 1);
         assert_eq!(text(&outbox), "x[1-4] ");
-        outbox.pass_over(publication(6), gap, 100).unwrap();
+        outbox.skip(publication(6), gap, 100).unwrap();
         assert_eq!(text(&outbox), "x[1-6] ");
 
         // 8 is no exception: it may have been sent.

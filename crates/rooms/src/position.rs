@@ -1,21 +1,21 @@
-//! Places in the stream of a room's publications.
+//! Positions in the stream of a room's publications.
 
 use std::fmt;
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Which life of a room's stream an offset belongs to.
+/// The life of a room's stream that an offset belongs to.
 ///
-/// Offsets of different epochs cannot be compared: a room that was forgotten and made anew begins at
-/// zero again, and a client that remembers offset 40 of the old one must not be told that nothing
-/// happened since when the new one has reached 40. On the wire it is 1 to 13 characters of `0-9a-z`,
-/// a number to base 36.
+/// Offsets of different epochs cannot be compared. A room that was removed and created again begins
+/// at zero; a client that remembers offset 40 of the old room must not be told that nothing
+/// happened since, when the new room has reached 40. On the wire an epoch is 1 to 13 characters of
+/// `0-9a-z`, a number to base 36.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 
 impl Epoch {
-    /// An epoch that no room has: for text that no epoch is written as.
+    /// An epoch that no room has, for text that is not an epoch.
     pub const UNKNOWN: Self = Self(0);
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// Text that no epoch is written as.
+/// Text that is not an epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("an epoch is 1 to {EPOCH_LEN_MAX} characters of 0-9a-z")]
 pub struct EpochError;
@@ -44,7 +44,7 @@ pub struct EpochError;
 impl FromStr for Epoch {
     type Err = EpochError;
 
-    /// Reads what [`Display`](fmt::Display) writes, and no other way of writing the same number.
+    /// Reads text that [`Display`](fmt::Display) writes, and no other way to write the same number.
     fn from_str(text: &str) -> Result<Self, EpochError> {
         let padded = text.len() > 1 && text.starts_with('0');
         if padded || !text.bytes().all(|byte| DIGITS.contains(&byte)) {
@@ -56,21 +56,32 @@ impl FromStr for Epoch {
     }
 }
 
-/// A place in a room's stream: behind the publication with this offset.
+/// A position in a room's stream: behind the publication with this offset.
 ///
 /// The first publication of an epoch has offset 1, and each later one the next, without holes.
 /// Offset 0 is before all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StreamPosition {
-    /// Which life of the stream.
+    /// The life of the stream.
     pub epoch: Epoch,
-    /// The last publication before the place.
+    /// The offset of the last publication before the position.
     pub offset: u64,
+}
+
+/// An epoch that a room had in an earlier process, from the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ancestor {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The last offset that is known of it.
+    pub last_offset: u64,
+    /// True if there was certainly no publication after that.
+    pub complete: bool,
 }
 
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// What 64 bits take to base 36.
+/// The digits of 64 bits to base 36.
 const EPOCH_LEN_MAX: usize = 13;
 
 #[cfg(test)]

@@ -1,28 +1,28 @@
-//! What is sent to a room, on its way into it.
+//! Publications and events on their way into a room.
 
 use proto::SharedFrame;
 
+use crate::backpressure::Backpressure;
 use crate::id::{ConnectionId, Wire, WireSet};
-use crate::journal::Acknowledge;
 use crate::position::StreamPosition;
-use crate::table::Backpressure;
 use crate::time::Moment;
 
-/// Something that can be written as a frame for any wire.
+/// Something that can be encoded as a frame for any wire.
 ///
-/// For a frame that says the same on every wire, [`SharedFrame`] implements it.
+/// [`SharedFrame`] implements it for a frame that is the same on every wire.
 pub trait Publication {
-    /// The frame for members on `wire`. `offset` is the publication's place in the room's stream;
-    /// none for what has no place in it.
+    /// Encodes the frame for members on `wire`. `offset` is the publication's place in the room's
+    /// stream; none for an event.
     ///
-    /// Called under the lock of the room's shard, at most once for each wire, and only for wires that
-    /// somebody needs: it must be quick, and must not call the table.
+    /// Called under the lock of the room's shard, at most once for each wire, and only for wires
+    /// that members need: it must be quick, and must not call the table.
     fn encode(&mut self, wire: Wire, offset: Option<u64>) -> SharedFrame;
 
-    /// The wires that it has a frame for, or can write one for at once. What it costs the application's code
-    /// to write is not among them until it is written, for a lock should not be held for that: what needs
-    /// it is refused with [`Lacks`](crate::Lacks), and nothing done; the caller writes the frame and tries
-    /// again.
+    /// Returns the wires that it has a frame for, or can encode one for at once.
+    ///
+    /// A frame that needs the application's code is not among them until it is encoded, because no
+    /// lock should be held for that. If a member needs such a frame, the publication is rejected
+    /// with [`Lacks`](crate::Lacks); the caller encodes the frame and tries again.
     ///
     /// Called under the lock too, before anything is encoded.
     fn wires(&self) -> WireSet {
@@ -46,51 +46,53 @@ impl Publication for SharedFrame {
     }
 }
 
-/// A publication that is given the next offset of its room, and kept if the room keeps any.
+/// A publication that gets the next offset of its room, and is retained if the room keeps a
+/// history.
 #[expect(
     missing_debug_implementations,
-    reason = "what is published need not have one"
+    reason = "a publication need not implement it"
 )]
 pub struct Outgoing<'a> {
-    /// What is published.
+    /// The publication.
     pub publication: &'a mut dyn Publication,
-    /// Who is not sent it though it is a member, such as who publishes. It has its offset as any other:
-    /// [`RoomTable::publish`](crate::RoomTable::publish) says what else that means.
+    /// A connection that does not receive it though it is a member, such as the publisher.
+    /// [`RoomTable::publish`](crate::RoomTable::publish) says what that means.
     pub except: Option<ConnectionId>,
-    /// How large its payload is, in bytes, as the room's class limits it.
+    /// The size of its payload in bytes, which the room's class limits.
     pub payload_len: usize,
-    /// What a repeat of it is recognised by, at most [`KEY_LEN_MAX`] bytes.
+    /// The key that a repeat of it is recognized by, at most [`KEY_LEN_MAX`] bytes.
     pub key: Option<&'a str>,
-    /// When: from then on it ages, and its key.
+    /// The time of the publication: from then on it ages, and its key.
     pub at: Moment,
-    /// Whom to tell what became of it, and how: its [answer](crate::Command::Answer) comes behind the
-    /// publication itself, and not before it is written down if it is to be.
+    /// The connection to tell the outcome, and how. The [answer](crate::Command::Answer) comes
+    /// behind the publication itself, and waits for the journal if the publication does.
     pub answer: Option<(ConnectionId, &'a mut dyn Acknowledge)>,
+}
+
+/// Encodes the answers to a publisher.
+pub trait Acknowledge {
+    /// Encodes the answer that the publication has this position. Called at most once, perhaps
+    /// under the lock of the room's shard.
+    fn acknowledge(&mut self, position: Option<StreamPosition>, duplicate: bool) -> SharedFrame;
+
+    /// Encodes the answer that the publication could not be written, and that nobody received it.
+    /// Called at most once, perhaps under the lock of the room's shard.
+    fn refuse(&mut self) -> SharedFrame;
 }
 
 /// The longest key of a publication, in bytes: a UUID takes 36.
 pub const KEY_LEN_MAX: usize = 64;
 
-/// How an event that has no offset is treated under pressure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// As a publication is: a member that cannot take it is a slow consumer.
-    Lasting,
-    /// It is not sent to members for whom much waits already, and nobody is told: for what is
-    /// outdated in a moment, such as that somebody types.
-    Passing,
-}
-
-/// What came of a publication.
+/// The outcome of a publication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Published {
-    /// How many members the room has, on all cores; one that is excepted is among them.
+    /// The members that the room has, on all cores; an excepted member is among them.
     pub member_count: u32,
-    /// Its place in the room's stream; none if it has none, or if there was nobody and nothing is kept.
-    /// With a journal that is written ahead, nobody has seen it before it is written down.
+    /// Its place in the room's stream. None for an event, and if the room has neither members nor a
+    /// history. If the journal is written ahead, nobody sees the publication before it was written.
     pub position: Option<StreamPosition>,
-    /// It was published before with the same key, and was not published again.
+    /// True if it was published before with the same key, and was not published again.
     pub duplicate: bool,
-    /// Whether to hold the publisher back.
+    /// The full queue for which the publisher should pause, if there is one.
     pub backpressure: Backpressure,
 }

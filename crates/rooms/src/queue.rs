@@ -1,27 +1,27 @@
-//! A queue from many threads to one, bounded by holding back whoever pushes too much.
+//! A queue from many threads to one, bounded by backpressure on its producers.
 
 use std::task::Waker;
 
 use smallvec::SmallVec;
 
+use crate::backpressure::{Backpressure, Full};
 use crate::id::CoreId;
 use crate::sync::Mutex;
-use crate::table::{Backpressure, Full};
 
-/// What counts against the bound of a queue.
+/// Something that counts against the bound of a queue.
 pub trait Weigh {
-    /// What it counts for, in bytes: what it keeps alive.
+    /// Returns the bytes that it keeps alive.
     fn cost(&self) -> usize;
 }
 
-/// What many threads ask of one, in the order it was pushed.
+/// Items from many threads to one, in the order they were pushed.
 ///
-/// Bounded in bytes and in time by *backpressure*, not by refusal: [`push`](Self::push) always takes
-/// what is pushed and says whether the queue is full: over its bound of bytes, or its owner
-/// [late](Self::set_late) with what it has taken. A connection that got this answer
-/// is not read from until the queue has been drained, so what lies above the bound is at most
-/// one message a connection. Callers that have no socket to stop reading from ask first
-/// ([`RoomTable::check_pressure`](crate::RoomTable::check_pressure)) and are refused.
+/// Bounded in bytes and in time by *backpressure*, not by rejection. [`push`](Self::push) takes
+/// every item and says whether the queue is full: it is over its bound of bytes, or its owner is
+/// [late](Self::set_late) with what it has taken. The server then stops reading from the connection
+/// that caused the push until the queue has been drained, so the queue exceeds its bound by at most
+/// one message for each connection. Callers without a socket to stop reading from ask first
+/// ([`RoomTable::check_pressure`](crate::RoomTable::check_pressure)) and are rejected.
 #[derive(Debug)]
 pub struct Queue<T> {
     inner: Mutex<Inner<T>>,
@@ -35,7 +35,7 @@ struct Inner<T> {
     late: bool,
     /// The owner, while it waits for something.
     owner: Option<Waker>,
-    /// Those who wait for the queue to be drained.
+    /// The producers that wait for the queue to be drained.
     stalled: SmallVec<[Waker; 2]>,
 }
 
@@ -48,7 +48,7 @@ impl<T> Inner<T> {
         self.late || self.is_over_bound()
     }
 
-    /// Takes those who wait, unless they must go on waiting.
+    /// Takes the producers that wait, unless they must go on waiting.
     fn take_stalled(&mut self) -> SmallVec<[Waker; 2]> {
         if self.is_full() {
             return SmallVec::new();
@@ -57,24 +57,24 @@ impl<T> Inner<T> {
     }
 }
 
-/// What came of a push. Wake when no lock is held.
+/// The outcome of a push. Wake the owner when no lock is held.
 #[derive(Debug)]
 #[must_use = "the owner sleeps until it is woken"]
 pub struct Pushed {
     owner: Option<Waker>,
-    /// The queue is over its bound: stop reading from whoever caused this.
+    /// True if the queue is full: stop reading from whoever caused this.
     pub full: bool,
 }
 
 impl Pushed {
-    /// Wakes the owner, if it waits, and says whether `core`, the owner, has too much to do.
+    /// Wakes the owner, if it waits; returns the backpressure of `core`, the owner.
     pub fn wake(self, core: CoreId) -> Backpressure {
         let full = self.full;
         self.wake_quietly();
         Backpressure(full.then_some(Full::Core(core)))
     }
 
-    /// Whether the owner waits.
+    /// Returns whether the owner waits.
     pub(crate) const fn wakes(&self) -> bool {
         self.owner.is_some()
     }
@@ -86,7 +86,7 @@ impl Pushed {
         }
     }
 
-    /// The same, where many are woken.
+    /// Wakes the owner, if it waits, where many are woken.
     #[inline]
     pub(crate) fn wake_owner(&mut self) {
         if let Some(owner) = self.owner.take() {
@@ -96,7 +96,7 @@ impl Pushed {
 }
 
 impl<T: Weigh> Queue<T> {
-    /// An empty queue that is full from `pending_bytes_max` bytes on.
+    /// Creates an empty queue that is full from `pending_bytes_max` bytes on.
     pub fn new(pending_bytes_max: usize) -> Self {
         Self {
             inner: Mutex::new(Inner {
@@ -110,13 +110,13 @@ impl<T: Weigh> Queue<T> {
         }
     }
 
-    /// Sets from how many bytes on it is full. Whoever is held back goes on when it is drained, as
+    /// Sets the bytes from which on it is full. Producers that wait go on when it is drained, as
     /// before.
     pub(crate) fn set_pending_bytes_max(&self, pending_bytes_max: usize) {
         self.inner.lock().pending_bytes_max = pending_bytes_max;
     }
 
-    /// Appends something.
+    /// Appends an item.
     pub fn push(&self, item: T) -> Pushed {
         let mut inner = self.inner.lock();
         inner.pending_bytes += item.cost();
@@ -127,8 +127,8 @@ impl<T: Weigh> Queue<T> {
         }
     }
 
-    /// Moves all of it into `into`, which must be empty and whose memory is used for the next
-    /// ones. Only the owner calls this.
+    /// Moves all items into `into`, which must be empty and whose memory is used for the next
+    /// items. Only the owner calls this.
     pub fn drain(&self, into: &mut Vec<T>) {
         debug_assert!(into.is_empty());
         let stalled = {
@@ -140,8 +140,9 @@ impl<T: Weigh> Queue<T> {
         stalled.into_iter().for_each(Waker::wake);
     }
 
-    /// Says whether the owner is late: it has not done in its time what it has taken. Bytes say little of
-    /// time, for one command may mean work for thousands of members. Only the owner calls this.
+    /// Sets whether the owner is late: it has not done in time what it has taken. Bytes say little
+    /// about time, because one command may mean work for thousands of members. Only the owner calls
+    /// this.
     pub fn set_late(&self, late: bool) {
         let stalled = {
             let mut inner = self.inner.lock();
@@ -151,7 +152,7 @@ impl<T: Weigh> Queue<T> {
         stalled.into_iter().for_each(Waker::wake);
     }
 
-    /// Whether something is there; if not, `owner` is woken by the next push.
+    /// Returns whether the queue has items; if not, the next push wakes `owner`.
     pub fn poll_ready(&self, owner: &Waker) -> bool {
         let mut inner = self.inner.lock();
         if !inner.items.is_empty() {
@@ -167,17 +168,17 @@ impl<T: Weigh> Queue<T> {
         self.inner.lock().owner = None;
     }
 
-    /// Whether what was not taken is over the bound of bytes.
+    /// Returns whether the queue is over its bound of bytes.
     pub fn is_over_bound(&self) -> bool {
         self.inner.lock().is_over_bound()
     }
 
-    /// Whether the queue is full.
+    /// Returns whether the queue is full.
     pub fn is_full(&self) -> bool {
         self.inner.lock().is_full()
     }
 
-    /// Whether the queue is full; if so, `stalled` is woken when it has been drained.
+    /// Returns whether the queue is full; if so, `stalled` is woken when it has been drained.
     pub fn poll_full(&self, stalled: &Waker) -> bool {
         let mut inner = self.inner.lock();
         let full = inner.is_full();
@@ -187,7 +188,7 @@ impl<T: Weigh> Queue<T> {
         full
     }
 
-    /// What was not taken counts for, in bytes.
+    /// Returns the bytes of all items that were not taken.
     pub fn pending_bytes(&self) -> usize {
         self.inner.lock().pending_bytes
     }

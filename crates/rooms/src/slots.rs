@@ -1,6 +1,8 @@
-//! A table that grows without moving: what a core keeps for each of its connections.
+//! A table that grows without moving, for what a core keeps of each of its connections.
 
 use std::ops::{Index, IndexMut};
+
+use crate::id::Slot;
 
 /// Values by slot, in blocks.
 ///
@@ -15,12 +17,12 @@ pub struct Slots<T> {
 const BLOCK_LEN: usize = 256;
 
 impl<T> Slots<T> {
-    /// An empty table.
+    /// Creates an empty table.
     pub const fn new() -> Self {
         Self { blocks: Vec::new() }
     }
 
-    /// How many slots there are.
+    /// Returns how many slots there are.
     pub fn len(&self) -> usize {
         match self.blocks.split_last() {
             Some((last, full)) => full.len() * BLOCK_LEN + last.len(),
@@ -28,13 +30,14 @@ impl<T> Slots<T> {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub const fn is_empty(&self) -> bool {
         self.blocks.is_empty()
     }
 
-    /// Adds a slot.
-    pub fn push(&mut self, value: T) {
+    /// Adds a slot, and returns it.
+    pub fn push(&mut self, value: T) -> Slot {
+        let slot = Slot::new(self.len());
         if self
             .blocks
             .last()
@@ -45,21 +48,29 @@ impl<T> Slots<T> {
         if let Some(last) = self.blocks.last_mut() {
             last.push(value);
         }
+        slot
     }
 
-    /// The value in a slot, if there is that slot.
-    pub fn get(&self, slot: usize) -> Option<&T> {
-        self.blocks.get(slot / BLOCK_LEN)?.get(slot % BLOCK_LEN)
+    /// Returns the value in a slot, if the table has the slot.
+    pub fn get(&self, slot: Slot) -> Option<&T> {
+        let index = slot.index();
+        self.blocks.get(index / BLOCK_LEN)?.get(index % BLOCK_LEN)
     }
 
-    /// The same, to change it.
-    pub fn get_mut(&mut self, slot: usize) -> Option<&mut T> {
+    /// Returns the value in a slot, to change it, if the table has the slot.
+    pub fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
+        let index = slot.index();
         self.blocks
-            .get_mut(slot / BLOCK_LEN)?
-            .get_mut(slot % BLOCK_LEN)
+            .get_mut(index / BLOCK_LEN)?
+            .get_mut(index % BLOCK_LEN)
     }
 
-    /// All values, from slot 0 on.
+    /// Returns every slot, from the first on.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + use<T> {
+        (0..self.len()).map(Slot::new)
+    }
+
+    /// Returns all values, from the first slot on.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.blocks.iter().flatten()
     }
@@ -71,19 +82,21 @@ impl<T> Default for Slots<T> {
     }
 }
 
-impl<T> Index<usize> for Slots<T> {
+impl<T> Index<Slot> for Slots<T> {
     type Output = T;
 
     #[inline]
-    fn index(&self, slot: usize) -> &T {
-        &self.blocks[slot / BLOCK_LEN][slot % BLOCK_LEN]
+    fn index(&self, slot: Slot) -> &T {
+        let index = slot.index();
+        &self.blocks[index / BLOCK_LEN][index % BLOCK_LEN]
     }
 }
 
-impl<T> IndexMut<usize> for Slots<T> {
+impl<T> IndexMut<Slot> for Slots<T> {
     #[inline]
-    fn index_mut(&mut self, slot: usize) -> &mut T {
-        &mut self.blocks[slot / BLOCK_LEN][slot % BLOCK_LEN]
+    fn index_mut(&mut self, slot: Slot) -> &mut T {
+        let index = slot.index();
+        &mut self.blocks[index / BLOCK_LEN][index % BLOCK_LEN]
     }
 }
 
@@ -94,14 +107,16 @@ mod tests {
     #[test]
     fn slots_keep_their_values_and_their_places_while_the_table_grows() {
         let mut slots = Slots::new();
-        slots.push(0);
-        let first: *const usize = &raw const slots[0];
+        assert_eq!(slots.push(0), Slot(0));
+        let first: *const usize = &raw const slots[Slot(0)];
         for value in 1..1000 {
-            slots.push(value);
+            assert_eq!(slots.push(value), Slot::new(value));
             assert_eq!(slots.len(), value + 1);
         }
         assert!(slots.iter().copied().eq(0..1000));
-        assert_eq!((slots.get(999), slots.get(1000)), (Some(&999), None));
-        assert_eq!(first, &raw const slots[0]);
+        assert!(slots.slots().eq((0..1000).map(Slot)));
+        let ends = [slots.get(Slot(999)), slots.get(Slot(1000))];
+        assert_eq!(ends, [Some(&999), None]);
+        assert_eq!(first, &raw const slots[Slot(0)]);
     }
 }

@@ -1,8 +1,7 @@
-//! The rooms of the process: N tables, each behind a lock, picked by the hash of the room's
-//! space and name.
+//! The rooms of the process: tables behind locks, picked by the hash of the room's key.
 //!
-//! Invariant: whatever orders a room is pushed to the mailboxes before its shard's lock is released.
-//! What holds of the rooms under it is in `shard.rs`.
+//! Invariant: whatever orders a room is pushed to the mailboxes before its shard's lock is
+//! released. `shard.rs` has the invariants of the rooms under it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
@@ -11,21 +10,22 @@ use std::task::Waker;
 use ahash::RandomState;
 use crossbeam_utils::CachePadded;
 use proto::SharedFrame;
-use thiserror::Error;
 
+use crate::backpressure::{Backpressure, Full};
 use crate::class::{Classes, RoomClass};
 use crate::disconnect::Disconnect;
+use crate::error::{NameError, Overloaded};
+use crate::history::{HashedKey, Histories, Pool};
 use crate::id::{ConnectionId, CoreId, RoomId, SHARD_COUNT_MAX, Wire, WireSet};
 use crate::journal::Journal;
-use crate::key::{RoomKey, Space};
-use crate::mailbox::{Command, Mailbox, Recovery};
-use crate::memory::Pool;
+use crate::key::{Named, RoomKey, Space};
+use crate::mailbox::{Command, Mailbox};
 use crate::position::{Epoch, StreamPosition};
-use crate::publication::KEY_LEN_MAX;
 use crate::queue::Pushed;
-use crate::shard::{House, NewRoom, Room, Shard};
+use crate::recovery::Since;
+use crate::room::{NewRoom, Room};
+use crate::shard::Shard;
 use crate::sync::Mutex;
-use crate::time::Moment;
 
 mod ask;
 mod broadcast;
@@ -33,38 +33,41 @@ mod deliver;
 mod dissolve;
 mod emit;
 mod join;
+mod journaled;
+pub(crate) mod past;
 mod publish;
-mod written;
+mod sweep;
+pub(crate) mod totals;
 
-/// How a [`RoomTable`] is built.
+/// The settings of a [`RoomTable`].
 #[derive(Clone, Debug)]
 pub struct TableConfig {
-    /// How many cores there are, 1 to 256.
+    /// The number of cores, 1 to 256.
     pub core_count: usize,
-    /// How many shards; rounded up to a power of two.
+    /// The number of shards; rounded up to a power of two.
     pub shard_count: usize,
     /// The longest room name, in bytes.
     pub name_len_max: usize,
-    /// From how many pending bytes on a core's mailbox is full.
+    /// The pending bytes from which on a core's mailbox is full.
     pub mailbox_bytes_max: usize,
-    /// Whether [`Command::RoomCreated`] and [`Command::RoomRemoved`] are sent from the start.
+    /// True to send [`Command::RoomCreated`] and [`Command::RoomRemoved`] from the start.
     pub watch_rooms: bool,
-    /// What is so of rooms, by their names.
+    /// The classes of rooms, chosen by name.
     pub classes: Classes,
-    /// As which wire's frames publications are kept.
+    /// The wire whose frames histories retain.
     pub history_wire: Wire,
-    /// The memory for what all rooms keep, in bytes. At the limit the oldest makes way.
+    /// The memory for the histories of all rooms, in bytes. At the limit the oldest entries go.
     pub history_bytes_max: usize,
     /// The wires that connections may speak, as far as they are known by now:
     /// [`add_wire`](RoomTable::add_wire) adds others.
     pub wires: Vec<Wire>,
-    /// Where what rooms with a history keep is written down, if it is.
+    /// The journal of rooms with a history, if there is one.
     pub journal: Option<Arc<Journal>>,
 }
 
 impl Default for TableConfig {
-    /// One core and four shards, names of 255 bytes, mailboxes of 16 MiB; every room plain; 256 MiB for
-    /// histories, kept for wire 0.
+    /// Returns settings for one core and four shards, names of 255 bytes, mailboxes of 16 MiB,
+    /// every room plain, and 256 MiB for histories, retained for wire 0.
     fn default() -> Self {
         Self {
             core_count: 1,
@@ -81,175 +84,13 @@ impl Default for TableConfig {
     }
 }
 
-/// A join that was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum JoinError {
-    /// A name that no room can have.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// A core has more to do than it may keep; only for callers that cannot be held back.
-    #[error(transparent)]
-    Overloaded(#[from] Overloaded),
-}
-
-/// A name that no room can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum NameError {
-    /// The empty name.
-    #[error("a room's name must not be empty")]
-    Empty,
-    /// A name over the limit.
-    #[error("a room's name has at most {name_len_max} bytes, not {name_len}")]
-    TooLong {
-        /// The length of the name, in bytes.
-        name_len: usize,
-        /// The limit, in bytes.
-        name_len_max: usize,
-    },
-}
-
-/// A publication that was not accepted: nobody got it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum PublishError {
-    /// The key is empty or over [`KEY_LEN_MAX`] bytes.
-    #[error("a key has 1 to {KEY_LEN_MAX} bytes, not {key_len}")]
-    Key {
-        /// The length of the key, in bytes.
-        key_len: usize,
-    },
-    /// It lacks the frame of a wire that needs one.
-    #[error(transparent)]
-    Lacks(#[from] Lacks),
-    /// A name that no room can have.
-    #[error(transparent)]
-    Name(#[from] NameError),
-    /// A core has more to do than it may keep; only for callers that cannot be held back.
-    #[error(transparent)]
-    Overloaded(#[from] Overloaded),
-    /// It cannot be written down at present, and is not accepted before it can.
-    #[error("the disk does not take it at present")]
-    Storage,
-    /// The memory for histories is full of what waits to be written down.
-    #[error("the memory for histories is full at present")]
-    NoMemory,
-    /// The payload is larger than the room's class allows.
-    #[error("a publication to this room has at most {payload_len_max} bytes, not {payload_len}")]
-    TooLarge {
-        /// The length of the payload, in bytes.
-        payload_len: usize,
-        /// The limit, in bytes.
-        payload_len_max: u32,
-    },
-}
-
-/// An event that was not accepted: nobody got it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum EmitError {
-    /// It lacks the frame of a wire that needs one.
-    #[error(transparent)]
-    Lacks(#[from] Lacks),
-    /// A core has more to do than it may keep; only for callers that cannot be held back.
-    #[error(transparent)]
-    Overloaded(#[from] Overloaded),
-}
-
-/// A publication [has no frame](crate::Publication::wires) for these wires, which somebody needs: nothing was
-/// done, nobody got anything. Write those and try again; by then there may be members on one more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("there is no frame for {} of the wires that need one", .0.len())]
-pub struct Lacks(pub WireSet);
-
-impl Lacks {
-    /// Whether it is none that are lacking and needed.
-    fn check(lacking: WireSet) -> Result<(), Self> {
-        if lacking.is_empty() {
-            return Ok(());
-        }
-        Err(Self(lacking))
-    }
-}
-
-/// A core has more to do than it may keep, and the caller cannot be held back otherwise: nothing
-/// was done, nobody got anything; try again later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the mailbox of core {} is full", core.0)]
-pub struct Overloaded {
-    /// The core whose mailbox is full.
-    pub core: CoreId,
-}
-
-/// A queue that is over its bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
-    /// The mailbox of a core.
-    Core(CoreId),
-    /// What is to be written to disk.
-    Journal,
-}
-
-/// A queue that is over its bound, if what was just done found one: whoever caused it should not be
-/// read from until that queue has been drained.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backpressure(pub Option<Full>);
-
-/// From where on somebody wants a room's publications.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Since {
-    /// The last so many.
-    Last(u32),
-    /// None from before.
-    #[default]
-    Now,
-    /// Those after this position.
-    Position(StreamPosition),
-}
-
-/// What somebody wants to be told on joining.
+/// The part of a join that asks for an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JoinRequest {
-    /// Its mark, for the answer.
+    /// The request's mark, for the answer.
     pub id: Option<u64>,
-    /// What is to be replayed.
+    /// The place to replay from.
     pub since: Since,
-}
-
-/// How much of a history is given at once.
-#[derive(Clone, Copy, Debug)]
-pub struct PastLimits {
-    /// How many publications.
-    pub publications_max: usize,
-    /// How many bytes of frames; but one frame is given however large it is.
-    pub bytes_max: usize,
-}
-
-/// A part of a room's history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Past {
-    /// Of the last publication that is given; the room's position if none is.
-    pub position: StreamPosition,
-    /// From where on it is given.
-    pub recovery: Option<Recovery>,
-    /// The frames, in order.
-    pub frames: Vec<SharedFrame>,
-    /// Whether later publications are held.
-    pub more: bool,
-}
-
-/// What a table has counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Rooms that were ever created.
-    pub rooms_created: u64,
-    /// Publications and events that were accepted.
-    pub publications: u64,
-    /// Publications and keys that made way because the memory for them was full.
-    pub evictions: u64,
-    /// Rooms that have members.
-    pub rooms: usize,
-    /// Rooms that have none, of which something is remembered.
-    pub rooms_without_members: usize,
-    /// What all rooms keep, in bytes.
-    pub history_bytes: usize,
 }
 
 /// All rooms, shared by all cores.
@@ -284,29 +125,34 @@ pub struct RoomTable {
     hasher: RandomState,
     name_len_max: AtomicUsize,
     history_wire: Wire,
-    pool: CachePadded<Pool>,
-    /// Those in use, as a [`WireSet`]; only ever more. A member that speaks one was counted under its
-    /// shard's lock after the wire was added, so who holds that sees the wires of all members.
+    pool: Arc<CachePadded<Pool>>,
+    /// The wires in use, as a [`WireSet`]; the set only grows. A member is counted under its
+    /// shard's lock after its wire was added, so whoever holds that lock sees the wires of all
+    /// members.
     wires: AtomicU16,
     journal: Option<Arc<Journal>>,
-    /// Only ever set, and read under a shard's lock: a room whose birth was not told may have its
-    /// death told, never the other way round.
+    /// Only ever set, and read under a shard's lock: a room whose creation was not announced may
+    /// have its removal announced, never the other way round.
     watch_rooms: AtomicBool,
 }
 
 impl RoomTable {
-    /// An empty table with its mailboxes. Names are hashed with a key drawn at random, so that
-    /// nobody can choose names that collide.
+    /// Creates an empty table with its mailboxes. Names are hashed with a key drawn at random, so
+    /// that nobody can choose names that collide.
     pub fn new(config: TableConfig) -> Self {
         let shard_count = config
             .shard_count
             .clamp(1, SHARD_COUNT_MAX)
             .next_power_of_two();
         let mailbox = || CachePadded::new(Mailbox::new(config.mailbox_bytes_max));
-        let is_journaled = config.journal.is_some();
+        let pool = Pool::new(config.history_bytes_max, shard_count);
+        let pool = Arc::new(CachePadded::new(pool));
         let classes = Arc::new(config.classes);
         let history_wire = classes.keep_histories().then_some(config.history_wire);
-        let shard = |index| Shard::new(index, is_journaled, classes.clone());
+        let shard = |index| {
+            let histories = Histories::new(pool.clone(), config.journal.clone());
+            Shard::new(index, classes.clone(), histories)
+        };
         let wires: WireSet = config.wires.into_iter().chain(history_wire).collect();
         Self {
             shards: (0..shard_count)
@@ -318,14 +164,14 @@ impl RoomTable {
             hasher: RandomState::new(),
             name_len_max: AtomicUsize::new(config.name_len_max),
             history_wire: config.history_wire,
-            pool: CachePadded::new(Pool::new(config.history_bytes_max, shard_count)),
+            pool,
             wires: AtomicU16::new(wires.0),
             journal: config.journal,
             watch_rooms: AtomicBool::new(config.watch_rooms),
         }
     }
 
-    /// The mailbox of a core.
+    /// Returns the mailbox of a core.
     ///
     /// # Panics
     ///
@@ -334,28 +180,29 @@ impl RoomTable {
         &self.mailboxes[core.index()]
     }
 
-    /// Says that connections will speak a wire, before the first that does is opened. To be called before
-    /// anything is published: what waits to be written down by then has no frame for it, and members on
-    /// it are not sent that.
+    /// Adds a wire, before the first connection that speaks it is opened.
+    ///
+    /// Call it before anything is published: publications that wait for the journal by then have no
+    /// frame for the wire, and its members do not receive them.
     pub fn add_wire(&self, wire: Wire) {
         let added = WireSet::from_iter([wire]);
         self.wires.fetch_or(added.0, Ordering::Relaxed);
     }
 
-    /// The wires that connections may speak.
+    /// Returns the wires that connections may speak.
     #[inline]
     fn wires(&self) -> WireSet {
         WireSet(self.wires.load(Ordering::Relaxed))
     }
 
-    /// Returns the class that a room with this name gets if it is made now.
+    /// Returns the class that a room with this name gets if it is created now.
     pub fn class_of<'a>(&self, key: impl Into<RoomKey<'a>>) -> &'static RoomClass {
-        let key = key.into();
-        self.shard(self.hash_of(key)).lock().classes.of(key)
+        let named = self.named(key);
+        self.shard(named.hash).lock().classes.of(named.key)
     }
 
-    /// Sets the class that each room gets by its name when it is made. A room that exists keeps
-    /// its own until it ends. Costs a lock for each shard.
+    /// Sets the classes of rooms that are created from now on. A room that exists keeps its class
+    /// until it ends. Costs a lock for each shard.
     pub fn set_classes(&self, classes: Classes) {
         if classes.keep_histories() {
             self.add_wire(self.history_wire);
@@ -367,20 +214,20 @@ impl RoomTable {
     }
 
     /// Sets the longest name, in bytes, with which a room can be joined or published to. Members
-    /// of a room with a longer one stay, and can leave.
+    /// of a room with a longer name stay, and can leave.
     pub fn set_name_len_max(&self, name_len_max: usize) {
         self.name_len_max.store(name_len_max, Ordering::Relaxed);
     }
 
-    /// Sets from how many pending bytes on each core's mailbox is full.
+    /// Sets the pending bytes from which on each core's mailbox is full.
     pub fn set_mailbox_bytes_max(&self, bytes_max: usize) {
         for mailbox in &self.mailboxes {
             mailbox.set_pending_bytes_max(bytes_max);
         }
     }
 
-    /// The key with its hash, if a room can have that name.
-    fn check_name<'a>(&self, key: RoomKey<'a>) -> Result<(u64, RoomKey<'a>), NameError> {
+    /// Checks that a room can have this name, and hashes it.
+    fn check_name<'a>(&self, key: RoomKey<'a>) -> Result<Named<'a>, NameError> {
         let (name_len, name_len_max) = (key.name.len(), self.name_len_max.load(Ordering::Relaxed));
         if name_len == 0 {
             return Err(NameError::Empty);
@@ -391,34 +238,28 @@ impl RoomTable {
                 name_len_max,
             });
         }
-        Ok((self.hash_of(key), key))
+        Ok(self.named(key))
     }
 
-    fn house(&self) -> House<'_> {
-        House {
-            pool: &self.pool,
-            journal: self.journal.as_deref(),
-        }
-    }
-
-    /// What a new room is to be.
-    fn draw(&self, id: RoomId, key: RoomKey<'_>, classes: &Classes) -> NewRoom {
+    /// Draws the properties of a new room.
+    fn new_room(&self, id: RoomId, key: RoomKey<'_>, classes: &Classes) -> NewRoom {
         NewRoom {
-            // The key is this process's own, so no other's epoch is hit but by chance.
+            // The hasher's key is this process's own, so an epoch meets that of another only by
+            // chance.
             epoch: Epoch(self.hasher.hash_one(id).max(1)),
             class: classes.of(key),
         }
     }
 
-    /// Whether a caller that cannot be held back may ask something of a core.
+    /// Checks whether a caller that cannot pause may ask something of a core.
     ///
-    /// Between this and the asking others may ask too, so what lies above a mailbox's bound is at
-    /// most one command for each thread that asks.
+    /// Between this and the asking others may ask too, so a mailbox exceeds its bound by at most
+    /// one command for each thread that asks.
     ///
     /// # Errors
     ///
-    /// [`Overloaded`] if the core's mailbox is over its bound of bytes. Being late is no reason: it passes
-    /// within milliseconds.
+    /// [`Overloaded`] if the core's mailbox is over its bound of bytes. A late core is no reason:
+    /// it catches up within milliseconds.
     pub fn check_pressure(&self, core: CoreId) -> Result<(), Overloaded> {
         if self.mailbox(core).is_over_bound() {
             return Err(Overloaded { core });
@@ -431,55 +272,18 @@ impl RoomTable {
         members.try_for_each(|members| self.check_pressure(members.core))
     }
 
-    /// A part of a room's history, in the frames of the history's wire; none if the room does not
-    /// exist. Costs a reference count a publication.
-    pub fn past<'a>(
-        &self,
-        key: impl Into<RoomKey<'a>>,
-        since: Since,
-        limits: PastLimits,
-    ) -> Option<Past> {
-        let key = key.into();
-        let hash = self.hash_of(key);
-        let shard = self.shard(hash).lock();
-        let room = shard.find(hash, key)?;
-        let recovery = room.recover(since);
-        let first = recovery.map_or(room.offset + 1, |recovery| recovery.first);
-        let mut bytes = 0;
-        let frames: Vec<SharedFrame> = room
-            .publications_from(first)
-            .take(limits.publications_max)
-            .take_while(|frame| {
-                let is_first = bytes == 0;
-                bytes += frame.len();
-                is_first || bytes <= limits.bytes_max
-            })
-            .cloned()
-            .collect();
-        let next = first + frames.len() as u64;
-        Some(Past {
-            position: StreamPosition {
-                offset: next - 1,
-                ..room.position()
-            },
-            recovery,
-            frames,
-            more: next <= room.offset,
-        })
-    }
-
-    /// Sends frames to one connection, after what it was sent before.
+    /// Sends frames to one connection, after everything that it was sent before.
     pub fn direct(&self, connection: ConnectionId, frame: SharedFrame) -> Backpressure {
         self.send(connection, Command::Direct { connection, frame })
     }
 
-    /// Sends frames to one connection, behind what rooms are published to in the same turn of its core:
-    /// cheaper than [`direct`](Self::direct), which has to part the turn there.
+    /// Sends frames to one connection, behind the publications of the same turn of its core.
+    /// Cheaper than [`direct`](Self::direct), which splits the turn there.
     pub fn answer(&self, connection: ConnectionId, frame: SharedFrame) -> Backpressure {
         self.send(connection, Command::Answer { connection, frame })
     }
 
-    /// Closes one connection, after what it was sent before.
+    /// Closes one connection, after everything that it was sent before.
     pub fn close(&self, connection: ConnectionId, disconnect: Disconnect) -> Backpressure {
         self.send(
             connection,
@@ -502,43 +306,7 @@ impl RoomTable {
         self.mailbox(core).push(command).wake(core)
     }
 
-    /// Drops what has expired of what rooms keep, in a core's share of the shards. Each core calls this
-    /// about once a second while the table [keeps](Self::keeps_something) something.
-    ///
-    /// If a shard found the memory full lately, shards that use more than an equal share of it are
-    /// brought down to that: a shard that came late gets its own.
-    pub fn sweep(&self, core: CoreId, now: Moment) {
-        let mut next = Some(0);
-        while let Some(nth) = next {
-            next = self.sweep_some(core, now, nth);
-        }
-    }
-
-    /// Does a part of [`sweep`](Self::sweep): at most 4096 entries of the core's `nth` shard. Returns which
-    /// of its shards to go on with, none after the last. A look at an empty shard costs little.
-    pub fn sweep_some(&self, core: CoreId, now: Moment, nth: usize) -> Option<usize> {
-        let bytes_max = if self.pool.is_wanting(now) {
-            self.pool.bytes_max() / self.shards.len()
-        } else {
-            usize::MAX
-        };
-        let shard = core.index() + nth * self.mailboxes.len();
-        let is_done = self
-            .shards
-            .get(shard)?
-            .lock()
-            .sweep(now, bytes_max, &self.house());
-        Some(nth + usize::from(is_done))
-    }
-
-    /// How many entries say when something expires, for tests.
-    #[doc(hidden)]
-    pub fn expiry_entry_count(&self) -> usize {
-        let count = |shard: &CachePadded<Mutex<Shard>>| shard.lock().retention.line_len();
-        self.shards.iter().map(count).sum()
-    }
-
-    /// Whether a queue is full.
+    /// Returns whether a queue is full.
     pub fn is_full(&self, full: Full) -> bool {
         match full {
             Full::Core(core) => self.mailbox(core).is_full(),
@@ -546,7 +314,7 @@ impl RoomTable {
         }
     }
 
-    /// Whether a queue is full; if so, `stalled` is woken when it has been drained.
+    /// Returns whether a queue is full; if so, `stalled` is woken when it has been drained.
     pub fn poll_full(&self, full: Full, stalled: &Waker) -> bool {
         match full {
             Full::Core(core) => self.mailbox(core).poll_full(stalled),
@@ -555,11 +323,6 @@ impl RoomTable {
                 journal.is_some_and(|journal| journal.queue.poll_full(stalled))
             }
         }
-    }
-
-    /// Whether there is something to [sweep](Self::sweep).
-    pub fn keeps_something(&self) -> bool {
-        self.pool.held_bytes() > 0
     }
 
     /// Sends [`Command::RoomCreated`] and [`Command::RoomRemoved`] from now on.
@@ -571,82 +334,48 @@ impl RoomTable {
         self.watch_rooms.load(Ordering::Relaxed)
     }
 
-    /// How many rooms have members. Locks the shards one after the other: for metrics and tests.
-    pub fn room_count(&self) -> usize {
-        self.totals().rooms
-    }
-
-    /// What was counted. Locks the shards one after the other: for metrics and tests.
-    pub fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
-        for shard in &self.shards {
-            let shard = shard.lock();
-            totals.rooms_created += shard.created_count;
-            totals.publications += shard.publication_count;
-            totals.evictions += shard.evicted_count;
-            totals.rooms += shard.peopled_count;
-            totals.rooms_without_members += shard.rooms.len() - shard.peopled_count;
-            totals.history_bytes += shard.retention.used_bytes();
-        }
-        totals
-    }
-
-    /// How many members the room has, counting those whose `Attach` is on its way.
+    /// Returns how many members the room has, counting those whose `Attach` is on its way.
     pub fn member_count<'a>(&self, key: impl Into<RoomKey<'a>>) -> u32 {
-        let key = key.into();
-        let hash = self.hash_of(key);
-        self.shard(hash)
-            .lock()
-            .find(hash, key)
-            .map_or(0, Room::member_count)
+        let named = self.named(key);
+        let shard = self.shard(named.hash).lock();
+        let room = shard.find(named);
+        room.map_or(0, |room| room.members.total())
     }
 
-    /// Where the room's stream is; none if the room does not exist.
+    /// Returns the position of the room's stream; none if the room does not exist.
     pub fn position<'a>(&self, key: impl Into<RoomKey<'a>>) -> Option<StreamPosition> {
-        let key = key.into();
-        let hash = self.hash_of(key);
-        self.shard(hash).lock().find(hash, key).map(Room::position)
+        let named = self.named(key);
+        let shard = self.shard(named.hash).lock();
+        Some(shard.find(named)?.stream.position())
     }
 
-    /// What the fullest mailbox holds, in bytes.
-    pub fn mailbox_pending_bytes(&self) -> u64 {
-        self.mailboxes
-            .iter()
-            .map(|mailbox| mailbox.pending_bytes() as u64)
-            .max()
-            .unwrap_or(0)
-    }
-
-    /// What waits to be written down, in bytes.
-    pub fn journal_pending_bytes(&self) -> u64 {
-        let journal = self.journal.as_ref();
-        journal.map_or(0, |journal| journal.queue.pending_bytes() as u64)
-    }
-
-    /// For how many rooms there is memory.
-    #[cfg(test)]
-    pub(crate) fn capacity(&self) -> usize {
-        let capacity = |shard: &CachePadded<Mutex<Shard>>| shard.lock().rooms.capacity();
-        self.shards.iter().map(capacity).sum()
-    }
-
-    /// How many shards there are.
+    /// Returns the number of shards.
     pub fn shard_count(&self) -> usize {
         self.shards.len()
     }
 
-    /// The hash that a room is found by. In the default space it is that of the name alone.
+    /// Hashes a room's key. In the default space the hash is that of the name alone.
     #[inline]
-    fn hash_of(&self, key: RoomKey<'_>) -> u64 {
+    fn named<'a>(&self, key: impl Into<RoomKey<'a>>) -> Named<'a> {
+        let key = key.into();
         let hash = self.hasher.hash_one(key.name);
-        match key.space {
+        let hash = match key.space {
             Space::DEFAULT => hash,
             space => hash ^ self.hasher.hash_one(space),
+        };
+        Named { hash, key }
+    }
+
+    /// Hashes a publication's key.
+    fn hashed<'a>(&self, text: &'a str) -> HashedKey<'a> {
+        HashedKey {
+            hash: self.hasher.hash_one(text),
+            text,
         }
     }
 
-    /// The index of the shard for a hash: bits that hashbrown uses neither for its bucket (the
-    /// lowest) nor for its tag (the highest 7).
+    /// Returns the index of the shard for a hash: bits that hashbrown uses neither for its bucket
+    /// (the lowest) nor for its tag (the highest 7).
     fn shard_index(&self, hash: u64) -> usize {
         usize::try_from(hash >> 32 & 0xFF_FFFF).unwrap_or(0) & (self.shards.len() - 1)
     }
@@ -655,8 +384,8 @@ impl RoomTable {
         &self.shards[self.shard_index(hash)]
     }
 
-    /// Pushes a room's birth or death to the one core that hears of this shard, so that the two
-    /// cannot overtake each other. The shard is locked.
+    /// Pushes a room's creation or removal to the one core that hears of this shard, so that the
+    /// two cannot overtake each other. The shard is locked.
     fn tell_watcher(&self, command: Command, hash: u64) -> Pushed {
         self.mailbox(self.watcher(hash)).push(command)
     }
@@ -676,7 +405,7 @@ mod tests {
     #[test]
     fn rooms_of_one_name_spread_over_the_table_by_their_spaces() {
         let table = RoomTable::new(TableConfig::default());
-        let hash_of = |space| table.hash_of(RoomKey::new(Space(space), "tea"));
+        let hash_of = |space| table.named(RoomKey::new(Space(space), "tea")).hash;
         assert_eq!(hash_of(0), table.hasher.hash_one("tea"));
         let hashes: HashSet<u64> = (0..1000).map(hash_of).collect();
         assert_eq!(hashes.len(), 1000);

@@ -1,5 +1,5 @@
-//! Publications and events from which one member is excepted: who gets what, with every way to treat
-//! slow members.
+//! Publications and events from which one member is excepted: who gets what, with every way to
+//! treat slow members.
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -33,7 +33,7 @@ fn who_is_excepted_gets_what_others_publish_in_the_same_turn() {
         let [alice, bob, carol] = [(); 3].map(|()| house.open_in("tea"));
         publish(&house, "one", Some(alice));
         publish(&house, "two", Some(bob));
-        emit(&house, EventKind::Passing, "smell", Some(alice));
+        emit(&house, EventKind::Ephemeral, "smell", Some(alice));
         publish(&house, "three", Some(alice));
         emit(&house, EventKind::Lasting, "steam", Some(bob));
         house.turn();
@@ -184,7 +184,7 @@ fn what_found_no_place_and_what_a_member_is_excepted_from_go_into_one_gap() {
 
 // Any order of things.
 
-/// What is done with a room of three members, of whom the last reads at once.
+/// A step in a room of three members, of whom the last reads at once.
 #[derive(Clone, Debug)]
 enum Step {
     Block(usize),
@@ -201,7 +201,7 @@ fn step() -> impl Strategy<Value = Step> {
     let kind = prop_oneof![
         6 => Just(None),
         1 => Just(Some(EventKind::Lasting)),
-        2 => Just(Some(EventKind::Passing)),
+        2 => Just(Some(EventKind::Ephemeral)),
     ];
     let except = prop::option::weighted(0.6, 0..MEMBER_COUNT);
     let len = prop_oneof![20 => 0..40_usize, 1 => Just(40_000)];
@@ -213,7 +213,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What was said, and what of it each member heard.
+/// The publications, and those that each member received.
 struct World {
     house: House,
     members: [ConnectionId; MEMBER_COUNT],
@@ -301,8 +301,8 @@ impl World {
         }
     }
 
-    /// Whether a member got all that it was not excepted from, or was told: with a gap that has both its
-    /// ends among what it was not sent. Returns how many gaps it got.
+    /// Returns whether a member got all that it was not excepted from, or was told: with a gap that
+    /// has both its ends among what it was not sent. Returns how many gaps it got.
     fn check_member(&self, member: usize, is_closed: bool, told_count: &mut u64) -> usize {
         let mine = || self.said.iter().filter(|said| said.except != Some(member));
         let publications = || mine().filter(|said| said.kind.is_none());

@@ -5,7 +5,7 @@ use std::io::IoSlice;
 use proto::SharedFrame;
 use throng_rooms::{
     Command, ConnectionId, CoreId, Disconnect, Effect, EventKind, FlushQueue, LocalLimits,
-    LocalRooms, Publication, RoomTable, Space, TableConfig, Wire,
+    LocalRooms, Publication, RoomTable, Slot, Space, TableConfig, Wire,
 };
 
 #[test]
@@ -536,7 +536,7 @@ impl Core {
     }
 
     /// Empties the outboxes of a line, and says whose they were.
-    fn flush(&mut self, queue: FlushQueue) -> Vec<u32> {
+    fn flush(&mut self, queue: FlushQueue) -> Vec<Slot> {
         let mut flushed = Vec::new();
         while let Some(slot) = self.rooms.next_to_flush(queue) {
             self.rooms.advance(slot, usize::MAX);

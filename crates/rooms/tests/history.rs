@@ -71,7 +71,7 @@ fn an_event_has_no_offset_and_is_not_kept() {
     let alice = house.open_in("tea");
     house.publish("tea", "hot");
     house.emit(EventKind::Lasting, "tea", "steam");
-    house.emit(EventKind::Passing, "tea", "smell");
+    house.emit(EventKind::Ephemeral, "tea", "smell");
     house.publish("tea", "sweet");
     house.turn();
 
@@ -740,28 +740,28 @@ fn who_is_behind_by_one_large_frame_is_told_what_else_it_is_not_sent() {
 }
 
 #[test]
-fn passing_events_are_for_members_for_whom_little_waits() {
+fn ephemeral_events_are_for_members_for_whom_little_waits() {
     let mut house = slow(SlowConsumer::Disconnect, 100);
     let [alice, bob] = [(); 2].map(|()| house.open_in("tea"));
     house.publish("tea", "a quarter of what may wait");
     house.turn();
     house.read(bob);
-    house.emit(EventKind::Passing, "tea", "typing");
+    house.emit(EventKind::Ephemeral, "tea", "typing");
     house.emit(EventKind::Lasting, "tea", "steam");
     house.turn();
     assert_eq!(house.hear(bob), "1:tea/- typing, 1:tea/- steam");
-    house.emit(EventKind::Passing, "tea", "typing");
+    house.emit(EventKind::Ephemeral, "tea", "typing");
     house.turn();
     assert_eq!(house.hear(bob), "1:tea/- typing");
     assert_eq!(
         house.hear(alice),
         "1:tea/1 a quarter of what may wait, 1:tea/- steam"
     );
-    assert_eq!(house.cores[0].counts().passed_over, 2);
+    assert_eq!(house.cores[0].counts().ephemeral_dropped, 2);
 }
 
 #[test]
-fn nobody_is_closed_for_passing_events() {
+fn nobody_is_closed_for_ephemeral_events() {
     for way in [
         SlowConsumer::Disconnect,
         SlowConsumer::Latest,
@@ -773,30 +773,30 @@ fn nobody_is_closed_for_passing_events() {
         house.publish("tea", "one");
         house.turn();
         for _ in 0..3 {
-            house.emit(EventKind::Passing, "tea", &"x".repeat(90));
+            house.emit(EventKind::Ephemeral, "tea", &"x".repeat(90));
         }
         house.turn();
         assert_eq!(house.hear(alice), "1:tea/1 one", "{way}");
         assert!(house.closed.is_empty());
-        assert_eq!(house.cores[0].counts().passed_over, 3);
+        assert_eq!(house.cores[0].counts().ephemeral_dropped, 3);
     }
 }
 
 #[test]
-fn passing_events_that_go_with_older_publications_are_counted() {
+fn ephemeral_events_that_go_with_older_publications_are_counted() {
     let mut house = slow(SlowConsumer::Latest, 1 << 20);
     let alice = house.open_in("tea");
     house.block(alice);
     house.publish("tea", "one");
     house.turn();
     house.publish("tea", "two");
-    house.emit(EventKind::Passing, "tea", "typing");
+    house.emit(EventKind::Ephemeral, "tea", "typing");
     house.turn();
     assert_eq!(
         house.hear(alice),
         r#"gap {"room":"tea","from":1,"to":1}, 1:tea/2 two"#
     );
-    assert_eq!(house.cores[0].counts().passed_over, 1);
+    assert_eq!(house.cores[0].counts().ephemeral_dropped, 1);
 }
 
 // Replays and the outbox.

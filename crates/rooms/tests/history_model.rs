@@ -13,7 +13,7 @@ use throng_rooms::{
     Acknowledge, Backpressure, Classes, Command, ConnectionId, Delivery, Disconnect, Effect,
     EmitError, Epoch, EventKind, FlushQueue, JoinRequest, LocalLimits, Moment, Outgoing,
     Overloaded, PastLimits, Publication as _, PublishError, Published, Recovery, RoomTable, Since,
-    SlowConsumer, Space, StreamPosition, TableConfig, Wire,
+    Slot, SlowConsumer, Space, StreamPosition, TableConfig, Wire,
 };
 
 #[path = "support/cores.rs"]
@@ -68,7 +68,7 @@ proptest! {
     }
 }
 
-/// What is under test, and the model beside it.
+/// The tables under test, and the model beside them.
 struct World {
     table: RoomTable,
     classes: Classes,
@@ -83,21 +83,21 @@ struct World {
     /// The streams of rooms that are not forgotten.
     lives: BTreeMap<&'static str, Life>,
     epochs: HashSet<Epoch>,
-    /// Where connections were when they ended.
+    /// The positions of connections when they ended.
     remembered: Vec<(&'static str, StreamPosition)>,
-    /// How often each room got a first member.
+    /// The number of times that each room got a first member.
     begun_counts: BTreeMap<&'static str, usize>,
-    /// What was heard of each room: whether it was a beginning.
+    /// The reports of each room: true for a beginning.
     heard: BTreeMap<&'static str, Vec<bool>>,
     has_members: HashSet<&'static str>,
     publication_count: u64,
     next_serial: u32,
     /// The first serial number of this step.
     step_serial: u32,
-    /// Where something was published in this step that is larger than it was said to be.
+    /// The room of a publication in this step that is larger than it was said to be.
     understated: Option<&'static str>,
     replayed_count: u64,
-    /// What complete connections were told that they were not sent.
+    /// The publications that complete connections were told they did not receive.
     skipped_count: u64,
     /// Some connection ended or was shut, so that it may have been told less than was skipped.
     has_ended: bool,
@@ -140,14 +140,14 @@ enum Entry {
     },
 }
 
-/// What is delivered.
+/// The kind of a delivery.
 #[derive(Clone, Copy, Debug)]
 enum What {
     Event { serial: u32, kind: EventKind },
     Publication { serial: u32, offset: u64 },
 }
 
-/// What who joins is told.
+/// The answer to a join.
 #[derive(Clone, Debug)]
 struct Told {
     id: u64,
@@ -173,12 +173,12 @@ struct Connection {
     /// It was a member of a room twice, so that what waited of the first time cannot be skipped.
     has_rejoined: bool,
     expected: Vec<Expected>,
-    /// Which of these are passing events that must arrive, for little waited.
-    passing: Vec<usize>,
-    /// What it was sent when it was shut.
+    /// Which of these are ephemeral events that must arrive, for little waited.
+    ephemeral: Vec<usize>,
+    /// The frame that it was sent when it was shut.
     last: Option<String>,
     socket: Socket,
-    /// How much more than the limit may wait for it, for what is replayed, until nothing does.
+    /// The amount of more than the limit may wait for it, for what is replayed, until nothing does.
     allowed_bytes: usize,
     /// It was a member of a room that leaves things out.
     has_skipped: bool,
@@ -766,7 +766,7 @@ impl World {
             rooms: Vec::new(),
             has_rejoined: false,
             expected: Vec::new(),
-            passing: Vec::new(),
+            ephemeral: Vec::new(),
             last: None,
             socket: Socket::new(window),
             allowed_bytes: 0,
@@ -886,7 +886,7 @@ impl World {
         for member in &mut self.connections {
             if member.core == core && member.wire == wire && member.rooms.contains(&life) {
                 if matches!(what, What::Event { .. }) {
-                    member.passing.push(member.expected.len());
+                    member.ephemeral.push(member.expected.len());
                 }
                 member.expected.push(expected.clone());
             }
@@ -974,7 +974,10 @@ impl World {
             joining.rooms.push(life);
             let way = self.classes.of(life.room).slow_consumer;
             joining.has_skipped |= way != SlowConsumer::Disconnect;
-            let is_again = |it: &Expected| matches!(it, Expected::Publication { room, .. } if *room == life.room);
+            let is_again = |it: &Expected| match it {
+                Expected::Publication { room, .. } => *room == life.room,
+                _ => false,
+            };
             joining.has_rejoined |= joining.expected.iter().any(is_again);
         }
         match (told, effect) {
@@ -1073,8 +1076,8 @@ impl World {
         done
     }
 
-    /// Passing events may be missing for whom much waits, and where only the latest waits if anything
-    /// does.
+    /// Ephemeral events may be missing for whom much waits, and where only the latest waits if
+    /// anything does.
     fn note_pressure(&mut self, core: usize) {
         let local = &self.cores[core].local;
         // In a small outbox one event may be what does not fit.
@@ -1085,17 +1088,19 @@ impl World {
             self.limits.outbox_bytes_max / 4
         };
         for connection in &mut self.connections {
-            if connection.core != core || !connection.open || connection.passing.is_empty() {
+            if connection.core != core || !connection.open || connection.ephemeral.is_empty() {
                 continue;
             }
             let Connection {
-                expected, passing, ..
+                expected,
+                ephemeral,
+                ..
             } = connection;
             let slot = connection.id.slot();
             let outbox = local.outbox(slot);
             let is_pressed = outbox.pending_bytes() > much || local.has_overflow();
             let waits = outbox.has_rest() || local.is_blocked(slot);
-            passing.retain(|index| {
+            ephemeral.retain(|index| {
                 let Expected::Event {
                     room, is_excused, ..
                 } = &mut expected[*index]
@@ -1140,7 +1145,7 @@ impl World {
         }
     }
 
-    /// Whether frames must not be left out: what is replayed must not, whatever the room.
+    /// Returns whether frames must not be left out: what is replayed must not, whatever the room.
     fn is_firm(&self, frame: &SharedFrame, to: &Connection) -> bool {
         let (texts, _) = texts(frame);
         texts.iter().any(|text| match Item::of(text) {
@@ -1148,7 +1153,7 @@ impl World {
                 let (_, serial) = serial_in(text);
                 self.way_of(&room) == SlowConsumer::Disconnect || to.is_replayed(serial)
             }
-            // Of passing events it is not known here.
+            // Of ephemeral events it is not known here.
             Item::Event { .. } | Item::Text(_) => true,
             Item::Gap { .. } => false,
         })
@@ -1185,7 +1190,7 @@ impl World {
     }
 
     /// The one open connection in the slot.
-    fn connection_in(&self, core: usize, slot: u32) -> usize {
+    fn connection_in(&self, core: usize, slot: Slot) -> usize {
         let id = self.cores[core].local.id_of(slot);
         let mut all = self.connections.iter();
         let found = all.position(|it| it.id == id && it.open);
@@ -1204,7 +1209,7 @@ impl World {
         LifeOf { room, epoch }
     }
 
-    /// How many members a core has on a wire, with those on their way.
+    /// Returns how many members a core has on a wire, with those on their way.
     fn member_count_of(&self, room: &str, core: usize, wire: Wire) -> u32 {
         let is_here = |it: &&Connection| it.core == core && it.wire == wire;
         let of_the_room = |life: &LifeOf| life.room == room;
@@ -1240,7 +1245,7 @@ impl World {
         (0..self.cores.len()).filter(listens).collect()
     }
 
-    /// Whether a core with members of the room has too much to do.
+    /// Returns whether a core with members of the room has too much to do.
     fn is_some_full(&self, room: &str) -> bool {
         let mut listening = self.listening(room).into_iter();
         listening.any(|core| is_full(&self.table, core))
@@ -1252,7 +1257,7 @@ impl World {
         cores::check_backpressure(&self.table, backpressure, asked);
     }
 
-    /// What is so after every step.
+    /// Returns what is so after every step.
     fn check(&mut self) {
         for room in ROOMS {
             self.check_room(room);
@@ -1298,8 +1303,8 @@ impl World {
         self.lives.remove(room);
     }
 
-    /// What is held is what the limits say, or less if there is no memory; then what expires first
-    /// went first.
+    /// Returns what is held is what the limits say, or less if there is no memory; then what
+    /// expires first went first.
     fn check_memory(&mut self) {
         let totals = self.table.totals();
         assert!(totals.history_bytes <= self.history_bytes_max, "{totals:?}");
@@ -1319,8 +1324,8 @@ impl World {
                 assert_eq!(first, life.first_offset(), "of {room}");
                 continue;
             }
-            // Memory is made for what is announced. If there is none for what it is, all that its room had
-            // goes, and nothing of others.
+            // Memory is made for what is announced. If there is none for what it is, all that its
+            // room had goes, and nothing of others.
             let is_own_fault = self.understated == Some(*room) && first > life.offset();
             for (offset, expires_ms) in life.expiries() {
                 let serial = life.since(offset)[0].serial;
@@ -1370,7 +1375,7 @@ impl World {
         );
     }
 
-    /// What arrived at a connection is what was sent, or the beginning of it.
+    /// Returns what arrived at a connection is what was sent, or the beginning of it.
     fn check_received(&self, index: usize, is_complete: bool) -> u64 {
         let connection = &self.connections[index];
         let (texts, rest) = texts(&connection.socket.received);
@@ -1442,14 +1447,21 @@ impl World {
 }
 
 impl Connection {
-    /// Whether anything may still be sent to it.
+    /// Returns whether anything may still be sent to it.
     const fn is_addressable(&self) -> bool {
         self.open && self.last.is_none()
     }
 
-    /// Whether it was replayed the publication with this serial number.
+    /// Returns whether it was replayed the publication with this serial number.
     fn is_replayed(&self, of: u32) -> bool {
-        let is_it = |it: &Expected| matches!(it, Expected::Publication { serial, is_replayed: true, .. } if *serial == of);
+        let is_it = |it: &Expected| match it {
+            Expected::Publication {
+                serial,
+                is_replayed,
+                ..
+            } => *is_replayed && *serial == of,
+            _ => false,
+        };
         self.expected.iter().any(is_it)
     }
 }

@@ -214,7 +214,8 @@ fn a_room_for_which_there_is_no_memory_is_not_made() {
     assert_eq!((totals.rooms_without_members, totals.publications), (0, 0));
 }
 
-/// What is published is written down before it is delivered; there is so much memory for it.
+/// Returns what is published is written down before it is delivered; there is so much memory for
+/// it.
 fn ahead(history_bytes_max: usize) -> (House, Writer) {
     let journal = Arc::new(Journal::new(WriteOrder::Ahead, 1 << 20));
     let config = TableConfig {
@@ -228,19 +229,23 @@ fn ahead(history_bytes_max: usize) -> (House, Writer) {
     (house, Writer { journal, written })
 }
 
-/// Who writes down what it is told.
+/// The writer of the journal.
 struct Writer {
     journal: Arc<Journal>,
     written: Vec<Entry>,
 }
 
 impl Writer {
-    /// Says that the publications to `tea` up to an offset are written down, as they must be by now.
+    /// Says that the publications to `tea` up to an offset are written down, as they must be by
+    /// now.
     fn commit(&mut self, house: &House, up_to: u64) {
         let mut entries = Vec::new();
         self.journal.queue.drain(&mut entries);
         self.written.append(&mut entries);
-        let is_last = |entry: &&Entry| matches!(entry.change, Change::Publication { offset, .. } if offset == up_to);
+        let is_last = |entry: &&Entry| match entry.change {
+            Change::Publication { offset, .. } => offset == up_to,
+            _ => false,
+        };
         let last = self.written.iter().rfind(is_last);
         let last = last.expect("it was given to be written down");
         house.table.commit(&last.room, up_to);

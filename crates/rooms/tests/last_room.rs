@@ -1,4 +1,5 @@
-//! Connections that are to be closed with their last room of a space: when that is said, and when not.
+//! Connections that are to be closed with their last room of a space: when that is said, and when
+//! not.
 
 use throng_rooms::{ConnectionId, RoomClass, RoomKey, Space};
 

@@ -10,7 +10,7 @@ use std::ops::Range;
 use proptest::prelude::*;
 use throng_rooms::{
     Backpressure, Command, ConnectionId, CoreId, Disconnect, Effect, EmitError, EventKind,
-    FlushQueue, LocalLimits, Overloaded, RoomId, RoomKey, RoomTable, Space, TableConfig,
+    FlushQueue, LocalLimits, Overloaded, RoomId, RoomKey, RoomTable, Slot, Space, TableConfig,
 };
 
 #[path = "support/cores.rs"]
@@ -41,7 +41,7 @@ proptest! {
     }
 }
 
-/// What is under test, and the model beside it.
+/// The tables under test, and the model beside them.
 struct World {
     table: RoomTable,
     outbox_bytes_max: u32,
@@ -49,9 +49,9 @@ struct World {
     cores: Vec<Core<Entry>>,
     /// All there ever were.
     connections: Vec<Connection>,
-    /// How many lives each room has had.
+    /// The number of lives each room has had.
     life_counts: HashMap<u8, u32>,
-    /// What was heard of each room: which core, and whether it was a beginning.
+    /// The reports of each room: the core, and true for a beginning.
     heard: HashMap<u8, Vec<(usize, bool)>>,
     /// Which life each room's id is, of those that a member has been of.
     lives: HashMap<RoomId, Life>,
@@ -114,7 +114,7 @@ struct Connection {
     /// With the last room of which spaces it is to be closed.
     closes_with: HashSet<Space>,
     expected: Vec<Item>,
-    /// What it was sent when it was shut.
+    /// The frame that it was sent when it was shut.
     last: Option<Item>,
     socket: Socket,
 }
@@ -474,7 +474,7 @@ impl World {
         self.cores[core].log.push_back(Entry::Ask { life, serial });
     }
 
-    /// Whether one of these cores has too much to do.
+    /// Returns whether one of these cores has too much to do.
     fn is_some_full(&self, cores: &[usize]) -> bool {
         cores.iter().any(|core| is_full(&self.table, *core))
     }
@@ -561,8 +561,9 @@ impl World {
         }
     }
 
-    /// Takes note of which life of a room has which id; and of the rooms of a space that are dissolved
-    /// together, in whatever order, moves the one to the front of the log that comes first.
+    /// Takes note of which life of a room has which id; and of the rooms of a space that are
+    /// dissolved together, in whatever order, moves the one to the front of the log that comes
+    /// first.
     fn note_life(&mut self, core: usize, command: &Command) {
         let log = &mut self.cores[core].log;
         match command {
@@ -587,8 +588,8 @@ impl World {
         }
     }
 
-    /// Lets connections leave the rooms that `leaves` says in the model, and shuts those that are to be
-    /// closed for it, which the effect must say.
+    /// Lets connections leave the rooms that `leaves` says in the model, and shuts those that are
+    /// to be closed for it, which the effect must say.
     fn leave_rooms(
         &mut self,
         leaving: &[usize],
@@ -788,7 +789,7 @@ impl World {
     }
 
     /// The one open connection in the slot.
-    fn connection_in(&self, core: usize, slot: u32) -> usize {
+    fn connection_in(&self, core: usize, slot: Slot) -> usize {
         let id = self.cores[core].local.id_of(slot);
         let found = self
             .connections
@@ -816,7 +817,7 @@ impl World {
         }
     }
 
-    /// How many members a core has, with those on their way.
+    /// Returns how many members a core has, with those on their way.
     fn member_count_of(&self, room: u8, core: usize) -> u32 {
         let members = self.connections.iter().filter(|it| it.core == core);
         let member_count: usize = members
@@ -847,7 +848,7 @@ impl World {
         cores::check_backpressure(&self.table, backpressure, asked);
     }
 
-    /// What is so after every step.
+    /// Returns what is so after every step.
     fn check(&self) {
         let member_counts: Vec<u32> = (0..ROOMS).map(|room| self.member_count(room)).collect();
         for (room, member_count) in (0..ROOMS).zip(&member_counts) {
@@ -910,7 +911,7 @@ impl World {
                 .filter(|it| it.core == core && it.open)
         };
         assert_eq!(local.connection_count(), open().count());
-        let mut slots: Vec<u32> = open().map(|it| it.id.slot()).collect();
+        let mut slots: Vec<Slot> = open().map(|it| it.id.slot()).collect();
         slots.sort_unstable();
         assert!(local.slots().eq(slots));
         assert_eq!(
@@ -979,7 +980,7 @@ impl Connection {
         spaces.collect()
     }
 
-    /// Whether anything may still be sent to it.
+    /// Returns whether anything may still be sent to it.
     const fn is_addressable(&self) -> bool {
         self.open && self.last.is_none()
     }

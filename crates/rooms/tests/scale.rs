@@ -94,7 +94,7 @@ fn a_room_among_many_of_its_shard_costs_what_it_costs_alone() {
 /// A quadratic step over so many takes minutes in a debug build.
 const CROWD: usize = 200_000;
 
-/// The same for rooms, of which a hash table without a good hash looks at 16 at a time.
+/// As many rooms, of which a hash table without a good hash looks at 16 at a time.
 const ROOMS: usize = 200_000;
 
 /// A table and its only core.

@@ -125,7 +125,7 @@ impl World {
         }
     }
 
-    /// What goes wrong in a tick, and what is said in it.
+    /// Returns what goes wrong in a tick, and what is said in it.
     fn trouble(&mut self) {
         let Self {
             rng,
@@ -254,7 +254,7 @@ impl World {
     }
 }
 
-/// What is special of a room.
+/// The special class of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
     /// Its history is short.
@@ -312,7 +312,7 @@ const ROOM_COUNT: usize = 12;
 /// So small that stalled clients fill it.
 const OUTBOX_BYTES_MAX: u32 = 2500;
 
-/// How many runs a push waits for.
+/// The number of runs a push waits for.
 const RUN_COUNT: u64 = 3;
 
 const TICK_MS: u64 = 5;
@@ -320,7 +320,7 @@ const TICK_MS: u64 = 5;
 /// Some time of day, in Unix milliseconds.
 const BEGIN_MS: u64 = 1_700_000_000_000;
 
-/// How long things go wrong.
+/// The time for which things go wrong.
 const TROUBLE_MS: u64 = 8_000;
 
 /// After which time it must be quiet.

@@ -178,7 +178,7 @@ fn what_lacks_the_frame_of_a_wire_that_members_speak_is_refused_and_changes_noth
 
     assert_eq!(emit(Only(&[0])), Err(lacks(&[1, 7])));
     assert_eq!(emit(Only(&[7])), Err(lacks(&[1])));
-    let tried = table.try_emit_as(EventKind::Passing, "tea", None, Only(&[1]));
+    let tried = table.try_emit_as(EventKind::Ephemeral, "tea", None, Only(&[1]));
     assert_eq!(tried, Err(EmitError::Lacks(lacks(&[7]))));
     assert_eq!(publish(&table, "tea", Only(&[1])), Err(lacks(&[7]).into()));
     assert_eq!(table.broadcast(Only(&[1, 7])), Err(lacks(&[0])));

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
 use proto::event::JsonParser;
-use rooms::{ConnectionId, CoreId, FlushQueue, Full, LocalLimits, LocalRooms, Slots, Wire};
+use rooms::{ConnectionId, CoreId, FlushQueue, Full, LocalLimits, LocalRooms, Slot, Slots, Wire};
 use std::os::fd::AsRawFd;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -119,7 +119,7 @@ pub(crate) struct Core {
     lines: Lines,
     share: ConnectionShare,
     /// Connections that are held back, with the queue that was full.
-    stalled: Vec<(u32, Full)>,
+    stalled: Vec<(Slot, Full)>,
     /// The one buffer that all connections are read into.
     buffer: Box<[u8]>,
     parser: JsonParser,
@@ -137,10 +137,10 @@ pub(crate) struct Core {
     flusher: Flusher,
     /// How much a slow connection is written at a time.
     unsent_slice: usize,
-    batch: Vec<u32>,
+    batch: Vec<Slot>,
     results: Results,
     wheel: Wheel,
-    due: Vec<u32>,
+    due: Vec<Slot>,
     /// When connections that were sent a close frame are ended, in that order.
     closing: VecDeque<(Instant, ConnectionId)>,
     /// When what waits in front of their close frames makes way, in that order.
@@ -162,7 +162,7 @@ pub(crate) struct Core {
 /// One entry of the readiness set.
 #[derive(Clone, Copy, Debug)]
 struct Ready {
-    slot: u32,
+    slot: Slot,
     readable: bool,
     writable: bool,
     ended: bool,
@@ -429,7 +429,7 @@ impl Core {
             return;
         };
         let slot = id.slot();
-        let token = Token(slot as usize);
+        let token = Token(slot.index());
         let source = stream.as_raw_fd();
         let registry = self.readiness.get_ref().registry();
         if registry
@@ -440,10 +440,10 @@ impl Core {
             return;
         }
         let stamp = self.stamp(now);
-        while self.sockets.len() <= slot as usize {
+        while self.sockets.len() <= slot.index() {
             self.sockets.push(None);
         }
-        self.sockets[slot as usize] = Some(Socket::new(stream, place, stamp));
+        self.sockets[slot] = Some(Socket::new(stream, place, stamp));
         self.metrics.connections_opened.add(1);
         self.schedule_keepalive(slot, now);
         let name = self.engine.name_of(id);
@@ -479,7 +479,7 @@ impl Core {
         }
         self.ready.clear();
         self.ready.extend(self.events.iter().map(|event| Ready {
-            slot: u32::try_from(event.token().0).unwrap_or(u32::MAX),
+            slot: Slot(u32::try_from(event.token().0).unwrap_or(u32::MAX)),
             readable: event.is_readable(),
             writable: event.is_writable(),
             ended: event.is_read_closed() || event.is_error(),
@@ -503,7 +503,7 @@ impl Core {
         let counts = self.local.counts();
         metrics.deliveries.set(counts.deliveries);
         metrics.skipped.set(counts.skipped);
-        metrics.passed_over.set(counts.passed_over);
+        metrics.passed_over.set(counts.ephemeral_dropped);
         metrics.replayed.set(counts.replayed);
     }
 
@@ -511,8 +511,8 @@ impl Core {
         self.engine.table.mailbox(self.id)
     }
 
-    fn socket(&mut self, slot: u32) -> Option<&mut Socket> {
-        self.sockets.get_mut(slot as usize)?.as_mut()
+    fn socket(&mut self, slot: Slot) -> Option<&mut Socket> {
+        self.sockets.get_mut(slot)?.as_mut()
     }
 
     fn stamp(&self, now: Instant) -> Stamp {

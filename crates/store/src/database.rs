@@ -1,23 +1,23 @@
-//! The file: how SQLite is set up, what is in it, and what its errors mean.
+//! The database: its setup in SQLite, its tables, and the meaning of its errors.
 //!
 //! ```text
-//! state     one row: commits so far, entries there are, the number of the next room, whether it was closed
+//! state     one row: commits so far, entries, number of the next room, whether it was closed
 //! rooms     number │ name, epoch, lineage: (epoch: i64, last: i64, complete: u8) …
 //! bounds    number │ first offset held, first offset whose key is remembered
 //! entries   sequence │ room, offset, time, and a key or a frame
-//! identity  one row: a number drawn when the store was created, or first opened by a version with witnesses
+//! identity  one row: a random number, drawn when a version with witnesses first opened the store
 //! ```
 //!
-//! Entries are only ever added behind all others: a batch touches the end of one tree, and not a page for
-//! each of its rooms. So a room's bounds are a table of their own, with short rows.
+//! Entries are only ever added behind all others: a batch touches the end of one tree, and not a
+//! page for each of its rooms. So a room's bounds are a table of their own, with short rows.
 //!
-//! Every row has a checksum. Without it a byte that changed would be found by its absence of sense only, and
-//! handed out if it had some.
+//! Every row has a checksum. Without it, a changed byte would be noticed only if the row became
+//! unreadable, and handed out otherwise.
 
 use std::fs::{self, OpenOptions};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -26,23 +26,15 @@ use rusqlite::{
     params,
 };
 
+use crate::directory::{FILE, JOURNAL};
 use crate::error::{CommitError, Damage, OpenError};
 use crate::modes;
-use crate::store::{Durability, Options, Tightened};
+use crate::options::{Durability, Options};
 
-/// The file's name in the directory.
-pub(crate) const FILE: &str = "histories.sqlite";
-
-/// The name of what was committed and is not yet in the file.
-pub(crate) const JOURNAL: &str = "histories.sqlite-wal";
-
-/// The mode of each file.
-pub(crate) const FILE_MODE: u32 = 0o600;
-
-/// One more whenever a store that was written before could no longer be read.
+/// The version of the format. Raised when older stores can no longer be read.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 
-/// "Thrg": says that a file is ours.
+/// "Thrg": marks a file as ours.
 const APPLICATION_ID: i32 = 0x5468_7267;
 
 const PAGE_BYTES: i64 = 4096;
@@ -52,32 +44,33 @@ const SCHEMA: &str = "
         next_room INTEGER NOT NULL, closed INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;
     CREATE TABLE rooms (id INTEGER PRIMARY KEY, name TEXT NOT NULL, epoch INTEGER NOT NULL,
         lineage BLOB NOT NULL, crc INTEGER NOT NULL) STRICT;
-    CREATE TABLE bounds (room INTEGER PRIMARY KEY, first INTEGER NOT NULL, first_key INTEGER NOT NULL,
-        crc INTEGER NOT NULL) STRICT;
+    CREATE TABLE bounds (room INTEGER PRIMARY KEY, first INTEGER NOT NULL,
+        first_key INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;
     CREATE TABLE entries (seq INTEGER PRIMARY KEY, room INTEGER NOT NULL, offset INTEGER NOT NULL,
         at_ms INTEGER NOT NULL, key TEXT, crc INTEGER NOT NULL, frame BLOB) STRICT;
 ";
 
-/// Beside the others, and not in one of them: earlier versions do not look at it.
+/// A table of its own, because earlier versions do not look at it.
 const IDENTITY_SCHEMA: &str = "
-    CREATE TABLE identity (id INTEGER PRIMARY KEY, identity INTEGER NOT NULL, crc INTEGER NOT NULL) STRICT;
+    CREATE TABLE identity (id INTEGER PRIMARY KEY, identity INTEGER NOT NULL,
+        crc INTEGER NOT NULL) STRICT;
 ";
 
 /// The one row of `state`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct State {
-    /// How many batches there were, ever.
+    /// The number of batches, ever.
     pub(crate) commits: i64,
-    /// How many entries there are, held or not.
+    /// The number of entries in the file, held or not.
     pub(crate) entries: i64,
-    /// The number of the next room that is new. None is given twice.
+    /// The number of the next new room. Never reused.
     pub(crate) next_room: i64,
-    /// Whether nobody has written since it was closed.
+    /// True if nobody has written since the store was closed.
     pub(crate) closed: bool,
 }
 
 impl State {
-    /// Of a store that is new.
+    /// The state of a new store.
     const NEW: Self = Self {
         commits: 0,
         entries: 0,
@@ -85,11 +78,11 @@ impl State {
         closed: true,
     };
 
-    /// Reads it.
+    /// Reads the row.
     ///
     /// # Errors
     ///
-    /// If it is not there, or not what was written.
+    /// [`ReadError`] if the row is missing or damaged.
     pub(crate) fn read(connection: &Connection) -> Result<Self, ReadError> {
         let sql = "SELECT commits, entries, next_room, closed, crc FROM state";
         let (state, crc): (Self, u32) = connection.query_row(sql, [], |row| {
@@ -108,7 +101,7 @@ impl State {
         }
     }
 
-    /// Writes it, in the transaction that is under way or in one of its own.
+    /// Writes the row, in the open transaction or in one of its own.
     pub(crate) fn write(self, connection: &Connection) -> rusqlite::Result<()> {
         let sql = "INSERT OR REPLACE INTO state (id, commits, entries, next_room, closed, crc)
             VALUES (1, ?, ?, ?, ?, ?)";
@@ -128,12 +121,12 @@ impl State {
     }
 }
 
-/// Opens the file in the directory, or creates it, and looks whether it is ours and sound. Who has it open
-/// keeps others out.
+/// Opens the file in the directory, or creates it, and checks that it is ours and sound. An open
+/// file keeps others out.
 ///
 /// # Errors
 ///
-/// See [`OpenError`].
+/// [`OpenError`].
 pub(crate) fn open(directory: &Path, options: &Options) -> Result<Connection, OpenError> {
     let path = directory.join(FILE);
     modes::create_file(&path).map_err(|source| OpenError::Io {
@@ -156,7 +149,7 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<Connection, Op
                 supported: FORMAT_VERSION,
             });
         }
-        // Many databases have neither number. One of somebody else's has tables.
+        // Many databases have neither number. A database of somebody else has tables.
         (0, 0) if is_empty(&connection).map_err(|error| open_error(directory, error))? => {
             set_up()?;
             create(&connection).map_err(|error| open_error(directory, error))?;
@@ -170,18 +163,18 @@ pub(crate) fn open(directory: &Path, options: &Options) -> Result<Connection, Op
     Ok(connection)
 }
 
-/// Opens the file, and changes nothing in it: it may be somebody else's.
+/// Opens the file without changing it: it may be somebody else's.
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    // Who else has it has it until they end.
+    // A process that has the file has it until it ends.
     connection.busy_timeout(Duration::ZERO)?;
-    // Before there is a journal: its index is then in memory, and no file that is mapped, whose loss would
-    // be a signal.
+    // Set before there is a journal: the journal's index is then in memory, and not a mapped file,
+    // whose loss would raise a signal.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    // Whoever only drops it leaves the directory as it is.
+    // A connection that is only dropped leaves the directory as it is.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     Ok(connection)
 }
@@ -197,14 +190,14 @@ fn set_up(connection: &Connection, options: &Options) -> rusqlite::Result<()> {
     set_durability(connection, Durability::Synced)
 }
 
-/// Whether nobody has ever made a table in it.
+/// Returns whether the database has no tables.
 fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| {
         row.get(0)
     })
 }
 
-/// Whether the file under the database's name is not the one that is open.
+/// Returns whether the file under the database's name is not the open one.
 pub(crate) fn has_moved(connection: &Connection) -> rusqlite::Result<bool> {
     let mut has_moved = 0;
     connection.file_control(Some(MAIN_DB), FileControl::HasMoved(&mut has_moved))?;
@@ -215,7 +208,7 @@ pub(crate) fn has_moved(connection: &Connection) -> rusqlite::Result<bool> {
 ///
 /// # Errors
 ///
-/// If it is not what was written.
+/// [`ReadError`] if it is damaged.
 pub(crate) fn identity(connection: &Connection) -> Result<Option<i64>, ReadError> {
     let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'identity'";
     let count: i64 = connection.query_row(sql, [], |row| row.get(0))?;
@@ -231,9 +224,9 @@ pub(crate) fn identity(connection: &Connection) -> Result<Option<i64>, ReadError
     }
 }
 
-/// Gives the store an identity, in the transaction that is under way or in ones of its own.
+/// Gives the store an identity, in the open transaction or in ones of its own.
 pub(crate) fn draw_identity(connection: &Connection) -> rusqlite::Result<i64> {
-    // Keyed by the system's random numbers, which is all that is asked of it.
+    // Keyed by the system's random numbers: nothing more is needed.
     let identity = RandomState::new().build_hasher().finish().cast_signed();
     let sql = "INSERT INTO identity (id, identity, crc) VALUES (1, ?, ?)";
     connection.execute_batch(IDENTITY_SCHEMA)?;
@@ -241,12 +234,12 @@ pub(crate) fn draw_identity(connection: &Connection) -> rusqlite::Result<i64> {
     Ok(identity)
 }
 
-/// Removes all rooms and all that they hold, in the transaction that is under way.
+/// Removes all rooms and their entries, in the open transaction.
 pub(crate) fn clear(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("DELETE FROM entries; DELETE FROM rooms; DELETE FROM bounds;")
 }
 
-/// What the next transactions outlive.
+/// Sets the durability of the next transactions.
 pub(crate) fn set_durability(
     connection: &Connection,
     durability: Durability,
@@ -258,9 +251,9 @@ pub(crate) fn set_durability(
     connection.pragma_update(None, "synchronous", synchronous)
 }
 
-/// Brings what is in the journal into the file, if the journal is longer than so many bytes, and cuts it.
+/// Copies the journal into the file and truncates it, if it is longer than so many bytes.
 ///
-/// SQLite does so by itself, and says nothing if it cannot: the journal would become longer and longer.
+/// SQLite does that by itself, but reports no error: the journal would become longer and longer.
 pub(crate) fn shorten_journal(
     connection: &Connection,
     directory: &Path,
@@ -273,7 +266,7 @@ pub(crate) fn shorten_journal(
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
-/// Brings everything into the file, of which nothing is written any more.
+/// Copies everything into the file and closes it.
 pub(crate) fn close(connection: Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     connection.close().map_err(|(_, error)| error)
@@ -289,7 +282,7 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
     changes.commit()
 }
 
-/// Whether the trees are sound. What is in the rows, their checksums say.
+/// Checks that the trees are sound. Checksums cover the contents of rows.
 fn check(connection: &Connection) -> Result<(), ReadError> {
     let said: Option<String> = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
@@ -312,7 +305,7 @@ fn number<T: rusqlite::types::FromSql>(
         .map_err(|error| open_error(directory, error))
 }
 
-/// The checksum of a row: its numbers, and its bytes.
+/// Returns the checksum of a row: of its numbers, and its bytes.
 pub(crate) fn crc(numbers: &[i64], bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     for number in numbers {
@@ -322,7 +315,7 @@ pub(crate) fn crc(numbers: &[i64], bytes: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Why something could not be read.
+/// A read that failed.
 #[derive(Debug)]
 pub(crate) enum ReadError {
     Damaged(Damage),
@@ -335,15 +328,15 @@ impl From<rusqlite::Error> for ReadError {
     }
 }
 
-/// What an error while the store is opened says to whoever named the directory.
+/// Converts an error of opening for whoever named the directory.
 pub(crate) fn read_error(directory: &Path, error: ReadError) -> OpenError {
     match error {
-        ReadError::Damaged(damage) => damaged(directory, damage),
+        ReadError::Damaged(damage) => OpenError::damaged(directory, damage),
         ReadError::Sqlite(error) => open_error(directory, error),
     }
 }
 
-/// The same, of what SQLite says.
+/// Converts an error of SQLite's while the store is opened.
 pub(crate) fn open_error(directory: &Path, error: rusqlite::Error) -> OpenError {
     use rusqlite::ErrorCode as Code;
     match error.sqlite_error_code() {
@@ -363,7 +356,7 @@ pub(crate) fn open_error(directory: &Path, error: rusqlite::Error) -> OpenError 
             path: directory.to_owned(),
             source: reason(&directory.join(FILE), error),
         },
-        _ => damaged(
+        _ => OpenError::damaged(
             directory,
             Damage::Database {
                 said: error.to_string(),
@@ -372,108 +365,20 @@ pub(crate) fn open_error(directory: &Path, error: rusqlite::Error) -> OpenError 
     }
 }
 
-fn damaged(directory: &Path, damage: Damage) -> OpenError {
-    OpenError::Corrupted {
-        path: directory.to_owned(),
-        damage,
-    }
-}
-
-/// What the system says where SQLite only says that it cannot. A lock that closing the file takes away is that
-/// of a connection of which nothing is left.
+/// Returns the system's error where SQLite only says that it failed. Closing the file ends a lock
+/// of this process, but of a connection that is gone.
 fn reason(path: &Path, error: rusqlite::Error) -> io::Error {
     let tried = OpenOptions::new().read(true).write(true).open(path);
     tried.err().unwrap_or_else(|| io::Error::other(error))
 }
 
-/// What an error while it is written to says to whoever wrote.
+/// Converts an error of writing.
 pub(crate) fn commit_error(error: rusqlite::Error) -> CommitError {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DiskFull) => {
-            // What is behind it says the same once more.
+            // The source says the same again.
             CommitError::Full(io::Error::new(ErrorKind::StorageFull, error.to_string()))
         }
         _ => CommitError::Io(io::Error::other(error)),
     }
 }
-
-/// Creates the directory, and those that it is in, so that they outlive a loss of power.
-///
-/// # Errors
-///
-/// The system's, [`OpenError::NotAStore`] if there is something else in it, and [`OpenError::Corrupted`] if a
-/// journal is all that is left.
-pub(crate) fn prepare(path: &Path) -> Result<(), OpenError> {
-    let at = |source| OpenError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    create_directory(path).map_err(at)?;
-    check_names(path)?;
-    // SQLite would remove the journal, and begin without what was in it.
-    let len = |name| fs::metadata(path.join(name)).map(|metadata| metadata.len());
-    match (len(FILE), len(JOURNAL)) {
-        (Err(_), Ok(_)) => Err(damaged(path, Damage::NoFile)),
-        (Ok(0), Ok(1..)) => Err(damaged(path, Damage::EmptyFile)),
-        _ => Ok(()),
-    }
-}
-
-/// Checks that a directory has nothing of anybody else's in it.
-pub(crate) fn check_names(path: &Path) -> Result<(), OpenError> {
-    let at = |source| OpenError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    for entry in fs::read_dir(path).map_err(at)? {
-        let name = entry.map_err(at)?.file_name();
-        let name = name.to_string_lossy();
-        if !name.starts_with(FILE) && name != LOST_AND_FOUND {
-            return Err(OpenError::NotAStore {
-                path: path.to_owned(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// Takes the directory and its files from everybody but their owner.
-pub(crate) fn tighten(path: &Path) -> Result<Tightened, OpenError> {
-    let at = |source| OpenError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let mut tightened = Tightened::default();
-    let mut tighten = |path: PathBuf| match modes::tighten(&path) {
-        Ok(false) => {}
-        Ok(true) => tightened.closed.push(path),
-        Err(_) => tightened.open.push(path),
-    };
-    tighten(path.to_owned());
-    for entry in fs::read_dir(path).map_err(at)? {
-        let entry = entry.map_err(at)?;
-        if entry.file_name() != LOST_AND_FOUND {
-            tighten(entry.path());
-        }
-    }
-    Ok(tightened)
-}
-
-fn create_directory(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
-    create_directory(&parent)?;
-    match modes::create_directory(path) {
-        // By another process, which is then about to take it.
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        created => created.and_then(|()| fs::File::open(parent)?.sync_all()),
-    }
-}
-
-/// In the root of a file system of its own.
-const LOST_AND_FOUND: &str = "lost+found";

@@ -1,22 +1,22 @@
-//! What may go wrong, and whose fault it is.
+//! Errors, and whose fault each is.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// Why a directory could not be opened. Nothing in it is lost by trying.
+/// A directory that could not be opened. Trying loses nothing in it.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// The operator's: while the store was in use, another one was put in its place. Only from
-    /// [`reopen`](crate::Store::reopen).
+    /// The operator's fault: another store was put in the place of this one while it was in use.
+    /// Only from [`reopen`](crate::Store::reopen).
     #[error("{} has the histories of another server in it", path.display())]
     Another {
         /// The directory.
         path: PathBuf,
     },
-    /// The disk's fault, or of something that wrote to the files: what is there cannot be trusted. It
-    /// will not be better the next time.
+    /// The disk's fault, or that of a program that wrote to the files: the contents cannot be
+    /// trusted. Trying again does not help.
     #[error(
         "the histories in {} are damaged: move the directory away to begin without them, or put a \
          copy of it back",
@@ -25,11 +25,11 @@ pub enum OpenError {
     Corrupted {
         /// The directory.
         path: PathBuf,
-        /// What was found.
+        /// The damage.
         #[source]
         damage: Damage,
     },
-    /// The operator's: another process has it.
+    /// The operator's fault: another process has the directory.
     #[error(
         "{} is in use by another process: each server needs a directory of its own",
         path.display()
@@ -38,114 +38,126 @@ pub enum OpenError {
         /// The directory.
         path: PathBuf,
     },
-    /// The system's: rights, space, the disk itself. May be better the next time.
+    /// The system's fault: permissions, space, the disk itself. Trying again later may help.
     #[error("{} cannot be opened", path.display())]
     Io {
         /// The directory, or the file in it.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The operator's: the directory has files of something else in it.
-    #[error("{} is not empty and no store: name an empty directory, or one that is not there", path.display())]
+    /// The operator's fault: the directory has other files in it.
+    #[error(
+        "{} is not empty and no store: name an empty directory, or one that is not there",
+        path.display()
+    )]
     NotAStore {
         /// The directory.
         path: PathBuf,
     },
-    /// The operator's: another version of the program wrote it.
+    /// The operator's fault: another version of the program wrote the store.
     #[error(
-        "{} has format {found} and this program reads {supported}: use the version that wrote it, or \
-         move the directory away to begin without it",
+        "{} has format {found} and this program reads {supported}: use the version that wrote it, \
+         or move the directory away to begin without it",
         path.display()
     )]
     Version {
         /// The directory.
         path: PathBuf,
-        /// The format that is there.
+        /// The format of the store.
         found: u32,
-        /// The one that can be read.
+        /// The format that this program reads.
         supported: u32,
     },
 }
 
-/// What is wrong with a store that was opened.
+impl OpenError {
+    /// Creates the error for a directory whose contents are not what was written.
+    pub(crate) fn damaged(directory: &Path, damage: Damage) -> Self {
+        Self::Corrupted {
+            path: directory.to_owned(),
+            damage,
+        }
+    }
+}
+
+/// The damage of a store that was opened.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Damage {
-    /// SQLite cannot make sense of the file.
+    /// SQLite cannot read the file.
     #[error("SQLite says: {said}")]
     Database {
-        /// In its words.
+        /// SQLite's message.
         said: String,
     },
-    /// There is a journal, and nothing in the file that it belongs to.
+    /// There is a journal, and the file that it belongs to is empty.
     #[error("histories.sqlite is empty beside its journal")]
     EmptyFile,
-    /// Some of what rooms hold is gone.
+    /// Entries of rooms are missing.
     #[error("{expected} publications and keys were written, and {found} are there")]
     Entries {
-        /// How many there are.
+        /// The number of entries that are there.
         found: i64,
-        /// How many there should be.
+        /// The number of entries that were written.
         expected: i64,
     },
-    /// There is a journal, and not the file that it belongs to.
+    /// There is a journal, and the file that it belongs to is missing.
     #[error("histories.sqlite is missing beside its journal")]
     NoFile,
-    /// A row of a room is not what was written, or is missing.
+    /// A row of a room is damaged or missing.
     #[error("the {kind} of room number {room} make no sense")]
     Room {
         /// The room's number in the file.
         room: i64,
-        /// What the row is.
+        /// The kind of the row.
         kind: &'static str,
     },
-    /// The row on the whole of it is not what was written.
+    /// The row about the whole store is damaged.
     #[error("the state makes no sense")]
     State,
 }
 
-/// Why a batch was not committed.
+/// A batch that was not committed.
 #[derive(Debug, Error)]
 pub enum CommitError {
-    /// Somebody else's: a file became shorter that only the store writes to. The store must be
-    /// [reopened](crate::Store::reopen).
+    /// Another program's fault: a file became shorter that only the store writes to. The store must
+    /// be [reopened](crate::Store::reopen).
     #[error("{} was made shorter by somebody else", path.display())]
     Cut {
         /// The file.
         path: PathBuf,
     },
-    /// Somebody else's: what is written to is no longer what its name leads to, so a restart would not find it. The
-    /// store must be [reopened](crate::Store::reopen).
+    /// Another program's fault: the open file is no longer the one under its name, so a restart
+    /// would not find it. The store must be [reopened](crate::Store::reopen).
     #[error("{} was moved or replaced while it was in use", path.display())]
     Moved {
         /// The directory, or the file in it.
         path: PathBuf,
     },
-    /// Somebody else's: what is written to cannot be reached under its name any more: it was removed or moved, or its
-    /// rights changed. The store must be [reopened](crate::Store::reopen).
+    /// Another program's fault: the open file cannot be reached under its name. It was removed or
+    /// moved, or its permissions changed. The store must be [reopened](crate::Store::reopen).
     #[error("{} cannot be reached any more", path.display())]
     Unreachable {
         /// The directory, or the file in it.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The caller's fault: a record that no store could hold. Nothing was changed.
+    /// The caller's fault: a record that no store can hold. Nothing was changed.
     #[error("record {index} of the batch has an offset that is not between 1 and 2^64 - 2")]
     Offset {
-        /// Which record, from 0.
+        /// The index of the record in the batch, from 0.
         index: usize,
     },
-    /// The system's: there is no space left, or no more is allowed. The store must be
+    /// The system's fault: there is no space left, or a quota is reached. The store must be
     /// [reopened](crate::Store::reopen).
     #[error("no space is left for histories")]
     Full(#[source] io::Error),
-    /// The system's: the disk did not do what it was asked. The store must be
-    /// [reopened](crate::Store::reopen).
+    /// The system's fault: the disk failed. The store must be [reopened](crate::Store::reopen).
     #[error("the histories could not be written")]
     Io(#[source] io::Error),
-    /// The caller's: an earlier error was not followed by a [`reopen`](crate::Store::reopen) that
-    /// succeeded. Nothing was changed.
+    /// The caller's fault: no [`reopen`](crate::Store::reopen) has succeeded since an earlier
+    /// error. Nothing was changed.
     #[error("the store must be reopened after an error")]
     NeedsReopen,
 }

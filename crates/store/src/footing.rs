@@ -1,7 +1,7 @@
-//! The files under their names: whether what is written to is what the next process will find.
+//! The files under their names: a check that the next process will find what is written.
 //!
-//! A file that was moved, replaced or removed while it is open takes every write, and nothing of it is there
-//! after a restart. So each commit compares what the names lead to with what was opened.
+//! A file that was moved, replaced or removed while it is open takes every write, and none of it is
+//! there after a restart. So each commit compares the files under the names with the open ones.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -10,24 +10,24 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
-use crate::database::{FILE, JOURNAL};
+use crate::directory::{FILE, JOURNAL};
 use crate::error::CommitError;
 use crate::witness::WITNESS;
 
-/// What the names led to when the files were opened.
+/// The files that the names led to when they were opened.
 #[derive(Debug)]
 pub(crate) struct Footing {
-    places: [Place; 4],
+    watched: [Watched; 4],
 }
 
 #[derive(Debug)]
-struct Place {
+struct Watched {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
     /// Mode, user, group.
     rights: (u32, u32, u32),
-    /// How long the file was after the last commit; nobody else makes it shorter. 0 for a directory.
+    /// The length after the last commit; nobody else makes the file shorter. 0 for a directory.
     len: u64,
 }
 
@@ -35,39 +35,39 @@ impl Footing {
     /// Notes the directory and the files in it, all of which are open.
     pub(crate) fn new(directory: &Path) -> io::Result<Self> {
         Ok(Self {
-            places: [
-                Place::new(directory.to_owned())?,
-                Place::new(directory.join(FILE))?,
-                Place::new(directory.join(JOURNAL))?,
-                Place::new(directory.join(WITNESS))?,
+            watched: [
+                Watched::new(directory.to_owned())?,
+                Watched::new(directory.join(FILE))?,
+                Watched::new(directory.join(JOURNAL))?,
+                Watched::new(directory.join(WITNESS))?,
             ],
         })
     }
 
     /// Checks before a commit that the files are as the last one left them.
     pub(crate) fn check_before(&mut self) -> Result<(), CommitError> {
-        for place in &mut self.places {
-            let metadata = place.check()?;
-            if len_of(&metadata) < place.len {
+        for file in &mut self.watched {
+            let metadata = file.check()?;
+            if len_of(&metadata) < file.len {
                 return Err(CommitError::Cut {
-                    path: place.path.clone(),
+                    path: file.path.clone(),
                 });
             }
         }
         Ok(())
     }
 
-    /// Checks after a commit that it is where the next process will look for it.
+    /// Checks after a commit that the next process will find it.
     pub(crate) fn check_after(&mut self) -> Result<(), CommitError> {
-        for place in &mut self.places {
-            let metadata = place.check()?;
-            place.len = len_of(&metadata);
+        for file in &mut self.watched {
+            let metadata = file.check()?;
+            file.len = len_of(&metadata);
         }
         Ok(())
     }
 }
 
-impl Place {
+impl Watched {
     fn new(path: PathBuf) -> io::Result<Self> {
         let metadata = fs::metadata(&path)?;
         Ok(Self {
@@ -91,7 +91,7 @@ impl Place {
         }
         let rights = rights_of(&metadata);
         if rights != self.rights {
-            // What is open stays usable; what counts is whether the next process can open it.
+            // An open file stays usable; the next process must be able to open it.
             let mut access = Access::READ_OK | Access::WRITE_OK;
             if metadata.is_dir() {
                 access |= Access::EXEC_OK;
@@ -112,7 +112,7 @@ fn rights_of(metadata: &Metadata) -> (u32, u32, u32) {
     (metadata.mode(), metadata.uid(), metadata.gid())
 }
 
-/// A directory's own length means nothing.
+/// Returns the length of a file. A directory's own length means nothing.
 fn len_of(metadata: &Metadata) -> u64 {
     if metadata.is_file() {
         metadata.len()

@@ -1,8 +1,8 @@
 //! From rows to rooms.
 //!
-//! Checksums say that a row is what was written, counts that none is missing, and offsets without holes that
-//! they belong together. What does not fit is damage, and said: a room that was put together wrongly would be
-//! worse than none.
+//! Checksums prove that a row is what was written, counts that no row is missing, and offsets
+//! without holes that rows belong together. Everything else is reported as damage: a room that was
+//! put together wrongly would be worse than none.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,27 +15,27 @@ use crate::record::{RoomRecord, StoredKey, StoredPublication};
 use crate::rooms::{Room, Rooms};
 use crate::write::{bounds_crc, decode_lineage, entry_crc, room_crc};
 
-/// Everything that is in the file.
+/// The contents of the file.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) rooms: Rooms,
-    /// In the order of their numbers.
+    /// The rooms, in the order of their numbers.
     pub(crate) records: Vec<RoomRecord>,
     pub(crate) state: State,
-    /// What the next entry is called.
+    /// The sequence number of the next entry.
     pub(crate) next_seq: i64,
-    /// None, if only versions of the program without a witness have had it.
+    /// None if only versions of the program without a witness have had the store.
     pub(crate) identity: Option<i64>,
 }
 
-/// A room of which the entries are being read.
+/// A room whose entries are being read.
 struct UnderWay {
     id: i64,
     room: Room,
     record: RoomRecord,
 }
 
-/// Reads all of it. `everything`: what rooms hold is wanted, too, and not only where it begins and ends.
+/// Reads the file. `everything`: also the contents of rooms, and not only their bounds.
 pub(crate) fn load(connection: &Connection, everything: bool) -> Result<Loaded, ReadError> {
     let state = State::read(connection)?;
     let mut under_way = read_rooms(connection)?;
@@ -90,7 +90,7 @@ fn read_rooms(connection: &Connection) -> Result<Vec<UnderWay>, ReadError> {
     Ok(rooms)
 }
 
-/// Says what the next one is called.
+/// Reads the entries; returns the sequence number of the next one.
 fn read_entries(
     connection: &Connection,
     state: State,
@@ -134,7 +134,7 @@ fn read_entries(
 }
 
 impl UnderWay {
-    /// None, if one before it is missing.
+    /// Adds a publication; none if one before it is missing.
     fn publication(
         &mut self,
         offset: u64,
@@ -175,7 +175,7 @@ fn damage(room: i64, kind: &'static str) -> ReadError {
     ReadError::Damaged(Damage::Room { room, kind })
 }
 
-/// A value of a type that its column does not have.
+/// Converts the error of a value whose type its column does not have.
 fn column(error: rusqlite::types::FromSqlError) -> ReadError {
     ReadError::Damaged(Damage::Database {
         said: error.to_string(),

@@ -1,19 +1,20 @@
-//! Who may read the files: their owner alone, whatever the umask.
+//! Modes of files: only the owner may use them, whatever the umask.
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use crate::database::FILE_MODE;
+/// The mode of each file.
+pub(crate) const FILE_MODE: u32 = 0o600;
 
-/// The mode of a directory of histories.
+/// The mode of a store's directory.
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// Everybody but the owner.
+/// The permissions of everybody but the owner.
 const OTHERS: u32 = 0o077;
 
-/// Gives a file exactly this mode.
+/// Sets the mode of a file exactly.
 pub(crate) fn set(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }
@@ -26,7 +27,7 @@ pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
 
 /// Creates an empty file that only its owner may use, if there is none.
 ///
-/// One that is there is not opened: closing it would end the locks that this process has on it.
+/// A file that exists is not opened: closing it would end the locks that this process has on it.
 pub(crate) fn create_file(path: &Path) -> io::Result<()> {
     let created = OpenOptions::new()
         .write(true)
@@ -40,11 +41,12 @@ pub(crate) fn create_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes a file or directory from everybody but its owner. Returns whether others could use it.
+/// Removes everybody's access to a file or directory but its owner's. Returns whether others could
+/// use it.
 ///
 /// # Errors
 ///
-/// The system's, if others still can.
+/// The system's error, if others still can.
 pub(crate) fn tighten(path: &Path) -> io::Result<bool> {
     let mode = fs::metadata(path)?.permissions().mode();
     if mode & OTHERS == 0 {

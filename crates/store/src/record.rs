@@ -1,4 +1,4 @@
-//! The vocabulary: what changes in a room, and what a room was when the store was last written to.
+//! The vocabulary: changes of rooms, and rooms as they were last written.
 
 use std::sync::Arc;
 
@@ -7,51 +7,52 @@ use std::sync::Arc;
 pub struct Record {
     /// The room's name.
     pub room: Arc<str>,
-    /// What changed.
+    /// The change.
     pub change: Change,
 }
 
-/// What may change in a room. In a batch, changes of one room take effect in their order.
+/// A change of a room. In a batch, changes of one room take effect in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// The room has another epoch from here on, and what it held it still holds. The store gets to
-    /// know the room if it did not.
+    /// The room has another epoch from here on. It still holds what it held. A room that the store
+    /// does not know begins.
     Epoch {
         /// The new epoch.
         epoch: u64,
-        /// The epochs before, as the engine wants them back.
+        /// The epochs before, as the caller wants them back.
         lineage: Vec<Ancestor>,
     },
-    /// Keys of publications before `first` are no longer remembered. Nothing, for an unknown room.
+    /// Keys of publications before `first` are no longer remembered. No effect on an unknown room.
     ExpireKeys {
         /// The first offset whose key is still remembered.
         first: u64,
     },
-    /// The room is gone, with all that it had.
+    /// The room is gone, with everything that it had.
     Forget,
     /// A publication.
     ///
-    /// If its epoch is the room's and its offset the next, it *continues* the room's history. If it skips
-    /// offsets, the publications before the gap are forgotten, since histories have no holes. If its
-    /// offset is not above the room's last, it is there already, and ignored. If its epoch is another, or
-    /// the room unknown, the room *begins* with it, without anything earlier.
+    /// If its epoch is the room's and its offset the next, it *continues* the room's history. If it
+    /// skips offsets, the publications before the gap are forgotten, because histories have no
+    /// holes. If its offset is not above the room's last, the store has it already, and ignores it.
+    /// If its epoch is another, or the room unknown, the room *begins* with it, without anything
+    /// earlier.
     Publication {
         /// The epoch it was published in.
         epoch: u64,
         /// Its place in the room, from 1.
         offset: u64,
-        /// When it was published, in Unix milliseconds.
+        /// The time of the publication, in milliseconds of the clock by which histories age.
         at_ms: u64,
-        /// What the members got. The store does not look into it.
+        /// The frame that members received. The store does not look into it.
         frame: Arc<[u8]>,
-        /// By what a repeat of it would be recognized. Remembered until [`Self::ExpireKeys`], whether or
-        /// not the publication is still held.
+        /// The key that a repeat of it would be recognized by. Remembered until
+        /// [`Self::ExpireKeys`], even if the publication is no longer held.
         key: Option<Arc<str>>,
     },
-    /// Publications before `first` are no longer held. Nothing, for an unknown room.
+    /// Publications before `first` are no longer held. No effect on an unknown room.
     ///
-    /// If `first` is above the room's last offset, the room's last offset is the one before `first`:
-    /// those in between were never worth holding.
+    /// If `first` is above the room's last offset, the last offset becomes the one before `first`:
+    /// the publications in between were never worth holding.
     Trim {
         /// The first offset that is still held.
         first: u64,
@@ -65,11 +66,11 @@ pub struct Ancestor {
     pub epoch: u64,
     /// The last offset that is known of it.
     pub last_offset: u64,
-    /// Whether there was certainly none after that.
+    /// True if there was certainly no publication after that.
     pub complete: bool,
 }
 
-/// A room as it was when the store was last written to.
+/// A room as it was last written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoomRecord {
     /// Its name.
@@ -91,9 +92,9 @@ pub struct RoomRecord {
 pub struct StoredPublication {
     /// Its place in the room.
     pub offset: u64,
-    /// When it was published, in Unix milliseconds.
+    /// The time of the publication, in milliseconds of the clock by which histories age.
     pub at_ms: u64,
-    /// What the members got.
+    /// The frame that members received.
     pub frame: Arc<[u8]>,
 }
 
@@ -104,6 +105,6 @@ pub struct StoredKey {
     pub key: Arc<str>,
     /// The offset of its publication, which may no longer be held.
     pub offset: u64,
-    /// When that was published, in Unix milliseconds.
+    /// The time of that publication.
     pub at_ms: u64,
 }

@@ -1,8 +1,7 @@
-//! What the store remembers of what it wrote, so that it never has to look there to write: where each room's
-//! histories begin and end.
+//! The bounds of each room's history in memory, so that writing never has to read the file.
 //!
-//! A room that begins anew gets another number. What lies below a room's bounds, and all of a number that
-//! no room has, is no longer held: it is dead where it lies, and removed when it is come across.
+//! A room that begins again gets another number. Entries below a room's bounds, and all entries of
+//! a number that no room has, are dead: they stay in the file until the sweep finds them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,12 +25,12 @@ pub(crate) struct Room {
     pub(crate) last: u64,
     /// The first offset whose key is remembered.
     pub(crate) first_key: u64,
-    /// Whether the bounds are not what is on disk.
+    /// True if the bounds in the file are older.
     pub(crate) moved: bool,
 }
 
 impl Room {
-    /// One without publications, whose next one has the offset.
+    /// Creates a room without publications, whose next one has the offset.
     pub(crate) const fn new(epoch: u64, next_offset: u64) -> Self {
         Self {
             epoch,
@@ -44,18 +43,18 @@ impl Room {
 }
 
 impl Rooms {
-    /// The number of the room, and the room, if it is known.
+    /// Returns the number of a room, and the room.
     pub(crate) fn known(&self, name: &str) -> Option<(i64, Room)> {
         let id = *self.ids.get(name)?;
         Some((id, *self.rooms.get(&id)?))
     }
 
-    /// The room with the number, if there is one.
+    /// Returns the room with the number.
     pub(crate) fn by_id(&self, id: i64) -> Option<&Room> {
         self.rooms.get(&id)
     }
 
-    /// Puts the room in, and says whether its name and its number were new.
+    /// Adds a room; returns whether its name and its number were new.
     pub(crate) fn insert(&mut self, name: &Arc<str>, id: i64, room: Room) -> bool {
         let new_name = self.ids.insert(name.clone(), id).is_none();
         self.rooms.insert(id, room).is_none() && new_name
@@ -68,14 +67,14 @@ impl Rooms {
         }
     }
 
-    /// Takes a room out, and says which number it had.
+    /// Removes a room; returns the number that it had.
     pub(crate) fn remove(&mut self, name: &str) -> Option<i64> {
         let id = self.ids.remove(name)?;
         self.rooms.remove(&id);
         Some(id)
     }
 
-    /// Whether an entry is no longer wanted.
+    /// Returns whether an entry is no longer held.
     pub(crate) fn is_dead(&self, id: i64, offset: u64, is_key: bool) -> bool {
         self.rooms.get(&id).is_none_or(|room| {
             let first = if is_key { room.first_key } else { room.first };
@@ -83,7 +82,7 @@ impl Rooms {
         })
     }
 
-    /// How many there are.
+    /// Returns how many rooms there are.
     pub(crate) fn len(&self) -> usize {
         self.ids.len()
     }
@@ -93,11 +92,11 @@ impl Rooms {
 mod tests {
     use super::*;
 
-    /// As the crate's documentation says.
+    /// As the documentation of the crate says.
     #[test]
     fn a_room_takes_what_it_is_said_to() {
         let named = size_of::<(Arc<str>, i64)>() + size_of::<(i64, Room)>();
-        // A table that has just doubled is filled to seven sixteenths, and has a byte for each place.
+        // A table that has just doubled is seven sixteenths full, and has a byte for each place.
         let in_tables = (named + 2) * 16 / 7;
 
         assert!(in_tables < 200, "{in_tables}");

@@ -9,144 +9,85 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use crate::database::{
-    self, FILE, State, commit_error, open_error, read_error, set_durability, shorten_journal,
+    self, State, commit_error, open_error, read_error, set_durability, shorten_journal,
 };
+use crate::directory::{self, FILE, Tightened};
 use crate::error::{CommitError, OpenError};
 use crate::footing::Footing;
 use crate::load::{Loaded, load};
+use crate::options::{Durability, Options};
 use crate::record::{Change, Record, RoomRecord};
 use crate::rooms::Rooms;
 use crate::sweep::Sweeper;
-use crate::witness::{WITNESS, Witness};
+use crate::witness::{Clock, Vouched, WITNESS, Witness};
 use crate::write::Writer;
 
-/// How a store is used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// How long the journal becomes, in bytes, before what is in it is brought into the file. The shorter, the
-    /// less disk it takes, and the more often that is waited for. 4 MiB by default; at least 64 KiB and at
-    /// most 1 GiB. A large batch makes it longer for a while. When it is four times as long, it is brought into
-    /// the file at once, and a commit says so if the disk does not take that.
-    pub journal_bytes: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            journal_bytes: 4 << 20,
-        }
-    }
-}
-
-/// What opening gives.
+/// An open store, with its contents.
 #[derive(Debug)]
 pub struct Opened {
-    /// The store, to commit to.
+    /// The store to commit to.
     pub store: Store,
-    /// Every room, in the order in which they last began.
+    /// All rooms, in the order in which they last began.
     pub rooms: Vec<RoomRecord>,
-    /// Whether it was closed, or is new. If not, there may have been more than there is now: what was not
-    /// committed when the process ended, and after a loss of power what was not synced.
+    /// True if the store was closed, or is new. If not, it may have lost changes: those that were
+    /// not committed when the process ended, and after a loss of power those that were not synced.
     pub clean: bool,
-    /// How much of what was ever reported as committed is there. Stays so for the next to open it until something
-    /// is committed, if only an empty batch: whoever is told that something is missing commits what follows from
-    /// that as one batch.
+    /// The part that is there of everything that was ever reported as committed. Stays the same for
+    /// the next process until something is committed, even an empty batch. If something is missing,
+    /// commit everything that follows from that as one batch.
     pub vouched: Vouched,
-    /// The time when it was last written to, as far as that was [noted](Store::note_time).
+    /// The time of the last write, as far as that was [noted](Store::note_time).
     pub clock: Option<Clock>,
-    /// Files that others could read.
+    /// The files that other users could read.
     pub tightened: Tightened,
 }
 
-/// How much is there of what was ever reported as committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Vouched {
-    /// Everything.
-    Everything,
-    /// Not the last batches: the database or its journal was set back, emptied or damaged.
-    AllBut {
-        /// How many.
-        missing: u64,
-    },
-    /// Nobody knows: the witness is not there or makes no sense, or it is that of another database.
-    Nothing,
-    /// Nobody knows, and nobody could: only versions of the program without a witness have had the directory. Now
-    /// there is one.
-    NoWitness,
-}
-
-/// The time, on two clocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Clock {
-    /// On the one that what is held ages by, in milliseconds: that of [`Change::Publication`].
-    pub age_ms: u64,
-    /// The time of day, in Unix milliseconds.
-    pub unix_ms: u64,
-}
-
-/// Files that others than their owner could use when the store was opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tightened {
-    /// Those that they no longer can.
-    pub closed: Vec<PathBuf>,
-    /// Those that they still can, since the system did not let that be changed.
-    pub open: Vec<PathBuf>,
-}
-
-/// What a batch that was reported as committed outlives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
-    /// The end of the process, however it ends: the kernel has it.
-    Buffered,
-    /// A loss of power too: the disk has it, and all that was committed before. Waits for the disk.
-    Synced,
-}
-
-/// Histories on disk. One thread has it, and everything that it does may wait for the disk.
+/// Histories on disk. One thread owns it, and every call may wait for the disk.
 ///
-/// Dropped without [`close`](Self::close), what was committed stays, and the next to open it is told that
-/// it was not closed.
+/// If it is dropped without [`close`](Self::close), everything that was committed stays, and the
+/// next process is told that the store was not closed.
 pub struct Store {
     path: PathBuf,
     options: Options,
     rooms: Rooms,
-    /// With the last batch, whether or not it succeeded.
+    /// The state after the last batch, whether or not that succeeded.
     state: State,
-    /// What the next entry is called.
+    /// The sequence number of the next entry.
     next_seq: i64,
     sweeper: Sweeper,
-    /// What the connection is set to, if that is known.
+    /// The durability that the connection is set to, if that is known.
     durability: Option<Durability>,
     identity: i64,
     clock: Clock,
-    /// Nothing after an error, until it is opened again.
+    /// None after an error, until the store is reopened.
     open: Option<Open>,
 }
 
-/// What is open.
+/// The open files.
 struct Open {
     connection: Connection,
     witness: Witness,
     footing: Footing,
-    /// Whether the witness speaks of something else than what is there, until the next commit.
+    /// True until the next commit if the witness disagrees with the database.
     is_doubted: bool,
 }
 
 impl Store {
-    /// Opens the store in a directory, which is created if it is not there, and reads all of it.
+    /// Opens the store in a directory and reads all of it. Creates the directory if it does not
+    /// exist.
     ///
-    /// Takes as long as to read what is held, twice: once to see whether it is sound. Needs the memory of what
-    /// is handed over. What a crash left half written is not there.
+    /// Takes as long as reading the contents twice: once to check them. Needs the memory of what is
+    /// handed over. Batches that a crash left half written are not there.
     ///
     /// # Errors
     ///
-    /// See [`OpenError`]. What is in the directory may be opened again, and gives the same.
+    /// [`OpenError`]; the directory may be opened again, with the same contents.
     pub fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> {
-        database::prepare(path)?;
+        directory::prepare(path)?;
         let (connection, loaded) = attach(path, options, true)?;
         let witness = open_witness(path)?;
-        // Only now is it known whose they are.
-        let tightened = database::tighten(path)?;
+        // Only now is it known that the files are ours.
+        let tightened = directory::tighten(path)?;
         let (commits, known) = (loaded.state.commits, loaded.identity);
         let vouched = witness.compare(known.unwrap_or_default(), commits, known.is_some());
         let clock = witness.clock();
@@ -162,7 +103,7 @@ impl Store {
             clock: clock.unwrap_or_default(),
             open: None,
         };
-        store.begin(connection, witness, (known, vouched))?;
+        store.begin(connection, witness, known, vouched)?;
         Ok(Opened {
             rooms: loaded.records,
             clean: loaded.state.closed,
@@ -173,12 +114,13 @@ impl Store {
         })
     }
 
-    /// Says in the files that they are in use.
+    /// Marks the files as in use.
     fn begin(
         &mut self,
         connection: Connection,
         mut witness: Witness,
-        (known, vouched): (Option<i64>, Vouched),
+        known: Option<i64>,
+        vouched: Vouched,
     ) -> Result<(), OpenError> {
         let sqlite = |error| open_error(&self.path, error);
         mark(&connection, self.state, false).map_err(sqlite)?;
@@ -198,7 +140,7 @@ impl Store {
             source,
         };
         if is_doubted {
-            // The next batch has a number that none has had.
+            // The next batch gets a number that no batch has had.
             self.state.commits = self.state.commits.max(witness.commits());
         } else {
             let commits = self.state.commits;
@@ -218,15 +160,15 @@ impl Store {
         Ok(())
     }
 
-    /// Commits the batch, all of it or nothing, after all that was committed before.
+    /// Commits the batch, all of it or nothing, after everything that was committed before.
     ///
-    /// Now and then it waits for the disk, when the journal is long enough.
+    /// Waits for the disk now and then, when the journal is long enough.
     ///
     /// # Errors
     ///
-    /// [`Offset`](CommitError::Offset) and [`NeedsReopen`](CommitError::NeedsReopen) have changed nothing.
-    /// After [`Full`](CommitError::Full) and [`Io`](CommitError::Io) the batch may or may not be there, and
-    /// the store must be [reopened](Self::reopen), which says whether it is.
+    /// [`Offset`](CommitError::Offset) and [`NeedsReopen`](CommitError::NeedsReopen) change
+    /// nothing. After all others the batch may or may not be stored, and the store must be
+    /// [reopened](Self::reopen), which says whether it is.
     pub fn commit(
         &mut self,
         records: &[Record],
@@ -246,12 +188,13 @@ impl Store {
         })
     }
 
-    /// Commits the records in place of all that there is: with one transaction, so that at any moment there is all of
-    /// the one or all of the other. The disk must have the space for both.
+    /// Replaces everything by the records, in one transaction: at any moment the store has all of
+    /// the old or all of the new. The disk must have the space for both.
     ///
     /// # Errors
     ///
-    /// As for [`commit`](Self::commit), but for [`Offset`](CommitError::Offset): such a record is ignored.
+    /// As for [`commit`](Self::commit), except for [`Offset`](CommitError::Offset): such a record
+    /// is ignored.
     pub fn replace(
         &mut self,
         records: impl IntoIterator<Item = Record>,
@@ -266,7 +209,8 @@ impl Store {
         })
     }
 
-    /// Changes the database, and reports that only if it is where the next process will look for it, with a witness.
+    /// Changes the database and writes the witness. Succeeds only if the next process will find
+    /// both.
     fn transact(
         &mut self,
         durability: Durability,
@@ -320,13 +264,14 @@ impl Store {
         Writer::new(changes, &mut self.rooms, state, next_seq)?.write(records)
     }
 
-    /// Says what time it is. It is written with the next batch, and handed over by the next to open the store.
+    /// Sets the time. It is written with the next batch, and handed to the next process that opens
+    /// the store.
     pub const fn set_time(&mut self, clock: Clock) {
         self.clock = clock;
     }
 
-    /// Says what time it is, and writes that down at once, without waiting for the disk: so that time passes also
-    /// where nothing is committed.
+    /// Sets the time and writes it at once, without waiting for the disk, so that time passes even
+    /// if nothing is committed.
     ///
     /// # Errors
     ///
@@ -339,12 +284,12 @@ impl Store {
         })
     }
 
-    /// Whether there is no room.
+    /// Returns whether the store has no rooms.
     pub fn is_empty(&self) -> bool {
         self.rooms.len() == 0
     }
 
-    /// Makes everything that was committed outlive a loss of power. Waits for the disk.
+    /// Makes everything that was committed survive a loss of power. Waits for the disk.
     ///
     /// # Errors
     ///
@@ -353,20 +298,21 @@ impl Store {
         self.commit(&[], Durability::Synced)
     }
 
-    /// Opens it again after an error, and says how many of the last batches are not there. Costs what opening
-    /// costs. If it does not succeed it may be tried again; until then nothing can be committed.
+    /// Opens the store again after an error, and returns how many of the last batches are missing.
+    /// Costs as much as opening. If it fails, try again; until it succeeds, nothing can be
+    /// committed.
     ///
-    /// 0: all are there, with the one whose commit failed. 1: that one is not; commit it again. More: the
-    /// disk has lost what was only buffered. What the store holds is then older than what it was
-    /// given, and only a full copy of all rooms mends that: [`replace`](Self::replace) it.
+    /// 0: none is missing, not even the one whose commit failed. 1: that one is missing; commit it
+    /// again. More: the disk has lost buffered batches. The store is then older than the server's
+    /// memory, and only a full copy of all rooms repairs it: [`replace`](Self::replace) it.
     ///
     /// # Errors
     ///
-    /// See [`OpenError`].
+    /// [`OpenError`].
     pub fn reopen(&mut self) -> Result<u64, OpenError> {
         self.open = None;
         let path = &self.path;
-        database::check_names(path)?;
+        directory::check_names(path)?;
         let (connection, loaded) = attach(path, &self.options, false)?;
         let is_ours = loaded.identity == Some(self.identity) || loaded.state.commits == 0;
         if !is_ours {
@@ -375,7 +321,7 @@ impl Store {
             });
         }
         let witness = open_witness(path)?;
-        // The disk must take what it is given, or the next batch would fail as the last one did.
+        // The disk must take data, or the next batch would fail as the last one did.
         shorten_journal(&connection, path, 0).map_err(|error| open_error(path, error))?;
         let found = loaded.state.commits;
         let lost = self.state.commits.saturating_sub(found);
@@ -386,15 +332,15 @@ impl Store {
         self.next_seq = loaded.next_seq;
         self.sweeper = Sweeper::default();
         self.durability = None;
-        self.begin(connection, witness, (loaded.identity, vouched))?;
+        self.begin(connection, witness, loaded.identity, vouched)?;
         Ok(u64::try_from(lost).unwrap_or_default())
     }
 
-    /// Syncs, and says in the file that it was closed.
+    /// Syncs, and marks the store as closed.
     ///
     /// # Errors
     ///
-    /// As for [`sync`](Self::sync). It is then as if it had been dropped.
+    /// As for [`sync`](Self::sync); the store is as if it had been dropped.
     pub fn close(mut self) -> Result<(), CommitError> {
         let mut open = self.open.take().ok_or(CommitError::NeedsReopen)?;
         open.footing.check_before()?;
@@ -404,23 +350,24 @@ impl Store {
             .map_err(commit_error)
     }
 
-    /// What it takes on the disk now, in bytes. Asks the file system about each file.
+    /// Returns the bytes that the store takes on disk. Asks the file system about each file.
     ///
     /// # Errors
     ///
-    /// If the directory cannot be read.
+    /// The system's error, if the directory cannot be read.
     pub fn disk_bytes(&self) -> io::Result<u64> {
         let mut bytes = 0;
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
-            // One that is gone since takes nothing. Whatever the file system's, `stat` counts in 512 bytes.
+            // A file that was removed since takes nothing. `stat` counts in 512 bytes on every file
+            // system.
             let metadata = entry.metadata().ok().filter(fs::Metadata::is_file);
             bytes += metadata.map_or(0, |metadata| metadata.blocks() * 512);
         }
         Ok(bytes)
     }
 
-    /// Does something with what is open, which is closed after an error.
+    /// Calls a function with the open files, which are closed if it fails.
     fn with_open(
         &mut self,
         call: impl FnOnce(&mut Self, &mut Open) -> Result<(), CommitError>,
@@ -464,13 +411,13 @@ fn open_witness(path: &Path) -> Result<Witness, OpenError> {
     })
 }
 
-/// Says in the file whether it is closed, so that a loss of power does not change that.
+/// Marks the store as closed or not, so that the mark survives a loss of power.
 fn mark(connection: &Connection, state: State, closed: bool) -> rusqlite::Result<()> {
     set_durability(connection, Durability::Synced)?;
     State { closed, ..state }.write(connection)
 }
 
-/// Says whether the batch can be written.
+/// Checks that the batch can be written.
 fn check(records: &[Record]) -> Result<(), CommitError> {
     match records.iter().position(|record| !is_sound(record)) {
         Some(index) => Err(CommitError::Offset { index }),
@@ -478,7 +425,7 @@ fn check(records: &[Record]) -> Result<(), CommitError> {
     }
 }
 
-/// Whether a store could hold it.
+/// Returns whether a store can hold the record.
 fn is_sound(record: &Record) -> bool {
     match record.change {
         Change::Publication { offset, .. } => (1..u64::MAX).contains(&offset),

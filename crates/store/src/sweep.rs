@@ -1,40 +1,41 @@
-//! Removing what is no longer held.
+//! Deletion of entries that are no longer held.
 //!
-//! A cursor walks all entries over and over, a few for each that is added, and removes the dead that it
-//! comes across. So they go where they lie together, a page at a time, and no index has to say where they are.
-//! Where most are dead it goes on for a while.
+//! A cursor walks all entries over and over, a few for each entry that is added, and deletes the
+//! dead ones on its way. So entries are deleted where they lie together, a page at a time, and need
+//! no index. Where most are dead, the cursor goes on for a while.
 
 use rusqlite::{Connection, params};
 
 use crate::rooms::Rooms;
 
-/// How many entries are looked at for each record: with two, a pass is over before as much has died as is held.
+/// The entries that the cursor visits for each record: with two, a pass ends before as many entries
+/// have died as are held.
 const LOOKS: usize = 2;
 
-/// How many are looked at in one go: fewer are owed until there are so many.
+/// The entries that the cursor visits at once: fewer are saved up until there are so many.
 const LOOKS_MIN: usize = 200;
 
-/// How many are looked at for one batch where most are dead: some ten milliseconds.
+/// The most entries that the cursor visits for one batch where most are dead: some ten
+/// milliseconds.
 const LOOKS_MAX: usize = 10_000;
 
-/// Below so many free pages the file is not made shorter.
+/// The free pages below which the file is not made shorter.
 const FREE_PAGES_MIN: i64 = 256;
 
-/// How many pages it is made shorter by at a time.
+/// The pages by which the file is made shorter at a time.
 const PAGES_GIVEN_BACK: i64 = 1024;
 
-/// Where the cursor is.
+/// The cursor.
 #[derive(Debug, Default)]
 pub(crate) struct Sweeper {
-    /// The last entry that was looked at.
+    /// The last entry that was visited.
     last: i64,
-    /// How many looks are due.
+    /// The visits that are due.
     owed: usize,
 }
 
 impl Sweeper {
-    /// Removes some of the dead in the transaction that is under way, which has so many records, and says how
-    /// many.
+    /// Deletes dead entries in the open transaction, which has so many records; returns how many.
     pub(crate) fn sweep(
         &mut self,
         connection: &Connection,
@@ -64,7 +65,7 @@ impl Sweeper {
         Ok(i64::try_from(removed).unwrap_or(i64::MAX))
     }
 
-    /// The dead among the next entries. Begins anew behind the last.
+    /// Returns the dead entries among the next ones. Starts over behind the last.
     fn find(
         &mut self,
         connection: &Connection,
@@ -94,7 +95,7 @@ impl Sweeper {
     }
 }
 
-/// Makes the file shorter if much of it is free. A little is kept: what is published next goes there.
+/// Makes the file shorter if much of it is free. Keeps a little for the next publications.
 fn give_back(connection: &Connection) -> rusqlite::Result<()> {
     let count = |pragma| -> rusqlite::Result<i64> {
         let mut select = connection.prepare_cached(pragma)?;

@@ -1,11 +1,13 @@
-//! The witness: a small file beside the database that says how many batches were reported as committed.
+//! The witness: a small file beside the database with the number of batches that were reported.
 //!
-//! A counter inside the database goes back with the database: when its journal is emptied or damaged, SQLite
-//! gives back an older state that is whole. The witness does not go back with it, so the difference is found.
+//! A counter inside the database goes back with the database: if its journal is emptied or damaged,
+//! SQLite gives back an older state that is consistent. The witness does not go back with it, so
+//! the difference is found.
 //!
 //! Invariants:
-//! - it is written after each commit and before that is reported, so it never says more than was committed;
-//! - it is one write of less than a sector, in place, so it is there as a whole or not at all;
+//! - it is written after each commit and before the commit is reported, so it never counts more
+//!   batches than were committed;
+//! - it is one write of less than a sector, in place, so it is stored as a whole or not at all;
 //! - its lock is held as long as the store is open. Closing another descriptor does not end it.
 
 use std::fs::{File, OpenOptions, TryLockError};
@@ -13,25 +15,52 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use crate::database::FILE_MODE;
-use crate::store::{Clock, Durability, Vouched};
+use crate::modes::{self, FILE_MODE};
+use crate::options::Durability;
 
-/// The file's name in the directory. Begins as the database's does: earlier versions of the program leave such
-/// files alone.
+/// The file's name in the directory. It begins as the database's does, because earlier versions of
+/// the program leave such files alone.
 pub(crate) const WITNESS: &str = "histories.sqlite-witness";
 
-/// What each begins with.
+/// The first number of each witness.
 const MAGIC: u64 = u64::from_le_bytes(*b"thrgwit1");
 
-/// Five numbers, and a checksum in the place of a sixth.
+/// The numbers in the file: five, and a checksum as the sixth.
 const NUMBERS: usize = 6;
 
-/// What the file says.
+/// The part that is there of everything that was ever reported as committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vouched {
+    /// Everything.
+    Everything,
+    /// All but the last batches: the database or its journal was set back, emptied or damaged.
+    AllBut {
+        /// The number of missing batches.
+        missing: u64,
+    },
+    /// Unknown: the witness is missing or unreadable, or it belongs to another database.
+    Nothing,
+    /// Unknown, and no damage: only versions of the program without a witness have had the
+    /// directory. Now there is a witness.
+    NoWitness,
+}
+
+/// The time, on two clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Clock {
+    /// The time by which histories age, in milliseconds, as in
+    /// [`Change::Publication`](crate::Change::Publication).
+    pub age_ms: u64,
+    /// The time of day, in Unix milliseconds.
+    pub unix_ms: u64,
+}
+
+/// The contents of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Testimony {
     /// The identity of the store.
     identity: i64,
-    /// How many batches were reported.
+    /// The number of batches that were reported.
     commits: i64,
     clock: Clock,
 }
@@ -43,7 +72,7 @@ pub(crate) struct Witness {
     found: Found,
 }
 
-/// What was in the file.
+/// The contents that were found on opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     Nothing,
@@ -56,7 +85,7 @@ impl Witness {
     ///
     /// # Errors
     ///
-    /// The system's; [`ErrorKind::ResourceBusy`] if somebody else has the lock.
+    /// The system's error; [`ErrorKind::ResourceBusy`] if somebody else has the lock.
     pub(crate) fn open(directory: &Path) -> io::Result<Self> {
         let path = directory.join(WITNESS);
         let mut options = OpenOptions::new();
@@ -64,7 +93,7 @@ impl Witness {
         let file = match options.open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let file = options.create_new(true).open(&path)?;
-                crate::modes::set(&path, FILE_MODE)?;
+                modes::set(&path, FILE_MODE)?;
                 File::open(directory)?.sync_all()?;
                 file
             }
@@ -79,9 +108,9 @@ impl Witness {
         Ok(Self { file, found })
     }
 
-    /// Compares what the file says with a database of this identity that has so many commits.
+    /// Compares the file with a database of this identity and this number of commits.
     ///
-    /// `knows_witness`: the database was written to by a version of the program that has witnesses.
+    /// `knows_witness`: a version of the program that has witnesses wrote to the database.
     pub(crate) fn compare(&self, identity: i64, commits: i64, knows_witness: bool) -> Vouched {
         match self.found {
             Found::Nothing if !knows_witness => Vouched::NoWitness,
@@ -97,7 +126,7 @@ impl Witness {
         }
     }
 
-    /// How many batches were reported, as far as the file says so.
+    /// Returns the number of batches that were reported, as far as the file says so.
     pub(crate) const fn commits(&self) -> i64 {
         match self.found {
             Found::Testimony(said) => said.commits,
@@ -105,7 +134,7 @@ impl Witness {
         }
     }
 
-    /// The time when the file was last written.
+    /// Returns the time when the file was last written.
     pub(crate) const fn clock(&self) -> Option<Clock> {
         match self.found {
             Found::Testimony(said) => Some(said.clock),
@@ -113,8 +142,8 @@ impl Witness {
         }
     }
 
-    /// Says that so many batches are committed. Costs one write into the page cache; if that is to outlive a loss
-    /// of power, it waits for the disk.
+    /// Writes the number of committed batches. Costs one write into the page cache; a synced batch
+    /// also waits for the disk.
     pub(crate) fn write(
         &mut self,
         identity: i64,
@@ -134,7 +163,7 @@ impl Witness {
         Ok(())
     }
 
-    /// Notes the time, and leaves the rest as it is. Nothing if there is no rest yet.
+    /// Writes the time, and leaves the rest as it is. Does nothing if there is no rest yet.
     pub(crate) fn note(&mut self, clock: Clock) -> io::Result<()> {
         match self.found {
             Found::Testimony(said) => self.put(Testimony { clock, ..said }),

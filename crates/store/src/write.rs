@@ -1,7 +1,7 @@
 //! From records to rows.
 //!
-//! Writing changes the rooms in memory. A batch that then is not committed leaves rooms that say more than
-//! there is, so the store reads everything anew before it writes again.
+//! Writing changes the rooms in memory. If the batch is then not committed, the rooms say more than
+//! the file has, so the store reads everything again before it writes again.
 
 use std::borrow::Borrow;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use crate::database::{State, crc};
 use crate::record::{Ancestor, Change, Record};
 use crate::rooms::{Room, Rooms};
 
-/// Writes rows in the transaction that is under way.
+/// Writes rows in the open transaction.
 pub(crate) struct Writer<'a> {
     connection: &'a Connection,
     rooms: &'a mut Rooms,
     state: &'a mut State,
     next_seq: &'a mut i64,
     insert: CachedStatement<'a>,
-    /// The rooms whose bounds have moved.
+    /// The rooms whose bounds have changed.
     moved: Vec<i64>,
 }
 
@@ -42,7 +42,7 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Writes all that the records change, but not the state.
+    /// Writes everything that the records change, except for the state.
     pub(crate) fn write<R: Borrow<Record>>(
         mut self,
         records: impl IntoIterator<Item = R>,
@@ -87,7 +87,7 @@ impl<'a> Writer<'a> {
 
     fn expire_keys(&mut self, name: &str, first: u64) {
         if let Some((id, room)) = self.rooms.known(name) {
-            // Not those to come.
+            // Keys to come are not forgotten.
             let first_key = room.first_key.max(first.min(room.last + 1));
             self.move_bounds(id, |room| room.first_key = first_key);
         }
@@ -155,7 +155,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Gives a room a number of its own.
+    /// Gives a room its own number.
     fn begin(&mut self, name: &Arc<str>, room: Room) -> i64 {
         let id = self.state.next_room;
         self.state.next_room += 1;
@@ -193,7 +193,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The checksum of an entry.
+/// Returns the checksum of an entry.
 pub(crate) fn entry_crc(
     seq: i64,
     room: i64,
@@ -223,7 +223,7 @@ fn put_room(
     Ok(())
 }
 
-/// The checksum of a room's row.
+/// Returns the checksum of a room's row.
 pub(crate) fn room_crc(id: i64, name: &str, epoch: u64, lineage: &[u8]) -> u32 {
     crc(
         &[id, epoch.cast_signed()],
@@ -240,7 +240,7 @@ fn put_bounds(connection: &Connection, id: i64, room: &Room) -> rusqlite::Result
     Ok(())
 }
 
-/// The checksum of a room's bounds.
+/// Returns the checksum of a room's bounds.
 pub(crate) fn bounds_crc(id: i64, first: u64, first_key: u64) -> u32 {
     crc(&[id, first.cast_signed(), first_key.cast_signed()], &[])
 }
@@ -255,7 +255,7 @@ fn encode_lineage(lineage: &[Ancestor]) -> Vec<u8> {
     bytes
 }
 
-/// What [`encode_lineage`] wrote, if a checksum vouches for it.
+/// Decodes the output of [`encode_lineage`], if a checksum vouches for it.
 pub(crate) fn decode_lineage(bytes: &[u8]) -> Vec<Ancestor> {
     let (ancestors, _) = bytes.as_chunks::<ANCESTOR_BYTES>();
     let ancestor = |bytes: &[u8; ANCESTOR_BYTES]| {

@@ -52,8 +52,8 @@ fn write_until_killed(directory: &Path, seed: u64) {
     }
 }
 
-/// How many batches the process reported that was killed so long after the first. The moment is
-/// arbitrary, so there is no event to wait for.
+/// Returns how many batches the process reported that was killed so long after the first. The
+/// moment is arbitrary, so there is no event to wait for.
 fn run_and_kill(directory: &Path, seed: u64, delay: Duration) -> u64 {
     let test = "what_a_killed_process_reported_as_committed_is_there";
     let mut child = again(test, directory, seed)
@@ -71,7 +71,8 @@ fn run_and_kill(directory: &Path, seed: u64, delay: Duration) -> u64 {
     last.map_or(1, |line| line.parse().expect("it says numbers only"))
 }
 
-/// All batches that were reported are there, or one more: it may have been killed before it said so.
+/// All batches that were reported are there, or one more: it may have been killed before it said
+/// so.
 fn check(directory: &Path, seed: u64, reported: u64) {
     let opened = Store::open(directory, &options()).expect("a crash is no damage");
     assert!(!opened.clean);

@@ -97,7 +97,7 @@ fn the_same_process_is_refused_too() {
     assert!(matches!(open(home.path()), Err(OpenError::InUse { .. })));
 }
 
-/// What another version may have left.
+/// Returns what another version may have left.
 fn change(path: &Path, pragma: &str, value: i64) {
     let connection = Connection::open(path.join("histories.sqlite")).expect("it is ours");
     let changed = connection.pragma_update(None, pragma, value);

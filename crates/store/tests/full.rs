@@ -1,4 +1,5 @@
-//! A disk that takes no more, and takes more again: nothing that was reported is lost, and the store goes on.
+//! A disk that takes no more, and takes more again: nothing that was reported is lost, and the
+//! store goes on.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -133,7 +134,7 @@ fn write_beside_a_limit(directory: &Path) {
     assert!(traffic.holds(&opened.rooms));
 }
 
-/// Who does not catch it is ended by it.
+/// Returns who does not catch it is ended by it.
 fn catch_the_signal() {
     signal_hook::flag::register(
         signal_hook::consts::SIGXFSZ,

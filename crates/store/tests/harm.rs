@@ -1,5 +1,6 @@
-//! Bytes that change, files that are cut, and what a loss of power leaves: a store opens with what is whole,
-//! or says that it is damaged. It never hands out what was not committed, and never panics.
+//! Bytes that change, files that are cut, and what a loss of power leaves: a store opens with what
+//! is whole, or says that it is damaged. It never hands out what was not committed, and never
+//! panics.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -164,7 +165,7 @@ fn batches_in(rooms: &[RoomRecord]) -> Option<usize> {
     })
 }
 
-/// What each trial is drawn from. `STORE_TRIALS` asks for more.
+/// Returns what each trial is drawn from. `STORE_TRIALS` asks for more.
 fn trials() -> impl Iterator<Item = (u64, fastrand::Rng)> {
     let trials = std::env::var("STORE_TRIALS").unwrap_or_else(|_| "60".to_owned());
     let trials = trials.parse().expect("a number");

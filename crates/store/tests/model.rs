@@ -1,4 +1,5 @@
-//! Any changes in any batches, with the store closed, dropped and reopened in between, against plain maps.
+//! Any changes in any batches, with the store closed, dropped and reopened in between, against
+//! plain maps.
 
 use std::sync::Arc;
 
@@ -46,7 +47,8 @@ proptest! {
     }
 }
 
-/// The same cases in every run; `PROPTEST_CASES` asks for more of them. Each waits for the disk many times.
+/// Returns the same cases in every run; `PROPTEST_CASES` asks for more of them. Each waits for the
+/// disk many times.
 fn config() -> ProptestConfig {
     let cases =
         std::env::var("PROPTEST_CASES").map_or(64, |cases| cases.parse().expect("a number"));

@@ -1,5 +1,5 @@
-//! Files that are not under their names any more while the store is open: the next commit says so, and nothing is lost
-//! when they are back.
+//! Files that are not under their names any more while the store is open: the next commit says so,
+//! and nothing is lost when they are back.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};

@@ -1,4 +1,5 @@
-//! What was reported as committed and is not there any more is found by opening, whatever SQLite makes of the files.
+//! What was reported as committed and is not there any more is found by opening, whatever SQLite
+//! makes of the files.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

@@ -12,7 +12,7 @@ pub(crate) enum Owned {
     Text(String),
 }
 
-/// What a stream says: its messages, then the error that ends it, if one does.
+/// The outcome of a stream: its messages, then the error that ends it, if one does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) messages: Vec<Owned>,
@@ -20,7 +20,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Whether a close frame or an error has ended the stream.
+    /// Returns whether a close frame or an error has ended the stream.
     pub(crate) fn is_over(&self) -> bool {
         self.error.is_some() || matches!(self.messages.last(), Some(Owned::Close(..)))
     }

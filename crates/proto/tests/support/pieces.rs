@@ -4,7 +4,7 @@ use throng_proto::{Input, Limits, Message, MessageReader, Role};
 
 use crate::outcome::{Outcome, Owned};
 
-/// What a control frame cut in two may hold beyond the limit for messages, in bytes: 125, and
+/// The bytes that a control frame cut in two may hold beyond the limit for messages: 125, and
 /// what a growing vector reserves ahead.
 const CONTROL_SLACK: usize = 256;
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 use throng_proto::event::{EventEncoder, JsonParser, split};
 use throng_proto::{Input, Json, Limits, Message, MessageReader, Role};
 
-/// What a member is sent when another sends this JSON; none if it is not JSON.
+/// Returns what a member is sent when another sends this JSON; none if it is not JSON.
 ///
 /// # Panics
 ///
@@ -29,7 +29,8 @@ pub(crate) fn relay(parser: &mut JsonParser, json: &mut [u8]) -> Option<Vec<u8>>
     Some(json.to_vec())
 }
 
-/// Whether two values mean the same: for serde_json `-0` is a floating-point number and not `0`.
+/// Returns whether two values mean the same: for serde_json `-0` is a floating-point number and not
+/// `0`.
 pub(crate) fn same(ours: &Value, theirs: &Value) -> bool {
     match (ours, theirs) {
         (Value::Array(ours), Value::Array(theirs)) => {

@@ -39,7 +39,7 @@ pub(crate) fn role() -> impl Strategy<Value = Role> {
     prop_oneof![Just(Role::Client), Just(Role::Server)]
 }
 
-/// Where to cut a stream: the lengths of the pieces, repeated until its end.
+/// Returns where to cut a stream: the lengths of the pieces, repeated until its end.
 pub(crate) fn piece_lens() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![
         1 => Just(vec![1]),
@@ -106,16 +106,17 @@ fn on_the_wire(message: &Owned) -> (OpCode, Vec<u8>) {
 struct Cut {
     message: Owned,
     key: MaskingKey,
-    /// Where each fragment but the first begins, and the control frame before it.
+    /// The place of each fragment but the first, and the control frame before it.
     gaps: Vec<(Index, Option<Owned>)>,
 }
 
-/// What a peer sends that keeps to the RFC, to a reader in this role.
+/// Returns what a peer sends that keeps to the RFC, to a reader in this role.
 pub(crate) fn conversation(role: Role) -> impl Strategy<Value = Conversation> {
     let close = prop_oneof![
         2 => Just(None),
         1 => Just(Some(Owned::Close(1005, String::new()))),
-        1 => (sendable_code(), "\\PC{0,20}").prop_map(|(code, text)| Some(Owned::Close(code, text))),
+        1 => (sendable_code(), "\\PC{0,20}")
+            .prop_map(|(code, text)| Some(Owned::Close(code, text))),
     ];
     (vec(cut(), 0..6), close).prop_map(move |(cuts, close)| {
         let mut conversation = Conversation {
@@ -195,8 +196,8 @@ fn sendable_code() -> impl Strategy<Value = u16> {
     prop_oneof![1000..=1003_u16, 1007..=1014_u16, 3000..=4999_u16]
 }
 
-/// What a broken peer sends: frames of which any field may be wrong, each seldom enough that
-/// streams get past their first frame.
+/// Returns what a broken peer sends: frames of which any field may be wrong, each seldom enough
+/// that streams get past their first frame.
 pub(crate) fn broken(role: Role) -> impl Strategy<Value = Vec<u8>> {
     vec(broken_frame(role), 0..8).prop_map(|frames| frames.concat())
 }

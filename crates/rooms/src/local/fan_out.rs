@@ -1,22 +1,19 @@
 //! Publications to the members of a room, merged over a turn.
 
-use std::borrow::Borrow;
-
 use proto::SharedFrame;
 
 use super::LocalRooms;
 use super::flush::FlushQueue;
-use super::member::{MemberRef, MemberState};
+use super::member::RoomIndex;
+use super::rooms::LocalRoom;
+use super::shared::FanOut;
 use crate::batch::{Batch, Pending};
-use crate::class::SlowConsumer;
-use crate::gap;
-use crate::id::{Audience, RoomId};
-use crate::mailbox::{Delivery, RoomHandle};
-use crate::outbox::{Span, Tag};
+use crate::delivery::Delivery;
+use crate::id::{Audience, RoomId, Slot};
 
 impl LocalRooms {
-    /// Queues all publications that wait with their members: for each room and wire one buffer of up to
-    /// 64 KiB, however many publications it carries. Then the answers.
+    /// Queues all publications that wait with their members: for each room and wire one buffer of
+    /// up to 64 KiB, however many publications it carries. Then the answers.
     ///
     /// Merging is worth 4x over queueing each publication with each member (measured: 22 M/s
     /// deliveries against 5.5 M/s).
@@ -24,62 +21,66 @@ impl LocalRooms {
         while !self.fan_out_some(usize::MAX) {}
     }
 
-    /// Does about as much of [`fan_out`](Self::fan_out) as `work_max` buffers queued with a member, for
-    /// small rooms and again for large ones. Returns true when nothing waits any more.
+    /// Does about as much of a [`fan_out`](Self::fan_out) as `work_max` buffers queued with a
+    /// member, for small rooms and again for large ones. Returns true when nothing waits any more.
     ///
-    /// A room is fanned out whole, so one room of many members may exceed `work_max`. Answers wait for
-    /// every room that was published to before them. What is left goes on with the next call; meanwhile
-    /// publications to a room that waits are merged with those that wait.
+    /// A room is fanned out whole, so one room of many members may exceed `work_max`. Answers wait
+    /// for every room that was published to before them. The next call goes on with what is left;
+    /// publications that arrive meanwhile are merged with those that wait.
     pub fn fan_out_some(&mut self, work_max: usize) -> bool {
-        if self.pass.is_over() {
-            self.pass.left = [self.published[0].len(), self.published[1].len()];
-            std::mem::swap(&mut self.due_answers, &mut self.answers);
+        if self.schedule.is_pass_over() {
+            self.schedule.begin_pass();
+            self.answers.begin_pass();
         }
-        for line in 0..self.published.len() {
+        for queue in [FlushQueue::Prompt, FlushQueue::Bulk] {
             let mut work = 0;
             while work < work_max
-                && let Some(room) = self.published[line].pop_front()
+                && let Some(room) = self.schedule.pop(queue)
             {
                 work += self.fan_out_room(room).max(1);
-                self.pass.note_one(line);
             }
         }
-        if self.pass.is_over() {
-            self.push_answers();
+        if self.schedule.is_pass_over() {
+            self.push_due_answers();
         }
         if self.has_published() {
             return false;
         }
-        self.due_answers.append(&mut self.answers);
-        self.push_answers();
+        self.answers.make_due();
+        self.push_due_answers();
         true
     }
 
-    /// Whether publications wait to be fanned out.
+    /// Returns whether publications wait to be fanned out.
     pub fn has_published(&self) -> bool {
-        self.published.iter().any(|line| !line.is_empty())
+        !self.schedule.is_empty()
     }
 
+    /// Keeps a publication or event until it is fanned out.
     pub(super) fn deliver(
         &mut self,
-        (room, to): (RoomId, Audience),
+        room: RoomId,
+        to: Audience,
         frame: SharedFrame,
         delivery: Delivery,
     ) {
-        let Some(room) = self.find_room((room, to.wire())) else {
+        let Some(index) = self.rooms.find(room, to.wire()) else {
             return;
         };
-        // Who is no member now will not be one before this is fanned out: a join does that first.
+        // A connection that is not a member now will not be one before this is fanned out: a join
+        // does that first.
+        let connections = &self.outboxes.connections;
         let except = to
-            .exception(self.core)
-            .and_then(|connection| self.slot_of(connection))
-            .filter(|slot| self.membership_index(*slot, room).is_some());
-        let local = &mut self.rooms[room as usize];
-        if local.pending.is_empty() {
-            self.published[queue_of(local.members.len()) as usize].push_back(room);
+            .exception(connections.core)
+            .and_then(|connection| connections.slot_of(connection))
+            .filter(|slot| connections[*slot].find(index).is_some());
+        let room = &mut self.rooms[index];
+        if room.pending.is_empty() {
+            let queue = FlushQueue::of(room.members.len());
+            self.schedule.push(index, queue);
         }
-        local.has_exceptions |= except.is_some();
-        local.pending.push(Pending {
+        room.has_exceptions |= except.is_some();
+        room.pending.push(Pending {
             frame,
             delivery,
             except,
@@ -88,200 +89,67 @@ impl LocalRooms {
 
     /// Fans out the rooms that the connection is a member of, so that what follows for it comes
     /// after what was published before.
-    pub(super) fn fan_out_rooms_of(&mut self, slot: u32) {
+    pub(super) fn fan_out_rooms_of(&mut self, slot: Slot) {
         if !self.has_published() {
             return;
         }
-        for index in 0..self.members[slot as usize].memberships.len() {
-            self.fan_out_room(self.members[slot as usize].memberships[index].room);
+        for index in 0..self.outboxes.connections[slot].memberships.len() {
+            self.fan_out_room(self.outboxes.connections[slot].memberships[index].room);
         }
     }
 
-    /// Pushes the pending publications of a room to each of its members, merged into as few
-    /// shared buffers as they fit. Members that are excepted from some of them get the others apart.
-    /// Returns how much work it was: frames merged, and buffers queued.
-    pub(super) fn fan_out_room(&mut self, room: u32) -> usize {
-        let local = &mut self.rooms[room as usize];
-        if local.pending.is_empty() {
+    /// Queues the pending publications of a room with each of its members, merged into as few
+    /// shared buffers as they fit. Members that are excepted from some of them get the others
+    /// apart. Returns how much work it was: frames merged, and buffers queued.
+    pub(super) fn fan_out_room(&mut self, index: RoomIndex) -> usize {
+        let LocalRoom {
+            handle,
+            has_exceptions,
+            members,
+            pending,
+            newest,
+            ..
+        } = &mut self.rooms[index];
+        if pending.is_empty() {
             return 0;
         }
-        let mut work = local.pending.len();
-        // Moved out and back, so that the outboxes can be borrowed too.
-        let mut pending = std::mem::take(&mut local.pending);
-        let mut members = std::mem::take(&mut local.members);
-        let (id, slow_consumer) = (local.handle.id, local.handle.slow_consumer);
-        let known = local.newest.len();
-        let queue = queue_of(members.len());
-        let mut scratch = std::mem::take(&mut self.merged);
+        let outboxes = &mut self.outboxes;
+        let mut work = pending.len();
+        let known = newest.len();
+        let mut fan_out = FanOut {
+            room: handle,
+            newest,
+            queue: FlushQueue::of(members.len()),
+            scratch: &mut self.scratch,
+        };
         let mut sharing = &members[..];
-        if std::mem::take(&mut local.has_exceptions) {
-            let sharing_count = self.part_excepted(room, &pending, &mut members);
+        if std::mem::take(has_exceptions) {
+            let sharing_count = outboxes.part_excepted(index, pending, members);
             let (others, apart) = members.split_at(sharing_count);
-            self.push_apart(room, apart, &pending, queue, &mut scratch);
+            outboxes.push_apart(apart, pending, &mut fan_out);
             work += apart.len() * pending.len();
             sharing = others;
         }
-        self.counts.deliveries += pending.len() as u64 * sharing.len() as u64;
+        outboxes.counts.deliveries += pending.len() as u64 * sharing.len() as u64;
         let mut rest = &pending[..];
-        while let Some(batch) = Batch::first_of(rest, id, slow_consumer, &mut scratch) {
-            self.push_to_all(room, sharing, &batch, queue, &mut scratch);
+        while let Some(batch) =
+            Batch::first_of(rest, handle.id, handle.slow_consumer, fan_out.scratch)
+        {
+            outboxes.push_to_all(sharing, &batch, &mut fan_out);
             work += sharing.len();
             rest = &rest[batch.len()..];
         }
         pending.clear();
         pending.shrink_to(PENDING_KEPT_MIN.max(members.len() / MEMBERS_PER_PENDING_KEPT));
-        self.merged = scratch;
-        let local = &mut self.rooms[room as usize];
-        if local.newest.len() > known {
-            local.newest.drain(..known);
+        if newest.len() > known {
+            newest.drain(..known);
         }
-        local.members = members;
-        local.pending = pending;
         work
     }
-
-    pub(super) fn push_to_all(
-        &mut self,
-        room: u32,
-        members: &[MemberRef],
-        batch: &Batch<'_, impl Borrow<Pending>>,
-        queue: FlushQueue,
-        scratch: &mut Vec<u8>,
-    ) {
-        if batch.tag() != Tag::Firm || batch.has_passing() {
-            return self.push_to_each(members, batch, room, queue, scratch);
-        }
-        for member in members {
-            self.push(member.slot, batch.frame(), queue);
-        }
-    }
-
-    /// The same where not every member gets the same: in rooms that may be skipped, and of events that
-    /// are passed over under pressure.
-    fn push_to_each(
-        &mut self,
-        members: &[MemberRef],
-        batch: &Batch<'_, impl Borrow<Pending>>,
-        index: u32,
-        queue: FlushQueue,
-        scratch: &mut Vec<u8>,
-    ) {
-        let room = &self.rooms[index as usize].handle.clone();
-        let latest = batch
-            .newest()
-            .filter(|_| room.slow_consumer == SlowConsumer::Latest);
-        let mut firm = None;
-        for MemberRef { slot, .. } in members {
-            let member = &self.members[*slot as usize];
-            let waits = member.state.has(MemberState::BLOCKED) || member.outbox.has_rest();
-            // Older ones may be among what found no place: all of it comes behind them, or goes with them.
-            let is_next = !member.state.has(MemberState::OVERFLOWED);
-            if let Some((frame, tag)) = latest.filter(|_| waits && is_next) {
-                self.drop_first(*slot, index);
-                self.push_latest(*slot, (frame, tag), batch, room, queue);
-            } else if batch.has_passing() && self.is_pressed(*slot, batch.frame().len()) {
-                self.counts.passed_over += batch.passing_count();
-                let firm = firm.get_or_insert_with(|| batch.without_passing(scratch));
-                if let Some(frame) = firm {
-                    self.push_tagged(*slot, (frame, batch.tag()), Some(room), queue);
-                }
-            } else {
-                let frame = (batch.frame(), batch.tag());
-                self.push_tagged(*slot, frame, Some(room), queue);
-            }
-        }
-        let buffers = latest.map(|newest| [newest, (batch.frame(), batch.tag())]);
-        for (frame, tag) in buffers.into_iter().flatten() {
-            if let Tag::Publications(span) = tag {
-                self.rooms[index as usize]
-                    .newest
-                    .push((frame.clone(), span));
-            }
-        }
-    }
-
-    /// Drops the first buffer of an outbox, for a newer one that takes its place, if its socket takes no more
-    /// and it is the room's. Of that many turns may pass before it is written.
-    fn drop_first(&mut self, slot: u32, index: u32) {
-        let room = &self.rooms[index as usize];
-        let member = &mut self.members[slot as usize];
-        if member.state.has(MemberState::BLOCKED) {
-            let gap = |span: Span| gap::encode(&room.handle.name, span.first, span.last);
-            self.counts.skipped += member.outbox.drop_first(&room.newest, gap);
-        }
-    }
-
-    /// Whether passing events are not for a member, in a buffer of so many bytes: much waits for it, or
-    /// something found no place, or they would not either.
-    fn is_pressed(&self, slot: u32, len: usize) -> bool {
-        let member = &self.members[slot as usize];
-        let pending_bytes = member.outbox.pending_bytes();
-        let len = u32::try_from(len).unwrap_or(u32::MAX);
-        member.state.has(MemberState::OVERFLOWED)
-            || pending_bytes > self.limits.outbox_bytes_max / PRESSURE_DIVISOR
-            || pending_bytes > 0 && pending_bytes.saturating_add(len) > self.limits.outbox_bytes_max
-    }
-
-    /// Queues the newest publication of a batch for a member for whom something waits already, in place
-    /// of all older ones of the room that wait.
-    fn push_latest(
-        &mut self,
-        slot: u32,
-        (frame, tag): (&SharedFrame, Tag),
-        batch: &Batch<'_, impl Borrow<Pending>>,
-        room: &RoomHandle,
-        queue: FlushQueue,
-    ) {
-        self.counts.passed_over += batch.passing_count();
-        let outbox = &mut self.members[slot as usize].outbox;
-        let gap = |span: Span| gap::encode(&room.name, span.first, span.last);
-        self.counts.skipped += outbox.drop_oldest(room.id, |_| true, gap);
-        if let Some(older) = batch.older_than_newest() {
-            if !self.pass_over(slot, older, room) {
-                let whole = (batch.frame(), batch.tag());
-                self.push_tagged(slot, whole, Some(room), queue);
-                return;
-            }
-            self.counts.skipped += older.len();
-        }
-        self.push_tagged(slot, (frame, tag), Some(room), queue);
-    }
 }
 
-/// The rooms that had publications when a fan-out began, by line: answers that were queued before it may
-/// go when those are done, whatever has been published since.
-#[derive(Debug, Default)]
-pub(super) struct Pass {
-    left: [usize; 2],
-}
-
-impl Pass {
-    /// Takes note that the next room of a line is done.
-    fn note_one(&mut self, line: usize) {
-        self.left[line] = self.left[line].saturating_sub(1);
-    }
-
-    fn is_over(&self) -> bool {
-        self.left == [0, 0]
-    }
-}
-
-/// Passing events go to members for whom less waits than this part of what may.
-const PRESSURE_DIVISOR: u32 = 4;
-
-/// In which line so many connections wait that are sent the same.
-pub(super) const fn queue_of(count: usize) -> FlushQueue {
-    match count {
-        0..=PROMPT_MEMBERS_MAX => FlushQueue::Prompt,
-        _ => FlushQueue::Bulk,
-    }
-}
-
-/// How many places for the publications of a turn a room keeps between turns.
+/// The places for a turn's publications that a room keeps between turns.
 const PENDING_KEPT_MIN: usize = 4;
 
 /// A large room keeps more of them, one for so many members: it is where publications are many.
 const MEMBERS_PER_PENDING_KEPT: usize = 4;
-
-/// The members up to which a room is small: as many sends as fit in half a millisecond.
-const PROMPT_MEMBERS_MAX: usize = 64;

@@ -1,79 +1,72 @@
-//! Who is a member of which room.
+//! The memberships of connections in rooms.
+//!
+//! Invariants:
+//! - `rooms[m.room].members[m.index]` names the slot and the place of each membership `m`, and the
+//!   other way round, so that joining and leaving cost the same in a room of ten or ten thousand;
+//! - each membership was counted by one [`RoomTable::join`] and is counted out as it ends.
 
-use super::member::{LocalRoom, MemberRef, Membership};
-use super::{Effect, LocalRooms};
+use super::LocalRooms;
+use super::effect::Effect;
+use super::member::{MemberIndex, Membership, MembershipIndex, RoomIndex};
+use super::rooms::MemberRef;
 use crate::class::SlowConsumer;
-use crate::id::{ConnectionId, RoomId, Wire};
+use crate::handle::RoomHandle;
+use crate::id::{ConnectionId, RoomId, Slot};
 use crate::key::Space;
-use crate::mailbox::{Joined, RoomHandle};
-use crate::shard::MemberCount;
+use crate::mailbox::Joined;
+use crate::members::MemberCount;
 use crate::table::RoomTable;
 
 impl LocalRooms {
-    /// Ends all memberships of a connection in rooms of a space. What was published before still reaches
-    /// it. Returns [`Effect::LastRoomLeft`] if it is to be closed with that.
+    /// Ends all memberships of a connection in rooms of a space. What was published before still
+    /// reaches it. Returns [`Effect::LastRoomLeft`] if the connection is to be closed with that.
     ///
     /// Costs in proportion to the rooms of the connection.
-    pub fn detach_all(&mut self, slot: u32, space: Space, table: &RoomTable) -> Option<Effect> {
+    pub fn detach_all(&mut self, slot: Slot, space: Space, table: &RoomTable) -> Option<Effect> {
         self.fan_out_rooms_of(slot);
         let mut has_left = false;
-        // From the last one on: who moves into a place that is left free was looked at already.
-        for membership in (0..self.members[slot as usize].memberships.len()).rev() {
-            let room = self.members[slot as usize].memberships[membership].room;
-            if self.rooms[room as usize].handle.space == space {
-                self.end_membership(slot, membership, table);
+        // From the last one on: one that moves into a free place was looked at already.
+        for index in (0..self.outboxes.connections[slot].memberships.len()).rev() {
+            let room = self.outboxes.connections[slot].memberships[index].room;
+            if self.rooms[room].handle.space == space {
+                self.end_membership(slot, MembershipIndex::new(index), table);
                 has_left = true;
             }
         }
-        (has_left && self.closes_after_room_of(slot, space)).then(|| Effect::LastRoomLeft {
-            connections: vec![self.id_of(slot)],
-        })
+        if !has_left {
+            return None;
+        }
+        self.last_room_left(slot, space)
     }
 
-    /// Ends all memberships of a connection that is to be [shut](Self::shut) as too slow. What was published
-    /// and not fanned out yet does not reach it, for there is no place for it, nor do the answers that
-    /// would come behind that.
-    pub fn drop_memberships(&mut self, slot: u32, table: &RoomTable) {
+    /// Ends all memberships of a connection that is to be [shut](Self::shut) as too slow.
+    /// Publications that are not fanned out yet do not reach it, for there is no place for them,
+    /// nor do the answers that would come behind them.
+    pub fn drop_memberships(&mut self, slot: Slot, table: &RoomTable) {
         self.end_memberships(slot, table);
         self.take_answers_of(slot);
     }
 
-    pub(super) fn end_memberships(&mut self, slot: u32, table: &RoomTable) {
-        while let Some(last) = self.members[slot as usize].memberships.len().checked_sub(1) {
-            self.end_membership(slot, last, table);
+    pub(super) fn end_memberships(&mut self, slot: Slot, table: &RoomTable) {
+        while let Some(last) = self.outboxes.connections[slot]
+            .memberships
+            .len()
+            .checked_sub(1)
+        {
+            self.end_membership(slot, MembershipIndex::new(last), table);
         }
     }
 
-    /// The rooms that the connection is a member of.
-    pub fn rooms_of(&self, slot: u32) -> impl Iterator<Item = &RoomHandle> {
-        self.members[slot as usize]
-            .memberships
-            .iter()
-            .map(|membership| &self.rooms[membership.room as usize].handle)
+    /// Returns the rooms that the connection is a member of.
+    pub fn rooms_of(&self, slot: Slot) -> impl Iterator<Item = &RoomHandle> {
+        let memberships = self.outboxes.connections[slot].memberships.iter();
+        memberships.map(|membership| &self.rooms[membership.room].handle)
     }
 
-    /// The members of a room on this core, whatever they speak.
+    /// Returns the members of a room on this core, on every wire.
     pub fn members_of(&self, room: RoomId) -> impl Iterator<Item = ConnectionId> {
-        let same_hash = self.rooms_by_id.iter_hash(room.spread());
-        let found = same_hash.map(|local| &self.rooms[*local as usize]);
-        found
-            .filter(move |local| local.handle.id == room)
-            .flat_map(|local| local.members.iter())
-            .map(|member| self.id_of(member.slot))
-    }
-
-    pub(super) fn find_room(&self, (id, wire): (RoomId, Wire)) -> Option<u32> {
-        let found = self.rooms_by_id.find(id.spread(), |room| {
-            let room = &self.rooms[*room as usize];
-            room.handle.id == id && room.wire == wire
-        });
-        found.copied()
-    }
-
-    /// A local room of this id: one for each wire that its members here speak.
-    fn find_room_on_some_wire(&self, id: RoomId) -> Option<u32> {
-        let is_of = |room: &u32| self.rooms[*room as usize].handle.id == id;
-        self.rooms_by_id.find(id.spread(), is_of).copied()
+        let members = self.rooms.find_all(room).flat_map(|room| &room.members);
+        members.map(|member| self.id_of(member.slot))
     }
 
     /// Accepts an `Attach`, or gives back what the table counted for it.
@@ -88,14 +81,13 @@ impl LocalRooms {
             table.release(connection, &handle, self.now);
             return None;
         };
-        let room = self.find_room((handle.id, connection.wire()));
-        let already = room.is_some_and(|room| self.membership_index(slot, room).is_some());
-        let memberships = &self.members[slot as usize].memberships;
+        let room = self.rooms.find(handle.id, connection.wire());
+        let member = &self.outboxes.connections[slot];
+        let already = room.is_some_and(|room| member.find(room).is_some());
         if already {
             table.release(connection, &handle, self.now);
-        } else if memberships.len() >= self.limits.rooms_per_connection_max {
-            self.fan_out_rooms_of(slot);
-            self.push_answers_of(slot);
+        } else if member.memberships.len() >= self.outboxes.limits.rooms_per_connection_max {
+            self.finish_earlier(slot);
             table.release(connection, &handle, self.now);
             return Some(Effect::JoinRefused {
                 connection,
@@ -103,17 +95,16 @@ impl LocalRooms {
                 id: joined.and_then(|joined| joined.id),
             });
         } else {
-            let room = room.unwrap_or_else(|| self.create_room(handle.clone(), connection.wire()));
+            let wire = connection.wire();
+            let room = room.unwrap_or_else(|| self.rooms.create(handle.clone(), wire));
             self.fan_out_room(room);
             self.begin_membership(slot, room);
             if handle.slow_consumer != SlowConsumer::Disconnect {
-                self.seal(slot, handle.id);
+                self.outboxes.seal(slot, handle.id);
             }
         }
         let joined = joined?;
-        // What it was sent before keeps its place before the answer.
-        self.fan_out_rooms_of(slot);
-        self.push_answers_of(slot);
+        self.finish_earlier(slot);
         Some(Effect::Joined {
             connection,
             room: handle,
@@ -122,15 +113,11 @@ impl LocalRooms {
         })
     }
 
-    fn begin_membership(&mut self, slot: u32, room: u32) {
-        let memberships = &mut self.members[slot as usize].memberships;
-        let members = &mut self.rooms[room as usize].members;
-        let (Ok(index), Ok(membership)) = (
-            u32::try_from(members.len()),
-            u32::try_from(memberships.len()),
-        ) else {
-            return;
-        };
+    fn begin_membership(&mut self, slot: Slot, room: RoomIndex) {
+        let memberships = &mut self.outboxes.connections[slot].memberships;
+        let members = &mut self.rooms[room].members;
+        let index = MemberIndex::new(members.len());
+        let membership = MembershipIndex::new(memberships.len());
         if memberships.is_empty() {
             // Most connections are in one room; Vec would start with four.
             memberships.reserve_exact(1);
@@ -140,129 +127,84 @@ impl LocalRooms {
         self.membership_count += 1;
     }
 
-    pub(super) fn detach(&mut self, slot: u32, room: RoomId, table: &RoomTable) -> Option<Effect> {
-        let wire = self.members[slot as usize].wire;
-        let room = self.find_room((room, wire))?;
-        let membership = self.membership_index(slot, room)?;
+    /// Ends the membership of a connection in a room, if it is a member.
+    pub(super) fn detach(&mut self, slot: Slot, room: RoomId, table: &RoomTable) -> Option<Effect> {
+        let member = &self.outboxes.connections[slot];
+        let room = self.rooms.find(room, member.wire)?;
+        let membership = member.find(room)?;
         self.fan_out_room(room);
-        let space = self.rooms[room as usize].handle.space;
+        let space = self.rooms[room].handle.space;
         self.end_membership(slot, membership, table);
-        self.closes_after_room_of(slot, space)
-            .then(|| Effect::LastRoomLeft {
-                connections: vec![self.id_of(slot)],
-            })
+        self.last_room_left(slot, space)
     }
 
-    /// Where in the connection's memberships this room is. Costs at most the rooms of the
-    /// connection.
-    pub(super) fn membership_index(&self, slot: u32, room: u32) -> Option<usize> {
-        self.members[slot as usize]
-            .memberships
-            .iter()
-            .position(|found| found.room == room)
+    /// Returns the effect of leaving a room of this space, if the connection is to be closed for
+    /// it.
+    fn last_room_left(&self, slot: Slot, space: Space) -> Option<Effect> {
+        let closes = self.closes_after_room_of(slot, space);
+        closes.then(|| Effect::LastRoomLeft {
+            connections: vec![self.id_of(slot)],
+        })
     }
 
-    /// Ends all memberships of a room, of whatever wire. What was published before still reaches who
-    /// was a member.
+    /// Ends all memberships of a room, on every wire. What was published before still reaches its
+    /// members.
     ///
     /// Costs in proportion to the members, and one look at the table for each wire.
     pub(super) fn dissolve(&mut self, id: RoomId, table: &RoomTable) -> Option<Effect> {
         let mut connections = Vec::new();
-        while let Some(room) = self.find_room_on_some_wire(id) {
-            self.fan_out_room(room);
-            let local = &mut self.rooms[room as usize];
-            let (handle, wire) = (local.handle.clone(), local.wire);
-            let members = std::mem::take(&mut local.members);
+        while let Some(index) = self.rooms.find_any(id) {
+            self.fan_out_room(index);
+            let room = &mut self.rooms[index];
+            let (handle, wire) = (room.handle.clone(), room.wire);
+            let members = std::mem::take(&mut room.members);
             for member in &members {
-                self.take_membership(member.slot, member.membership as usize);
+                self.take_membership(member.slot, member.membership);
                 if self.closes_after_room_of(member.slot, handle.space) {
                     connections.push(self.id_of(member.slot));
                 }
             }
             self.membership_count -= members.len();
             let counted = MemberCount {
-                core: self.core,
+                core: self.outboxes.connections.core,
                 wire,
                 count: u32::try_from(members.len()).unwrap_or(u32::MAX),
             };
             table.release_members(counted, &handle, self.now);
-            self.remove_room(room);
+            self.rooms.remove(index);
         }
         (!connections.is_empty()).then_some(Effect::LastRoomLeft { connections })
     }
 
-    /// Takes a membership out of both lists, mending the two entries that move into its place.
-    fn end_membership(&mut self, slot: u32, membership: usize, table: &RoomTable) {
-        let Membership { room, index } = self.take_membership(slot, membership);
-        let local = &mut self.rooms[room as usize];
-        local.members.swap_remove(index as usize);
-        if let Some(moved) = local.members.get(index as usize) {
-            let (slot, membership) = (moved.slot as usize, moved.membership as usize);
-            self.members[slot].memberships[membership].index = index;
+    /// Takes a membership out of both lists, fixing the two entries that move into its place.
+    fn end_membership(&mut self, slot: Slot, membership: MembershipIndex, table: &RoomTable) {
+        let Membership {
+            room: index,
+            index: place,
+        } = self.take_membership(slot, membership);
+        let room = &mut self.rooms[index];
+        room.members.swap_remove(place.get());
+        if let Some(moved) = room.members.get(place.get()) {
+            let memberships = &mut self.outboxes.connections[moved.slot].memberships;
+            memberships[moved.membership.get()].index = place;
         }
         self.membership_count -= 1;
-        let handle = &self.rooms[room as usize].handle;
-        table.release(self.id_of(slot), handle, self.now);
-        if self.rooms[room as usize].members.is_empty() {
-            self.remove_room(room);
+        let connection = self.outboxes.connections.id_of(slot);
+        table.release(connection, &room.handle, self.now);
+        if room.members.is_empty() {
+            self.rooms.remove(index);
         }
     }
 
-    /// Takes a membership out of the connection's list alone, mending the entry that moves into its
+    /// Takes a membership out of the connection's list alone, fixing the entry that moves into its
     /// place.
     #[inline]
-    fn take_membership(&mut self, slot: u32, membership: usize) -> Membership {
-        let memberships = &mut self.members[slot as usize].memberships;
-        let taken = memberships.swap_remove(membership);
-        if let Some(moved) = memberships.get(membership) {
-            let at = moved.index as usize;
-            let moved_room = &mut self.rooms[moved.room as usize];
-            moved_room.members[at].membership = u32::try_from(membership).unwrap_or(u32::MAX);
+    fn take_membership(&mut self, slot: Slot, membership: MembershipIndex) -> Membership {
+        let memberships = &mut self.outboxes.connections[slot].memberships;
+        let taken = memberships.swap_remove(membership.get());
+        if let Some(moved) = memberships.get(membership.get()) {
+            self.rooms[moved.room].members[moved.index.get()].membership = membership;
         }
         taken
-    }
-
-    fn create_room(&mut self, handle: RoomHandle, wire: Wire) -> u32 {
-        let id = handle.id;
-        let local = LocalRoom {
-            handle,
-            wire,
-            has_exceptions: false,
-            members: Vec::new(),
-            pending: Vec::new(),
-            newest: Vec::new(),
-        };
-        let room = match self.free_rooms.pop() {
-            Some(room) => {
-                self.rooms[room as usize] = local;
-                room
-            }
-            None => {
-                self.rooms.push(local);
-                u32::try_from(self.rooms.len() - 1).unwrap_or(u32::MAX)
-            }
-        };
-        let rooms = &self.rooms;
-        self.rooms_by_id.insert_unique(id.spread(), room, |room| {
-            rooms[*room as usize].handle.id.spread()
-        });
-        room
-    }
-
-    fn remove_room(&mut self, room: u32) {
-        let local = &mut self.rooms[room as usize];
-        local.members = Vec::new();
-        // Publications of this turn that nobody is left to hear.
-        local.pending = Vec::new();
-        // The place stays for the next room; a long name must not.
-        local.handle.name = self.no_name.clone();
-        let id = local.handle.id;
-        if let Ok(entry) = self
-            .rooms_by_id
-            .find_entry(id.spread(), |found| *found == room)
-        {
-            entry.remove();
-        }
-        self.free_rooms.push(room);
     }
 }

@@ -1,60 +1,64 @@
-//! What the application wants to know of connections, which only their cores do.
+//! Questions of the application about connections, which only their cores can answer.
 //!
-//! Each core answers as of the place of the question in its mailbox. A question that cannot be answered is
-//! dropped, so who asks should put the end of a channel into it that says so.
+//! Each core answers as of the question's place in its mailbox. A question that cannot be answered
+//! is dropped, so it should hold the end of a channel that notices that.
 
 use std::any::Any;
+use std::convert::Infallible;
 
 use smallvec::SmallVec;
 
+use super::RoomTable;
 use super::deliver::Asked;
-use super::{Backpressure, Overloaded, RoomTable};
+use crate::backpressure::Backpressure;
+use crate::error::Overloaded;
 use crate::id::CoreId;
 use crate::key::RoomKey;
 use crate::mailbox::Command;
-use crate::shard::Room;
+use crate::room::Room;
 
 impl RoomTable {
-    /// Asks a core something about its connections: it gets an [`Effect::Ask`](crate::Effect::Ask), behind
-    /// all that it was asked before.
+    /// Asks a core something about its connections: it gets an [`Effect::Ask`](crate::Effect::Ask),
+    /// behind everything that it was asked before.
     pub fn ask(&self, core: CoreId, question: Box<dyn Any + Send>) -> Backpressure {
         let room = None;
         let pushed = self.mailbox(core).push(Command::Ask { room, question });
         pushed.wake(core)
     }
 
-    /// The same for callers that cannot be held back.
+    /// [Asks](Self::ask) for a caller that cannot pause.
     ///
     /// # Errors
     ///
-    /// [`Overloaded`] if the core has more to do than it may keep; the question is dropped.
+    /// [`Overloaded`] if the core has too much to do; the question is dropped.
     pub fn try_ask(&self, core: CoreId, question: Box<dyn Any + Send>) -> Result<(), Overloaded> {
         self.check_pressure(core)?;
         self.ask(core, question);
         Ok(())
     }
 
-    /// Asks each core that has members of a room about them; returns how many it asked. Whoever joined before
-    /// this is a member as its core is asked, unless it has left or is refused; whoever joins after
-    /// is none yet, on all cores alike. So the answers together are the members at one moment of the table.
+    /// Asks each core that has members of a room about them; returns how many cores it asked.
     ///
-    /// `make` is called once for each of the cores under the lock of the room's shard: it must be quick, and
-    /// must not call the table.
+    /// A connection that joined before this call is a member when its core is asked, unless it has
+    /// left or was rejected. One that joins later is not, on all cores alike. So the answers
+    /// together are the members at one moment of the table.
+    ///
+    /// `make` is called once for each of the cores under the lock of the room's shard: it must be
+    /// quick, and must not call the table.
     pub fn ask_members<'a>(
         &self,
         key: impl Into<RoomKey<'a>>,
         make: impl FnMut(CoreId) -> Box<dyn Any + Send>,
     ) -> (usize, Backpressure) {
-        let asked = self.ask_unless(key.into(), make, |_| Ok::<_, std::convert::Infallible>(()));
-        let Ok(asked) = asked;
+        let Ok(asked) = self.ask_unless(key.into(), make, |_| Ok::<_, Infallible>(()));
         asked
     }
 
-    /// The same for callers that cannot be held back.
+    /// [Asks about members](Self::ask_members) for a caller that cannot pause.
     ///
     /// # Errors
     ///
-    /// [`Overloaded`] if a core with members of the room has more to do than it may keep; nobody is asked, and
+    /// [`Overloaded`] if a core with members of the room has too much to do; nobody is asked, and
     /// `make` was not called.
     pub fn try_ask_members<'a>(
         &self,
@@ -71,21 +75,20 @@ impl RoomTable {
         mut make: impl FnMut(CoreId) -> Box<dyn Any + Send>,
         check: impl Fn(&Room) -> Result<(), E>,
     ) -> Result<(usize, Backpressure), E> {
-        let hash = self.hash_of(key);
+        let named = self.named(key);
         let mut asked = Asked::default();
         let core_count = {
-            let shard = self.shard(hash).lock();
-            let Some(room) = shard.find(hash, key) else {
+            let shard = self.shard(named.hash).lock();
+            let Some(room) = shard.find(named) else {
                 return Ok((0, Backpressure::default()));
             };
             check(room)?;
-            let room_id = Some(room.handle.id);
-            let cores = room.cores().into_iter();
+            let cores = room.members.cores().into_iter();
             // All of them first: what is pushed must be followed by its wake, whatever `make` does.
             let questions: SmallVec<[_; 2]> = cores.map(|core| (core, make(core))).collect();
             let core_count = questions.len();
             for (core, question) in questions {
-                let room = room_id;
+                let room = Some(room.stream.handle.id);
                 let pushed = self.mailbox(core).push(Command::Ask { room, question });
                 asked.note(core, pushed);
             }

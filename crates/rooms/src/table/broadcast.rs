@@ -1,48 +1,52 @@
-//! What is sent to every connection, whatever rooms it is in.
+//! Events for every connection, whatever rooms it is in.
 
 use std::sync::Arc;
 
 use proto::SharedFrame;
 use smallvec::SmallVec;
 
+use super::RoomTable;
 use super::deliver::{Asked, Encoder};
-use super::{Backpressure, EmitError, Lacks, RoomTable};
+use crate::backpressure::Backpressure;
+use crate::error::{EmitError, Lacks};
 use crate::id::{CoreId, Wire};
 use crate::mailbox::Command;
 use crate::publication::Publication;
 
 impl RoomTable {
-    /// Sends an event to every connection that is open, on every core. On each core it comes behind what was
-    /// published there before and before what is published after; two broadcasts of two threads may come
-    /// in one order on one core and in the other on the next.
+    /// Sends an event to every open connection, on every core.
     ///
-    /// It is in no room's stream, is not kept, and counts for no room. Costs one command a core, and there
-    /// what a publication to a room of all its connections would.
+    /// On each core it comes behind what was published there before, and ahead of what is published
+    /// after. Two broadcasts of two threads may arrive in one order on one core and in the other
+    /// order on the next. The event is in no room's stream, is not retained, and counts for no
+    /// room. Costs one command for each core, and there as much as a publication to a room of all
+    /// its connections.
     ///
     /// # Errors
     ///
-    /// [`Lacks`] if the publication has no frame for a wire in use; nobody got it.
+    /// [`Lacks`] if the event has no frame for a wire in use; nobody received it.
     pub fn broadcast(&self, mut publication: impl Publication) -> Result<Backpressure, Lacks> {
         let frames = self.frames_for_all(&mut publication)?;
         Ok(self.push_to_all_cores(&frames))
     }
 
-    /// The same, unless the mailbox of any core is full: for publishers that cannot be held back otherwise.
+    /// [Broadcasts](Self::broadcast) for a publisher that cannot pause: not if the mailbox of any
+    /// core is full.
     ///
     /// # Errors
     ///
-    /// [`EmitError::Overloaded`] if a core has more to do than it may keep, and else [`EmitError::Lacks`];
-    /// nobody got it.
+    /// [`EmitError::Overloaded`] if a core has too much to do, and else [`EmitError::Lacks`];
+    /// nobody received it.
     pub fn try_broadcast(&self, mut publication: impl Publication) -> Result<(), EmitError> {
         self.core_ids()
             .try_for_each(|core| self.check_pressure(core))?;
         let frames = self.frames_for_all(&mut publication)?;
-        // Refused before, not after: what is pushed now is one command of this thread.
+        // Rejected before, not after: what is pushed now is one command of this thread.
         self.push_to_all_cores(&frames);
         Ok(())
     }
 
-    /// The frame of each wire in use. No lock is held, for there is no offset in them.
+    /// Encodes the frame of each wire in use. No lock is held, because no frame has an offset.
     fn frames_for_all(
         &self,
         publication: &mut impl Publication,

@@ -3,38 +3,48 @@
 use proto::SharedFrame;
 use smallvec::SmallVec;
 
-use super::{Backpressure, Full, RoomTable};
+use super::RoomTable;
+use crate::backpressure::{Backpressure, Full};
+use crate::delivery::Delivery;
 use crate::id::{Audience, ConnectionId, CoreId, Wire};
-use crate::mailbox::{Command, Delivery};
+use crate::mailbox::Command;
 use crate::publication::{Publication, Published};
 use crate::queue::Pushed;
-use crate::shard::Room;
+use crate::room::Room;
+
+/// Something that a room delivers.
+#[derive(Clone, Copy)]
+pub(super) struct Cast {
+    pub(super) delivery: Delivery,
+    /// The connection that does not receive it.
+    pub(super) except: Option<ConnectionId>,
+}
 
 impl RoomTable {
-    /// Pushes one copy to each core for each wire that has members; only the core of who is excepted
-    /// hears of that. The shard is locked.
+    /// Pushes one copy to each core for each wire that has members. Only the core of the excepted
+    /// connection hears of the exception. The shard is locked.
     pub(super) fn deliver(
         &self,
         room: &Room,
-        (delivery, except): (Delivery, Option<ConnectionId>),
+        cast: Cast,
         encoder: &mut Encoder<'_>,
         wakes: &mut Wakes,
     ) -> Published {
         let mut published = Published {
-            member_count: room.member_count(),
+            member_count: room.members.total(),
             ..Published::default()
         };
-        for members in &room.members {
+        for members in room.members.iter() {
             let frame = encoder.frame(members.wire);
             if frame.is_empty() {
                 // It was staged before the wire was in use.
                 continue;
             }
             let pushed = self.mailbox(members.core).push(Command::Deliver {
-                room: room.handle.id,
-                to: Audience::new(members.core, members.wire, except),
+                room: room.stream.handle.id,
+                to: Audience::new(members.core, members.wire, cast.except),
                 frame,
-                delivery,
+                delivery: cast.delivery,
             });
             if pushed.full {
                 published.backpressure = Backpressure(Some(Full::Core(members.core)));
@@ -45,7 +55,7 @@ impl RoomTable {
     }
 }
 
-/// Whom to wake when no lock is held.
+/// The owners of mailboxes to wake when no lock is held.
 pub(super) type Wakes = SmallVec<[Pushed; 2]>;
 
 /// Wakes all of them; no lock is held.
@@ -56,10 +66,11 @@ pub(super) fn wake_all(wakes: &mut Wakes) {
     }
 }
 
-/// What came of asking many cores something.
+/// The outcome of pushing commands to many cores.
 #[derive(Default)]
 pub(super) struct Asked {
-    /// Whom to wake when no lock is held: of many commands to one core mostly the first does.
+    /// The cores to wake when no lock is held. Of many commands to one core, mostly the first
+    /// wakes it.
     wakes: Wakes,
     full: Option<Full>,
 }
@@ -74,14 +85,14 @@ impl Asked {
         }
     }
 
-    /// Wakes whoever waits, when no lock is held; says whether a mailbox is full.
+    /// Wakes the cores that wait, when no lock is held; returns whether a mailbox is full.
     pub(super) fn wake(mut self) -> Backpressure {
         wake_all(&mut self.wakes);
         Backpressure(self.full)
     }
 }
 
-/// A publication's frames, each encoded when it is first needed.
+/// The frames of a publication, each encoded when it is first needed.
 pub(super) struct Encoder<'a> {
     publication: &'a mut dyn Publication,
     offset: Option<u64>,
@@ -97,6 +108,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
+    /// Returns the frame for members on a wire.
     pub(super) fn frame(&mut self, wire: Wire) -> SharedFrame {
         if let Some((_, frame)) = self.frames.iter().find(|(encoded, _)| *encoded == wire) {
             return frame.clone();

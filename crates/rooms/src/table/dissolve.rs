@@ -1,28 +1,29 @@
-//! Rooms that everybody leaves at once.
+//! Rooms that all members leave at once.
 
 use std::convert::Infallible;
 
+use super::RoomTable;
 use super::deliver::Asked;
-use super::{Backpressure, Overloaded, RoomTable};
+use crate::backpressure::Backpressure;
+use crate::error::Overloaded;
 use crate::key::{RoomKey, Space};
 use crate::mailbox::Command;
-use crate::shard::Room;
+use crate::room::Room;
 
 impl RoomTable {
-    /// Ends all memberships of a room, those on their way included, whoever has them.
+    /// Ends all memberships of a room, those on their way included.
     ///
-    /// What was published before still reaches the members; what is published after does not, nor does
-    /// what waits to be written down. Who joins after this call is a member. What the room keeps is not
-    /// touched: it goes on as after its last member has left.
+    /// What was published before still reaches the members. What is published after does not, nor
+    /// does what waits for the journal. Whoever joins after this call is a member. The room's
+    /// history goes on as after the last member has left.
     ///
-    /// Costs one command a core that has members, however many those are. Nothing if the room does not
-    /// exist.
+    /// Costs one command for each core that has members. Does nothing if the room does not exist.
     pub fn dissolve<'a>(&self, key: impl Into<RoomKey<'a>>) -> Backpressure {
         let Ok(backpressure) = self.dissolve_unless(key.into(), |_| Ok::<_, Infallible>(()));
         backpressure
     }
 
-    /// The same for callers that cannot be held back.
+    /// [Dissolves](Self::dissolve) a room for a caller that cannot pause.
     ///
     /// # Errors
     ///
@@ -39,11 +40,11 @@ impl RoomTable {
         key: RoomKey<'_>,
         check: impl Fn(&Room) -> Result<(), E>,
     ) -> Result<Backpressure, E> {
-        let hash = self.hash_of(key);
+        let named = self.named(key);
         let mut asked = Asked::default();
         {
-            let shard = self.shard(hash).lock();
-            if let Some(room) = shard.find(hash, key) {
+            let shard = self.shard(named.hash).lock();
+            if let Some(room) = shard.find(named) {
                 check(room)?;
                 self.ask_to_dissolve(room, &mut asked);
             }
@@ -51,23 +52,27 @@ impl RoomTable {
         Ok(asked.wake())
     }
 
-    /// Dissolves every room of a space, one shard after the other: who joins meanwhile may be a member
-    /// of a room that was passed already, so callers see to it first that nobody does.
+    /// Dissolves every room of a space, one shard after the other. A connection that joins
+    /// meanwhile may become a member of a room that was passed already, so callers must first
+    /// prevent that.
     ///
-    /// Looks at every room of the table, whatever its space. While it looks at a shard nobody publishes
-    /// there.
+    /// Looks at every room of the table, whatever its space. While it looks at a shard, nobody
+    /// publishes there.
     pub fn dissolve_space(&self, space: Space) -> Backpressure {
         let Ok(backpressure) = self.dissolve_space_unless(space, |_| Ok::<_, Infallible>(()));
         backpressure
     }
 
-    /// The same for callers that cannot be held back. What it asks of one shard's rooms may fill a
-    /// mailbox beyond its bound, by a command a room; what it asks of the next is then refused.
+    /// [Dissolves](Self::dissolve_space) a space for a caller that cannot pause.
+    ///
+    /// The commands for one shard's rooms may fill a mailbox beyond its bound, by a command for
+    /// each room; those for the next shard are then rejected.
     ///
     /// # Errors
     ///
-    /// [`Overloaded`] if a core with members of these rooms has a full mailbox. Rooms of earlier shards
-    /// are dissolved then, the others are not; the same call goes on from there later.
+    /// [`Overloaded`] if a core with members of these rooms has a full mailbox. The rooms of
+    /// earlier shards are dissolved then, the others are not; call it again later to go on from
+    /// there.
     pub fn try_dissolve_space(&self, space: Space) -> Result<Backpressure, Overloaded> {
         self.dissolve_space_unless(space, |room| self.check_members(room))
     }
@@ -82,7 +87,8 @@ impl RoomTable {
             let mut asked = Asked::default();
             {
                 let shard = shard.lock();
-                let of_the_space = shard.rooms.iter().filter(|room| room.handle.space == space);
+                let is_in_space = |room: &&Room| room.stream.handle.space == space;
+                let of_the_space = shard.rooms.iter().filter(is_in_space);
                 of_the_space.clone().try_for_each(&check)?;
                 of_the_space.for_each(|room| self.ask_to_dissolve(room, &mut asked));
             }
@@ -93,8 +99,8 @@ impl RoomTable {
 
     /// Asks the cores that have members of a room. Its shard is locked.
     fn ask_to_dissolve(&self, room: &Room, asked: &mut Asked) {
-        for core in room.cores() {
-            let room = room.handle.id;
+        for core in room.members.cores() {
+            let room = room.stream.handle.id;
             let pushed = self.mailbox(core).push(Command::Dissolve { room });
             asked.note(core, pushed);
         }

@@ -2,19 +2,23 @@
 
 use std::convert::Infallible;
 
-use super::{Backpressure, JoinError, JoinRequest, RoomTable};
+use super::{JoinRequest, RoomTable};
+use crate::backpressure::Backpressure;
+use crate::error::JoinError;
+use crate::handle::RoomHandle;
+use crate::history::Stream;
 use crate::id::ConnectionId;
-use crate::key::{RoomKey, Space};
-use crate::mailbox::{Command, Joined, RoomHandle};
-use crate::shard::{MemberCount, Room};
+use crate::key::{Named, RoomKey, Space};
+use crate::mailbox::{Command, Joined};
+use crate::members::MemberCount;
 use crate::time::Moment;
 
 impl RoomTable {
-    /// Makes the connection a member of the room, and the room if it does not exist.
+    /// Makes the connection a member of the room, and creates the room if it does not exist.
     ///
-    /// Publications after this call reach the connection. Whether it is a member already, is at
-    /// its limit, or is gone is decided by its core when the [`Command::Attach`] arrives there:
-    /// joining twice is joining once.
+    /// Publications after this call reach the connection. Its core decides when the
+    /// [`Command::Attach`] arrives there: the connection may be a member already, at its limit of
+    /// rooms, or gone. Joining twice is joining once.
     ///
     /// # Errors
     ///
@@ -25,14 +29,14 @@ impl RoomTable {
         key: impl Into<RoomKey<'a>>,
     ) -> Result<Backpressure, JoinError> {
         let named = self.check_name(key.into())?;
-        Ok(self.join_hashed(connection, named, None))
+        Ok(self.join_named(connection, named, None))
     }
 
-    /// The same for a connection that is told the room's position, and given what was published since
-    /// it left, as far as that is held: its core gets an [`Effect::Joined`](crate::Effect::Joined).
+    /// Makes the connection a member, tells it the room's position, and replays what it missed, as
+    /// far as that is retained: its core gets an [`Effect::Joined`](crate::Effect::Joined).
     ///
-    /// What is replayed is what was published before this call, what it gets later is what was
-    /// published after: no gap, no repeat. Costs a reference count a publication that is replayed.
+    /// The replay has what was published before this call; what is published after is delivered: no
+    /// gap, no repeat. Costs a reference count for each publication that is replayed.
     ///
     /// # Errors
     ///
@@ -44,10 +48,10 @@ impl RoomTable {
         request: JoinRequest,
     ) -> Result<Backpressure, JoinError> {
         let named = self.check_name(key.into())?;
-        Ok(self.join_hashed(connection, named, Some(request)))
+        Ok(self.join_named(connection, named, Some(request)))
     }
 
-    /// [`join`](Self::join) for a caller that cannot be held back.
+    /// [Joins](Self::join) for a caller that cannot pause.
     ///
     /// # Errors
     ///
@@ -60,36 +64,35 @@ impl RoomTable {
         let named = self.check_name(key.into())?;
         self.check_pressure(connection.core())?;
         if self.watches_rooms() {
-            self.check_pressure(self.watcher(named.0))?;
+            self.check_pressure(self.watcher(named.hash))?;
         }
-        Ok(self.join_hashed(connection, named, None))
+        Ok(self.join_named(connection, named, None))
     }
 
-    fn join_hashed(
+    fn join_named(
         &self,
         connection: ConnectionId,
-        (hash, key): (u64, RoomKey<'_>),
+        named: Named<'_>,
         request: Option<JoinRequest>,
     ) -> Backpressure {
         let (core, wire) = (connection.core(), connection.wire());
         let (watcher, pushed) = {
-            let mut shard = self.shard(hash).lock();
-            let is_journaled = shard.is_journaled;
+            let mut shard = self.shard(named.hash).lock();
             let mut is_new = false;
-            let Ok((room, _)) = shard.find_or_create(hash, key, |id, classes| {
+            let Ok((room, histories)) = shard.find_or_create(named, |id, classes| {
                 is_new = true;
-                Ok::<_, Infallible>(self.draw(id, key, classes))
+                Ok::<_, Infallible>(self.new_room(id, named.key, classes))
             });
-            if is_new && is_journaled && room.class.history.is_on() {
-                self.write_epoch(room);
+            if is_new {
+                histories.write_epoch(&room.stream);
             }
-            let is_first = room.count_in(core, wire);
-            let joined = request.map(|request| Box::new(joined(room, request)));
-            let room = room.handle.clone();
+            let is_first = room.members.count_in(core, wire);
+            let joined = request.map(|request| Box::new(joined(&room.stream, request)));
+            let room = room.stream.handle.clone();
             shard.peopled_count += usize::from(is_first);
             let watcher = (is_first && self.watches_rooms()).then(|| {
                 let (space, name) = (room.space, room.name.clone());
-                self.tell_watcher(Command::RoomCreated { space, name }, hash)
+                self.tell_watcher(Command::RoomCreated { space, name }, named.hash)
             });
             let attach = Command::Attach {
                 connection,
@@ -98,8 +101,8 @@ impl RoomTable {
             };
             (watcher, self.mailbox(core).push(attach))
         };
-        // The watcher counts too: who joins ever new rooms fills its mailbox.
-        let watching = watcher.and_then(|watcher| watcher.wake(self.watcher(hash)).0);
+        // The watcher counts too: a connection that joins ever new rooms fills its mailbox.
+        let watching = watcher.and_then(|watcher| watcher.wake(self.watcher(named.hash)).0);
         Backpressure(pushed.wake(core).0.or(watching))
     }
 
@@ -107,15 +110,14 @@ impl RoomTable {
     ///
     /// What was published before still reaches it; what is published after does not.
     pub fn leave<'a>(&self, connection: ConnectionId, key: impl Into<RoomKey<'a>>) -> Backpressure {
-        let key = key.into();
-        let hash = self.hash_of(key);
+        let named = self.named(key);
         let core = connection.core();
         let pushed = {
-            let shard = self.shard(hash).lock();
-            let Some(room) = shard.find(hash, key) else {
+            let shard = self.shard(named.hash).lock();
+            let Some(room) = shard.find(named) else {
                 return Backpressure::default();
             };
-            let room = room.handle.id;
+            let room = room.stream.handle.id;
             self.mailbox(core)
                 .push(Command::Detach { connection, room })
         };
@@ -127,13 +129,13 @@ impl RoomTable {
         self.send(connection, Command::DetachAll { connection, space })
     }
 
-    /// Says whether the connection is to be closed when it leaves its last room of a space, by
-    /// [`leave`](Self::leave), [`leave_all`](Self::leave_all) or [`dissolve`](Self::dissolve): then its
-    /// core gets an [`Effect::LastRoomLeft`](crate::Effect::LastRoomLeft). Not at first, and forgotten
-    /// with the connection. It holds for what is asked of the connection after this call.
+    /// Sets whether the connection is to be closed when it leaves its last room of a space, by
+    /// [`leave`](Self::leave), [`leave_all`](Self::leave_all) or [`dissolve`](Self::dissolve). Its
+    /// core then gets an [`Effect::LastRoomLeft`](crate::Effect::LastRoomLeft).
     ///
-    /// Its core keeps 8 bytes for each space for which it is so, and looks at the rooms of the connection
-    /// when it leaves one.
+    /// Off at first. Takes effect for everything that is asked of the connection after this call.
+    /// For each space where it is on, the core keeps 8 bytes, and looks at the rooms of the
+    /// connection when it leaves one.
     pub fn close_with_last_room(
         &self,
         connection: ConnectionId,
@@ -148,9 +150,9 @@ impl RoomTable {
         self.send(connection, command)
     }
 
-    /// Counts one member less, and forgets the room with its last one unless it keeps something.
+    /// Counts one member less. The room goes with its last member, unless its history stays.
     ///
-    /// Called once for each membership that ends and each `Attach` that is not accepted.
+    /// Called once for each membership that ends and each `Attach` that a core rejects.
     pub(crate) fn release(&self, connection: ConnectionId, handle: &RoomHandle, now: Moment) {
         let one = MemberCount {
             core: connection.core(),
@@ -160,11 +162,11 @@ impl RoomTable {
         self.release_members(one, handle, now);
     }
 
-    /// The same for several members of one core and wire.
+    /// Counts several members of one core and wire less.
     pub(crate) fn release_members(&self, members: MemberCount, handle: &RoomHandle, now: Moment) {
         let pushed = {
             let mut shard = self.shard(handle.hash).lock();
-            let was_last = shard.count_out(handle, members, now, &self.house());
+            let was_last = shard.count_out(handle, members, now);
             if !was_last || !self.watches_rooms() {
                 return;
             }
@@ -175,15 +177,16 @@ impl RoomTable {
     }
 }
 
-/// What who joins is told, and given.
-fn joined(room: &Room, request: JoinRequest) -> Joined {
-    let recovery = room.recover(request.since);
+/// Returns what a new member is told, and given.
+fn joined(stream: &Stream, request: JoinRequest) -> Joined {
+    let recovery = stream.recover(request.since);
     let replay = recovery.map_or_else(Vec::new, |recovery| {
-        room.publications_from(recovery.first).cloned().collect()
+        let missed = stream.publications_from(recovery.first);
+        missed.cloned().collect()
     });
     Joined {
         id: request.id,
-        position: room.position(),
+        position: stream.position(),
         recovery,
         replay,
     }

@@ -1,123 +1,115 @@
-//! Publications: their offsets, who gets them, and what of them is kept.
+//! Publications: their offsets, their receivers, and what is retained of them.
 
-use std::sync::Arc;
-
-use proto::SharedFrame;
 use smallvec::SmallVec;
 
-use super::deliver::{Encoder, Wakes, wake_all};
-use super::{Backpressure, Full, Lacks, Overloaded, PublishError, RoomTable};
-use crate::class::RoomClass;
-use crate::id::WireSet;
-use crate::journal::{Change, Journal, Waiting};
-use crate::kept::{self, Staged};
-use crate::key::RoomKey;
-use crate::mailbox::Delivery;
-use crate::position::StreamPosition;
+use super::RoomTable;
+use super::deliver::{Cast, Encoder, Wakes, wake_all};
+use crate::backpressure::{Backpressure, Full};
+use crate::class::{Classes, RoomClass};
+use crate::delivery::Delivery;
+use crate::error::{Lacks, Overloaded, PublishError};
+use crate::history::{self, Arrival, HashedKey, Histories, NoMemory, Staged, Stream, Waiting};
+use crate::id::{RoomId, WireSet};
+use crate::journal::Journal;
+use crate::key::{Named, RoomKey};
 use crate::publication::{KEY_LEN_MAX, Outgoing, Published};
-use crate::shard::{Retention, Room, Shard};
-use crate::time::Moment;
+use crate::room::{NewRoom, Room};
+use crate::shard::Shard;
 
 impl RoomTable {
-    /// Publishes to a room: gives the publication the room's next offset, keeps it if the room's class
-    /// keeps a history, and sends one command to each core for each wire that has members there.
+    /// Publishes to a room: gives the publication the room's next offset, retains it if the room's
+    /// class keeps a history, and sends one command to each core for each wire that has members
+    /// there.
     ///
-    /// A publication with a key that was published there before is not published again.
+    /// If the key was published to the room before, the publication is not published again.
     ///
-    /// Who is [excepted](Outgoing::except) is not sent it, also if it waits to be written down first, and all
-    /// others are, whether that one is a member or not. The publication has its offset, and is kept:
-    /// a history replays it to everybody, to who was excepted too. No `gap` begins or ends with what
-    /// its member was excepted from, but one that tells of what is before and behind that goes across it.
+    /// The [excepted](Outgoing::except) connection never receives the publication, even when
+    /// delivery waits for the journal. Everybody else does, whether the excepted connection is a
+    /// member or not. The publication has its offset and is retained: a replay sends it to
+    /// everybody, the excepted connection included. No `gap` begins or ends with a publication that
+    /// its member was excepted from, but a gap may span one.
     ///
     /// # Errors
     ///
-    /// [`PublishError`]; nobody got it.
+    /// [`PublishError`]; nobody received it.
     pub fn publish<'a>(
         &self,
         name: impl Into<RoomKey<'a>>,
         outgoing: Outgoing<'_>,
     ) -> Result<Published, PublishError> {
-        self.publish_unless(name.into(), outgoing, |_| Ok(()))
+        self.publish_as(name.into(), outgoing, false)
     }
 
-    /// The same for publishers that cannot be held back otherwise: not if a core with members of the
+    /// Publishes to a room for a publisher that cannot pause: not if a core with members of the
     /// room has a full mailbox.
     ///
     /// # Errors
     ///
-    /// [`PublishError`], also [`PublishError::Overloaded`]; nobody got it.
+    /// [`PublishError`], also [`PublishError::Overloaded`]; nobody received it.
     pub fn try_publish<'a>(
         &self,
         name: impl Into<RoomKey<'a>>,
         outgoing: Outgoing<'_>,
     ) -> Result<Published, PublishError> {
-        self.publish_unless(name.into(), outgoing, |room| self.check_members(room))
+        self.publish_as(name.into(), outgoing, true)
     }
 
-    fn publish_unless(
+    fn publish_as(
         &self,
         name: RoomKey<'_>,
-        mut outgoing: Outgoing<'_>,
-        check: impl Fn(&Room) -> Result<(), Overloaded>,
+        outgoing: Outgoing<'_>,
+        is_tried: bool,
     ) -> Result<Published, PublishError> {
-        let named = self.check_name(name)?;
-        let key = self.check_key(outgoing.key)?;
-        // Handed down and not back up with the rest: it is large to move.
-        let mut wakes = Wakes::new();
+        let mut publishing = Publishing {
+            named: self.check_name(name)?,
+            key: self.check_key(outgoing.key)?,
+            outgoing,
+            is_tried,
+            wakes: Wakes::new(),
+        };
         let placed = {
-            let mut shard = self.shard(named.0).lock();
-            let outgoing = &mut outgoing;
-            let placed = self.place(&mut shard, named, outgoing, key, &check, &mut wakes);
+            let mut shard = self.shard(publishing.named.hash).lock();
+            let placed = self.place(&mut shard, &mut publishing);
             let is_counted = match &placed {
                 Ok(published) => !published.duplicate,
-                Err(NoRoom::Nobody) => true,
-                Err(NoRoom::Refused(_)) => false,
+                Err(NotPlaced::Nobody) => true,
+                Err(NotPlaced::Refused(_)) => false,
             };
             shard.publication_count += u64::from(is_counted);
             placed
         };
-        let answer = outgoing.answer;
         let mut published = match placed {
             Ok(published) => {
-                wake_all(&mut wakes);
+                wake_all(&mut publishing.wakes);
                 published
             }
-            Err(NoRoom::Nobody) => Published::default(),
-            Err(NoRoom::Refused(error)) => return Err(error),
+            Err(NotPlaced::Nobody) => Published::default(),
+            Err(NotPlaced::Refused(error)) => return Err(error),
         };
-        // Not taken: it need not wait for anything.
-        if let Some((connection, acknowledge)) = answer {
-            let Published {
-                position,
-                duplicate,
-                ..
-            } = published;
-            let frame = acknowledge.acknowledge(position, duplicate);
+        // Still there: the publisher need not wait for the journal.
+        if let Some((connection, acknowledge)) = publishing.outgoing.answer {
+            let frame = acknowledge.acknowledge(published.position, published.duplicate);
             let full = self.answer(connection, frame).0;
             published.backpressure.0 = published.backpressure.0.or(full);
         }
         Ok(published)
     }
 
-    /// Everything about a publication that the shard's lock is held for. Takes the answer out of
-    /// `outgoing` if it must wait.
+    /// Does everything about a publication that needs the shard's lock. Takes the answer out of the
+    /// publication if the publisher must wait for the journal.
     fn place(
         &self,
         shard: &mut Shard,
-        (hash, name): (u64, RoomKey<'_>),
-        outgoing: &mut Outgoing<'_>,
-        key: Option<(u64, &str)>,
-        check: &impl Fn(&Room) -> Result<(), Overloaded>,
-        wakes: &mut Wakes,
-    ) -> Result<Published, NoRoom> {
-        let framed = self.check_frames(shard, (hash, name), outgoing, key, check);
-        framed.map_err(NoRoom::Refused)?;
+        publishing: &mut Publishing<'_, '_>,
+    ) -> Result<Published, NotPlaced> {
+        self.check_frames(shard, publishing)?;
         let created_count = shard.created_count;
-        let fits = self.make_memory(shard, (hash, name), outgoing, key, check);
-        let placed = self.place_in(shard, (hash, name), outgoing, key, (check, fits), wakes);
-        if shard.created_count > created_count && shard.forget_unused((hash, name), &self.house()) {
+        let fits = self.make_memory(shard, publishing);
+        let placed = self.place_in(shard, publishing, fits);
+        let is_new = shard.created_count > created_count;
+        if is_new && shard.remove_unused(publishing.named) {
             // There was no memory for it after all.
-            return placed.and(Err(NoRoom::Nobody));
+            return placed.and(Err(NotPlaced::Nobody));
         }
         placed
     }
@@ -125,127 +117,84 @@ impl RoomTable {
     fn place_in(
         &self,
         shard: &mut Shard,
-        (hash, name): (u64, RoomKey<'_>),
-        outgoing: &mut Outgoing<'_>,
-        key: Option<(u64, &str)>,
-        (check, fits): (&impl Fn(&Room) -> Result<(), Overloaded>, bool),
-        wakes: &mut Wakes,
-    ) -> Result<Published, NoRoom> {
-        let is_journaled = shard.is_journaled;
+        publishing: &mut Publishing<'_, '_>,
+        fits: bool,
+    ) -> Result<Published, NotPlaced> {
         let mut is_new = false;
-        let (room, retention) = shard.find_or_create(hash, name, |id, classes| {
-            let new = self.draw(id, name, classes);
-            let class = new.class;
-            check_size(outgoing, class).map_err(NoRoom::Refused)?;
+        let (room, histories) = shard.find_or_create(publishing.named, |id, classes| {
             is_new = true;
-            if !is_kept(class, key.is_some()) {
-                return Err(NoRoom::Nobody);
-            }
-            // Without memory it could not even be remembered that the room is not needed any more.
-            let journal = self.journal.as_deref().filter(|_| class.history.is_on());
-            match journal.and_then(|journal| refusal(journal, fits)) {
-                Some(refused) => Err(NoRoom::Refused(refused)),
-                None if fits => Ok(new),
-                None => Err(NoRoom::Nobody),
-            }
+            self.room_for(publishing, fits, id, classes)
         })?;
-        let class = room.class;
-        check_size(outgoing, class).map_err(NoRoom::Refused)?;
-        if let Some(offset) = find_key(room, key) {
-            if !wait_for(room, offset, outgoing, true) {
-                return Err(NoRoom::Refused(PublishError::NoMemory));
-            }
-            return Ok(duplicate(room, offset));
+        let class = room.stream.class;
+        check_size(&publishing.outgoing, class)?;
+        if let Some(offset) = publishing.find_key(room) {
+            return repeat(room, offset, &mut publishing.outgoing);
         }
-        check(room).map_err(|error| NoRoom::Refused(error.into()))?;
-        let journal = self.journal.as_deref().filter(|_| class.history.is_on());
-        if let Some(refused) = journal.and_then(|journal| refusal(journal, fits)) {
-            return Err(NoRoom::Refused(refused));
-        }
-        let journal = journal.filter(|_| is_journaled);
-        if let Some(journal) = journal {
+        self.check_tried(room, publishing.is_tried)
+            .map_err(PublishError::from)?;
+        self.check_journal(class, fits)?;
+        if histories.journals(&room.stream) {
             if is_new {
-                self.write_epoch(room);
+                histories.write_epoch(&room.stream);
             }
-            if journal.is_ahead() {
-                let staged = self.stage(room, retention, class, outgoing, key);
-                return staged.map_err(NoRoom::Refused);
+            if self.journal.as_deref().is_some_and(Journal::is_ahead) {
+                return Ok(self.stage(room, histories, publishing)?);
             }
         }
-        room.offset += 1;
-        let mut encoder = Encoder::new(outgoing.publication, Some(room.offset));
-        let delivery = (Delivery::Publication(room.offset), outgoing.except);
-        let mut published = self.deliver(room, delivery, &mut encoder, wakes);
-        published.position = Some(room.position());
-        if is_kept(class, key.is_some()) {
-            let frame = class
-                .history
-                .is_on()
-                .then(|| encoder.frame(self.history_wire));
-            if let (Some(_), Some(frame)) = (journal, &frame) {
-                let key = key.map(|(_, text)| Arc::from(text));
-                if self.write_publication(room, outgoing.at, frame.clone(), key) {
-                    published.backpressure = Backpressure(Some(Full::Journal));
-                }
+        let outgoing = &mut publishing.outgoing;
+        let offset = room.stream.advance();
+        let mut encoder = Encoder::new(outgoing.publication, Some(offset));
+        let cast = Cast {
+            delivery: Delivery::Publication(offset),
+            except: outgoing.except,
+        };
+        let mut published = self.deliver(room, cast, &mut encoder, &mut publishing.wakes);
+        published.position = Some(room.stream.position());
+        if retains(class, publishing.key) {
+            let is_on = class.history.is_on();
+            let arrival = Arrival {
+                at: outgoing.at,
+                frame: is_on.then(|| encoder.frame(self.history_wire)),
+                key: publishing.key,
+            };
+            if histories.publish(&mut room.stream, arrival, fits) {
+                published.backpressure = Backpressure(Some(Full::Journal));
             }
-            let trims = journal.is_some();
-            self.keep(
-                room,
-                retention,
-                class,
-                (outgoing.at, frame, key),
-                (fits, trims),
-            );
         }
         Ok(published)
     }
 
-    /// Keeps a publication, and its key, as the room's class says.
-    pub(super) fn keep(
+    /// Returns the room to create for a publication, if it needs one.
+    fn room_for(
         &self,
-        room: &mut Room,
-        retention: &mut Retention,
-        class: &RoomClass,
-        (at, frame, key): (Moment, Option<SharedFrame>, Option<(u64, &str)>),
-        (fits, is_journaled): (bool, bool),
-    ) {
-        if !fits && room.kept.is_none() {
-            return;
+        publishing: &Publishing<'_, '_>,
+        fits: bool,
+        id: RoomId,
+        classes: &Classes,
+    ) -> Result<NewRoom, NotPlaced> {
+        let new = self.new_room(id, publishing.named.key, classes);
+        check_size(&publishing.outgoing, new.class)?;
+        if !retains(new.class, publishing.key) {
+            return Err(NotPlaced::Nobody);
         }
-        let offset = room.offset;
-        let first_before = is_journaled.then(|| room.first_offset());
-        retention.keep(room, class, at, &self.house(), |kept| {
-            if !fits {
-                // No memory even at the expense of all others: no history rather than one with a hole.
-                return kept.clear_publications();
-            }
-            if let Some(frame) = frame {
-                kept.push(frame, at, class);
-            }
-            if let Some(key) = key.filter(|_| class.key_window_ms > 0) {
-                kept.push_key(key, offset, at, class);
-            }
-        });
-        let Some(first_before) = first_before else {
-            return;
-        };
-        // Each publication makes one older one go: what is written down may hold some more than that.
-        let first = room.first_offset();
-        if first / TRIM_EVERY > first_before / TRIM_EVERY || !fits {
-            self.house().write(&room.handle, Change::Trim { first });
+        self.check_journal(new.class, fits)?;
+        // Without memory, nothing would say when the room is not needed any more.
+        if fits {
+            Ok(new)
+        } else {
+            Err(NotPlaced::Nobody)
         }
     }
 
-    /// Gives a publication its offset and lets it wait until it is written down.
+    /// Gives a publication its offset, and lets it wait for the journal.
     fn stage(
         &self,
         room: &mut Room,
-        retention: &mut Retention,
-        class: &RoomClass,
-        outgoing: &mut Outgoing<'_>,
-        key: Option<(u64, &str)>,
+        histories: &mut Histories,
+        publishing: &mut Publishing<'_, '_>,
     ) -> Result<Published, PublishError> {
-        let (offset, at) = (room.staged_offset() + 1, outgoing.at);
+        let outgoing = &mut publishing.outgoing;
+        let offset = room.stream.next_staged_offset();
         let mut encoder = Encoder::new(outgoing.publication, Some(offset));
         let frame = encoder.frame(self.history_wire);
         let frames = self.wires().iter().map(|wire| (wire, encoder.frame(wire)));
@@ -253,197 +202,164 @@ impl RoomTable {
             delivery: Delivery::Publication(offset),
             except: outgoing.except,
             frames: frames.collect(),
-            at,
+            at: outgoing.at,
             waiting: SmallVec::new(),
         };
-        let house = self.house();
-        let (name_len, key_len) = (room.handle.name.len(), key.map_or(0, |(_, key)| key.len()));
-        let bytes = staged.cost_bytes() + kept::cost_at_most(0, name_len, key_len);
-        if !retention.reserve(bytes, at, &house) {
-            return Err(PublishError::NoMemory);
-        }
-        retention.keep(room, class, at, &house, |kept| {
-            kept.stage(staged);
-            if let Some(key) = key.filter(|_| class.key_window_ms > 0) {
-                kept.push_key(key, offset, at, class);
-            }
-        });
-        wait_for(room, offset, outgoing, false);
-        let key = key.map(|(_, text)| Arc::from(text));
-        let change = Change::Publication {
-            epoch: room.epoch,
-            offset,
-            at,
-            frame,
-            key,
+        let arrival = Arrival {
+            at: outgoing.at,
+            frame: Some(frame),
+            key: publishing.key,
         };
-        let full = house.write(&room.handle, change);
+        let staged = histories.stage(&mut room.stream, staged, &arrival);
+        let is_full = staged.map_err(|NoMemory| PublishError::NoMemory)?;
+        wait_for(&mut room.stream, offset, outgoing, false);
         Ok(Published {
-            member_count: room.member_count(),
-            position: Some(StreamPosition {
-                offset,
-                ..room.position()
-            }),
+            member_count: room.members.total(),
+            position: Some(room.stream.position_of(offset)),
             duplicate: false,
-            backpressure: Backpressure(full.then_some(Full::Journal)),
+            backpressure: Backpressure(is_full.then_some(Full::Journal)),
         })
     }
 
-    pub(super) fn write_epoch(&self, room: &Room) {
-        let change = Change::Epoch {
-            epoch: room.epoch,
-            lineage: Vec::new(),
-        };
-        self.house().write(&room.handle, change);
-    }
-
-    fn write_publication(
-        &self,
-        room: &Room,
-        at: Moment,
-        frame: SharedFrame,
-        key: Option<Arc<str>>,
-    ) -> bool {
-        let change = Change::Publication {
-            epoch: room.epoch,
-            offset: room.offset,
-            at,
-            frame,
-            key,
-        };
-        self.house().write(&room.handle, change)
-    }
-
-    /// Whether the publication has the frames that it needs. Looked at before anything is changed, or made
-    /// for it; what would not be published anyway needs none.
+    /// Checks that the publication has the frames that it needs, before anything changes. One that
+    /// is rejected anyway needs none.
     #[inline]
     fn check_frames(
         &self,
         shard: &Shard,
-        named: (u64, RoomKey<'_>),
-        outgoing: &Outgoing<'_>,
-        key: Option<(u64, &str)>,
-        check: &impl Fn(&Room) -> Result<(), Overloaded>,
+        publishing: &Publishing<'_, '_>,
     ) -> Result<(), PublishError> {
-        let lacking = self.wires().without(outgoing.publication.wires());
+        let framed = publishing.outgoing.publication.wires();
+        let lacking = self.wires().without(framed);
         if lacking.is_empty() {
             return Ok(());
         }
-        self.check_lacking(shard, named, (outgoing, lacking), key, check)
+        self.check_lacking(shard, publishing, lacking)
     }
 
     #[cold]
     fn check_lacking(
         &self,
         shard: &Shard,
-        (hash, name): (u64, RoomKey<'_>),
-        (outgoing, lacking): (&Outgoing<'_>, WireSet),
-        key: Option<(u64, &str)>,
-        check: &impl Fn(&Room) -> Result<(), Overloaded>,
+        publishing: &Publishing<'_, '_>,
+        lacking: WireSet,
     ) -> Result<(), PublishError> {
-        let room = shard.find(hash, name);
-        let class = match room {
-            Some(room) => room.class,
-            None => shard.classes.of(name),
-        };
+        let room = shard.find(publishing.named);
+        let class = shard.class_of(room, publishing.named);
         let journal = self.journal.as_deref().filter(|_| class.history.is_on());
-        let is_refused = check_size(outgoing, class).is_err()
-            || room.is_some_and(|room| find_key(room, key).is_some() || check(room).is_err())
-            || journal.is_some_and(Journal::refuses);
-        if is_refused {
+        if !self.is_new(publishing, room, class) || journal.is_some_and(Journal::refuses) {
             return Ok(());
         }
-        if shard.is_journaled && journal.is_some_and(Journal::is_ahead) {
-            // Who is a member when it is written down is not known yet.
+        if shard.histories.is_journaled() && journal.is_some_and(Journal::is_ahead) {
+            // Nobody knows yet who will be a member when the journal has it.
             return Ok(Lacks::check(lacking)?);
         }
-        let mut needed = room.map_or_else(WireSet::default, Room::wires);
+        let mut needed = room.map_or_else(WireSet::default, |room| room.members.wires());
         if class.history.is_on() {
             needed.insert(self.history_wire);
         }
         Ok(Lacks::check(lacking.intersection(needed))?)
     }
 
-    /// Whether there is memory to keep a publication, if need be at the expense of what others keep.
-    fn make_memory(
-        &self,
-        shard: &mut Shard,
-        (hash, name): (u64, RoomKey<'_>),
-        outgoing: &Outgoing<'_>,
-        key: Option<(u64, &str)>,
-        check: &impl Fn(&Room) -> Result<(), Overloaded>,
-    ) -> bool {
+    /// Returns whether there is memory to retain a publication, if need be by evicting others.
+    fn make_memory(&self, shard: &mut Shard, publishing: &Publishing<'_, '_>) -> bool {
+        let Publishing { named, key, .. } = *publishing;
         if !shard.keeps_histories && key.is_none() {
             return false;
         }
-        let key_len = key.map_or(0, |(_, key)| key.len());
-        let mut bytes = kept::cost_at_most(outgoing.payload_len, name.name.len(), key_len);
-        if self
-            .journal
-            .as_ref()
-            .is_some_and(|journal| journal.is_ahead())
-        {
-            // Until it is written down, on every wire.
+        let key_len = key.map_or(0, |key| key.text.len());
+        let payload_len = publishing.outgoing.payload_len;
+        let mut bytes = history::cost_at_most(payload_len, named.key.name.len(), key_len);
+        if self.journal.as_deref().is_some_and(Journal::is_ahead) {
+            // While it waits for the journal, it has a frame on every wire.
             bytes *= 1 + self.wires().len();
         }
-        if shard.retention.has_memory(bytes) {
+        if shard.histories.has_memory(bytes) {
             return true;
         }
-        // What is refused, a repeat, or kept by nobody takes nothing from others.
-        let room = shard.find(hash, name);
-        let class = match room {
-            Some(room) => room.class,
-            None => shard.classes.of(name),
-        };
-        let is_wanted = is_kept(class, key.is_some())
-            && check_size(outgoing, class).is_ok()
-            && room.is_none_or(|room| find_key(room, key).is_none() && check(room).is_ok());
-        is_wanted && shard.make_memory(bytes, outgoing.at, &self.house())
+        // A publication that is rejected, a repeat, or not retained evicts nothing.
+        let room = shard.find(named);
+        let class = shard.class_of(room, named);
+        let is_wanted = retains(class, key) && self.is_new(publishing, room, class);
+        is_wanted && shard.make_memory(bytes, publishing.outgoing.at)
     }
 
-    fn check_key<'a>(&self, key: Option<&'a str>) -> Result<Option<(u64, &'a str)>, PublishError> {
+    /// Returns whether a room of this class, if it exists, neither rejects the publication nor has
+    /// it already.
+    fn is_new(
+        &self,
+        publishing: &Publishing<'_, '_>,
+        room: Option<&Room>,
+        class: &RoomClass,
+    ) -> bool {
+        let is_new = |room| {
+            let is_fine = self.check_tried(room, publishing.is_tried).is_ok();
+            is_fine && publishing.find_key(room).is_none()
+        };
+        check_size(&publishing.outgoing, class).is_ok() && room.is_none_or(is_new)
+    }
+
+    /// Checks the cores of a room's members for a publisher that cannot pause.
+    fn check_tried(&self, room: &Room, is_tried: bool) -> Result<(), Overloaded> {
+        if is_tried {
+            self.check_members(room)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that a publication which must go to the journal can.
+    fn check_journal(&self, class: &RoomClass, fits: bool) -> Result<(), PublishError> {
+        let Some(journal) = self.journal.as_deref().filter(|_| class.history.is_on()) else {
+            return Ok(());
+        };
+        if journal.refuses() {
+            return Err(PublishError::Storage);
+        }
+        if journal.is_ahead() && !fits {
+            return Err(PublishError::NoMemory);
+        }
+        Ok(())
+    }
+
+    fn check_key<'a>(&self, key: Option<&'a str>) -> Result<Option<HashedKey<'a>>, PublishError> {
         match key.map(str::len) {
             Some(key_len) if key_len == 0 || key_len > KEY_LEN_MAX => {
                 Err(PublishError::Key { key_len })
             }
-            _ => Ok(key.map(|key| (self.hasher.hash_one(key), key))),
+            _ => Ok(key.map(|text| self.hashed(text))),
         }
     }
 }
 
-/// Lets the publisher of a staged publication, or of a repeat of it, wait until it is written down. False
-/// if too many wait for it.
-fn wait_for(room: &mut Room, offset: u64, outgoing: &mut Outgoing<'_>, duplicate: bool) -> bool {
-    let position = StreamPosition {
-        offset,
-        ..room.position()
-    };
-    let staged = room.kept.as_mut().and_then(|kept| kept.staged_mut(offset));
-    let Some(staged) = staged else { return true };
-    if staged.waiting.len() >= WAITING_MAX {
-        return false;
-    }
-    if let Some((connection, answer)) = outgoing.answer.take() {
-        staged.waiting.push(Waiting {
-            connection,
-            acknowledgement: answer.acknowledge(Some(position), duplicate),
-            refusal: answer.refuse(),
-        });
-    }
-    true
+/// One publication on its way into its room.
+struct Publishing<'a, 'o> {
+    named: Named<'a>,
+    key: Option<HashedKey<'o>>,
+    outgoing: Outgoing<'o>,
+    /// True to reject the publication if a core of the room's members has too much to do.
+    is_tried: bool,
+    /// The cores to wake when no lock is held. Here and not returned: it is large to move.
+    wakes: Wakes,
 }
 
-/// How many may wait for one publication: whoever repeats it is refused beyond that.
-const WAITING_MAX: usize = 64;
+impl Publishing<'_, '_> {
+    /// Returns the offset of the publication that came with the same key.
+    fn find_key(&self, room: &Room) -> Option<u64> {
+        room.stream.find_key(self.key?)
+    }
+}
 
-/// How many publications may be written down still though they are not held any more.
-const TRIM_EVERY: u64 = 64;
-
-/// Why a publication creates no room.
-enum NoRoom {
-    /// Nobody is there, and nothing of it would be kept.
+/// The reason why a publication has no place in a room.
+enum NotPlaced {
+    /// The room has no members, and nothing of the publication would be retained.
     Nobody,
     Refused(PublishError),
+}
+
+impl From<PublishError> for NotPlaced {
+    fn from(error: PublishError) -> Self {
+        Self::Refused(error)
+    }
 }
 
 fn check_size(outgoing: &Outgoing<'_>, class: &RoomClass) -> Result<(), PublishError> {
@@ -458,34 +374,52 @@ fn check_size(outgoing: &Outgoing<'_>, class: &RoomClass) -> Result<(), PublishE
     Ok(())
 }
 
-/// Whether anything of a publication would be kept in a room of this class.
-const fn is_kept(class: &RoomClass, has_key: bool) -> bool {
-    class.history.is_on() || has_key && class.key_window_ms > 0
+/// Returns whether a room of this class retains anything of a publication with this key.
+const fn retains(class: &RoomClass, key: Option<HashedKey<'_>>) -> bool {
+    class.history.is_on() || key.is_some() && class.key_window_ms > 0
 }
 
-/// What the publisher of a repeat is told.
-fn duplicate(room: &Room, offset: u64) -> Published {
-    let position = StreamPosition {
-        offset,
-        ..room.position()
-    };
-    Published {
-        member_count: room.member_count(),
-        position: Some(position),
+/// Answers the repeat of a publication.
+fn repeat(
+    room: &mut Room,
+    offset: u64,
+    outgoing: &mut Outgoing<'_>,
+) -> Result<Published, NotPlaced> {
+    if !wait_for(&mut room.stream, offset, outgoing, true) {
+        return Err(PublishError::NoMemory.into());
+    }
+    Ok(Published {
+        member_count: room.members.total(),
+        position: Some(room.stream.position_of(offset)),
         duplicate: true,
         ..Published::default()
-    }
+    })
 }
 
-/// Why a publication that is to be written down cannot be, if it cannot.
-fn refusal(journal: &Journal, fits: bool) -> Option<PublishError> {
-    if journal.refuses() {
-        return Some(PublishError::Storage);
+/// Lets the publisher of a publication, or of a repeat of it, wait if the publication waits for the
+/// journal. False if too many wait for it.
+fn wait_for(
+    stream: &mut Stream,
+    offset: u64,
+    outgoing: &mut Outgoing<'_>,
+    duplicate: bool,
+) -> bool {
+    let position = stream.position_of(offset);
+    let Some(waiting) = stream.waiting_for(offset) else {
+        return true;
+    };
+    if waiting.len() >= WAITING_MAX {
+        return false;
     }
-    (journal.is_ahead() && !fits).then_some(PublishError::NoMemory)
+    if let Some((connection, answer)) = outgoing.answer.take() {
+        waiting.push(Waiting {
+            connection,
+            acknowledgement: answer.acknowledge(Some(position), duplicate),
+            refusal: answer.refuse(),
+        });
+    }
+    true
 }
 
-fn find_key(room: &Room, key: Option<(u64, &str)>) -> Option<u64> {
-    let (hash, text) = key?;
-    room.kept.as_ref()?.find_key(hash, text)
-}
+/// The publishers that may wait for one publication: its own, and some that repeat it.
+const WAITING_MAX: usize = 64;

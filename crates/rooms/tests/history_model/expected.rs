@@ -1,8 +1,8 @@
-//! Whether what a connection received is what it was to get: in order, each once, and what is missing
-//! told exactly.
+//! Whether what a connection received is what it was to get: in order, each once, and what is
+//! missing told exactly.
 //!
-//! Rooms have no order among each other, but for what is for the connection alone: that has its place.
-//! An answer has its place too, but may come as late as the end of the turn.
+//! Rooms have no order among each other, but for what is for the connection alone: that has its
+//! place. An answer has its place too, but may come as late as the end of the turn.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,13 +10,13 @@ use throng_rooms::{EventKind, SlowConsumer};
 
 use crate::items::Item;
 
-/// What a connection is to get.
+/// A frame that a connection is to receive.
 #[derive(Clone, Debug)]
 pub(crate) enum Expected {
-    /// What waits for the end of the turn.
+    /// A frame that waits for the end of the turn.
     Answer(String),
-    /// What has its place; the answer to a join names the room, whose publications after it are of
-    /// another membership.
+    /// A frame in its place; the answer to a join names the room, whose publications after it are
+    /// of another membership.
     Direct {
         text: String,
         joined: Option<&'static str>,
@@ -37,7 +37,7 @@ pub(crate) enum Expected {
     },
 }
 
-/// What was told of publications that were left out.
+/// The gaps that tell of publications that were left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Skipped {
     pub(crate) publications: u64,
@@ -49,7 +49,7 @@ struct Reader<'a> {
     rooms: BTreeMap<&'static str, VecDeque<Place<'a>>>,
     answers: VecDeque<Place<'a>>,
     directs: VecDeque<Place<'a>>,
-    /// How many directs have been read.
+    /// The number of directs have been read.
     part: usize,
     skipped: Skipped,
 }
@@ -57,7 +57,7 @@ struct Reader<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Place<'a> {
     index: usize,
-    /// How many directs are before it.
+    /// The number of directs are before it.
     part: usize,
     what: &'a Expected,
 }
@@ -123,15 +123,15 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    /// What comes next of a room, after passing events that are missing for a reason. Up to one of
-    /// these if it is `wanted`.
+    /// Returns what comes next of a room, after ephemeral events that are missing for a reason. Up
+    /// to one of these if it is `wanted`.
     fn next_of(&mut self, room: &str, wanted: Option<u32>) -> Option<Place<'a>> {
         let places = self.rooms.get_mut(room)?;
         while let Some(place) = places.front() {
             match place.what {
                 Expected::Event {
                     serial,
-                    kind: EventKind::Passing,
+                    kind: EventKind::Ephemeral,
                     is_excused,
                     ..
                 } if wanted != Some(*serial) => {
@@ -239,18 +239,18 @@ impl<'a> Reader<'a> {
         let rooms: Vec<&'static str> = self.rooms.keys().copied().collect();
         for room in rooms {
             let places = self.rooms.get_mut(room).expect("it is one of them");
-            let is_passing = |place: &Place<'_>| {
+            let is_ephemeral = |place: &Place<'_>| {
                 matches!(
                     place.what,
                     Expected::Event {
-                        kind: EventKind::Passing,
+                        kind: EventKind::Ephemeral,
                         is_excused: true,
                         ..
                     }
                 )
             };
             let before = places.iter().take_while(|place| place.index < index);
-            let missing = before.copied().find(|place| !is_passing(place));
+            let missing = before.copied().find(|place| !is_ephemeral(place));
             assert!(missing.is_none(), "{missing:?} has not come");
         }
     }

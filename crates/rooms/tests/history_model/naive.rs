@@ -26,7 +26,7 @@ pub(crate) struct Life {
     class: RoomClass,
     /// All of them.
     told: Vec<Told>,
-    /// How many of them, from the first on, are not held any more.
+    /// The number of of them, from the first on, are not held any more.
     gone: usize,
     keys: Vec<Key>,
     /// When its last member left, if it has had one.
@@ -35,7 +35,7 @@ pub(crate) struct Life {
     swept_at_ms: u64,
 }
 
-/// What may come of a key.
+/// The fate of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {
     /// It is not known.
@@ -152,7 +152,7 @@ impl Life {
         self.keys.retain(|key| key.at_ms + window_ms > now_ms);
     }
 
-    /// Whether a room without members is remembered, if memory is ample.
+    /// Returns whether a room without members is remembered, if memory is ample.
     pub(crate) fn is_remembered(&self) -> bool {
         let lingers = |left_at_ms: u64| {
             self.class.history.is_on()
@@ -161,7 +161,7 @@ impl Life {
         self.gone < self.told.len() || !self.keys.is_empty() || self.left_at_ms.is_some_and(lingers)
     }
 
-    /// Whether it may be remembered for nothing until somebody looks at it next.
+    /// Returns whether it may be remembered for nothing until somebody looks at it next.
     pub(crate) fn may_be_remembered(&self) -> bool {
         let ever_kept = self.class.history.is_on() || self.class.key_window_ms > 0;
         let age_max_ms = self.class.history.age_max_ms.max(self.class.key_window_ms);
@@ -170,7 +170,7 @@ impl Life {
         ever_kept && last_ms.is_none_or(|at| at + age_max_ms > self.swept_at_ms)
     }
 
-    /// How far what is held reaches back.
+    /// Returns how far what is held reaches back.
     pub(crate) fn recover(&self, since: Since) -> Option<Recovery> {
         let held = self.first_offset();
         match since {

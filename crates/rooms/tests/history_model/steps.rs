@@ -15,7 +15,7 @@ pub(crate) struct Config {
     pub(crate) rooms_per_connection_max: usize,
     pub(crate) history_bytes_max: usize,
     pub(crate) class: RoomClass,
-    /// Who is there from the beginning.
+    /// The connections that are there from the beginning.
     pub(crate) members: Vec<Early>,
 }
 
@@ -38,7 +38,8 @@ pub(crate) const ROOMS: [&str; 6] = ["bare", "close", "keys", "late", "skip", "t
 pub(crate) const BARE_BYTES_MAX: u32 = 30;
 
 impl Config {
-    /// What is so of each room: of `close` what the case says, of the others something else.
+    /// Returns what is so of each room: of `close` what the case says, of the others something
+    /// else.
     pub(crate) fn classes(&self) -> Classes {
         let class = self.class;
         let treating = |slow_consumer| RoomClass {
@@ -149,7 +150,7 @@ pub(crate) enum Step {
         room: usize,
         padding_len: usize,
         key: Option<u8>,
-        /// Who is told what became of it.
+        /// The connection that is told the outcome.
         publisher: Option<usize>,
         is_tried: bool,
         /// Its payload is said to be smaller than it is.
@@ -177,20 +178,20 @@ pub(crate) enum Step {
     },
 }
 
-/// What somebody who joins, or reads the past, asks for.
+/// The place from which somebody who joins, or reads the past, wants publications.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked {
     /// Nothing: it is not told either.
     Nothing,
     Now,
     Last(u32),
-    /// What came after an offset of the room's stream, modulo one more than there are.
+    /// Everything after an offset of the room's stream, modulo one more than there are.
     After(u64),
     /// So many behind the last.
     Future(u64),
     /// Of a stream that never was.
     Elsewhere,
-    /// Where some connection that has ended was.
+    /// The position of some connection that has ended.
     Remembered(usize),
 }
 
@@ -240,7 +241,7 @@ fn wire() -> impl Strategy<Value = Wire> {
     prop_oneof![1 => Just(Wire(0)), 2 => Just(Wire(1))]
 }
 
-/// How many bytes a socket takes.
+/// Returns how many bytes a socket takes.
 fn window() -> impl Strategy<Value = usize> {
     prop_oneof![0..400_usize, Just(1 << 30)]
 }
@@ -279,7 +280,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     let room = || 0..ROOMS.len();
     // Two of the longest do not fit into one merged buffer.
     let padding = || prop_oneof![40 => 0..40_usize, 1 => Just(40_000)];
-    let kind = prop_oneof![Just(EventKind::Lasting), Just(EventKind::Passing)];
+    let kind = prop_oneof![Just(EventKind::Lasting), Just(EventKind::Ephemeral)];
     let queue = prop_oneof![Just(FlushQueue::Prompt), Just(FlushQueue::Bulk)];
     let ms = prop_oneof![0..50_u64, 0..2000_u64];
     let is_tried = || prop_oneof![4 => Just(false), 1 => Just(true)];
@@ -313,14 +314,24 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
                 bytes_max,
             }
         ),
-        50 => (room(), padding(), option::of(0..6_u8), option::of(connection()), is_tried(), is_tried())
-            .prop_map(|(room, padding_len, key, publisher, is_tried, is_understated)| Step::Publish {
-                room,
-                padding_len,
-                key,
-                publisher,
-                is_tried,
-                is_understated,
+        50 => (
+            room(),
+            padding(),
+            option::of(0..6_u8),
+            option::of(connection()),
+            is_tried(),
+            is_tried(),
+        )
+            .prop_map(|it| {
+                let (room, padding_len, key, publisher, is_tried, is_understated) = it;
+                Step::Publish {
+                    room,
+                    padding_len,
+                    key,
+                    publisher,
+                    is_tried,
+                    is_understated,
+                }
             }),
         1 => connection().prop_map(|connection| Step::Shut { connection }),
         3 => Just(Step::Sweep),
@@ -360,7 +371,7 @@ pub(crate) fn slow_step() -> impl Strategy<Value = Step> {
     let connection = || 0..4_usize;
     let room = || prop_oneof![Just(SKIPPING[0]), Just(SKIPPING[1])];
     let padding = || prop_oneof![20 => 0..60_usize, 1 => Just(40_000)];
-    let kind = prop_oneof![Just(EventKind::Lasting), Just(EventKind::Passing)];
+    let kind = prop_oneof![Just(EventKind::Lasting), Just(EventKind::Ephemeral)];
     let asked = prop_oneof![
         1 => Just(Asked::Nothing),
         2 => Just(Asked::Now),

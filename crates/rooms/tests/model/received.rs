@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use proto::{OpCode, SharedFrame, frame};
 
-/// What a frame says: to which room it was published, if any, which it is, and so much padding.
+/// The contents of a frame: the room, if any, its number there, and so much padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Item {
     pub(crate) room: Option<u8>,
@@ -58,7 +58,7 @@ pub(crate) fn decode(mut bytes: &[u8], complete: bool) -> Vec<Item> {
     items
 }
 
-/// Whether the items are what was expected, or, unless `complete`, the beginning of it.
+/// Returns whether the items are what was expected, or, unless `complete`, the beginning of it.
 pub(crate) fn check_received(mut received: &[Item], mut expected: &[Item], complete: bool) {
     let is_direct = |item: &Item| item.room.is_none();
     while let Some(at) = received.iter().position(is_direct) {

@@ -85,7 +85,7 @@ pub(crate) enum Step {
         connection: usize,
         space: u64,
     },
-    /// The same, asked for by the connection's own core, at once.
+    /// Leave all rooms at once, asked for by the connection's own core.
     LeaveAllHere {
         connection: usize,
         space: u64,
@@ -197,10 +197,10 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// How many rooms there are to choose from, the same names in each space.
+/// The number of rooms there are to choose from, the same names in each space.
 pub(crate) const ROOMS: u8 = 4;
 
-/// How many spaces there are.
+/// The number of spaces there are.
 const SPACES: u64 = 2;
 
 /// One more than the members up to which a room's connections wait in the prompt line.

@@ -19,20 +19,20 @@ pub(crate) struct Client {
     pub(crate) connection: Option<ConnectionId>,
     /// When it opens a connection again.
     back_at_ms: u64,
-    /// What has arrived and is not a whole frame yet.
+    /// The bytes that have arrived and are not a whole frame yet.
     partial: Vec<u8>,
-    /// What it wants to say, in order: the first is on its way.
+    /// The publications that it wants to send, in order: the first is on its way.
     unacknowledged: VecDeque<(usize, String, String)>,
     said_count: u64,
     pub(crate) counts: Counts,
 }
 
-/// What a run has seen, to know that it was worth it.
+/// The events of a run, to know that it was worth it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) received: u64,
     pub(crate) missed: u64,
-    /// The same in rooms that leave nothing out and have long histories.
+    /// Gaps in rooms that leave nothing out and have long histories.
     pub(crate) missed_long: u64,
     pub(crate) comebacks: u64,
     pub(crate) recoveries: u64,
@@ -52,7 +52,7 @@ impl Counts {
     }
 }
 
-/// What a client knows of a room.
+/// A client's view of a room.
 #[derive(Debug, Default)]
 pub(crate) struct View {
     /// The epoch, and the offset that must come next.
@@ -149,7 +149,7 @@ impl Client {
     pub(crate) fn say(&mut self, server: &mut Server, rng: &mut Rng, now_ms: u64) {
         let rooms: Vec<usize> = self.rooms.keys().copied().collect();
         let room = rooms[rng.usize(..rooms.len())];
-        let kind = rng.choice([EventKind::Lasting, EventKind::Passing]);
+        let kind = rng.choice([EventKind::Lasting, EventKind::Ephemeral]);
         if let Some(link) = self.connection.and_then(|id| server.link(id))
             && let Some(kind) = kind.filter(|_| rng.bool())
         {
@@ -285,7 +285,7 @@ impl Client {
         view.next = Some((epoch, first));
     }
 
-    /// What it said has a place: it has seen it there by now, if it was a member then.
+    /// Returns what it said has a place: it has seen it there by now, if it was a member then.
     fn take_ack(&mut self, room: usize, key: &str, (epoch, offset): (u64, u64)) {
         let is_it = |(_, known, _): &(usize, String, String)| known == key;
         if let Some(index) = self.unacknowledged.iter().position(is_it) {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// What a client asks of the server.
+/// A request of a client to the server.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
     Emit {
@@ -25,21 +25,21 @@ pub(crate) enum Request {
 
 #[derive(Debug)]
 pub(crate) struct Link {
-    /// What the server's socket has taken and the client has not got.
+    /// The bytes that the server's socket has taken and the client has not received.
     down: VecDeque<u8>,
-    /// What the client has sent, each with the time at which it arrives.
+    /// The requests of the client, each with the time at which it arrives.
     up: VecDeque<(u64, Request)>,
-    /// How many bytes a tick goes down.
+    /// The number of bytes a tick goes down.
     rate: usize,
     stalled_until_ms: u64,
     /// When the server notices that the link is gone, if it is.
     cut_noticed_ms: Option<u64>,
 }
 
-/// How much a socket takes for a client that reads nothing, in bytes.
+/// The amount of a socket takes for a client that reads nothing, in bytes.
 const SOCKET_BYTES_MAX: usize = 2000;
 
-/// How long a request is on its way, in milliseconds.
+/// The time that a request is on its way, in milliseconds.
 const LATENCY_MS: u64 = 15;
 
 impl Link {
@@ -57,7 +57,7 @@ impl Link {
         self.cut_noticed_ms.is_some()
     }
 
-    /// Whether the server can know by now that the link is gone.
+    /// Returns whether the server can know by now that the link is gone.
     pub(crate) fn is_noticed(&self, now_ms: u64) -> bool {
         self.cut_noticed_ms.is_some_and(|at_ms| at_ms <= now_ms)
     }
@@ -87,7 +87,7 @@ impl Link {
         self.up.pop_front().map(|(_, request)| request)
     }
 
-    /// How much the socket takes now.
+    /// Returns how much the socket takes now.
     pub(crate) fn window(&self) -> usize {
         SOCKET_BYTES_MAX.saturating_sub(self.down.len())
     }
@@ -96,7 +96,7 @@ impl Link {
         self.down.extend(bytes);
     }
 
-    /// What reaches the client in this tick.
+    /// Returns what reaches the client in this tick.
     pub(crate) fn deliver(&mut self, now_ms: u64) -> Vec<u8> {
         if self.is_cut() || self.stalled_until_ms > now_ms {
             return Vec::new();

@@ -1,4 +1,5 @@
-//! The server's side of the network: cores that read, apply, fan out and flush as the real one does.
+//! The server's side of the network: cores that read, apply, fan out and flush as the real one
+//! does.
 
 use std::collections::BTreeMap;
 use std::io::IoSlice;
@@ -6,7 +7,7 @@ use std::io::IoSlice;
 use proto::SharedFrame;
 use throng_rooms::{
     Acknowledge, Command, ConnectionId, CoreId, Effect, FlushQueue, JoinRequest, LocalLimits,
-    LocalRooms, Moment, Outgoing, RoomTable, StreamPosition, Wire,
+    LocalRooms, Moment, Outgoing, RoomTable, Slot, StreamPosition, Wire,
 };
 
 use crate::frames::{Said, frame};
@@ -28,7 +29,7 @@ pub(crate) struct Core {
     id: CoreId,
     local: LocalRooms,
     /// By slot.
-    sockets: BTreeMap<u32, Socket>,
+    sockets: BTreeMap<Slot, Socket>,
     commands: Vec<Command>,
 }
 
@@ -39,7 +40,7 @@ pub(crate) struct Socket {
     closing_since_ms: Option<u64>,
 }
 
-/// How long a client that is closed may take to read that, in milliseconds.
+/// The time that a client has to read that it is closed, in milliseconds.
 const CLOSE_TIMEOUT_MS: u64 = 2000;
 
 struct Ack<'a> {
@@ -98,7 +99,7 @@ impl Server {
         (socket.id == id).then_some(&mut socket.link)
     }
 
-    /// What each core does in a turn.
+    /// Returns what each core does in a turn.
     pub(crate) fn turn(&mut self, now_ms: u64) {
         for core in 0..self.cores.len() {
             self.cores[core].local.set_now(Moment(now_ms));
@@ -119,7 +120,7 @@ impl Server {
     }
 
     fn read(&mut self, core: usize, now_ms: u64) {
-        let slots: Vec<u32> = self.cores[core].sockets.keys().copied().collect();
+        let slots: Vec<Slot> = self.cores[core].sockets.keys().copied().collect();
         for slot in slots {
             loop {
                 let socket = self.cores[core].sockets.get_mut(&slot);
@@ -240,7 +241,7 @@ impl Core {
 
     fn flush(&mut self) {
         // A socket that takes something again is flushed first.
-        let blocked: Vec<u32> = self.local.blocked_slots().collect();
+        let blocked: Vec<Slot> = self.local.blocked_slots().collect();
         for slot in blocked {
             if self.sockets[&slot].link.window() > 0 {
                 self.local.set_blocked(slot, false);
@@ -253,7 +254,7 @@ impl Core {
         }
     }
 
-    fn flush_now(&mut self, slot: u32) {
+    fn flush_now(&mut self, slot: Slot) {
         let link = &mut self.sockets.get_mut(&slot).expect("it is open").link;
         while !self.local.outbox(slot).is_empty() {
             let window = link.window();
@@ -280,7 +281,7 @@ impl Core {
                 || closing.is_some_and(|since_ms| since_ms + CLOSE_TIMEOUT_MS <= now_ms)
         };
         let over = self.sockets.iter().filter(|(_, socket)| is_over(socket));
-        let over: Vec<u32> = over.map(|(slot, _)| *slot).collect();
+        let over: Vec<Slot> = over.map(|(slot, _)| *slot).collect();
         for slot in over {
             self.sockets.remove(&slot);
             self.local.close(slot, table);
@@ -296,5 +297,5 @@ impl Core {
     }
 }
 
-/// How much a core fans out in a turn: so little that some is left, often.
+/// The amount of a core fans out in a turn: so little that some is left, often.
 const FAN_OUT_WORK: usize = 8;

@@ -1,5 +1,5 @@
-//! What the models have beside their lists: cores that carry out what they are asked when a step says
-//! so, and sockets that take as much as it says.
+//! What the models have beside their lists: cores that carry out what they are asked when a step
+//! says so, and sockets that take as much as it says.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -7,10 +7,10 @@ use std::io::IoSlice;
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop_oneof};
 use proptest::test_runner::RngSeed;
 use throng_rooms::{
-    Backpressure, Command, CoreId, FlushQueue, Full, LocalLimits, LocalRooms, RoomTable,
+    Backpressure, Command, CoreId, FlushQueue, Full, LocalLimits, LocalRooms, RoomTable, Slot,
 };
 
-/// The same cases in every run; `PROPTEST_CASES` asks for more of them.
+/// Returns the same cases in every run; `PROPTEST_CASES` asks for more of them.
 pub(crate) fn same_cases() -> ProptestConfig {
     ProptestConfig {
         failure_persistence: None,
@@ -54,7 +54,7 @@ impl<Entry> Core<Entry> {
     }
 
     /// Takes the next connection from a line: one whose socket takes what waits for it.
-    pub(crate) fn next_to_flush(&mut self, queue: FlushQueue) -> Option<u32> {
+    pub(crate) fn next_to_flush(&mut self, queue: FlushQueue) -> Option<Slot> {
         let slot = self.local.next_to_flush(queue)?;
         assert!(!self.local.is_blocked(slot));
         assert!(!self.local.outbox(slot).is_empty());
@@ -66,7 +66,7 @@ impl<Entry> Core<Entry> {
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub(crate) received: Vec<u8>,
-    /// How many bytes it takes.
+    /// The number of bytes it takes.
     pub(crate) window: usize,
 }
 
@@ -79,7 +79,7 @@ impl Socket {
     }
 
     /// Writes as much as the socket takes; returns whether that was all.
-    pub(crate) fn flush(&mut self, local: &mut LocalRooms, slot: u32) -> bool {
+    pub(crate) fn flush(&mut self, local: &mut LocalRooms, slot: Slot) -> bool {
         while !local.outbox(slot).is_empty() {
             let mut slices = [IoSlice::new(&[]); 3];
             let count = local.outbox(slot).slices(&mut slices, usize::MAX);
@@ -100,7 +100,7 @@ impl Socket {
     }
 
     /// Takes so many bytes more.
-    pub(crate) fn make_writable(&mut self, bytes: usize, local: &mut LocalRooms, slot: u32) {
+    pub(crate) fn make_writable(&mut self, bytes: usize, local: &mut LocalRooms, slot: Slot) {
         self.window += bytes;
         if self.window > 0 {
             local.set_blocked(slot, false);
@@ -108,7 +108,8 @@ impl Socket {
     }
 }
 
-/// Whether what was said of mailboxes is so: one that is full, or none of those that were pushed to.
+/// Returns whether what was said of mailboxes is so: one that is full, or none of those that were
+/// pushed to.
 pub(crate) fn check_backpressure(table: &RoomTable, said: Backpressure, asked: &[usize]) {
     match said.0 {
         Some(full @ Full::Core(_)) => assert!(table.is_full(full)),
@@ -121,7 +122,7 @@ pub(crate) fn is_full(table: &RoomTable, core: usize) -> bool {
     table.mailbox(core_id(core)).is_full()
 }
 
-/// Whether every mailbox is empty. Then nothing may be left in the logs.
+/// Returns whether every mailbox is empty. Then nothing may be left in the logs.
 pub(crate) fn is_quiet<Entry>(table: &RoomTable, cores: &[Core<Entry>]) -> bool {
     let is_quiet = |core: &Core<_>| table.mailbox(core.id).pending_bytes() == 0;
     let is_quiet = cores.iter().all(is_quiet);

@@ -4,7 +4,8 @@ use proto::frame::encode;
 use proto::{OpCode, SharedFrame};
 use throng_rooms::{Publication, Wire};
 
-/// Something that is said in a room: `wire:room/offset body`, or `wire:room/- body` without an offset.
+/// Something that is said in a room: `wire:room/offset body`, or `wire:room/- body` without an
+/// offset.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Said<'a> {
     pub(crate) room: &'a str,

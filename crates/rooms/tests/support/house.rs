@@ -24,11 +24,11 @@ pub(crate) struct House {
     pub(crate) table: RoomTable,
     pub(crate) cores: Vec<LocalRooms>,
     pub(crate) now_ms: u64,
-    /// What sockets were sent that is not read yet.
+    /// The bytes that sockets were sent and that are not read yet.
     sent: HashMap<ConnectionId, Vec<u8>>,
-    /// Who was closed because it was too slow.
+    /// The connections that were closed because they were too slow.
     pub(crate) closed: Vec<ConnectionId>,
-    /// Who is to be closed for having left its last room, as often as that was said.
+    /// The connections to close for having left their last room, as often as that was reported.
     pub(crate) left: Vec<ConnectionId>,
 }
 
@@ -111,7 +111,7 @@ impl House {
         emitted.expect("it lacks no frame");
     }
 
-    /// Where the room's stream is.
+    /// Returns where the room's stream is.
     pub(crate) fn position(&self, room: &str) -> StreamPosition {
         self.table.position(room).expect("the room exists")
     }
@@ -165,7 +165,8 @@ impl House {
         }
     }
 
-    /// What a full outbox holds is offered to its socket, which takes nothing if it is blocked.
+    /// Returns what a full outbox holds is offered to its socket, which takes nothing if it is
+    /// blocked.
     fn resolve_overflow(&mut self, core: usize) {
         for overflow in self.cores[core].take_overflow(usize::MAX) {
             let slot = overflow.slot;
@@ -208,7 +209,8 @@ impl House {
         }
     }
 
-    /// Everything that was sent to a connection and not read yet. Its socket takes everything again.
+    /// Everything that was sent to a connection and not read yet. Its socket takes everything
+    /// again.
     pub(crate) fn read(&mut self, connection: ConnectionId) -> Vec<String> {
         let core = &mut self.cores[connection.core().index()];
         core.set_blocked(connection.slot(), false);
@@ -219,7 +221,7 @@ impl House {
         texts
     }
 
-    /// The same in one line.
+    /// Returns what a connection hears, in one line.
     pub(crate) fn hear(&mut self, connection: ConnectionId) -> String {
         self.read(connection).join(", ")
     }
@@ -240,7 +242,7 @@ impl House {
     }
 }
 
-/// How the answer to a join reads.
+/// Returns how the answer to a join reads.
 fn answer_of(room: &str, joined: &Joined, already: bool) -> String {
     let offset = joined.position.offset;
     let mut answer = format!("joined {room} at {offset}");

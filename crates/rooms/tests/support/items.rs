@@ -3,7 +3,7 @@
 /// One text that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item {
-    /// What was said in a room without an offset.
+    /// An event, which has no offset.
     Event {
         wire: u8,
         room: String,
@@ -11,7 +11,7 @@ pub(crate) enum Item {
     },
     /// Publications that were not sent, from the first to the last offset.
     Gap { room: String, first: u64, last: u64 },
-    /// What was said in a room.
+    /// A publication.
     Publication {
         wire: u8,
         room: String,

@@ -27,7 +27,7 @@ pub(crate) fn carry_out(
     match request {
         Request::Emit { room, event, data } => {
             let sent = Sent {
-                kind: EventKind::Passing,
+                kind: EventKind::Ephemeral,
                 from: Some(peer.id),
                 ..Sent::default()
             };

@@ -401,7 +401,7 @@ impl<S> Connections<S> {
                 Some(connection)
             }
             Self::Each { open, .. } => {
-                let connection = open.get(id.slot() as usize)?.as_ref()?;
+                let connection = open.get(id.slot())?.as_ref()?;
                 (connection.peer.id == id).then_some(connection)
             }
         }
@@ -446,10 +446,10 @@ impl<S: Send + Sync + 'static> CoreRouter<S> {
             id,
             ..nobody.clone()
         };
-        while open.len() <= id.slot() as usize {
+        while open.len() <= id.slot().index() {
             open.push(None);
         }
-        open[id.slot() as usize] = Some(Connection { peer, state });
+        open[id.slot()] = Some(Connection { peer, state });
         Ok(())
     }
 }
@@ -509,7 +509,7 @@ impl<S: Send + Sync + 'static> CoreApplication for CoreRouter<S> {
 
     fn forget(&mut self, id: ConnectionId) {
         if let Connections::Each { open, .. } = &mut self.connections
-            && let Some(connection) = open.get_mut(id.slot() as usize)
+            && let Some(connection) = open.get_mut(id.slot())
         {
             let connection = connection.take();
             _ = panics::catch("the end of a connection's state", Some(id), || {
@@ -521,7 +521,7 @@ impl<S: Send + Sync + 'static> CoreApplication for CoreRouter<S> {
     fn state(&self, id: ConnectionId) -> Option<State> {
         let state: Arc<dyn Any + Send + Sync> = match &self.connections {
             Connections::Alike(connection) => connection.state.clone(),
-            Connections::Each { open, .. } => open.get(id.slot() as usize)?.as_ref()?.state.clone(),
+            Connections::Each { open, .. } => open.get(id.slot())?.as_ref()?.state.clone(),
         };
         Some(state)
     }

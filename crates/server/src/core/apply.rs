@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use mio::unix::SourceFd;
 use proto::CloseCode;
-use rooms::{Command, ConnectionId, Disconnect, Effect, FlushQueue, Joined, RoomHandle, RoomId};
+use rooms::{
+    Command, ConnectionId, Disconnect, Effect, FlushQueue, Joined, RoomHandle, RoomId, Slot,
+};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 
@@ -192,7 +194,7 @@ impl Core {
     }
 
     /// Sends what is queued and a close frame, and ends the connection when the peer has had them.
-    pub(super) fn begin_close(&mut self, slot: u32, disconnect: Disconnect, now: Instant) {
+    pub(super) fn begin_close(&mut self, slot: Slot, disconnect: Disconnect, now: Instant) {
         // An outbox may be full only because its flush has not come round: what is sent before a close
         // frame must not be lost by that.
         self.resolve_overflow_of(slot, now);
@@ -217,7 +219,7 @@ impl Core {
     }
 
     /// The close frame has left: ends our side, so that the peer ends its own.
-    pub(super) fn shut(&mut self, slot: u32) {
+    pub(super) fn shut(&mut self, slot: Slot) {
         let Some(socket) = self.socket(slot) else {
             return;
         };
@@ -230,7 +232,7 @@ impl Core {
     }
 
     /// The peer is gone: by its close after ours, or without a word.
-    pub(super) fn lost(&mut self, slot: u32) {
+    pub(super) fn lost(&mut self, slot: Slot) {
         let Some(socket) = self.socket(slot) else {
             return;
         };
@@ -255,15 +257,15 @@ impl Core {
     }
 
     /// Forgets a connection and closes its socket.
-    pub(super) fn end(&mut self, slot: u32) {
+    pub(super) fn end(&mut self, slot: Slot) {
         let connection = self.local.id_of(slot);
         self.take_out(slot);
         self.application.forget(connection);
     }
 
     /// Takes a connection out of all that the engine has of it, and closes its socket.
-    fn take_out(&mut self, slot: u32) {
-        let Some(socket) = self.sockets[slot as usize].take() else {
+    fn take_out(&mut self, slot: Slot) {
+        let Some(socket) = self.sockets[slot].take() else {
             return;
         };
         let source = socket.stream.as_raw_fd();
@@ -299,14 +301,14 @@ impl Core {
     }
 
     /// The slot of a connection that is closing and has not ended.
-    fn still_there(&mut self, connection: ConnectionId) -> Option<u32> {
+    fn still_there(&mut self, connection: ConnectionId) -> Option<Slot> {
         let slot = connection.slot();
         let is_there = self.socket(slot).is_some() && self.local.id_of(slot) == connection;
         is_there.then_some(slot)
     }
 
     /// A member whose outbox is full though its socket was just offered it.
-    pub(super) fn close_slow_consumer(&mut self, slot: u32, now: Instant) {
+    pub(super) fn close_slow_consumer(&mut self, slot: Slot, now: Instant) {
         if self
             .socket(slot)
             .is_some_and(|socket| socket.phase == Phase::Open)
@@ -321,7 +323,7 @@ impl Core {
     }
 
     /// Says who is too slow, by the name that `hello` and `from` call it, and what came of it.
-    pub(super) fn say_slow(&mut self, slot: u32, outcome: &'static str, now: Instant) {
+    pub(super) fn say_slow(&mut self, slot: Slot, outcome: &'static str, now: Instant) {
         let Some(times) = self.slow_consumers.happened(now) else {
             return;
         };
@@ -336,7 +338,7 @@ impl Core {
 
     /// Ends a connection whose peer gives no sign of life. It is sent why if its socket takes that, and
     /// its place is free at once: nobody is there to wait for.
-    pub(super) fn end_silent(&mut self, slot: u32, now: Instant) {
+    pub(super) fn end_silent(&mut self, slot: Slot, now: Instant) {
         let reason = "keepalive ping timeout";
         self.begin_close(
             slot,
@@ -350,7 +352,7 @@ impl Core {
 
     /// Ends a connection without waiting for its peer. The kernel goes on with what it has, for as long as a
     /// close may take.
-    fn cut_off(&mut self, slot: u32) {
+    fn cut_off(&mut self, slot: Slot) {
         let close = self.config.timeouts.close;
         if let Some(socket) = self.socket(slot) {
             kernel::forget_after(&(&socket.stream).into(), close);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use rooms::{ConnectionId, Full};
+use rooms::{ConnectionId, Full, Slot};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::Core;
@@ -37,7 +37,7 @@ pub(super) struct Event {
 pub(super) struct Handlers {
     tasks: JoinSet<Ended>,
     /// By slot; the connection is open.
-    under_way: HashMap<u32, UnderWay, ahash::RandomState>,
+    under_way: HashMap<Slot, UnderWay, ahash::RandomState>,
     ended: Vec<Ended>,
 }
 
@@ -82,14 +82,14 @@ impl Handlers {
     }
 
     /// Drops the handler of a connection that is closed, if one is under way.
-    pub(super) fn abort(&mut self, slot: u32) {
+    pub(super) fn abort(&mut self, slot: Slot) {
         if let Some(under_way) = self.under_way.remove(&slot) {
             under_way.abort.abort();
         }
     }
 
     /// Says that the connection is to be closed when its handler is done; false if none is under way.
-    pub(super) fn drain_later(&mut self, slot: u32, after_ms: u64) -> bool {
+    pub(super) fn drain_later(&mut self, slot: Slot, after_ms: u64) -> bool {
         let under_way = self.under_way.get_mut(&slot);
         under_way
             .map(|under_way| under_way.drain_after_ms = Some(after_ms))
@@ -184,7 +184,7 @@ impl Core {
     /// Lets a connection's handler go on, and reads nothing more from the connection until it is done.
     pub(super) fn wait_for_handler(
         &mut self,
-        (slot, line): (u32, Line),
+        (slot, line): (Slot, Line),
         (event, handling): (Event, Handling),
         full: Option<Full>,
         rest: &[u8],
@@ -216,7 +216,7 @@ impl Core {
         }
     }
 
-    fn end_handler(&mut self, slot: u32, ended: Ended, now: Instant) {
+    fn end_handler(&mut self, slot: Slot, ended: Ended, now: Instant) {
         let drain_after_ms = self
             .handlers
             .under_way

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use proto::{CloseCode, OpCode, frame};
-use rooms::{Disconnect, FlushQueue};
+use rooms::{Disconnect, FlushQueue, Slot};
 
 use super::Core;
 use super::lines::Waits;
@@ -46,7 +46,7 @@ impl Core {
     }
 
     /// Asks for the first look at a new connection.
-    pub(super) fn schedule_keepalive(&mut self, slot: u32, now: Instant) {
+    pub(super) fn schedule_keepalive(&mut self, slot: Slot, now: Instant) {
         if let Some(first) = self.first_look() {
             self.wheel.schedule(slot, now + first);
         }
@@ -65,7 +65,7 @@ impl Core {
             .min()
     }
 
-    fn check(&mut self, slot: u32, now: Instant) {
+    fn check(&mut self, slot: Slot, now: Instant) {
         let mut verdict = self.verdict(slot, now);
         if matches!(verdict, Some(Verdict::Ping)) {
             self.ping(slot, now);
@@ -93,7 +93,7 @@ impl Core {
     }
 
     /// What is to be done about the connection; nothing if it is gone or closing.
-    fn verdict(&mut self, slot: u32, now: Instant) -> Option<Verdict> {
+    fn verdict(&mut self, slot: Slot, now: Instant) -> Option<Verdict> {
         let Timeouts {
             ping_interval,
             pong_timeout,
@@ -130,7 +130,7 @@ impl Core {
 
     /// Asks for a sign of life. What waits for a full socket asks already: there will be room if the peer
     /// takes some of what it was sent, and a ping would have to wait behind all of it.
-    fn ping(&mut self, slot: u32, now: Instant) {
+    fn ping(&mut self, slot: Slot, now: Instant) {
         let stamp = self.stamp(now);
         if let Some(socket) = self.socket(slot) {
             socket.asked_at = Some(stamp);

@@ -6,14 +6,16 @@
 
 use std::collections::VecDeque;
 
+use rooms::Slot;
+
 use super::Core;
 use super::share::Line;
 
 /// The connections whose sockets may have something to read.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    fresh: VecDeque<u32>,
-    backlog: VecDeque<u32>,
+    fresh: VecDeque<Slot>,
+    backlog: VecDeque<Slot>,
 }
 
 /// Whether and where a connection waits to be read from. One byte: a line inside would take two.
@@ -60,14 +62,14 @@ impl Lines {
         self.of(line).len()
     }
 
-    const fn of(&self, line: Line) -> &VecDeque<u32> {
+    const fn of(&self, line: Line) -> &VecDeque<Slot> {
         match line {
             Line::Backlog => &self.backlog,
             Line::Fresh => &self.fresh,
         }
     }
 
-    const fn of_mut(&mut self, line: Line) -> &mut VecDeque<u32> {
+    const fn of_mut(&mut self, line: Line) -> &mut VecDeque<Slot> {
         match line {
             Line::Backlog => &mut self.backlog,
             Line::Fresh => &mut self.fresh,
@@ -77,7 +79,7 @@ impl Lines {
 
 impl Core {
     /// Puts a connection in a line, unless it stands in one or is held back.
-    pub(super) fn enqueue(&mut self, slot: u32, line: Line) {
+    pub(super) fn enqueue(&mut self, slot: Slot, line: Line) {
         if let Some(socket) = self.socket(slot)
             && socket.waits == Waits::Not
         {
@@ -87,7 +89,7 @@ impl Core {
     }
 
     /// Takes the next connection out of a line.
-    pub(super) fn dequeue(&mut self, line: Line) -> Option<u32> {
+    pub(super) fn dequeue(&mut self, line: Line) -> Option<Slot> {
         loop {
             let slot = self.lines.of_mut(line).pop_front()?;
             if let Some(socket) = self.socket(slot)
@@ -100,7 +102,7 @@ impl Core {
     }
 
     /// Reads nothing more from a connection until it has taken what it asked for.
-    pub(super) fn wait_until_read(&mut self, slot: u32, rest: &[u8]) {
+    pub(super) fn wait_until_read(&mut self, slot: Slot, rest: &[u8]) {
         self.stash(slot, rest);
         if let Some(socket) = self.socket(slot) {
             socket.waits = Waits::Unread;
@@ -108,7 +110,7 @@ impl Core {
     }
 
     /// Takes note that a peer takes nothing any more: nobody waits for that.
-    pub(super) fn note_dead(&mut self, slot: u32) {
+    pub(super) fn note_dead(&mut self, slot: Slot) {
         if let Some(socket) = self.socket(slot) {
             socket.is_dead = true;
             if socket.waits == Waits::Unread {
@@ -119,7 +121,7 @@ impl Core {
     }
 
     /// Lets a connection whose outbox is empty ask for more.
-    pub(super) fn note_all_taken(&mut self, slot: u32) {
+    pub(super) fn note_all_taken(&mut self, slot: Slot) {
         let Some(socket) = self.socket(slot) else {
             return;
         };
@@ -131,7 +133,7 @@ impl Core {
     }
 
     /// Lets a connection that was held back go on from where it stood.
-    pub(super) fn release(&mut self, slot: u32) {
+    pub(super) fn release(&mut self, slot: Slot) {
         let Some(socket) = self.socket(slot) else {
             return;
         };

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Instant;
 
 use proto::{Input, Limits, Message};
-use rooms::{FlushQueue, Full};
+use rooms::{FlushQueue, Full, Slot};
 
 use super::disconnects::broken;
 use super::dispatch::{self, Dispatcher, Next};
@@ -16,9 +16,9 @@ use crate::app::refusal::Refusal;
 use crate::clock;
 use crate::engine;
 
-/// One connection's turn to be read from. to be read from.
+/// One connection's turn to be read from.
 struct Visit {
-    slot: u32,
+    slot: Slot,
     /// Where it stood.
     line: Line,
     /// When its slice is over.
@@ -104,7 +104,7 @@ impl Core {
     }
 
     /// The socket takes bytes again: its peer lives, for it has taken some.
-    fn unblock(&mut self, slot: u32, now: Instant) {
+    fn unblock(&mut self, slot: Slot, now: Instant) {
         let stamp = self.stamp(now);
         if self.local.is_blocked(slot)
             && let Some(socket) = self.socket(slot)
@@ -189,7 +189,7 @@ impl Core {
         let stamp = self.stamp(visit.now);
         loop {
             let unread = input.rest().len();
-            let Some(socket) = self.sockets[slot as usize].as_mut() else {
+            let Some(socket) = self.sockets[slot].as_mut() else {
                 return;
             };
             if socket.phase != Phase::Open {
@@ -247,14 +247,14 @@ impl Core {
     }
 
     /// Keeps what was read and not taken in yet: less than the read buffer.
-    pub(super) fn stash(&mut self, slot: u32, rest: &[u8]) {
+    pub(super) fn stash(&mut self, slot: Slot, rest: &[u8]) {
         if let Some(socket) = self.socket(slot) {
             socket.stash = (!rest.is_empty()).then(|| rest.into());
         }
     }
 
     /// Reads nothing more from a connection until the full queue has been drained.
-    pub(super) fn hold_back(&mut self, (slot, line): (u32, Line), full: Full, rest: &[u8]) {
+    pub(super) fn hold_back(&mut self, (slot, line): (Slot, Line), full: Full, rest: &[u8]) {
         self.stash(slot, rest);
         if let Some(socket) = self.socket(slot) {
             socket.waits = Waits::held(line);

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token};
-use rooms::{FlushQueue, LocalRooms, Overflow, Slots};
+use rooms::{FlushQueue, LocalRooms, Overflow, Slot, Slots};
 
 use super::Core;
 use super::share;
@@ -75,7 +75,7 @@ impl Core {
     }
 
     /// Takes note of how a write fared.
-    fn flushed(&mut self, slot: u32, wanted: usize, result: io::Result<usize>) {
+    fn flushed(&mut self, slot: Slot, wanted: usize, result: io::Result<usize>) {
         match result {
             Ok(taken) => {
                 self.metrics.bytes_out.add(taken as u64);
@@ -103,13 +103,13 @@ impl Core {
 
     /// The peer has reset the connection: nothing more is sent. What it sent before may still be
     /// there, a last message even, so the end is noticed by reading on.
-    fn reset_by_peer(&mut self, slot: u32) {
+    fn reset_by_peer(&mut self, slot: Slot) {
         self.local.set_blocked(slot, true);
         self.note_dead(slot);
     }
 
     /// The socket takes no more: the readiness set will tell when it does.
-    fn block(&mut self, slot: u32) {
+    fn block(&mut self, slot: Slot) {
         self.local.set_blocked(slot, true);
         let Some(socket) = self.socket(slot) else {
             return;
@@ -123,7 +123,7 @@ impl Core {
         let interest = Interest::READABLE | Interest::WRITABLE;
         let registry = self.readiness.get_ref().registry();
         if registry
-            .reregister(&mut SourceFd(&source), Token(slot as usize), interest)
+            .reregister(&mut SourceFd(&source), Token(slot.index()), interest)
             .is_err()
         {
             self.lost(slot);
@@ -141,7 +141,7 @@ impl Core {
     }
 
     /// The same for one connection.
-    pub(super) fn resolve_overflow_of(&mut self, slot: u32, now: Instant) {
+    pub(super) fn resolve_overflow_of(&mut self, slot: Slot, now: Instant) {
         if self.local.has_overflow() {
             let overflow = self.local.take_overflow_of(slot);
             self.push_again(overflow, now);
@@ -154,7 +154,7 @@ impl Core {
     /// turn's frames are queued over the bound: its peer has had no time to be slow in. That is so once,
     /// until the outbox is empty again.
     fn push_again(&mut self, overflow: Vec<Overflow>, now: Instant) {
-        let mut bursts = HashSet::<u32, ahash::RandomState>::default();
+        let mut bursts = HashSet::<Slot, ahash::RandomState>::default();
         for overflow in overflow {
             let slot = overflow.slot;
             if self
@@ -186,7 +186,7 @@ impl Core {
     }
 
     /// Writes to one connection until its outbox is empty or its socket takes no more.
-    pub(super) fn flush_now(&mut self, slot: u32) {
+    pub(super) fn flush_now(&mut self, slot: Slot) {
         while self.socket(slot).is_some()
             && !self.local.is_blocked(slot)
             && !self.local.outbox(slot).is_empty()
@@ -208,12 +208,12 @@ fn is_reset(error: &io::Error) -> bool {
 
 /// What to write to the connection in a slot: as much as goes into one write, or a slice if it is slow.
 fn send<'a>(
-    slot: u32,
+    slot: Slot,
     sockets: &'a Slots<Option<Socket>>,
     local: &'a LocalRooms,
     slow_bytes_max: usize,
 ) -> Option<Send<'a>> {
-    let socket = sockets.get(slot as usize)?.as_ref()?;
+    let socket = sockets.get(slot)?.as_ref()?;
     let outbox = local.outbox(slot);
     let bytes_max = if socket.is_slow() {
         slow_bytes_max

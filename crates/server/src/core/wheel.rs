@@ -9,13 +9,15 @@
 
 use std::time::{Duration, Instant};
 
+use rooms::Slot;
+
 /// Slots by when they are to be looked at.
 #[derive(Debug)]
 pub(crate) struct Wheel {
     started: Instant,
     granularity: Duration,
     /// `buckets[tick % len]` is due at `tick`.
-    buckets: Vec<Vec<u32>>,
+    buckets: Vec<Vec<Slot>>,
     /// The first tick that has not been handed out.
     next_tick: u64,
     /// Which slots have an entry.
@@ -41,8 +43,8 @@ impl Wheel {
 
     /// Asks for the slot to be handed out at `due` or a little later. A slot that has an entry
     /// keeps it.
-    pub(crate) fn schedule(&mut self, slot: u32, due: Instant) {
-        let (word, bit) = (slot as usize / 64, 1 << (slot % 64));
+    pub(crate) fn schedule(&mut self, slot: Slot, due: Instant) {
+        let (word, bit) = (slot.index() / 64, 1 << (slot.index() % 64));
         if self.scheduled.len() <= word {
             self.scheduled.resize(word + 1, 0);
         }
@@ -57,7 +59,7 @@ impl Wheel {
     }
 
     /// Moves the slots that are due into `into`; they have no entry any more.
-    pub(crate) fn advance(&mut self, now: Instant, into: &mut Vec<u32>) {
+    pub(crate) fn advance(&mut self, now: Instant, into: &mut Vec<Slot>) {
         let reached = self.tick_at(now);
         if self.entry_count == 0 {
             self.next_tick = self.next_tick.max(reached + 1);
@@ -69,7 +71,7 @@ impl Wheel {
             let slots = std::mem::take(self.bucket(tick));
             self.entry_count -= slots.len();
             for slot in slots {
-                self.scheduled[slot as usize / 64] &= !(1 << (slot % 64));
+                self.scheduled[slot.index() / 64] &= !(1 << (slot.index() % 64));
                 into.push(slot);
             }
         }
@@ -93,7 +95,7 @@ impl Wheel {
         u64::try_from(elapsed.as_nanos() / self.granularity.as_nanos().max(1)).unwrap_or(u64::MAX)
     }
 
-    fn bucket(&mut self, tick: u64) -> &mut Vec<u32> {
+    fn bucket(&mut self, tick: u64) -> &mut Vec<Slot> {
         &mut self.buckets[index(tick)]
     }
 }
@@ -107,7 +109,7 @@ mod tests {
     use super::*;
     use crate::clock;
 
-    fn due(wheel: &mut Wheel, now: Instant) -> Vec<u32> {
+    fn due(wheel: &mut Wheel, now: Instant) -> Vec<Slot> {
         let mut slots = Vec::new();
         wheel.advance(now, &mut slots);
         slots
@@ -118,12 +120,12 @@ mod tests {
         let start = clock::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut wheel = Wheel::new(start, Duration::from_millis(100));
-        wheel.schedule(7, at(250));
-        wheel.schedule(7, at(900));
-        assert_eq!(due(&mut wheel, at(250)), [0; 0]);
+        wheel.schedule(Slot(7), at(250));
+        wheel.schedule(Slot(7), at(900));
+        assert_eq!(due(&mut wheel, at(250)), []);
         assert_eq!(wheel.next_due(), Some(at(300)));
-        assert_eq!(due(&mut wheel, at(300)), [7]);
-        assert_eq!(due(&mut wheel, at(10_000)), [0; 0]);
+        assert_eq!(due(&mut wheel, at(300)), [Slot(7)]);
+        assert_eq!(due(&mut wheel, at(10_000)), []);
         assert_eq!(wheel.next_due(), None);
     }
 
@@ -131,16 +133,19 @@ mod tests {
     fn what_lies_beyond_the_wheel_and_what_is_past_are_handed_out_too() {
         let start = clock::now();
         let mut wheel = Wheel::new(start, Duration::from_millis(10));
-        assert_eq!(due(&mut wheel, start + Duration::from_secs(60)), [0; 0]);
-        wheel.schedule(1, start);
-        wheel.schedule(2, start + Duration::from_secs(600));
-        assert_eq!(due(&mut wheel, start + Duration::from_secs(61)), [1]);
+        assert_eq!(due(&mut wheel, start + Duration::from_secs(60)), []);
+        wheel.schedule(Slot(1), start);
+        wheel.schedule(Slot(2), start + Duration::from_secs(600));
+        assert_eq!(due(&mut wheel, start + Duration::from_secs(61)), [Slot(1)]);
         assert_eq!(
             due(&mut wheel, start + Duration::from_secs(3600)),
-            [2],
+            [Slot(2)],
             "early, but not late"
         );
-        wheel.schedule(3, start + Duration::from_secs(3601));
-        assert_eq!(due(&mut wheel, start + Duration::from_secs(7200)), [3]);
+        wheel.schedule(Slot(3), start + Duration::from_secs(3601));
+        assert_eq!(
+            due(&mut wheel, start + Duration::from_secs(7200)),
+            [Slot(3)]
+        );
     }
 }

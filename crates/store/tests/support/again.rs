@@ -1,7 +1,8 @@
 //! A test that starts itself once more, as another process.
 //!
-//! The other process runs the same test, sees by the environment that it is the other, and does its part.
-//! What it has to say goes to its standard error, line by line: standard output is the test harness's.
+//! The other process runs the same test, sees by the environment that it is the other, and does its
+//! part. What it has to say goes to its standard error, line by line: standard output is the test
+//! harness's.
 
 use std::env;
 use std::io::{Write, stderr};

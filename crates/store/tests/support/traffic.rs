@@ -1,5 +1,5 @@
-//! Made-up traffic that anybody can make up again, to see what became of it: rooms with windows, and
-//! frames that say where they belong.
+//! Made-up traffic that anybody can make up again, to see what became of it: rooms with windows,
+//! and frames that say where they belong.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ impl Traffic {
         batch
     }
 
-    /// What a store must give back that has all batches until now.
+    /// Returns what a store must give back that has all batches until now.
     pub(crate) fn holds(&self, rooms: &[RoomRecord]) -> bool {
         by_name(rooms.to_vec()) == self.naive.records()
     }
