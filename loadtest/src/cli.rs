@@ -5,16 +5,17 @@ pub(crate) mod units;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::{Result, bail, ensure};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::catalogue;
 use crate::compare;
-use crate::failure::Failure;
 use crate::limits;
-use crate::mode::{Mode, fanout};
-use crate::process::{ServerProcess, listener};
-use crate::scenario::{Pacing, Scenario};
+use crate::mode::{Mode, plain};
+use crate::process::ServerProcess;
+use crate::scenario::{Group, Pacing, Scenario};
+use crate::sockets;
 use crate::target::Target;
 use crate::wire::WireFlags;
 
@@ -39,7 +40,7 @@ pub(crate) struct Cli {
     command: Option<Command>,
 
     #[command(flatten)]
-    fanout: fanout::Options,
+    fanout: plain::Fanout,
 
     #[command(flatten)]
     timing: Timing,
@@ -203,35 +204,14 @@ pub(crate) struct Setup {
 }
 
 /// Reads the command line; ends the process with a sentence and exit code 2 if clap refuses it.
-pub(crate) fn read(words: Vec<String>) -> Result<Request, Failure> {
-    match interpret(&words) {
-        Err(Refusal::Clap(error)) => error.exit(),
-        Err(Refusal::Ours(failure)) => Err(failure),
-        Ok(request) => Ok(request),
-    }
+pub(crate) fn read(words: Vec<String>) -> Result<Request> {
+    interpret(&words).map_err(|failure| match failure.downcast::<clap::Error>() {
+        Ok(error) => error.exit(),
+        Err(failure) => failure,
+    })
 }
 
-/// Who refuses a command line.
-#[derive(Debug)]
-enum Refusal {
-    /// The parser, which prints its own sentence, help and versions too.
-    Clap(clap::Error),
-    Ours(Failure),
-}
-
-impl From<clap::Error> for Refusal {
-    fn from(error: clap::Error) -> Self {
-        Self::Clap(error)
-    }
-}
-
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
-        Self::Ours(failure)
-    }
-}
-
-fn interpret(words: &[String]) -> Result<Request, Refusal> {
+fn interpret(words: &[String]) -> Result<Request> {
     if words.get(1).is_some_and(|word| is_tool(word)) {
         return Ok(match Tools::try_parse_from(words)?.tool {
             Tool::Compare(options) => Request::Compare(Box::new(options)),
@@ -242,61 +222,51 @@ fn interpret(words: &[String]) -> Result<Request, Refusal> {
     let mut cli = Cli::from_arg_matches(&matches)?;
     let plain = plain_flag(&matches);
     if let (Some(flag), Some(_)) = (&plain, &cli.command) {
-        let reason = "a mode's flags stand behind its name";
-        return Err(Failure::Misplaced {
-            flag: flag.clone(),
-            reason,
-        }
-        .into());
+        bail!(
+            "--{flag} stands in the wrong place: a mode's flags stand behind its name; see `loadtest \
+             --help`"
+        );
     }
-    let request = match cli.command.take() {
-        Some(Command::Mode(mode)) => cli.setup(mode, words)?,
-        Some(Command::Compare { .. }) => {
-            return Err(Failure::Arguments(
-                "compare stands first, and its flags behind it; see `loadtest compare --help`",
-            )
-            .into());
-        }
+    let mode = match cli.command.take() {
+        Some(Command::Mode(mode)) => mode,
+        Some(Command::Compare { .. }) => bail!(
+            "flags do not fit together: compare stands first, and its flags behind it; see \
+             `loadtest compare --help`"
+        ),
         Some(Command::Run { words: own }) => return run_scenario(words, &own),
         Some(Command::Scenarios { name: None }) => return Ok(Request::List),
         Some(Command::Scenarios { name: Some(name) }) => {
             return Ok(Request::Print(catalogue::find(&name)?));
         }
         None if plain.is_none() => return run_unasked(words, &cli),
-        None => {
-            let mode = Mode::Fanout(cli.fanout.clone());
-            cli.setup(mode, words)?
-        }
+        None => Mode::Fanout(cli.fanout.clone()),
     };
-    Ok(Request::Load(Box::new(request)))
+    Ok(Request::Load(Box::new(cli.setup(mode, words)?)))
 }
 
 fn is_tool(word: &str) -> bool {
-    let tools = Tools::command();
-    tools.get_subcommands().any(|tool| tool.get_name() == word)
+    Tools::command().find_subcommand(word).is_some()
 }
 
-/// The first flag of `fanout` that stands without it.
+/// Returns the first flag of `fanout` that stands without it.
 fn plain_flag(matches: &ArgMatches) -> Option<String> {
-    let fanout = fanout::Options::augment_args(clap::Command::new("fanout"));
+    let fanout = plain::Fanout::augment_args(clap::Command::new("fanout"));
     let mut flags = fanout.get_arguments().map(|arg| arg.get_id().as_str());
     let flag = flags.find(|id| matches.value_source(id) == Some(ValueSource::CommandLine))?;
     Some(flag.replace('_', "-"))
 }
 
 /// Puts a scenario's command line in place of `run NAME`.
-fn run_scenario(words: &[String], own: &[String]) -> Result<Request, Refusal> {
+fn run_scenario(words: &[String], own: &[String]) -> Result<Request> {
     let (name, flags) = own.split_first().expect("the parser asks for a name");
     let mut prefix = words[..words.len() - own.len()].to_vec();
     let run = prefix.iter().rposition(|word| word == "run");
     prefix.remove(run.expect("the parser found the subcommand"));
-    let entry = catalogue::find(name)?;
-    expanded(&entry, &prefix, flags, words, Vec::new())
+    expanded(&catalogue::find(name)?, &prefix, flags, words, Vec::new())
 }
 
-/// What is run when nothing is asked for: big-room, as large as the machine allows.
-fn run_unasked(words: &[String], cli: &Cli) -> Result<Request, Refusal> {
-    let entry = catalogue::find(UNASKED)?;
+/// Runs big-room, as large as the machine allows, when nothing is asked for.
+fn run_unasked(words: &[String], cli: &Cli) -> Result<Request> {
     let mut notes = vec![format!(
         "no load was asked for, so this is the scenario {UNASKED}; `loadtest scenarios` has others"
     )];
@@ -304,16 +274,15 @@ fn run_unasked(words: &[String], cli: &Cli) -> Result<Request, Refusal> {
     if cli.timing.seconds.is_none() {
         flags.extend(["--seconds".to_owned(), UNASKED_SECONDS.to_owned()]);
     }
-    if let Some(members) =
-        limits::connections_allowed().filter(|allowed| *allowed < UNASKED_MEMBERS)
-    {
+    let allowed = limits::connections_allowed();
+    if let Some(members) = allowed.filter(|allowed| *allowed < UNASKED_MEMBERS) {
         notes.push(format!(
             "it has {members} members and not {UNASKED_MEMBERS}, because no more files may be open \
              (ulimit -Hn)"
         ));
         flags.extend(["--members".to_owned(), members.to_string()]);
     }
-    expanded(&entry, words, &flags, words, notes)
+    expanded(&catalogue::find(UNASKED)?, words, &flags, words, notes)
 }
 
 /// The scenario of a command line without one.
@@ -329,7 +298,7 @@ fn expanded(
     own: &[String],
     typed: &[String],
     notes: Vec<String>,
-) -> Result<Request, Refusal> {
+) -> Result<Request> {
     let mut cli = Cli::try_parse_from(entry.expand(prefix, own)?)?;
     let Some(Command::Mode(mode)) = cli.command.take() else {
         unreachable!("a scenario is expanded to its mode");
@@ -342,62 +311,61 @@ fn expanded(
 
 impl Cli {
     /// Checks what the flags say together.
-    fn setup(self, mode: Mode, typed: &[String]) -> Result<Setup, Failure> {
-        let groups = mode.load().groups()?;
+    fn setup(self, mode: Mode, typed: &[String]) -> Result<Setup> {
+        let Timing {
+            seconds,
+            warmup,
+            payload,
+        } = self.timing;
+        let load = mode.load().1;
         let scenario = Scenario {
             name: None,
-            groups,
-            payload_bytes: self
-                .timing
-                .payload
-                .unwrap_or_else(|| mode.load().payload_bytes()),
-            measured: self
-                .timing
-                .seconds
-                .unwrap_or_else(|| mode.load().measured()),
-            warmup: self.timing.warmup,
+            groups: load.groups()?,
+            payload_bytes: payload.unwrap_or_else(|| load.payload_bytes()),
+            measured: seconds.unwrap_or_else(|| load.measured()),
+            warmup,
         };
         check_numbers(&scenario)?;
         let wire = self.wire.wire()?;
-        if !wire.names_rooms() && scenario.rooms() > 1 {
-            return Err(Failure::Arguments(
-                "without {room} in --publish there is one room, so --rooms is 1",
-            ));
-        }
-        if mode.load().needs_positions() && !wire.has_positions() {
-            return Err(Failure::Arguments(
-                "nobody can come back for what was missed on this wire; only --wire throng has positions",
-            ));
-        }
+        ensure!(
+            wire.names_rooms() || scenario.rooms() == 1,
+            "flags do not fit together: without {{room}} in --publish there is one room, so --rooms \
+             is 1"
+        );
+        ensure!(
+            wire.positions || !load.needs_positions(),
+            "flags do not fit together: nobody can come back for what was missed on this wire; only \
+             --wire throng has positions"
+        );
         let target = Target::resolve(&self.place.url, self.place.i_own_this_server, wire)?;
         let mut notes = Vec::new();
         let server = match self.place.server_pid {
             Some(pid) => Some(ServerProcess::new(pid)),
             None => listening(&target, &mut notes),
         };
-        let threads = usize::from(self.place.threads);
-        if !self.place.pin.is_empty() && self.place.pin.len() != threads {
-            return Err(Failure::Arguments(
-                "--pin names one CPU for each of --threads",
-            ));
-        }
+        let (threads, pin) = (usize::from(self.place.threads), self.place.pin);
+        ensure!(
+            pin.is_empty() || pin.len() == threads,
+            "flags do not fit together: --pin names one CPU for each of --threads"
+        );
+        let (output, command) = (self.output, typed.to_vec());
         Ok(Setup {
+            mode,
+            scenario,
             target,
             server,
             threads,
-            pin: self.place.pin,
-            output: self.output,
-            command: typed.to_vec(),
+            pin,
+            output,
+            command,
             notes,
-            mode,
-            scenario,
         })
     }
 }
 
-/// The process that listens where the server should be, which is worth a note.
+/// Finds the process that listens where the server should be, which is worth a note.
 fn listening(target: &Target, notes: &mut Vec<String>) -> Option<ServerProcess> {
-    let server = ServerProcess::new(listener::find(target.address)?);
+    let server = ServerProcess::new(sockets::listener(target.address)?);
     let (pid, command) = (server.pid(), server.command().unwrap_or_default());
     let program = command.split(' ').next().unwrap_or_default();
     notes.push(format!(
@@ -406,20 +374,20 @@ fn listening(target: &Target, notes: &mut Vec<String>) -> Option<ServerProcess> 
     Some(server)
 }
 
-/// A publication's number has 32 bits: an hour at the most there can be, longer at a slower rate.
-fn check_numbers(scenario: &Scenario) -> Result<(), Failure> {
+/// Checks the numbers of publications, which have 32 bits: an hour at the most there can be, longer at a
+/// slower rate.
+fn check_numbers(scenario: &Scenario) -> Result<()> {
     let seconds = (scenario.measured + scenario.warmup).as_secs_f64();
-    let per_second = |pacing| match pacing {
+    let per_second = |group: &Group| match group.pacing {
         Pacing::Closed { .. } => units::RATE_MAX,
         Pacing::Open { per_second } => per_second,
     };
-    let rates = scenario.groups.iter().map(|group| per_second(group.pacing));
-    if rates.fold(0.0, f64::max) * seconds > f64::from(u32::MAX) {
-        return Err(Failure::Arguments(
-            "publications are counted in 32 bits: at most 71 minutes of a closed loop; give a --rate \
-             for longer",
-        ));
-    }
+    let rate = scenario.groups.iter().map(per_second).fold(0.0, f64::max);
+    ensure!(
+        rate * seconds <= f64::from(u32::MAX),
+        "flags do not fit together: publications are counted in 32 bits: at most 71 minutes of a \
+         closed loop; give a --rate for longer"
+    );
     Ok(())
 }
 

@@ -23,22 +23,21 @@ pub(crate) mod pinned;
 mod results;
 mod scenarios;
 mod serving;
-mod table;
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use anyhow::{Context as _, Result};
 use clap::Args;
 
 use self::measure::Measurement;
 use self::peers::{Peer, Peers};
-use self::results::{Results, RunResult};
+use self::results::{Results, RunResult, document};
 use self::scenarios::Scenario;
-use self::serving::{Serving, StartError};
-use crate::failure::Failure;
+use self::serving::Serving;
 use crate::limits;
 
 /// Runs servers one at a time under the same load, and prints how they compare
@@ -111,10 +110,13 @@ struct Cpus {
 }
 
 /// Compares, and prints what there is even if Ctrl-C ended it. Returns whether all runs were clean.
-pub(crate) fn run(options: &Options, interrupted: &AtomicBool) -> Result<bool, Failure> {
+pub(crate) fn run(options: &Options, interrupted: &AtomicBool) -> Result<bool> {
     let peers = Peers::read(&options.peers)?;
     let servers = peers.chosen(&options.servers)?;
-    let scenarios = options.scenarios()?;
+    let scenarios = match options.check {
+        true => vec![Scenario::check()?],
+        false => scenarios::chosen(&options.scenario, options.seconds)?,
+    };
     let baseline = peers.baseline(options.baseline.as_deref(), &servers)?;
     let cpus = options.cpus()?;
     let mut comparison = Comparison {
@@ -140,56 +142,47 @@ pub(crate) fn run(options: &Options, interrupted: &AtomicBool) -> Result<bool, F
 }
 
 impl Options {
-    fn scenarios(&self) -> Result<Vec<Scenario>, Failure> {
-        if self.check {
-            Ok(vec![Scenario::check()])
-        } else {
-            scenarios::chosen(&self.scenario, self.seconds)
-        }
-    }
-
     fn rounds(&self) -> u32 {
         self.rounds.unwrap_or(if self.check { 1 } else { 3 })
     }
 
-    /// None if there is one CPU: server and load generator then share it.
-    fn cpus(&self) -> Result<Option<Cpus>, Failure> {
-        if let (Some(server), Some(driver)) = (self.server_cpu, self.driver_cpu) {
-            return Ok(Some(Cpus { server, driver }));
-        }
-        let Some((server, driver)) = limits::first_two_cpus()? else {
-            eprintln!("there is one CPU: the load generator takes its time from the servers");
-            return Ok(None);
+    /// Returns the CPUs; none if there is one: server and load generator then share it.
+    fn cpus(&self) -> Result<Option<Cpus>> {
+        let cpus = match self.server_cpu.zip(self.driver_cpu) {
+            None => limits::first_two_cpus()?,
+            said => said,
         };
-        Ok(Some(Cpus { server, driver }))
+        if cpus.is_none() {
+            eprintln!("there is one CPU: the load generator takes its time from the servers");
+        }
+        Ok(cpus.map(|(server, driver)| Cpus { server, driver }))
     }
 
-    fn logs(&self) -> Result<PathBuf, Failure> {
+    fn logs(&self) -> Result<PathBuf> {
         let unique = format!("loadtest-compare-{}", std::process::id());
         let logs = self.logs.clone();
         let logs = logs.unwrap_or_else(|| std::env::temp_dir().join(unique));
-        fs::create_dir_all(&logs).map_err(|error| Failure::File {
-            path: logs.display().to_string(),
-            reason: error.to_string(),
-        })?;
+        fs::create_dir_all(&logs).with_context(|| unusable(&logs))?;
         Ok(logs)
     }
 
-    fn print(&self, results: &Results, cpus: Option<Cpus>) -> Result<(), Failure> {
-        let text = table::document(results, self, cpus);
+    fn print(&self, results: &Results, cpus: Option<Cpus>) -> Result<()> {
+        let json = results.json(self, cpus);
+        let text = document(&json);
         if self.json {
-            println!("{}", table::json(results, self, cpus));
+            println!("{json:#}");
         } else {
             print!("{text}");
         }
-        let Some(path) = &self.markdown else {
-            return Ok(());
-        };
-        fs::write(path, text).map_err(|error| Failure::File {
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        })
+        match &self.markdown {
+            Some(path) => fs::write(path, text).with_context(|| unusable(path)),
+            None => Ok(()),
+        }
     }
+}
+
+fn unusable(path: &Path) -> String {
+    format!("{} cannot be used", path.display())
 }
 
 /// What is under way.
@@ -231,35 +224,29 @@ impl Comparison<'_> {
         let Some(result) = self.measure(scenario, server) else {
             return;
         };
-        let headline = &figures::of(&scenario.mode)[0];
         let said = match &result {
-            Ok(report) => headline.said(report),
+            Ok(report) => figures::of(&scenario.sheet.mode)[0].said(report),
             Err(reason) => reason.clone(),
         };
-        let rounds = self.options.rounds();
+        let (round, rounds) = (round + 1, self.options.rounds());
         eprintln!(
-            "round {}/{rounds}: {} {}: {said}",
-            round + 1,
-            scenario.name,
-            server.name
+            "round {round}/{rounds}: {} {}: {said}",
+            scenario.name, server.name
         );
         self.results.add(&scenario.name, &server.name, result);
     }
 
-    /// One server, one run. None if Ctrl-C came between, or the server will never start.
+    /// Starts one server and does one run. None if Ctrl-C came between, or the server will never start.
     fn measure(&mut self, scenario: &Scenario, server: &Peer) -> Option<RunResult> {
         let log = self.logs.join(format!("{}.log", server.name));
         let cpu = self.cpus.map(|cpus| cpus.server);
-        let mut serving = match Serving::start(server, cpu, &log, self.interrupted) {
-            Ok(serving) => serving,
-            Err(StartError::Interrupted) => return None,
-            Err(error) => {
-                let reason = format!("would not start ({error}): see {}", log.display());
-                eprintln!("{}: {reason}", server.name);
-                self.results.give_up(&server.name, &reason);
-                return None;
-            }
-        };
+        let started = Serving::start(server, cpu, &log, self.interrupted);
+        let mut serving = started.unwrap_or_else(|error| {
+            let reason = format!("would not start ({error}): see {}", log.display());
+            eprintln!("{}: {reason}", server.name);
+            self.results.give_up(&server.name, &reason);
+            None
+        })?;
         let measurement = Measurement {
             scenario,
             server,
@@ -268,16 +255,14 @@ impl Comparison<'_> {
             interrupted: self.interrupted,
         };
         let result = measurement.run(&serving);
-        if self.is_interrupted() {
-            return None;
-        }
-        Some(result.map_err(|reason| match serving.end_of_server() {
-            Some(status) => format!(
+        let end = |status| {
+            format!(
                 "the server ended during the run ({status}): see {}",
                 log.display()
-            ),
-            None => reason,
-        }))
+            )
+        };
+        let result = result.map_err(|reason| serving.end_of_server().map_or(reason, end));
+        Some(result).filter(|_| !self.is_interrupted())
     }
 
     fn is_interrupted(&self) -> bool {
@@ -285,7 +270,7 @@ impl Comparison<'_> {
     }
 }
 
-/// This program, whatever happened to its file since it was started: an installation may have built
+/// Starts this program, whatever happened to its file since it was started: an installation may have built
 /// another.
 fn this_program() -> Command {
     let mut command = Command::new("/proc/self/exe");
@@ -293,7 +278,7 @@ fn this_program() -> Command {
     command
 }
 
-/// The order of a round: whoever was first in one is last in the next, so that none is always
+/// Returns the order of a round: whoever was first in one is last in the next, so that none is always
 /// measured while the machine is busy with what comes first.
 fn in_turn<T: Copy>(all: &[T], round: u32) -> Vec<T> {
     let mut turned = all.to_vec();
@@ -309,18 +294,8 @@ mod tests {
 
     #[test]
     fn the_order_rotates_from_round_to_round() {
-        let orders: Vec<_> = (0..4)
-            .map(|round| in_turn(&["a", "b", "c"], round))
-            .collect();
-        assert_eq!(
-            orders,
-            [
-                ["a", "b", "c"],
-                ["b", "c", "a"],
-                ["c", "a", "b"],
-                ["a", "b", "c"]
-            ]
-        );
+        let orders = (0..4).map(|round| in_turn(&["a", "b", "c"], round).concat());
+        assert_eq!(orders.collect::<Vec<_>>(), ["abc", "bca", "cab", "abc"]);
         assert!(in_turn::<u8>(&[], 3).is_empty());
     }
 }

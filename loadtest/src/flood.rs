@@ -10,13 +10,13 @@ mod flooder;
 mod kind;
 pub(crate) mod visitor;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use self::flooder::Flooder;
 pub(crate) use self::kind::Kind;
+use crate::tally::Counts;
 use crate::target::Target;
 
 /// What one flooder did.
@@ -27,7 +27,7 @@ pub(crate) struct Tally {
     /// How often it was connected.
     pub(crate) connections: u64,
     /// Connections that did not open or that the server ended, by how.
-    pub(crate) ended: BTreeMap<String, u64>,
+    pub(crate) ended: Counts,
 }
 
 /// Flooders that run until they are told to end, or dropped.
@@ -42,18 +42,19 @@ impl Flood {
     pub(crate) fn start(target: &Target, kind: Kind, flooders: u32, reads: bool) -> Option<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let run = fastrand::u32(..);
-        let flooders: Option<Vec<Flooder>> = (0..flooders)
-            .map(|number| {
-                let room = format!("flood-{run:08x}-{number}");
-                Some(Flooder {
-                    join: kind.joins().then(|| target.wire.join(&room)).flatten(),
-                    bytes: kind.bytes(&target.wire, &room)?,
-                    target: target.clone(),
-                    reads,
-                    stop: Arc::clone(&stop),
-                })
+        let flooder = |number| {
+            let room = format!("flood-{run:08x}-{number}");
+            Some(Flooder {
+                join: (kind == Kind::Room)
+                    .then(|| target.wire.join.message(&room))
+                    .flatten(),
+                bytes: kind.bytes(&target.wire, &room)?,
+                target: target.clone(),
+                reads,
+                stop: Arc::clone(&stop),
             })
-            .collect();
+        };
+        let flooders: Option<Vec<Flooder>> = (0..flooders).map(flooder).collect();
         let start = |flooder: Flooder| thread::spawn(move || flooder.run());
         Some(Self {
             threads: flooders?.into_iter().map(start).collect(),
@@ -61,16 +62,14 @@ impl Flood {
         })
     }
 
-    /// Ends all flooders; what each of them did.
+    /// Ends all flooders; returns what each of them did.
     pub(crate) fn end(mut self) -> Vec<Tally> {
         self.stop.store(true, Ordering::Relaxed);
         let threads = std::mem::take(&mut self.threads).into_iter();
-        let tallies = threads.map(|thread| {
-            thread
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        tallies.collect()
+        let joined = threads.map(JoinHandle::join);
+        joined
+            .map(|it| it.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
     }
 }
 

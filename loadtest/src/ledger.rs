@@ -14,11 +14,11 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::latencies::Latencies;
 use crate::payload::Stamp;
 use crate::plan::{Home, MemberId, Plan, RoomId, StreamId};
 use crate::sequence::{Arrival, Faults, SequenceChecker};
 use crate::shared::{Reached, Settled, StreamCount};
+use crate::tally::Latencies;
 use crate::window::{Settling, UnderWay};
 
 /// The whole book.
@@ -33,7 +33,7 @@ pub(crate) struct Ledger {
     /// For each lane of a member that came back: the first number that waits for it.
     awaited_from: HashMap<usize, u32>,
     /// Publications that were due in this time have their latency recorded.
-    timed_ns: Range<u64>,
+    pub(crate) timed_ns: Range<u64>,
     /// Deliveries that disconnected members did not get.
     lost_to_disconnects: u64,
     /// Publications that have ended since the driver last asked.
@@ -42,9 +42,12 @@ pub(crate) struct Ledger {
     settled: Vec<(u32, Settled)>,
     /// How much was published on each stream; empty with one thread.
     counts: Arc<[StreamCount]>,
-    unreadable: u64,
+    /// Frames that said `msg` and carried none of this run's publications, or one that the member
+    /// should not have had.
+    pub(crate) unreadable: u64,
     truncated: u64,
-    given_up: u64,
+    /// Publications that were given up.
+    pub(crate) given_up: u64,
 }
 
 /// What a delivery to this member needs to know, in one place.
@@ -95,7 +98,7 @@ struct GroupTally {
 }
 
 impl Ledger {
-    /// An empty book, of members who are all connected. With several threads, `counts` has one for
+    /// Begins an empty book, of members who are all connected. With several threads, `counts` has one for
     /// each stream.
     pub(crate) fn new(plan: &Plan, counts: Arc<[StreamCount]>) -> Self {
         let mut members = Vec::with_capacity(plan.connections() as usize);
@@ -149,7 +152,7 @@ impl Ledger {
         }
     }
 
-    /// The room that a member is in.
+    /// Returns the room that a member is in.
     #[inline]
     pub(crate) fn room_of(&self, member: MemberId) -> RoomId {
         self.members[member.index()].room
@@ -161,9 +164,8 @@ impl Ledger {
         let room = &self.rooms[state.room.index()];
         let group = self.members[room.members.start as usize].group;
         self.groups[group as usize].publications += 1;
-        let number = state
-            .under_way
-            .publish(room.connected + state.other_parts, now_ns);
+        let members = room.connected + state.other_parts;
+        let number = state.under_way.publish(members, now_ns);
         if let Some(count) = self.counts.get(stream.index()) {
             count.publish(number + 1);
         }
@@ -176,7 +178,7 @@ impl Ledger {
         self.deliver_to::<false>(member, stamp, true, now_ns);
     }
 
-    /// The same, at a member that was away: what was published meanwhile does not wait for it, and what
+    /// Books the same at a member that was away: what was published meanwhile does not wait for it, and what
     /// is sent to it again is not timed.
     pub(crate) fn deliver_after_return(
         &mut self,
@@ -212,7 +214,7 @@ impl Ledger {
         group.deliveries += 1;
         if is_timed && self.timed_ns.contains(&stamp.due_ns) {
             let latency_ns = now_ns.saturating_sub(stamp.due_ns);
-            group.latencies.each_ns.saturating_record(latency_ns);
+            group.latencies.each.record(latency_ns);
         }
         let lane = to.first_lane + lane as usize;
         let arrival = self.checker.check(lane, stamp.number);
@@ -240,7 +242,7 @@ impl Ledger {
         self.end_delivered(stamp, settled);
     }
 
-    /// A member that was away settles what waits for it, and nothing else.
+    /// Settles, for a member that was away, what waits for it, and nothing else.
     fn settle_after_return(
         &mut self,
         arrival: Arrival,
@@ -279,7 +281,7 @@ impl Ledger {
         self.end(stamp.stream, stamp.number, reached);
     }
 
-    /// Whether another thread has published a number that was not heard of here.
+    /// Returns whether another thread has published a number that was not heard of here.
     #[cold]
     fn is_published(&mut self, stamp: Stamp, now_ns: u64) -> bool {
         self.catch_up(stamp.stream, now_ns);
@@ -299,7 +301,7 @@ impl Ledger {
         }
     }
 
-    /// One member settles several publications that it will not receive, or not in order.
+    /// Settles several publications, for one member, that it will not receive, or not in order.
     #[cold]
     fn miss_all(&mut self, id: StreamId, numbers: Range<u32>, now_ns: u64) {
         let mut ended = Vec::new();
@@ -311,18 +313,19 @@ impl Ledger {
         }
     }
 
-    /// All members here have settled a publication, and perhaps it has reached them all.
+    /// Ends a publication that all members here have settled, and perhaps have received.
     #[inline]
     fn end(&mut self, stream: StreamId, number: u32, reached: Option<Reached>) {
         let state = &self.streams[stream.index()];
         if let Home::Thread(thread) = state.home {
-            let settled = Settled::One {
-                stream,
-                number,
-                reached,
-            };
-            self.settled.push((thread, settled));
-            return;
+            return self.settled.push((
+                thread,
+                Settled::One {
+                    stream,
+                    number,
+                    reached,
+                },
+            ));
         }
         self.ended.push(stream);
         if let Some(Reached { due_ns, last_ns }) = reached
@@ -331,13 +334,11 @@ impl Ledger {
             let room = &self.rooms[state.room.index()];
             let group = self.members[room.members.start as usize].group;
             let latencies = &mut self.groups[group as usize].latencies;
-            latencies
-                .last_ns
-                .saturating_record(last_ns.saturating_sub(due_ns));
+            latencies.last.record(last_ns.saturating_sub(due_ns));
         }
     }
 
-    /// The members on another thread have settled publications of a stream of this one. Returns the
+    /// Takes over what members on another thread have settled of a stream of this one. Returns the
     /// stream if nobody is left to receive it.
     pub(crate) fn settle_elsewhere(&mut self, settled: Settled, now_ns: u64) -> Option<StreamId> {
         match settled {
@@ -392,8 +393,8 @@ impl Ledger {
         self.truncated += 1;
     }
 
-    /// A member's connection is gone: it settles all that it did not get. Returns the streams of this
-    /// thread that end with it.
+    /// Settles all that a member did not get whose connection is gone. Returns the streams of this thread
+    /// that end with it.
     pub(crate) fn disconnect(&mut self, member: MemberId, now_ns: u64) -> Vec<StreamId> {
         let state = &mut self.members[member.index()];
         if !std::mem::replace(&mut state.connected, false) {
@@ -405,9 +406,8 @@ impl Ledger {
             let id = StreamId(state.first_stream + lane);
             self.catch_up(id, now_ns);
             let published = self.published(id);
-            let lost = self
-                .checker
-                .outstanding(state.first_lane + lane as usize, published);
+            let lane = state.first_lane + lane as usize;
+            let lost = self.checker.outstanding(lane, published);
             self.lost_to_disconnects += lost.len() as u64;
             if !state.away {
                 self.miss_all(id, lost, now_ns);
@@ -435,7 +435,7 @@ impl Ledger {
         retired
     }
 
-    /// A member's connection is lost and it will come back: nothing waits for it, and what it misses is
+    /// Lets nothing wait for a member whose connection is lost and who will come back; what it misses is
     /// lost only if it never has it.
     pub(crate) fn go_away(&mut self, member: MemberId, now_ns: u64) {
         let state = &mut self.members[member.index()];
@@ -455,7 +455,7 @@ impl Ledger {
         self.rooms[state.room.index()].connected -= 1;
     }
 
-    /// A member that was away is back; what is published from now on waits for it too.
+    /// Lets what is published from now on wait for a member that was away, too.
     pub(crate) fn come_back(&mut self, member: MemberId) {
         let state = &mut self.members[member.index()];
         if !std::mem::replace(&mut state.away, false) {
@@ -471,17 +471,17 @@ impl Ledger {
         self.rooms[state.room.index()].connected += 1;
     }
 
-    /// Nobody asks any more what a member had that is away.
+    /// Asks no longer what a member had that is away.
     pub(crate) fn dismiss(&mut self, member: MemberId) {
         self.members[member.index()].connected = false;
     }
 
-    /// Whether members came back whom not everything waited for that is on its way.
+    /// Returns whether members came back whom not everything waited for that is on its way.
     pub(crate) fn has_returned(&self) -> bool {
         !self.awaited_from.is_empty()
     }
 
-    /// Nothing is under way, so that everything waits for everybody who is there.
+    /// Lets everything wait for everybody who is there: nothing is under way.
     pub(crate) fn forget_returns(&mut self) {
         self.awaited_from.clear();
     }
@@ -523,60 +523,53 @@ impl Ledger {
         }
     }
 
-    /// The stream of a publication that ended; each is told once.
+    /// Takes the stream of a publication that ended; each is told once.
     pub(crate) fn take_ended(&mut self) -> Option<StreamId> {
         self.ended.pop()
     }
 
-    /// How many publications of this thread are under way.
+    /// Returns how many publications of this thread are under way.
     pub(crate) fn under_way(&self) -> usize {
-        self.streams
-            .iter()
-            .filter(|stream| stream.is_here())
-            .map(|stream| stream.under_way.len())
-            .sum()
+        let here = self.streams.iter().filter(|stream| stream.is_here());
+        here.map(|stream| stream.under_way.len()).sum()
     }
 
-    /// Records the latency of publications that are due in this time, and of no others.
-    pub(crate) fn time_only(&mut self, due_ns: Range<u64>) {
-        self.timed_ns = due_ns;
-    }
-
-    /// Latencies of a group since they were last forgotten or taken.
+    /// Returns the latencies of a group since they were last forgotten or taken.
     pub(crate) fn latencies(&self, group: usize) -> &Latencies {
         &self.groups[group].latencies
     }
 
-    /// Exchanges a group's latencies for others, empty ones as a rule, which costs nothing.
-    pub(crate) fn swap_latencies(&mut self, group: usize, latencies: &mut Latencies) {
-        std::mem::swap(&mut self.groups[group].latencies, latencies);
+    /// Returns the same, to be taken.
+    pub(crate) fn latencies_mut(&mut self, group: usize) -> &mut Latencies {
+        &mut self.groups[group].latencies
     }
 
     /// Begins latencies anew.
     pub(crate) fn forget_latencies(&mut self) {
         for group in &mut self.groups {
-            group.latencies.reset();
+            group.latencies.each.reset();
+            group.latencies.last.reset();
         }
     }
 
-    /// Deliveries of all groups so far.
+    /// Returns the deliveries of all groups so far.
     pub(crate) fn deliveries(&self) -> u64 {
         self.groups.iter().map(|group| group.deliveries).sum()
     }
 
-    /// Publications of all groups so far.
+    /// Returns the publications of all groups so far.
     pub(crate) fn publications(&self) -> u64 {
         self.groups.iter().map(|group| group.publications).sum()
     }
 
-    /// Deliveries that are known to be lost, without those that may still arrive. Costs nothing.
+    /// Returns the deliveries that are known to be lost, without those that may still arrive. Costs nothing.
     pub(crate) fn lost_so_far(&self) -> u64 {
-        self.checker.faults().lost + self.lost_to_disconnects
+        self.checker.faults.lost + self.lost_to_disconnects
     }
 
-    /// What went wrong, if nothing more arrives.
+    /// Returns what went wrong, if nothing more arrives.
     pub(crate) fn faults(&self) -> Faults {
-        let mut faults = self.checker.faults();
+        let mut faults = self.checker.faults;
         faults.lost += self.lost_to_disconnects;
         faults.truncated += self.truncated;
         for member in self.members.iter().filter(|member| member.connected) {
@@ -589,24 +582,13 @@ impl Ledger {
         faults
     }
 
-    /// How much was published on a stream, here or by another thread.
+    /// Returns how much was published on a stream, here or by another thread.
     pub(crate) fn published(&self, id: StreamId) -> u32 {
         let stream = &self.streams[id.index()];
         match stream.home {
             Home::Here(_) => stream.under_way.published(),
             Home::Thread(_) => self.counts[id.index()].published(),
         }
-    }
-
-    /// Frames that said `msg` and carried none of this run's publications, or one that the member
-    /// should not have had.
-    pub(crate) fn unreadable(&self) -> u64 {
-        self.unreadable
-    }
-
-    /// Publications that were given up.
-    pub(crate) fn given_up(&self) -> u64 {
-        self.given_up
     }
 }
 
@@ -623,15 +605,9 @@ mod tests {
     /// One room of three members, of whom the first two publish.
     fn ledger() -> Ledger {
         let pacing = Pacing::Closed { window: 2 };
-        let group = Group {
-            rooms: 1,
-            members_per_room: 3,
-            publishers: 2,
-            pacing,
-            urgent: false,
-        };
+        let group = Group::alike(1, 3, 2, pacing);
         let mut ledger = Ledger::new(&Plan::new(&[group], 0), Arc::new([]));
-        ledger.time_only(0..u64::MAX);
+        ledger.timed_ns = 0..u64::MAX;
         ledger
     }
 
@@ -658,8 +634,8 @@ mod tests {
             (ledger.under_way(), ledger.faults()),
             (0, Faults::default())
         );
-        let Latencies { each_ns, last_ns } = ledger.latencies(0);
-        let timed = (each_ns.len(), last_ns.len());
+        let Latencies { each, last } = ledger.latencies(0);
+        let timed = (each.count(), last.count());
         assert_eq!((ledger.deliveries(), timed), (3, (3, 1)));
     }
 
@@ -673,12 +649,11 @@ mod tests {
         }
         deliver(&mut ledger, 2, 0, 0);
         deliver(&mut ledger, 2, 0, 2);
-        let timed = |ledger: &Ledger| ledger.latencies(0).last_ns.len();
+        let timed = |ledger: &Ledger| ledger.latencies(0).last.count();
         assert_eq!(timed(&ledger), 2, "the second was skipped");
-        let mut taken = Latencies::default();
-        ledger.swap_latencies(0, &mut taken);
-        assert_eq!((taken.last_ns.len(), timed(&ledger)), (2, 0));
-        ledger.time_only(1..2);
+        let taken = std::mem::take(ledger.latencies_mut(0));
+        assert_eq!((taken.last.count(), timed(&ledger)), (2, 0));
+        ledger.timed_ns = 1..2;
         ledger.publish(StreamId(0), 0);
         (0..3).for_each(|member| drop(deliver(&mut ledger, member, 0, 3)));
         assert_eq!(timed(&ledger), 0);
@@ -716,7 +691,7 @@ mod tests {
         ledger.publish(StreamId(0), 0);
         deliver(&mut ledger, 0, 0, 7);
         deliver(&mut ledger, 0, 2, 0);
-        assert_eq!((ledger.unreadable(), ledger.deliveries()), (2, 0));
+        assert_eq!((ledger.unreadable, ledger.deliveries()), (2, 0));
         assert_eq!(ledger.faults().lost, 3);
     }
 
@@ -748,7 +723,7 @@ mod tests {
         assert_eq!(ledger.take_ended(), None);
         ledger.give_up(100, 100);
         assert_eq!(ledger.take_ended(), Some(StreamId(0)));
-        assert_eq!((ledger.given_up(), ledger.faults().lost), (1, 3));
+        assert_eq!((ledger.given_up, ledger.faults().lost), (1, 3));
     }
 
     /// What reaches a member that was away.
@@ -793,7 +768,7 @@ mod tests {
         assert_eq!(ledger.under_way(), 0);
         assert_eq!(ledger.faults(), Faults::default());
         // Two that were sent again are not timed.
-        assert_eq!(ledger.latencies(0).each_ns.len(), 4 * 3 - 2);
+        assert_eq!(ledger.latencies(0).each.count(), 4 * 3 - 2);
     }
 
     #[test]
@@ -802,7 +777,7 @@ mod tests {
         let apart = ledger.tally_apart(&[MemberId(2)]);
         ledger.publish(StreamId(0), 0);
         (0..3).for_each(|member| drop(deliver(&mut ledger, member, 0, 0)));
-        let timed = |place: usize| ledger.latencies(place).each_ns.len();
+        let timed = |place: usize| ledger.latencies(place).each.count();
         assert_eq!((timed(0), timed(apart), ledger.deliveries()), (2, 1, 3));
     }
 
@@ -830,13 +805,7 @@ mod tests {
     impl Split {
         fn new() -> Self {
             let pacing = Pacing::Closed { window: 2 };
-            let group = Group {
-                rooms: 1,
-                members_per_room: 3,
-                publishers: 1,
-                pacing,
-                urgent: false,
-            };
+            let group = Group::alike(1, 3, 1, pacing);
             let parts = Plan::new(&[group], 0).split(2);
             let interrupted = AtomicBool::new(false);
             let counts = Shared::new(&parts, &interrupted).counts();
@@ -885,7 +854,7 @@ mod tests {
         deliver(&mut split.ledgers[1], 0, 0, 1);
         assert_eq!(split.lost(), [4, 1]);
         deliver(&mut split.ledgers[1], 0, 0, 2);
-        assert_eq!(split.ledgers[1].unreadable(), 1, "nobody published it");
+        assert_eq!(split.ledgers[1].unreadable, 1, "nobody published it");
     }
 
     #[test]
@@ -911,7 +880,7 @@ mod tests {
         }
         split.exchange();
         assert_eq!((split.ledgers[0].under_way(), split.lost()), (0, [0, 0]));
-        assert_eq!(split.ledgers[1].unreadable(), 0);
+        assert_eq!(split.ledgers[1].unreadable, 0);
     }
 
     #[test]
@@ -922,7 +891,7 @@ mod tests {
         deliver(&mut split.ledgers[1], 0, 0, 0);
         split.ledgers[0].give_up(1_000_000, 100);
         split.ledgers[1].give_up(1_000_000, 100);
-        let given_up = [0, 1].map(|part| split.ledgers[part].given_up());
+        let given_up = [0, 1].map(|part| split.ledgers[part].given_up);
         assert_eq!(given_up, [2, 0], "once, by the publisher");
         split.exchange();
         assert_eq!(split.ledgers[0].under_way(), 0);

@@ -4,12 +4,9 @@
 //! The flags are also the keys of a scenario's file: both are read by the same parser.
 
 pub(crate) mod churn;
-pub(crate) mod fanout;
 pub(crate) mod flood;
-pub(crate) mod idle;
 pub(crate) mod knee;
-pub(crate) mod latency;
-pub(crate) mod neighbour;
+pub(crate) mod plain;
 pub(crate) mod recovery;
 mod rooms;
 pub(crate) mod slow;
@@ -19,9 +16,9 @@ pub(crate) mod storm;
 use std::fmt::Debug;
 use std::time::Duration;
 
+use anyhow::Result;
 use clap::Subcommand;
 
-use crate::failure::Failure;
 use crate::run::Run;
 use crate::scenario::Group;
 
@@ -37,7 +34,7 @@ pub(crate) enum Mode {
     ///
     /// With --window as many publications are under way at any time (closed loop), with --rate they
     /// go out by the clock (open loop).
-    Fanout(fanout::Options),
+    Fanout(plain::Fanout),
     /// Lets clients send as fast as they can: what that does to the latency of a small quiet room
     ///
     /// The small room has 10 members and 20 publications per second. It is measured alone, and beside a
@@ -47,7 +44,7 @@ pub(crate) enum Mode {
     ///
     /// The server is to be fresh: one that has been used keeps memory for those to come. At the end one
     /// publication to each room proves that everybody is there.
-    Idle(idle::Options),
+    Idle(plain::Idle),
     /// Publishes faster and faster: the last rate at which nothing is late or lost
     ///
     /// Doubles the rate until it breaks a limit, and halves what is unknown until that is 5 % of the
@@ -57,12 +54,12 @@ pub(crate) enum Mode {
     /// broke until then, the report says that no limit was found, and how far it was looked for.
     Knee(knee::Options),
     /// Publishes by the clock: how late each member has it, and the last one
-    Latency(latency::Options),
+    Latency(plain::Latency),
     /// Floods huge rooms: what that does to the latency of a small quiet one
     ///
     /// The small room has 10 members and 20 publications per second. It is measured alone, and again
     /// while the rooms of the flags are flooded.
-    Neighbour(neighbour::Options),
+    Neighbour(plain::Neighbour),
     /// Brings many back who missed something: what that does to the latency of those who were there
     ///
     /// Only --wire throng can do that. Of each room --live members stay, with who publishes; the others drop,
@@ -92,32 +89,29 @@ pub(crate) enum Mode {
 
 /// What a mode has to know.
 pub(crate) trait Load: Debug {
-    /// As the command line and reports call it.
-    fn name(&self) -> &'static str;
-
-    /// The rooms that it loads.
+    /// Returns the rooms that it loads.
     ///
     /// # Errors
     ///
-    /// [`Failure::Arguments`] if flags do not fit together.
-    fn groups(&self) -> Result<Vec<Group>, Failure>;
+    /// That flags do not fit together.
+    fn groups(&self) -> Result<Vec<Group>>;
 
-    /// How long deliveries are counted when nobody says.
+    /// Returns how long deliveries are counted when nobody says.
     fn measured(&self) -> Duration {
         Duration::from_secs(10)
     }
 
-    /// How many connections there may be beside the rooms' members.
+    /// Returns how many connections there may be beside the rooms' members.
     fn visitors_max(&self) -> u32 {
         0
     }
 
-    /// Whether members come back for what they missed, so that the wire must have positions.
+    /// Returns whether members come back for what they missed, so that the wire must have positions.
     fn needs_positions(&self) -> bool {
         false
     }
 
-    /// How long a publication's JSON is when nobody says: what one of a chat has.
+    /// Returns how long a publication's JSON is when nobody says: what one of a chat has.
     fn payload_bytes(&self) -> usize {
         64
     }
@@ -127,24 +121,24 @@ pub(crate) trait Load: Debug {
     /// # Errors
     ///
     /// Why there is nothing to report.
-    fn run(&self, run: &mut Run<'_>) -> Result<(), Failure>;
+    fn run(&self, run: &mut Run<'_>) -> Result<()>;
 }
 
 impl Mode {
-    /// The file that knows it.
-    pub(crate) fn load(&self) -> &dyn Load {
+    /// Returns its name on the command line and in reports, and the file that knows it.
+    pub(crate) fn load(&self) -> (&'static str, &dyn Load) {
         match self {
-            Self::Churn(options) => options,
-            Self::Fanout(options) => options,
-            Self::Flood(options) => options,
-            Self::Idle(options) => options,
-            Self::Knee(options) => options,
-            Self::Latency(options) => options,
-            Self::Neighbour(options) => options,
-            Self::Recovery(options) => options,
-            Self::Slow(options) => options,
-            Self::Soak(options) => options,
-            Self::Storm(options) => options,
+            Self::Churn(options) => ("churn", options),
+            Self::Fanout(options) => ("fanout", options),
+            Self::Flood(options) => ("flood", options),
+            Self::Idle(options) => ("idle", options),
+            Self::Knee(options) => ("knee", options),
+            Self::Latency(options) => ("latency", options),
+            Self::Neighbour(options) => ("neighbour", options),
+            Self::Recovery(options) => ("recovery", options),
+            Self::Slow(options) => ("slow", options),
+            Self::Soak(options) => ("soak", options),
+            Self::Storm(options) => ("storm", options),
         }
     }
 }

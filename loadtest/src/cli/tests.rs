@@ -1,9 +1,8 @@
 //! What command lines mean, and which are refused.
 
 use super::*;
-use crate::scenario::Group;
 
-fn ask(line: &str) -> Result<Request, Refusal> {
+fn ask(line: &str) -> Result<Request> {
     let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
     interpret(&words)
 }
@@ -26,14 +25,13 @@ fn shape(line: &str) -> (&'static str, u32, u32, Pacing) {
         pacing,
         ..
     } = group(line);
-    let mode = setup(line).mode.load().name();
+    let mode = setup(line).mode.load().0;
     (mode, rooms, members_per_room, pacing)
 }
 
 fn refusal(line: &str) -> String {
     match ask(line) {
-        Err(Refusal::Ours(failure)) => failure.to_string(),
-        Err(Refusal::Clap(error)) => error.to_string(),
+        Err(failure) => failure.to_string(),
         Ok(request) => panic!("{line}: {request:?}"),
     }
 }
@@ -142,7 +140,7 @@ fn every_scenario_can_be_run_and_has_its_sentence() {
     for entry in catalogue::all() {
         let sheet = entry.sheet().unwrap();
         let setup = setup(&format!("loadtest run {}", entry.name));
-        assert_eq!(setup.mode.load().name(), sheet.mode, "{}", entry.name);
+        assert_eq!(setup.mode.load().0, sheet.mode, "{}", entry.name);
         assert!(sheet.stands_for.ends_with('.'), "{}", entry.name);
         assert!(sheet.stands_for.len() > 40, "{}", entry.name);
         count += 1;

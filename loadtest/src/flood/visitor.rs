@@ -10,10 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use crate::clock::Clock;
-use crate::latencies::latency_histogram;
+use crate::tally::Latency;
 use crate::target::Target;
 
 /// Between an answer and the next question.
@@ -23,10 +21,10 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What became of the questions.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Answers {
     /// From the first step of a connection to the first byte of the answer, of any status.
-    pub(crate) answered_ns: Histogram<u64>,
+    pub(crate) answered: Latency,
     /// Questions without an answer.
     pub(crate) unanswered: u64,
 }
@@ -46,16 +44,11 @@ impl Visitor {
         let host = &target.authority;
         let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         let thread = thread::spawn(move || {
-            let mut answers = Answers {
-                answered_ns: latency_histogram(),
-                unanswered: 0,
-            };
+            let mut answers = Answers::default();
             while !stopped.load(Ordering::Relaxed) {
                 let asked_ns = clock.now_ns();
                 match ask(&target, request.as_bytes()) {
-                    Ok(()) => answers
-                        .answered_ns
-                        .saturating_record(clock.now_ns() - asked_ns),
+                    Ok(()) => answers.answered.record(clock.now_ns() - asked_ns),
                     Err(_) => answers.unanswered += 1,
                 }
                 thread::sleep(INTERVAL);
@@ -65,7 +58,7 @@ impl Visitor {
         Self { stop, thread }
     }
 
-    /// Waits for the answer that is under way, and asks for no other; what became of all.
+    /// Waits for the answer that is under way, and asks for no other; returns what became of all.
     pub(crate) fn end(self) -> Answers {
         self.stop.store(true, Ordering::Relaxed);
         let answers = self.thread.join();
@@ -111,7 +104,7 @@ mod tests {
             question.write_all(answer.as_bytes()).unwrap();
         }
         let answers = visitor.end();
-        assert_eq!(answers.answered_ns.len(), 2);
+        assert_eq!(answers.answered.count(), 2);
         assert!(answers.unanswered >= 1);
     }
 }
