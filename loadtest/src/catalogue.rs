@@ -1,8 +1,8 @@
 //! The scenarios that have names: a file each, written into the program.
 //!
 //! A scenario is a command line with a name. `mode` says the subcommand, `stands_for` where this
-//! happens in real life, and every other key is a flag of the mode without its dashes, so that there
-//! is one parser, one set of bounds, and no setting that can be said in one place only.
+//! happens in real life, and every other key is a flag of the mode without its dashes, so that
+//! there is one parser, one set of bounds, and no setting that can be said in one place only.
 
 use std::fs;
 
@@ -128,7 +128,8 @@ impl Entry {
     fn refused(&self, line: usize, reason: &str) -> Error {
         let name = &self.name;
         anyhow!(
-            "scenario {name}, line {line}: {reason}; `loadtest scenarios NAME` prints one that works"
+            "scenario {name}, line {line}: {reason}; `loadtest scenarios NAME` prints one that \
+             works"
         )
     }
 
@@ -165,8 +166,8 @@ impl Entry {
         Ok(sheet)
     }
 
-    /// Returns the command line that this scenario is, without the settings that the flags in `own` say
-    /// otherwise.
+    /// Returns the command line that this scenario is, without the settings that the flags in `own`
+    /// say otherwise.
     ///
     /// `prefix` is the program and what stands before the subcommand.
     pub(crate) fn expand(&self, prefix: &[String], own: &[String]) -> Result<Vec<String>> {
@@ -199,8 +200,8 @@ impl Entry {
     }
 }
 
-/// Parses what the person at the terminal said, as opposed to the scenario; nothing if it cannot be read:
-/// the whole line cannot either, and says why.
+/// Parses what the person at the terminal said, as opposed to the scenario; nothing if it cannot be
+/// read: the whole line cannot either, and says why.
 fn given(line: &[String]) -> Option<ArgMatches> {
     let mut matches = Cli::command().try_get_matches_from(line).ok()?;
     Some(matches.remove_subcommand()?.1)
@@ -226,7 +227,8 @@ fn is_displaced(given: Option<&ArgMatches>, mode: &Command, id: &str) -> bool {
     is_said(id) || others.any(|other| is_said(other.get_id().as_str()) && conflicts(other))
 }
 
-/// Returns the keys that a scenario of this mode may have: its flags, how long and how large, and the wire.
+/// Returns the keys that a scenario of this mode may have: its flags, how long and how large, and
+/// the wire.
 fn known_keys(mode: &Command) -> Vec<String> {
     let timing = Timing::augment_args(Command::new("timing"));
     let args = mode.get_arguments().chain(timing.get_arguments());

@@ -21,10 +21,10 @@ use crate::wire::WireFlags;
 
 /// Loads a WebSocket server with rooms full of members, and checks and times every delivery.
 ///
-/// Without a subcommand, flags are those of `fanout`; without any, the scenario big-room runs for 30
-/// seconds. A publication is under way from the moment it is written until the last member of its
-/// room has it. Give --window to keep that many under way (closed loop), or --rate to publish by the
-/// clock (open loop).
+/// Without a subcommand, flags are those of `fanout`; without any, the scenario big-room runs for
+/// 30 seconds. A publication is under way from the moment it is written until the last member of
+/// its room has it. Give --window to keep that many under way (closed loop), or --rate to publish
+/// by the clock (open loop).
 ///
 /// Exit code: 0 if every delivery arrived once and in order, 1 if not, 2 if the run could not be
 /// done.
@@ -65,7 +65,13 @@ enum Command {
     Run {
         /// The name or the file, and behind it any flag of the scenario's mode: it overrides the
         /// scenario's own
-        #[arg(value_names = ["NAME|FILE.toml", "FLAGS"], num_args = 1.., trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        #[arg(
+            value_names = ["NAME|FILE.toml", "FLAGS"],
+            num_args = 1..,
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            required = true
+        )]
         words: Vec<String>,
     },
 
@@ -93,7 +99,8 @@ pub(crate) struct Timing {
     seconds: Option<Duration>,
 
     /// How long publications go out before that: a number of seconds, or 500ms, 1m
-    #[arg(long, global = true, value_name = "TIME", default_value = "2", value_parser = units::duration)]
+    #[arg(long, global = true, value_name = "TIME", default_value = "2")]
+    #[arg(value_parser = units::duration)]
     warmup: Duration,
 
     /// Length of a publication's JSON, in bytes [default: 64; for slow 16384]
@@ -124,8 +131,9 @@ struct Place {
     server_pid: Option<u32>,
 
     /// Threads to spread the connections over; one is enough for any server with one core
-    #[arg(long, global = true, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
-    threads: u16,
+    #[arg(long, global = true, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = units::up_to(256))]
+    threads: u32,
 
     /// CPUs to run on, one for each thread, as in 2,3; keep them off the server's [default: any]
     #[arg(long, global = true, value_name = "CPUS", value_delimiter = ',')]
@@ -172,12 +180,10 @@ pub(crate) enum Request {
     Become(compare::pinned::Options),
     /// Several servers in turns.
     Compare(Box<compare::Options>),
-    /// A list of the scenarios.
-    List,
     /// Load for a server.
     Load(Box<Setup>),
-    /// One scenario's file.
-    Print(catalogue::Entry),
+    /// A list of the scenarios, or one's file.
+    Print(String),
 }
 
 /// Everything that a run needs to know.
@@ -223,8 +229,8 @@ fn interpret(words: &[String]) -> Result<Request> {
     let plain = plain_flag(&matches);
     if let (Some(flag), Some(_)) = (&plain, &cli.command) {
         bail!(
-            "--{flag} stands in the wrong place: a mode's flags stand behind its name; see `loadtest \
-             --help`"
+            "--{flag} stands in the wrong place: a mode's flags stand behind its name; see \
+             `loadtest --help`"
         );
     }
     let mode = match cli.command.take() {
@@ -234,9 +240,9 @@ fn interpret(words: &[String]) -> Result<Request> {
              `loadtest compare --help`"
         ),
         Some(Command::Run { words: own }) => return run_scenario(words, &own),
-        Some(Command::Scenarios { name: None }) => return Ok(Request::List),
+        Some(Command::Scenarios { name: None }) => return Ok(Request::Print(catalogue::listed()?)),
         Some(Command::Scenarios { name: Some(name) }) => {
-            return Ok(Request::Print(catalogue::find(&name)?));
+            return Ok(Request::Print(catalogue::find(&name)?.text));
         }
         None if plain.is_none() => return run_unasked(words, &cli),
         None => Mode::Fanout(cli.fanout.clone()),
@@ -329,13 +335,13 @@ impl Cli {
         let wire = self.wire.wire()?;
         ensure!(
             wire.names_rooms() || scenario.rooms() == 1,
-            "flags do not fit together: without {{room}} in --publish there is one room, so --rooms \
-             is 1"
+            "flags do not fit together: without {{room}} in --publish there is one room, so \
+             --rooms is 1"
         );
         ensure!(
             wire.positions || !load.needs_positions(),
-            "flags do not fit together: nobody can come back for what was missed on this wire; only \
-             --wire throng has positions"
+            "flags do not fit together: nobody can come back for what was missed on this wire; \
+             only --wire throng has positions"
         );
         let target = Target::resolve(&self.place.url, self.place.i_own_this_server, wire)?;
         let mut notes = Vec::new();
@@ -343,7 +349,7 @@ impl Cli {
             Some(pid) => Some(ServerProcess::new(pid)),
             None => listening(&target, &mut notes),
         };
-        let (threads, pin) = (usize::from(self.place.threads), self.place.pin);
+        let (threads, pin) = (self.place.threads as usize, self.place.pin);
         ensure!(
             pin.is_empty() || pin.len() == threads,
             "flags do not fit together: --pin names one CPU for each of --threads"
@@ -374,8 +380,8 @@ fn listening(target: &Target, notes: &mut Vec<String>) -> Option<ServerProcess> 
     Some(server)
 }
 
-/// Checks the numbers of publications, which have 32 bits: an hour at the most there can be, longer at a
-/// slower rate.
+/// Checks the numbers of publications, which have 32 bits: an hour at the most there can be, longer
+/// at a slower rate.
 fn check_numbers(scenario: &Scenario) -> Result<()> {
     let seconds = (scenario.measured + scenario.warmup).as_secs_f64();
     let per_second = |group: &Group| match group.pacing {

@@ -33,11 +33,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use self::measure::Measurement;
 use self::peers::{Peer, Peers};
 use self::results::{Results, RunResult, document};
 use self::scenarios::Scenario;
 use self::serving::Serving;
+use crate::cli::units;
 use crate::limits;
 
 /// Runs servers one at a time under the same load, and prints how they compare
@@ -64,11 +64,11 @@ pub(crate) struct Options {
     baseline: Option<String>,
 
     /// How often each server runs each scenario [default: 3, and 1 with --check]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", value_parser = units::up_to(1000))]
     rounds: Option<u32>,
 
     /// How long each run counts deliveries, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = units::up_to(3600))]
     seconds: u32,
 
     /// Fetch and build what the servers need, where it is missing
@@ -109,7 +109,7 @@ struct Cpus {
     driver: usize,
 }
 
-/// Compares, and prints what there is even if Ctrl-C ended it. Returns whether all runs were clean.
+/// Compares and prints what there is even if Ctrl-C ended it. Returns whether all runs were clean.
 pub(crate) fn run(options: &Options, interrupted: &AtomicBool) -> Result<bool> {
     let peers = Peers::read(&options.peers)?;
     let servers = peers.chosen(&options.servers)?;
@@ -236,7 +236,8 @@ impl Comparison<'_> {
         self.results.add(&scenario.name, &server.name, result);
     }
 
-    /// Starts one server and does one run. None if Ctrl-C came between, or the server will never start.
+    /// Starts one server and does one run. None if Ctrl-C came between, or the server will never
+    /// start.
     fn measure(&mut self, scenario: &Scenario, server: &Peer) -> Option<RunResult> {
         let log = self.logs.join(format!("{}.log", server.name));
         let cpu = self.cpus.map(|cpus| cpus.server);
@@ -247,14 +248,23 @@ impl Comparison<'_> {
             self.results.give_up(&server.name, &reason);
             None
         })?;
-        let measurement = Measurement {
-            scenario,
-            server,
-            seconds: self.options.seconds,
-            cpu: self.cpus.map(|cpus| cpus.driver),
-            interrupted: self.interrupted,
-        };
-        let result = measurement.run(&serving);
+        let url = format!("ws://{}{}", serving.address, server.path);
+        let mut load = this_program();
+        load.args([
+            "--json",
+            "--url",
+            &url,
+            "--server-pid",
+            &serving.pid().to_string(),
+        ]);
+        if let Some(wire) = &server.wire {
+            load.args(["--wire", wire]);
+        }
+        if let Some(Cpus { driver, .. }) = self.cpus {
+            load.args(["--pin", &driver.to_string()]);
+        }
+        load.args(&server.flags).args(&scenario.words);
+        let result = measure::run(&mut load, self.options.seconds, self.interrupted);
         let end = |status| {
             format!(
                 "the server ended during the run ({status}): see {}",
@@ -270,16 +280,16 @@ impl Comparison<'_> {
     }
 }
 
-/// Starts this program, whatever happened to its file since it was started: an installation may have built
-/// another.
+/// Starts this program, whatever happened to its file since it was started: an installation may
+/// have built another.
 fn this_program() -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("loadtest");
     command
 }
 
-/// Returns the order of a round: whoever was first in one is last in the next, so that none is always
-/// measured while the machine is busy with what comes first.
+/// Returns the order of a round: whoever was first in one is last in the next, so that none is
+/// always measured while the machine is busy with what comes first.
 fn in_turn<T: Copy>(all: &[T], round: u32) -> Vec<T> {
     let mut turned = all.to_vec();
     if !turned.is_empty() {

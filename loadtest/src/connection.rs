@@ -54,8 +54,8 @@ pub(crate) enum ReadOutcome {
 }
 
 impl Connection {
-    /// Begins to connect. The kernel keeps about twice `receive_buffer_bytes` of what is not read, or as
-    /// much as it sees fit.
+    /// Begins to connect. The kernel keeps about twice `receive_buffer_bytes` of what is not read,
+    /// or as much as it sees fit.
     pub(crate) fn open(
         target: &Target,
         index: u32,

@@ -98,8 +98,8 @@ pub(crate) struct Outcome {
     pub(crate) positions: Maybe<PositionTally>,
     /// `msg` events with what this run did not publish, or not to that member.
     pub(crate) unreadable: u64,
-    /// Publications that were not waited for any longer. What came of them later counts; what did not is
-    /// lost.
+    /// Publications that were not waited for any longer. What came of them later counts; what did
+    /// not is lost.
     pub(crate) given_up: u64,
     /// How long the generator stood still while publications were under way: its latencies and
     /// rates are the machine's then, not the server's.
@@ -130,7 +130,7 @@ const COMPLAINT_MAX: usize = 200;
 /// All sockets of a thread, and its loop over them.
 #[derive(Debug)]
 pub(crate) struct Driver<'a> {
-    plan: &'a Plan,
+    pub(crate) plan: &'a Plan,
     target: &'a Target,
     payload_bytes: usize,
     clock: Clock,
@@ -298,13 +298,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Returns which thread this is, counted from zero.
-    pub(crate) fn thread(&self) -> usize {
-        self.plan.thread
-    }
-
-    /// Returns what this thread has used of a processor, user and system. Only itself may ask during a
-    /// phase.
+    /// Returns what this thread has used of a processor, user and system. Only itself may ask
+    /// during a phase.
     fn cpu(&self) -> Duration {
         let phase = self
             .phase_began_cpu
@@ -379,7 +374,8 @@ impl<'a> Driver<'a> {
     /// Publishes nothing more, and runs until what is under way has arrived or is given up.
     ///
     /// Before it, [`Shared::begin_waiting`]: a thread that has nothing under way reads on until no
-    /// thread has. `patience` bounds it all: a server that is behind may need longer than the run took.
+    /// thread has. `patience` bounds it all: a server that is behind may need longer than the run
+    /// took.
     pub(crate) fn drain(&mut self, patience: Duration) -> Result<()> {
         self.pace.stop();
         let end_ns = self.clock.now_ns() + to_ns(patience);
@@ -402,9 +398,9 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Whether something may still come that nothing waits for: what was given up, for a server that stood
-    /// still is late and has lost nothing; what went out while members were on their way back; and
-    /// acknowledgements.
+    /// Returns whether something may still come that nothing waits for: what was given up, for a
+    /// server that stood still is late and has lost nothing; what went out while members were on
+    /// their way back; and acknowledgements.
     fn expects(&self, late: &mut Late) -> bool {
         let awaits_acks = self.outbound.as_ref().is_some_and(|it| it.len() > 0);
         let is_uncertain = self.ledger.given_up > 0 || self.ledger.has_returned();
@@ -413,7 +409,7 @@ impl<'a> Driver<'a> {
             && (awaits_acks || self.ledger.faults().lost > 0)
     }
 
-    /// One turn of the loop, waiting no longer than `wait`.
+    /// Does one turn of the loop, waiting no longer than `wait`.
     fn turn(&mut self, wait: Duration) -> Result<()> {
         if let Some(due_ns) = self.pace.next_due_ns() {
             let now_ns = self.clock.now_ns();
@@ -585,8 +581,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// A member received what proves that it is in its room; of those who come back on a wire with
-    /// positions, everything that they missed.
+    /// Notes that a member received what proves that it is in its room; of those who come back on a
+    /// wire with positions, everything that they missed.
     fn note_received(&mut self, member: MemberId, tidings: &Tidings) {
         let recovers = self.returns.are_expected() && !self.seats.is_empty();
         let is_there = if recovers {
@@ -605,7 +601,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// The server ended a connection that was open.
+    /// Takes the end of an open connection by the server.
     fn disconnect(&mut self, member: MemberId, goodbye: Goodbye) {
         if member.0 >= self.members {
             return self.end_visit(member, &goodbye.reason);
@@ -624,14 +620,14 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Now and then: gives up what will not arrive, and tells the monitor how it goes.
+    /// Gives up, now and then, what will not arrive, and tells the monitor how it goes.
     fn tick(&mut self) {
         let now_ns = self.clock.now_ns();
         if now_ns < self.next_tick_ns {
             return;
         }
-        // A pause of the machine, or of this program, is no fault of the server: what came meanwhile
-        // has not been read yet.
+        // A pause of the machine, or of this program, is no fault of the server: what came
+        // meanwhile has not been read yet.
         let late_ns = now_ns - self.next_tick_ns;
         if late_ns > to_ns(STANDSTILL) && self.ledger.under_way() > 0 {
             self.outcome.stood_still_seconds.0 += late_ns as f64 / 1e9;
@@ -705,7 +701,7 @@ impl<'a> Driver<'a> {
         self.list(member);
     }
 
-    /// The room that a member, or a visitor, is in.
+    /// Returns the room that a member, or a visitor, is in.
     fn room_of(&self, member: MemberId) -> RoomId {
         if member.0 >= self.members {
             return self.visits.room_of(member);
@@ -772,8 +768,8 @@ impl<'a> Driver<'a> {
         if let Some(connections) = self.shared.all_disconnected() {
             let reason = self.outcome.first_disconnect.0.clone().unwrap_or_default();
             bail!(
-                "the server closed all {connections} connections during the run ({reason}); look at \
-                 its log"
+                "the server closed all {connections} connections during the run ({reason}); look \
+                 at its log"
             );
         }
         Ok(())
@@ -812,7 +808,7 @@ impl Late {
         }
     }
 
-    /// Whether the last delivery is so recent that another may follow.
+    /// Returns whether the last delivery is so recent that another may follow.
     fn may_come(&mut self, deliveries: u64, now_ns: u64) -> bool {
         if deliveries != self.deliveries {
             *self = Self::new(deliveries, now_ns);

@@ -1,8 +1,8 @@
 //! The drivers of a run, one on each thread, as if they were one.
 //!
 //! Every phase of a run is done by all drivers at the same time, each on a thread of its own that
-//! lasts as long as the phase; between phases nothing runs, and figures are summed. One driver runs on
-//! the caller's thread.
+//! lasts as long as the phase; between phases nothing runs, and figures are summed. One driver runs
+//! on the caller's thread.
 
 use std::ops::Range;
 use std::thread;
@@ -97,8 +97,8 @@ impl<'a> Fleet<'a> {
         self.each(Driver::connect_all).map(sum)
     }
 
-    /// Publishes once in every room and waits until all members have it; returns how many have. With
-    /// `again`, rooms are probed until that is so.
+    /// Publishes once in every room and waits until all members have it; returns how many have.
+    /// With `again`, rooms are probed until that is so.
     pub(crate) fn probe_members(&mut self, again: bool) -> Result<u32> {
         let received = self.each(|driver| driver.probe_members(again))?;
         Ok(received.into_iter().sum())
@@ -117,8 +117,8 @@ impl<'a> Fleet<'a> {
         self.each(|driver| driver.run_until(end_ns)).map(drop)
     }
 
-    /// Publishes nothing more, and runs until what is under way has arrived or is given up. Then the
-    /// monitor is told everything.
+    /// Publishes nothing more, and runs until what is under way has arrived or is given up. Then
+    /// the monitor is told everything.
     pub(crate) fn drain(&mut self, patience: Duration) -> Result<()> {
         self.shared.begin_waiting();
         self.each(|driver| driver.drain(patience))?;
@@ -158,8 +158,8 @@ impl<'a> Fleet<'a> {
         self.drivers.iter_mut().for_each(Driver::tell);
     }
 
-    /// Begins latencies anew, of what is due from now on, and lets readings have their distances from
-    /// this moment.
+    /// Begins latencies anew, of what is due from now on, and lets readings have their distances
+    /// from this moment.
     pub(crate) fn begin_timing(&mut self, now_ns: u64) {
         self.time_only(now_ns..u64::MAX);
         for driver in &mut self.drivers {
@@ -175,7 +175,8 @@ impl<'a> Fleet<'a> {
         }
     }
 
-    /// Closes all connections; returns the ways to the monitor, for the drivers that come after these.
+    /// Closes all connections; returns the ways to the monitor, for the drivers that come after
+    /// these.
     pub(crate) fn close(&mut self) -> Vec<Outlet> {
         self.drivers.drain(..).map(|driver| driver.outlet).collect()
     }

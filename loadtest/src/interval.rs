@@ -28,8 +28,8 @@ pub(crate) struct Interval {
     pub(crate) driver_cpu_percent: f64,
     /// By neither the server nor this program.
     pub(crate) others_cpu_percent: Option<f64>,
-    /// By the busiest thread of the generator: one that is out of time is a bottleneck, whatever the
-    /// others have left.
+    /// By the busiest thread of the generator: one that is out of time is a bottleneck, whatever
+    /// the others have left.
     #[serde(skip)]
     pub(crate) busiest_driver_percent: f64,
     pub(crate) verdict: Bottleneck,
@@ -113,8 +113,8 @@ impl Interval {
         let driver = self.busiest_driver_percent;
         let bottleneck = match self.verdict {
             Bottleneck::Generator => Some(format!(
-                "the generator was the bottleneck: it used {driver:.0} % of its CPU, and the server \
-                 had time left; more --threads, or another machine, would show more"
+                "the generator was the bottleneck: it used {driver:.0} % of its CPU, and the \
+                 server had time left; more --threads, or another machine, would show more"
             )),
             Bottleneck::Server => {
                 Some("the server was the bottleneck: it used all the CPU that it can".to_owned())
@@ -137,7 +137,8 @@ impl Interval {
     }
 }
 
-/// Returns the percentages of the server, of what it can use, and of who is neither it nor this program.
+/// Returns the percentages of the server, of what it can use, and of who is neither it nor this
+/// program.
 fn used(before: &Mark, after: &Mark) -> [Option<f64>; 3] {
     let (from, to) = (&before.resources, &after.resources);
     // They are read a moment later than the drivers' counters.

@@ -3,12 +3,13 @@
 //!
 //! It knows no sockets. A delivery costs four lookups and no allocation.
 //!
-//! With several threads each has a book of its own members. A stream that another thread publishes is
-//! booked when its number is first seen here, up to the count that the publisher keeps; when the last
-//! member here has settled a publication, the publisher is told, for whom all members here are one.
+//! With several threads each has a book of its own members. A stream that another thread publishes
+//! is booked when its number is first seen here, up to the count that the publisher keeps; when the
+//! last member here has settled a publication, the publisher is told, for whom all members here are
+//! one.
 //!
-//! A member may be *away*: its connection is lost, and it will come back for what it missed. Nothing
-//! waits for it meanwhile, and it must have everything in the end.
+//! A member may be *away*: its connection is lost, and it will come back for what it missed.
+//! Nothing waits for it meanwhile, and it must have everything in the end.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -98,8 +99,8 @@ struct GroupTally {
 }
 
 impl Ledger {
-    /// Begins an empty book, of members who are all connected. With several threads, `counts` has one for
-    /// each stream.
+    /// Begins an empty book, of members who are all connected. With several threads, `counts` has
+    /// one for each stream.
     pub(crate) fn new(plan: &Plan, counts: Arc<[StreamCount]>) -> Self {
         let mut members = Vec::with_capacity(plan.connections() as usize);
         let mut lanes = 0;
@@ -178,8 +179,8 @@ impl Ledger {
         self.deliver_to::<false>(member, stamp, true, now_ns);
     }
 
-    /// Books the same at a member that was away: what was published meanwhile does not wait for it, and what
-    /// is sent to it again is not timed.
+    /// Books the same at a member that was away: what was published meanwhile does not wait for it,
+    /// and what is sent to it again is not timed.
     pub(crate) fn deliver_after_return(
         &mut self,
         member: MemberId,
@@ -190,7 +191,8 @@ impl Ledger {
         self.deliver_to::<true>(member, stamp, is_live, now_ns);
     }
 
-    // A call is a twentieth of a delivery, and the compiler saves it only where there is one caller.
+    // A call is a twentieth of a delivery, and the compiler saves it only where there is one
+    // caller.
     #[inline(always)]
     fn deliver_to<const RETURNED: bool>(
         &mut self,
@@ -242,7 +244,7 @@ impl Ledger {
         self.end_delivered(stamp, settled);
     }
 
-    /// Settles, for a member that was away, what waits for it, and nothing else.
+    /// Settles what waits for it, and nothing else.
     fn settle_after_return(
         &mut self,
         arrival: Arrival,
@@ -393,8 +395,8 @@ impl Ledger {
         self.truncated += 1;
     }
 
-    /// Settles all that a member did not get whose connection is gone. Returns the streams of this thread
-    /// that end with it.
+    /// Settles all that a member did not get whose connection is gone. Returns the streams of this
+    /// thread that end with it.
     pub(crate) fn disconnect(&mut self, member: MemberId, now_ns: u64) -> Vec<StreamId> {
         let state = &mut self.members[member.index()];
         if !std::mem::replace(&mut state.connected, false) {
@@ -435,8 +437,8 @@ impl Ledger {
         retired
     }
 
-    /// Lets nothing wait for a member whose connection is lost and who will come back; what it misses is
-    /// lost only if it never has it.
+    /// Lets nothing wait for a member whose connection is lost and who will come back; what it
+    /// misses is lost only if it never has it.
     pub(crate) fn go_away(&mut self, member: MemberId, now_ns: u64) {
         let state = &mut self.members[member.index()];
         if !state.connected || std::mem::replace(&mut state.away, true) {
@@ -486,7 +488,8 @@ impl Ledger {
         self.awaited_from.clear();
     }
 
-    /// Tallies these members by themselves, as if they were a group of their own; returns its place.
+    /// Tallies these members by themselves, as if they were a group of their own; returns its
+    /// place.
     pub(crate) fn tally_apart(&mut self, members: &[MemberId]) -> usize {
         let place = self.groups.len();
         self.groups.push(GroupTally::default());
@@ -504,8 +507,8 @@ impl Ledger {
         }
     }
 
-    /// Gives up the publications of streams that have not moved for `patience_ns`, and those of other
-    /// threads' streams that were given up there.
+    /// Gives up the publications of streams that have not moved for `patience_ns`, and those of
+    /// other threads' streams that were given up there.
     pub(crate) fn give_up(&mut self, now_ns: u64, patience_ns: u64) {
         for (index, stream) in (0..).zip(&mut self.streams) {
             let count = self.counts.get(index as usize);
@@ -562,7 +565,8 @@ impl Ledger {
         self.groups.iter().map(|group| group.publications).sum()
     }
 
-    /// Returns the deliveries that are known to be lost, without those that may still arrive. Costs nothing.
+    /// Returns the deliveries that are known to be lost, without those that may still arrive. Costs
+    /// nothing.
     pub(crate) fn lost_so_far(&self) -> u64 {
         self.checker.faults.lost + self.lost_to_disconnects
     }

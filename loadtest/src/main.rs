@@ -4,10 +4,10 @@
 //! pointed at any server that speaks the same wire.
 //!
 //! ```text
-//! cli ──Setup──▶ mode ──▶ run ──▶ fleet ──▶ Driver (a thread, its sockets) ──Interval, Ledger──▶ report
-//!                                           │ bytes ▶ inbox ▶ payload ▶ ledger (sequence, window)
-//!                                           │ pace ▶ publications ▶ sockets
-//!                                           └ readings ▶ monitor (a thread) ▶ progress, series
+//! cli ─Setup─▶ mode ─▶ run ─▶ fleet ─▶ Driver (a thread, its sockets) ─Outcome─▶ report
+//!                                      │ bytes ▶ inbox ▶ payload ▶ ledger (sequence, window)
+//!                                      │ pace ▶ publications ▶ sockets
+//!                                      └ readings ▶ monitor (a thread) ▶ progress, series
 //! ```
 //!
 //! The exit code is 0 when every delivery arrived once and in order, 1 when not, and 2 when there
@@ -79,19 +79,12 @@ fn answer() -> Result<ExitCode> {
     let is_faulty = match cli::read(std::env::args().collect())? {
         Request::Become(options) => return Err(compare::pinned::run(&options)),
         Request::Compare(options) => !compare::run(&options, &*interruption(&[SIGINT, SIGTERM])?)?,
-        Request::List => {
-            report::print(&catalogue::listed()?)?;
-            false
-        }
         Request::Load(setup) => {
             let report = run::run(&setup, &*interruption(&[SIGINT])?)?;
             show(&setup, &report)?;
             report.is_faulty()
         }
-        Request::Print(entry) => {
-            report::print(&entry.text)?;
-            false
-        }
+        Request::Print(text) => report::print(&text).map(|()| false)?,
     };
     Ok(ExitCode::from(u8::from(is_faulty)))
 }
@@ -118,8 +111,8 @@ fn show(setup: &Setup, report: &Report) -> Result<()> {
     fs::write(path, html::page(report)).with_context(|| format!("{} {hint}", path.display()))
 }
 
-/// Returns what is set when one of these signals comes: the first ends what is under way with what there
-/// is, a second one does not wait for that.
+/// Returns what is set when one of these signals comes: the first ends what is under way with what
+/// there is, a second one does not wait for that.
 fn interruption(signals: &[i32]) -> Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for &signal in signals {

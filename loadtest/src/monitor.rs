@@ -6,9 +6,9 @@
 //!                                            ◀── /proc
 //! ```
 //!
-//! The driver hands its histograms over and goes on with empty ones, and never waits: a reading that
-//! finds no room is part of the next. So nothing here can delay a delivery on the driver's thread,
-//! however long a figure of a huge process takes to read.
+//! The driver hands its histograms over and goes on with empty ones, and never waits: a reading
+//! that finds no room is part of the next. So nothing here can delay a delivery on the driver's
+//! thread, however long a figure of a huge process takes to read.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -27,24 +27,31 @@ use crate::tally::Latencies;
 /// How often a driver tells: as often as a person can read.
 const READING_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Readings of each driver that may wait, with histograms of some 400 KB. The monitor takes a fraction of
-/// a millisecond for one, and a reading of a large process's memory may take it a second.
+/// Readings of each driver that may wait, with histograms of some 400 KB. The monitor takes a
+/// fraction of a millisecond for one, and a reading of a large process's memory may take it a
+/// second.
 const NOTES_MAX: usize = 16;
 
 /// The group whose latencies are followed: the only one, or the small room beside a flood.
 pub(crate) const WATCHED_GROUP: usize = 0;
 
 /// What the monitor is told.
-enum Note {
+pub(crate) enum Note {
+    /// A measurement begins; latencies begin anew.
     Begin(Vec<Counters>),
+    /// Somebody asks for everything about the last measurement.
     Collect(SyncSender<Measured>),
+    /// The measurement ends; latencies of what is under way still count.
     End(Vec<Counters>),
+    /// Another part of the run begins.
     Phase(Phase),
+    /// A driver says how it goes.
     Reading {
         driver: usize,
         counters: Counters,
         latencies: Box<Latencies>,
     },
+    /// The run is over.
     Stop,
 }
 
@@ -119,21 +126,6 @@ impl Monitor {
         (Self { notes, thread }, outlets)
     }
 
-    /// Begins another part of the run.
-    pub(crate) fn phase(&self, phase: Phase) {
-        self.tell(Note::Phase(phase));
-    }
-
-    /// Begins a measurement; latencies begin anew.
-    pub(crate) fn begin(&self, counters: Vec<Counters>) {
-        self.tell(Note::Begin(counters));
-    }
-
-    /// Ends the measurement; latencies of what is under way still count.
-    pub(crate) fn end(&self, counters: Vec<Counters>) {
-        self.tell(Note::End(counters));
-    }
-
     /// Returns everything about the last measurement; waits until the monitor has taken all notes.
     pub(crate) fn measured(&self) -> Measured {
         let (sender, answer) = sync_channel(1);
@@ -148,7 +140,8 @@ impl Monitor {
         thread.join().ok()
     }
 
-    fn tell(&self, note: Note) {
+    /// Tells it something.
+    pub(crate) fn tell(&self, note: Note) {
         // It takes notes until it is stopped.
         let _ = self.notes.send(note);
     }
@@ -177,8 +170,8 @@ impl Outlet {
         }
     }
 
-    /// Hands over the same, waiting for room: when nothing is under way any more, everything has to be
-    /// there.
+    /// Hands over the same, waiting for room: when nothing is under way any more, everything has to
+    /// be there.
     pub(crate) fn tell_all(&self, counters: Counters, ledger: &mut Ledger) {
         // The monitor takes notes until it is stopped.
         let _ = self.notes.send(self.reading(counters, ledger));
@@ -300,7 +293,7 @@ mod tests {
         let group = Group::alike(1, 1, 1, Pacing::Open { per_second: 1.0 });
         let mut ledger = Ledger::new(&Plan::new(&[group], 0), Arc::default());
         ledger.timed_ns = 0..u64::MAX;
-        monitor.begin(vec![Counters::default()]);
+        monitor.tell(Note::Begin(vec![Counters::default()]));
         let stream = StreamId(0);
         let at = |at_ns| Counters {
             at_ns,
@@ -318,7 +311,7 @@ mod tests {
         }
         let end = at(1_000_000_000);
         outlet.tell_all(end, &mut ledger);
-        monitor.end(vec![end]);
+        monitor.tell(Note::End(vec![end]));
         let Measured {
             latencies,
             interval,

@@ -1,9 +1,9 @@
 //! When each publisher publishes next.
 //!
 //! In a closed loop a publisher has as many credits as its window; publishing takes one, the end of
-//! a publication gives it back. In an open loop publications are due at fixed times, whatever became
-//! of the earlier ones, and the publishers take turns: all threads know all turns, and each takes those
-//! of its own publishers.
+//! a publication gives it back. In an open loop publications are due at fixed times, whatever
+//! became of the earlier ones, and the publishers take turns: all threads know all turns, and each
+//! takes those of its own publishers.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -149,8 +149,8 @@ impl Pace {
         None
     }
 
-    /// Takes the stream whose turn it is in an open loop, with when that was due, if that is not after
-    /// `now_ns`.
+    /// Takes the stream whose turn it is in an open loop, with when that was due, if that is not
+    /// after `now_ns`.
     pub(crate) fn take_due(&mut self, now_ns: u64) -> Option<(StreamId, u64)> {
         for group in self.groups.iter_mut().filter(|group| group.publishing) {
             let publishers = &mut self.publishers[group.publishers.clone()];

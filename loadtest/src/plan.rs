@@ -4,9 +4,9 @@
 //! A *stream* is what one publisher says in one room; its publications are numbered from zero and
 //! every member of the room must receive them all, in that order.
 //!
-//! A plan can be [split](Plan::split) over threads. Rooms, streams and publishers keep their numbers,
-//! of which the first two are on the wire; each part numbers its own connections from zero. All streams
-//! of one publisher are in one part, so that its window is in one place.
+//! A plan can be [split](Plan::split) over threads. Rooms, streams and publishers keep their
+//! numbers, of which the first two are on the wire; each part numbers its own connections from
+//! zero. All streams of one publisher are in one part, so that its window is in one place.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -126,7 +126,7 @@ impl Plan {
         plan
     }
 
-    /// Returns, for each member, whether it publishes.
+    /// Returns for each member whether it publishes.
     pub(crate) fn publishing_members(&self) -> Vec<bool> {
         let mut publishes = vec![false; self.connections() as usize];
         for stream in &self.streams {
@@ -264,7 +264,8 @@ impl Plan {
 }
 
 impl Stream {
-    /// Returns the place of its publisher among the members of its room, in a plan that is not split.
+    /// Returns the place of its publisher among the members of its room, in a plan that is not
+    /// split.
     fn lane(&self, room: &Room) -> u32 {
         match self.home {
             Home::Here(member) => member.0 - room.members.start,
@@ -275,7 +276,8 @@ impl Stream {
 
 /// Spreads the members of a group's `room`th room.
 ///
-/// A publisher that serves several rooms serves the first member of each, so these must be together.
+/// A publisher that serves several rooms serves the first member of each, so these must be
+/// together.
 fn spread(room: usize, rooms: usize, group: &PlannedGroup, threads: usize) -> Spread {
     let classes = group.publishers.len().min(rooms);
     Spread {

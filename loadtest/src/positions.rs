@@ -1,8 +1,9 @@
 //! Where each member is in its room's stream of publications, on a wire that says so.
 //!
-//! Offsets must rise by one: without holes but for those that the server announced, and without repeats.
-//! A member that loses its connection remembers where it was, and what is sent to it again when it is
-//! back must begin right there. It knows no sockets, and a publication in its place costs a comparison.
+//! Offsets must rise by one: without holes but for those that the server announced, and without
+//! repeats. A member that loses its connection remembers where it was, and what is sent to it again
+//! when it is back must begin right there. It knows no sockets, and a publication in its place
+//! costs a comparison.
 
 use derive_more::AddAssign;
 use serde::Serialize;
@@ -59,8 +60,8 @@ pub(crate) struct Recovery {
 }
 
 impl PositionTally {
-    /// Returns whether the server broke the protocol. What it said that is missing is none of this: what was
-    /// published and did not arrive is lost, whatever was said about it.
+    /// Returns whether the server broke the protocol. What it said that is missing is none of this:
+    /// what was published and did not arrive is lost, whatever was said about it.
     pub(crate) fn is_faulty(&self) -> bool {
         let wrong = self.wrong_senders + self.wrong_messages + self.unacknowledged;
         wrong + self.offsets_missing + self.offsets_repeated > 0
@@ -141,7 +142,8 @@ impl PositionBook {
         }
     }
 
-    /// Returns whether a stream's publication is in the name of who published it, as far as that is known here.
+    /// Returns whether a stream's publication is in the name of who published it, as far as that is
+    /// known here.
     #[inline]
     pub(crate) fn is_from(&self, stream: StreamId, from: Option<Name>) -> bool {
         let Some(from) = from else { return false };

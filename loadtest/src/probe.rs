@@ -1,7 +1,7 @@
 //! What was counted and used up to a moment: by the drivers, the server's processes, everybody.
 //!
-//! Processes are read on the monitor's thread. A figure takes from microseconds to a second to read, by
-//! how many processes there are and how much memory they have.
+//! Processes are read on the monitor's thread. A figure takes from microseconds to a second to
+//! read, by how many processes there are and how much memory they have.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -82,7 +82,8 @@ impl ServerProcess {
         Some(process(self.pid())?.cmdline().ok()?.join(" "))
     }
 
-    /// Returns its proportional set size in bytes: private memory, and its share of what others map too.
+    /// Returns its proportional set size in bytes: private memory, and its share of what others map
+    /// too.
     ///
     /// None if the kernel does not say, as for another user's process.
     pub(crate) fn pss_bytes(&self) -> Option<u64> {

@@ -9,7 +9,7 @@ use crate::cli::Setup;
 use crate::clock::{Clock, to_ns};
 use crate::fleet::Fleet;
 use crate::limits;
-use crate::monitor::{Course, Measured, Monitor};
+use crate::monitor::{Measured, Monitor, Note};
 use crate::plan::Plan;
 use crate::process::ServerProcess;
 use crate::progress::{Goal, Phase, Progress};
@@ -50,7 +50,7 @@ pub(crate) struct Run<'a> {
     parts: &'a [Plan],
     shared: &'a Shared<'a>,
     pub(crate) clock: Clock,
-    monitor: Monitor,
+    pub(crate) monitor: Monitor,
     pub(crate) fleet: Fleet<'a>,
     /// What will be printed, as far as it is known.
     pub(crate) report: Report,
@@ -85,7 +85,7 @@ impl<'a> Run<'a> {
         self.setup.mode.load().1.run(&mut self)?;
         self.report
             .add_outcome(self.fleet.outcome(), self.is_interrupted());
-        if let Some(course) = self.end_of_course() {
+        if let Some(course) = self.monitor.stop() {
             self.report.series = course.points;
         }
         Ok(self.report)
@@ -93,7 +93,7 @@ impl<'a> Run<'a> {
 
     /// Begins the series of points over time before anything is published.
     pub(crate) fn watch(&self) {
-        self.monitor.begin(self.fleet.counters());
+        self.monitor.tell(Note::Begin(self.fleet.counters()));
     }
 
     /// Opens all connections, each of which joins its room.
@@ -117,7 +117,7 @@ impl<'a> Run<'a> {
         let until_ns = self.enter_for("settling", settle);
         self.fleet.run_until(until_ns)?;
         self.report.server_pss_bytes.after = self.pss_bytes();
-        self.monitor.end(self.fleet.counters());
+        self.monitor.tell(Note::End(self.fleet.counters()));
         self.enter("counting", Goal::Open);
         let received = self.fleet.probe_members(false)?;
         self.report.set_idle(self.report.server_pss_bytes, received);
@@ -165,8 +165,8 @@ impl<'a> Run<'a> {
         Ok(measured)
     }
 
-    /// Measures while something is done that takes about so long. Then nothing more is published, and
-    /// what is under way is waited for.
+    /// Measures while something is done that takes about so long. Then nothing more is published,
+    /// and what is under way is waited for.
     ///
     /// Processes are looked at by the monitor meanwhile: that takes milliseconds, in which nobody
     /// would read what arrives.
@@ -184,7 +184,7 @@ impl<'a> Run<'a> {
         // What is still under way is timed when it arrives; what is published later is not.
         self.fleet.time_only(from_ns..self.clock.now_ns());
         self.fleet.tell();
-        self.monitor.end(self.fleet.counters());
+        self.monitor.tell(Note::End(self.fleet.counters()));
         self.drain()?;
         self.report.server_pss_bytes.after = self.pss_bytes();
         self.setup
@@ -204,7 +204,7 @@ impl<'a> Run<'a> {
         self.enter(name, Goal::Open);
         self.watch();
         let worked = work(&mut self.fleet);
-        self.monitor.end(self.fleet.counters());
+        self.monitor.tell(Note::End(self.fleet.counters()));
         worked
     }
 
@@ -218,7 +218,8 @@ impl<'a> Run<'a> {
         self.assemble()
     }
 
-    /// Returns how many deliveries went wrong up to now, if nothing more arrives, and members are gone.
+    /// Returns how many deliveries went wrong up to now, if nothing more arrives, and members are
+    /// gone.
     pub(crate) fn faults_so_far(&self) -> u64 {
         let outcome = self.fleet.outcome();
         let faults = outcome.faults;
@@ -236,11 +237,6 @@ impl<'a> Run<'a> {
         self.shared.is_interrupted()
     }
 
-    /// Ends the monitor; returns what it knows, the first time it is asked.
-    pub(crate) fn end_of_course(&mut self) -> Option<Course> {
-        self.monitor.stop()
-    }
-
     /// Publishes nothing more, and waits for what is under way.
     pub(crate) fn drain(&mut self) -> Result<()> {
         self.enter("draining", Goal::Open);
@@ -253,10 +249,8 @@ impl<'a> Run<'a> {
     }
 
     fn enter(&self, name: &str, goal: Goal) {
-        self.monitor.phase(Phase {
-            name: name.to_owned(),
-            goal,
-        });
+        let name = name.to_owned();
+        self.monitor.tell(Note::Phase(Phase { name, goal }));
     }
 
     /// Begins a phase of this length; returns when it is over.

@@ -93,8 +93,8 @@ impl SequenceChecker {
         Arrival::Repeated
     }
 
-    /// Returns the numbers below `published` that a lane still expects. If nothing more can come, they are
-    /// lost.
+    /// Returns the numbers below `published` that a lane still expects. If nothing more can come,
+    /// they are lost.
     pub(crate) fn outstanding(&self, lane: usize, published: u32) -> Range<u32> {
         self.expected[lane]..published
     }

@@ -1,9 +1,9 @@
 //! What the threads of one run know of each other: how much was published on each stream, what a
 //! thread has settled of another's publications, and whether all are to stop.
 //!
-//! Nothing here is on the way of a delivery: a thread looks at the count of a stream when it receives
-//! a number that it has not heard of, and at its mailbox once a turn. In a run of one thread there
-//! are no counts, and nobody posts.
+//! Nothing here is on the way of a delivery: a thread looks at the count of a stream when it
+//! receives a number that it has not heard of, and at its mailbox once a turn. In a run of one
+//! thread there are no counts, and nobody posts.
 
 use std::io;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ struct Mailbox {
 }
 
 impl StreamCount {
-    /// Says, before it goes out, that there is one more publication.
+    /// Says that there is one more publication.
     pub(crate) fn publish(&self, published: u32) {
         self.published.store(published, Ordering::Release);
     }

@@ -1,4 +1,5 @@
-//! TCP sockets of this machine: who listens, whether a connection is open, how many bytes wait in it.
+//! TCP sockets of this machine: who listens, whether a connection is open, how many bytes wait in
+//! it.
 //!
 //! A server on another machine, or in another network namespace, is not there.
 

@@ -1,5 +1,5 @@
-//! Figures of which threads, rooms or runs have a part each: they add up, and they serialize as reports
-//! show them.
+//! Figures of which threads, rooms or runs have a part each: they add up, and they serialize as
+//! reports show them.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -19,7 +19,8 @@ const STEPS_PER_HALF: u32 = 5;
 
 /// Counts per latency, recorded in nanoseconds.
 ///
-/// In a report it is percentiles and a distribution in microseconds, or `null` if nothing was timed.
+/// In a report it is percentiles and a distribution in microseconds, or `null` if nothing was
+/// timed.
 #[derive(Clone, Debug)]
 pub(crate) struct Latency(Histogram<u64>);
 

@@ -29,8 +29,8 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// That this is no address, or none of this machine, unless the server is said to be the caller's
-    /// own.
+    /// That this is no address, or none of this machine, unless the server is said to be the
+    /// caller's own.
     pub(crate) fn resolve(url: &str, own_server: bool, wire: Wire) -> Result<Self> {
         let (authority, path) = parse(url).map_err(|reason| {
             anyhow!("{url} is not an address to connect to: {reason}; try ws://127.0.0.1:8080/ws")

@@ -95,8 +95,8 @@ impl UnderWay {
         }
     }
 
-    /// Settles one publication for the members on another thread, which count as one and received it,
-    /// the last of them at `last_ns`.
+    /// Settles one publication for the members on another thread, which count as one and received
+    /// it, the last of them at `last_ns`.
     pub(crate) fn settle_part(&mut self, number: u32, last_ns: u64, now_ns: u64) -> Settling {
         let Some(publication) = self.unsettled_by(number) else {
             return Settling::NotYet;

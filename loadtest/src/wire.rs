@@ -1,9 +1,9 @@
 //! What is said on a connection: how to join, publish and leave, and what a delivery looks like.
 //!
-//! A wire is data: a table in `wires.toml`, or the flags that say the same. Texts are put together once
-//! for a publication; a delivery is recognized by its [`RoomShape`], which is worked out before the run.
-//! A wire with positions, which is throng.v1, says more than texts can: its messages are read and written
-//! in [`throng`], and its deliveries in `envelope.rs`.
+//! A wire is data: a table in `wires.toml`, or the flags that say the same. Texts are put together
+//! once for a publication; a delivery is recognized by its [`RoomShape`], which is worked out
+//! before the run. A wire with positions, which is throng.v1, says more than texts can: its
+//! messages are read and written in [`throng`], and its deliveries in `envelope.rs`.
 
 mod envelope;
 mod flags;
@@ -31,7 +31,8 @@ pub(crate) struct Wire {
     pub(crate) name: String,
     /// What to ask for in `Sec-WebSocket-Protocol`; the server must agree.
     pub(crate) sub_protocol: Option<String>,
-    /// Whether publications have offsets, requests have answers, and members come back with a position.
+    /// Whether publications have offsets, requests have answers, and members come back with a
+    /// position.
     pub(crate) positions: bool,
     /// What a connection says as soon as it is open.
     pub(crate) greeting: Template,
@@ -43,7 +44,8 @@ pub(crate) struct Wire {
     publish: Template,
     /// Empty where nobody can leave but by closing the connection.
     pub(crate) leave: Template,
-    /// A request that no server knows and every one answers with an error; empty where there is none.
+    /// A request that no server knows and every one answers with an error; empty where there is
+    /// none.
     pub(crate) unknown: Template,
     /// All that a delivery has in front of the payload; with positions, in front of the offset.
     delivery_prefix: Template,
@@ -179,8 +181,8 @@ impl Wire {
     }
 }
 
-/// A message that a read cut in two is kept up to 1024 bytes: prefix, room's name, stamp. And a prefix is
-/// compared for every delivery.
+/// A message that a read cut in two is kept up to 1024 bytes: prefix, room's name, stamp. And a
+/// prefix is compared for every delivery.
 const PREFIX_BYTES_MAX: usize = 150;
 
 /// So that a person who chose the wrong wire sees what was said.
@@ -346,9 +348,11 @@ mod tests {
         let mut payload = Vec::new();
         STAMP.write(STAMP_BYTES + 2, &mut payload);
         let payload = String::from_utf8(payload).unwrap();
+        const NAME: &str = "Xk3qTz9bA_w";
+        const AT: u64 = 1_732_270_000_000;
         let room = &plan.rooms[1].name;
         let delivery = format!(
-            r#"msg {{"room":"{room}","offset":58,"from":"Xk3qTz9bA_w","at":1732270000000,"msg":{payload}}}"#
+            r#"msg {{"room":"{room}","offset":58,"from":"{NAME}","at":{AT},"msg":{payload}}}"#
         );
         let shapes = wire.delivery_shapes(&plan.rooms, STAMP_BYTES + 2);
         let found = shapes.of(RoomId(1));
@@ -360,10 +364,7 @@ mod tests {
             (true, Some(STAMP))
         );
         let envelope = found.envelope.unwrap();
-        assert_eq!(
-            (envelope.offset, envelope.from),
-            (58, Name::parse("Xk3qTz9bA_w"))
-        );
+        assert_eq!((envelope.offset, envelope.from), (58, Name::parse(NAME)));
         let other = shapes.of(RoomId(0));
         assert!(
             other

@@ -1,5 +1,5 @@
-//! Clients that only send, against a server that is there, one that ends them, and one that serves nobody
-//! else meanwhile: what it did is what is reported.
+//! Clients that only send, against a server that is there, one that ends them, and one that serves
+//! nobody else meanwhile: what it did is what is reported.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,6 +8,8 @@
 
 #[path = "support/rooms.rs"]
 mod rooms;
+#[path = "support/server.rs"]
+mod server;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -16,7 +18,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rooms::{Heard, Speech, start};
 use serde_json::Value;
 
-/// Golem's wire, as far as it is needed here. What comes from a flooder is counted and goes nowhere.
+/// Golem's wire, as far as it is needed here. What comes from a flooder is counted and goes
+/// nowhere.
 #[derive(Clone, Default)]
 struct Golem {
     flooded: Arc<AtomicU64>,

@@ -18,7 +18,17 @@ const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 
 /// Reads how many there are of something, of which a machine has a million at the most.
 pub(crate) fn count() -> RangedI64ValueParser<u32> {
-    value_parser!(u32).range(1..=1_000_000)
+    up_to(1_000_000)
+}
+
+/// Reads how many there are of something that is bounded.
+pub(crate) fn up_to(max: i64) -> RangedI64ValueParser<u32> {
+    value_parser!(u32).range(1..=max)
+}
+
+/// Reads how many of a hundred, of whom at least so many.
+pub(crate) fn percent(min: i64) -> RangedI64ValueParser<u8> {
+    value_parser!(u8).range(min..=100)
 }
 
 /// Reads a number of seconds, or a time with its units: `90`, `0.5`, `20ms`, `30m`, `2h`.

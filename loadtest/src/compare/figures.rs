@@ -1,5 +1,5 @@
-//! Which figures of a report are compared in each mode, and which of its counts are faults: the tables of
-//! `figures.toml`.
+//! Which figures of a report are compared in each mode, and which of its counts are faults: the
+//! tables of `figures.toml`.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::report::text::short;
 
-/// One figure of a report: its place, its title, and how many of the report's units are one of the title's.
+/// One figure of a report: its place, its title, and how many of the report's units are one of the
+/// title's.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Figure(String, pub(super) String, #[serde(default = "one")] f64);
 

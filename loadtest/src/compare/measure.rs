@@ -2,61 +2,29 @@
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::figures::faults;
-use super::peers::Peer;
 use super::results::RunResult;
-use super::scenarios::Scenario;
-use super::serving::Serving;
-use super::this_program;
 use crate::clock::{Clock, to_ns};
 
-/// What to run.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Measurement<'a> {
-    pub(super) scenario: &'a Scenario,
-    pub(super) server: &'a Peer,
-    /// How long deliveries are counted.
-    pub(super) seconds: u32,
-    /// The load generator's CPU.
-    pub(super) cpu: Option<usize>,
-    pub(super) interrupted: &'a AtomicBool,
-}
-
-impl Measurement<'_> {
-    /// Loads the server. Returns the report of a clean run, or what was wrong with it.
-    pub(super) fn run(&self, serving: &Serving) -> RunResult {
-        let loading = self.load(serving).map_err(|error| error.to_string())?;
-        loading.wait(self.time_max(), self.interrupted)
-    }
-
-    fn load(&self, serving: &Serving) -> io::Result<Loading> {
-        let url = format!("ws://{}{}", serving.address, self.server.path);
-        let pid = serving.pid().to_string();
-        let mut load = this_program();
-        load.args(["--json", "--url", &url, "--server-pid", &pid]);
-        if let Some(wire) = &self.server.wire {
-            load.args(["--wire", wire]);
-        }
-        if let Some(cpu) = self.cpu {
-            load.args(["--pin", &cpu.to_string()]);
-        }
-        load.args(&self.server.flags).args(&self.scenario.words);
-        load.stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        Ok(Loading(load.process_group(0).spawn()?))
-    }
-
-    /// Returns a time that is long enough for any run that goes on: connecting, warming up, and twice the
-    /// time that is measured, each with as much to wait for what is late.
-    fn time_max(&self) -> Duration {
-        Duration::from_secs(120 + 4 * u64::from(self.seconds))
-    }
+/// Runs a load generator that measures for so long. Returns the report of a clean run, or what was
+/// wrong with it.
+pub(super) fn run(load: &mut Command, seconds: u32, interrupted: &AtomicBool) -> RunResult {
+    load.stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = load
+        .process_group(0)
+        .spawn()
+        .map_err(|error| error.to_string())?;
+    // Long enough for any run that goes on: connecting, warming up, and twice the time that is
+    // measured, each with as much to wait for what is late.
+    let time_max = Duration::from_secs(120 + 4 * u64::from(seconds));
+    Loading(child).wait(time_max, interrupted)
 }
 
 /// A load generator that ends with its handle.
@@ -122,7 +90,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt as _;
-    use std::process::Command;
 
     use super::*;
 

@@ -131,8 +131,8 @@ impl Peers {
         Ok(chosen)
     }
 
-    /// Returns to whom the ratios are: the server that was asked for, or else the list's if it takes part,
-    /// or else the first.
+    /// Returns to whom the ratios are: the server that was asked for, or else the list's if it
+    /// takes part, or else the first.
     ///
     /// # Errors
     ///

@@ -179,7 +179,8 @@ impl ServerResults {
         Summary::of(figures.collect())
     }
 
-    /// Returns whether the load generator, and not the server, kept a run's rates from being higher.
+    /// Returns whether the load generator, and not the server, kept a run's rates from being
+    /// higher.
     fn is_generator_bound(&self) -> bool {
         let is_bound = |report: &Value| report["verdict"] == "generator_bottleneck";
         self.reports.iter().any(is_bound)
@@ -242,7 +243,8 @@ mod tests {
         toml::from_str(&format!("name = '{name}'\ncommand = ['{name}']{against}")).unwrap()
     }
 
-    /// The baseline `a` and the servers `b`, which is set against `c`, to `d`, in the scenario `big-room`.
+    /// The baseline `a` and the servers `b`, which is set against `c`, to `d`, in the scenario
+    /// `big-room`.
     fn results() -> Results {
         let scenarios = scenarios::chosen(&["big-room".to_owned()], 3).unwrap();
         let peers = ["a", "b", "c", "d"].map(peer);
@@ -333,7 +335,8 @@ mod tests {
 A live event: a thousand people in one room, and somebody is always talking.
 `fanout --rooms 1 --members 1000 --window 16`
 
-| server | µs of server CPU per delivery | least | most | ratio | deliveries/s | p99, µs | server PSS, MiB |
+| server | µs of server CPU per delivery | least | most | ratio | deliveries/s | p99, µs | \
+server PSS, MiB |
 |---|---:|---:|---:|---:|---:|---:|---:|
 | a | 0.2100 | 0.2000 | 0.2500 | 1.00 | 1,500,000 |  |  |
 | b † | 0.1050 (1 of 2 runs failed: 7 lost) | 0.1050 | 0.1050 | 0.50 | 1,500,000 |  |  |
@@ -342,7 +345,8 @@ A live event: a thousand people in one room, and somebody is always talking.
 
 † The load generator was the bottleneck: these rates are its own.
 
-Medians of 5 rounds with the least and the most; the ratio is to a; the servers on CPU 0, the load generator on CPU 1.
+Medians of 5 rounds with the least and the most; the ratio is to a; the servers on CPU 0, \
+the load generator on CPU 1.
 ";
         assert_eq!(
             document(&mixed().json(&options("--rounds 5"), CPUS)),

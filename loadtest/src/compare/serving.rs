@@ -29,8 +29,8 @@ pub(super) struct Serving {
 }
 
 impl Serving {
-    /// Starts a server that is told to take a free port, and waits until it says which one it got; or
-    /// that is told which, and waits until it answers there. None if Ctrl-C came meanwhile.
+    /// Starts a server that is told to take a free port, and waits until it says which one it got;
+    /// or that is told which, and waits until it answers there. None if Ctrl-C came meanwhile.
     ///
     /// # Errors
     ///
@@ -126,7 +126,8 @@ fn pinned(command: &[String], cpu: Option<usize>) -> Command {
     pinned
 }
 
-/// Finds a port that nobody listens at. Somebody may before the server does; then the server says so and ends.
+/// Finds a port that nobody listens at. Somebody may before the server does; then the server says
+/// so and ends.
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

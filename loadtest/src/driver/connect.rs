@@ -196,7 +196,8 @@ impl Driver<'_> {
         member.0 >= self.members || self.comes_back(member)
     }
 
-    /// Counts a connection that did not open, in a storm and of a visitor; otherwise it is the run's failure.
+    /// Counts a connection that did not open, in a storm and of a visitor; otherwise it is the
+    /// run's failure.
     #[cold]
     fn fail_opening(
         &mut self,
@@ -277,8 +278,8 @@ impl Driver<'_> {
             if !is_probed(room) {
                 continue;
             }
-            // Whoever publishes it has joined before, on the same connection, so that one at least gets
-            // it. In a storm, not everybody is there.
+            // Whoever publishes it has joined before, on the same connection, so that one at least
+            // gets it. In a storm, not everybody is there.
             let open = room.members.clone().rev().map(MemberId).find(|member| {
                 let connection = &self.connections[member.index()];
                 let is_open = matches!(connection.state, State::Open(_));

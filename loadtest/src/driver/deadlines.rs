@@ -9,7 +9,8 @@ use crate::plan::MemberId;
 pub(super) struct Deadlines(VecDeque<(u64, MemberId, u32)>);
 
 impl Deadlines {
-    /// Adds a step, which a member's number of tells from its others; no earlier one has a later deadline.
+    /// Adds a step, which a member's number of tells from its others; no earlier one has a later
+    /// deadline.
     pub(super) fn push(&mut self, deadline_ns: u64, member: MemberId, step: u32) {
         self.0.push_back((deadline_ns, member, step));
     }

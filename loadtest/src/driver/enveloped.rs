@@ -40,8 +40,8 @@ impl Enveloped<'_> {
         heard.ledger.deliver(heard.member, stamp, heard.now_ns);
     }
 
-    /// Takes a delivery to a member that was away. It may be in the name of a connection that ended long
-    /// ago.
+    /// Takes a delivery to a member that was away. It may be in the name of a connection that ended
+    /// long ago.
     #[inline(never)]
     fn deliver_after_return(&mut self, standing: Standing, stamp: Stamp) {
         let heard = &mut self.heard;

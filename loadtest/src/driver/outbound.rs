@@ -1,8 +1,8 @@
 //! Publications that want to be acknowledged, until they are.
 //!
-//! What was not acknowledged when a connection was lost is sent again on the next one, with the same key,
-//! so that it is published once whatever became of it before. It holds what the publishers' rates bring
-//! while they are away, and a few more.
+//! What was not acknowledged when a connection was lost is sent again on the next one, with the
+//! same key, so that it is published once whatever became of it before. It holds what the
+//! publishers' rates bring while they are away, and a few more.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -90,8 +90,8 @@ impl Driver<'_> {
         self.write_acknowledged(member, |_| true);
     }
 
-    /// Sends what was refused and may be sent again by now. On a connection that is new it is sent with
-    /// everything else.
+    /// Sends what was refused and may be sent again by now. On a connection that is new it is sent
+    /// with everything else.
     pub(super) fn send_put_off(&mut self, now_ns: u64) {
         let outbound = self.outbound.as_mut();
         for (member, id) in outbound.map(|it| it.take_due(now_ns)).unwrap_or_default() {

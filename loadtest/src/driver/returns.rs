@@ -1,12 +1,13 @@
-//! Many lose their connections at once and come back: openings that are tried again until they succeed.
+//! Many lose their connections at once and come back: openings that are tried again until they
+//! succeed.
 //!
-//! Either this program drops them, or the server ends what it has, as when it is restarted. A member that
-//! is refused waits with exponential backoff and full jitter, and at least as long as the server's
-//! `Retry-After` or the pause of its close frame says.
+//! Either this program drops them, or the server ends what it has, as when it is restarted. A
+//! member that is refused waits with exponential backoff and full jitter, and at least as long as
+//! the server's `Retry-After` or the pause of its close frame says.
 //!
-//! On a wire with positions a member is *served* when it has joined and has everything that it missed; on
-//! others when it has joined and received a publication: rooms are probed for that until all of their
-//! members have one.
+//! On a wire with positions a member is *served* when it has joined and has everything that it
+//! missed; on others when it has joined and received a publication: rooms are probed for that until
+//! all of their members have one.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -26,8 +27,8 @@ use crate::opening::{OpeningTally, Refusal};
 use crate::plan::{MemberId, StreamId};
 use crate::tally::{Counts, Latency, Most};
 
-/// How often rooms of which not everybody is served are published to, and once more when everybody is
-/// connected. More often would be a load of its own: each goes to all who are served already.
+/// How often rooms of which not everybody is served are published to, and once more when everybody
+/// is connected. More often would be a load of its own: each goes to all who are served already.
 const SERVE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// An attempt without an answer for so long is given up and counted.
@@ -45,8 +46,8 @@ const MISSED_UNDER_WAY_MAX: usize = 1024;
 /// Who keeps the connection when the others lose theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Staying {
-    /// The first members of each room of a group, publishers first; at least so many in each. They are
-    /// read before the others.
+    /// The first members of each room of a group, publishers first; at least so many in each. They
+    /// are read before the others.
     First { group: usize, members: u32 },
     /// Nobody.
     Nobody,
@@ -75,7 +76,8 @@ pub(crate) struct ReturnPlan<'a> {
     pub(crate) within_ns: u64,
     /// When they are not waited for any longer.
     pub(crate) end_ns: u64,
-    /// Whether the pauses that a server asks for are kept; otherwise whoever was closed comes at once.
+    /// Whether the pauses that a server asks for are kept; otherwise whoever was closed comes at
+    /// once.
     pub(crate) keeps_pauses: bool,
     /// Set by whoever knows that there is nothing to wait for.
     pub(crate) is_hopeless: Option<&'a AtomicBool>,
@@ -84,8 +86,8 @@ pub(crate) struct ReturnPlan<'a> {
 /// How they came back. The names are the JSON's.
 #[derive(AddAssign, Clone, Debug, Default, Serialize)]
 pub(crate) struct Returned {
-    /// From the beginning until the last was served: it had joined and received a publication, or had
-    /// everything that it missed.
+    /// From the beginning until the last was served: it had joined and received a publication, or
+    /// had everything that it missed.
     all_served_seconds: Most,
     /// Members that were not served when patience ended.
     pub(crate) not_served: u64,
@@ -94,7 +96,8 @@ pub(crate) struct Returned {
     /// How the server ended connections.
     ended_by: Counts,
     /// From when each member lost its connection, or was due to come, until it was served. Without
-    /// positions, whoever was not last waited for a round of publications, of which there are ten a second.
+    /// positions, whoever was not last waited for a round of publications, of which there are ten a
+    /// second.
     served_us: Latency,
 }
 
@@ -220,7 +223,8 @@ impl Returns {
         }
     }
 
-    /// Counts a connection that the server ended as was expected of it; its member comes when it may.
+    /// Counts a connection that the server ended as was expected of it; its member comes when it
+    /// may.
     fn lose(&mut self, member: MemberId, goodbye: &Goodbye, now_ns: u64) {
         let code = goodbye.code.map(|code| format!("code_{code}"));
         let by = code.as_deref().unwrap_or("cut_off");
@@ -254,7 +258,7 @@ fn backoff_ns(attempts: u32) -> u64 {
 }
 
 impl Driver<'_> {
-    /// Says, before anybody connects, who will lose the connection and come back.
+    /// Decides, before anybody connects, who will lose the connection and come back.
     pub(crate) fn choose_away(&mut self, staying: Staying) {
         self.away = match staying {
             Staying::First { group, members } => {
@@ -322,8 +326,8 @@ impl Driver<'_> {
 
     /// Brings everybody back who is away, or will be, until all are served or patience ends.
     ///
-    /// Before it, [`Shared::begin_waiting`](crate::shared::Shared::begin_waiting): a thread whose members
-    /// are back goes on for the others, for its own may publish to theirs.
+    /// Before it, [`Shared::begin_waiting`](crate::shared::Shared::begin_waiting): a thread whose
+    /// members are back goes on for the others, for its own may publish to theirs.
     pub(crate) fn come_back(&mut self, plan: &ReturnPlan<'_>) -> Result<Returned> {
         self.returns = Returns::new(plan, self.members, &self.away);
         let publishes = self.plan.publishing_members();
@@ -389,8 +393,8 @@ impl Driver<'_> {
         Ok(())
     }
 
-    /// Takes the end of the connection of somebody who comes back: as was expected of the server, or before
-    /// it was of use.
+    /// Takes the end of the connection of somebody who comes back: as was expected of the server,
+    /// or before it was of use.
     pub(super) fn lose(&mut self, member: MemberId, goodbye: &Goodbye) {
         if self.returns.members[member.index()].way != Way::There {
             return self.retry(member, Refusal::ClosedAtOnce, goodbye.pause);
@@ -399,7 +403,8 @@ impl Driver<'_> {
         self.abort(member);
     }
 
-    /// Lets a returning member try again whose connection was refused, or broke before it was of use.
+    /// Lets a returning member try again whose connection was refused, or broke before it was of
+    /// use.
     pub(super) fn retry(&mut self, member: MemberId, refusal: Refusal, pause: Option<Duration>) {
         let now_ns = self.clock.now_ns();
         let connection = &self.connections[member.index()];

@@ -20,9 +20,9 @@ use crate::tally::{Counts, First, Latency, Maybe};
 use crate::wire::RoomShape;
 use crate::wire::throng::{self, Said};
 
-/// What the kernel may keep for a member that will not read: as much as it begins with for everybody,
-/// and it does not grow. It must be said before connecting: a kernel whose buffer shrinks drops what
-/// it had promised to take, and the server's then sends it again and again.
+/// What the kernel may keep for a member that will not read: as much as it begins with for
+/// everybody, and it does not grow. It must be said before connecting: a kernel whose buffer
+/// shrinks drops what it had promised to take, and the server's then sends it again and again.
 pub(super) const SLOW_BUFFER_BYTES: usize = 64 * 1024;
 
 /// A socket from which nothing came for so long has given all that the server had for it.
@@ -60,8 +60,8 @@ pub(crate) struct SlowTally {
 /// What is missing in slow members' sockets, by offsets. The names are the JSON's.
 #[derive(AddAssign, Clone, Debug, Default, Serialize)]
 struct Gaps {
-    /// Publications that are not there. Of members that were closed, only those in front of others that
-    /// are.
+    /// Publications that are not there. Of members that were closed, only those in front of others
+    /// that are.
     missing: u64,
     /// Those of them that a `gap` announced.
     announced: u64,
@@ -73,8 +73,8 @@ struct Gaps {
 }
 
 impl SlowTally {
-    /// Returns whether what the slow ones received was wrong. That they did not receive everything is what
-    /// the mode is about; that they were not told so is wrong where it can be told.
+    /// Returns whether what the slow ones received was wrong. That they did not receive everything
+    /// is what the mode is about; that they were not told so is wrong where it can be told.
     pub(crate) fn is_faulty(&self) -> bool {
         let gaps = self.gaps.0.as_ref();
         self.misdelivered > 0 || gaps.is_some_and(|gaps| gaps.unannounced + gaps.faults > 0)
@@ -104,8 +104,8 @@ impl Driver<'_> {
         silent
     }
 
-    /// Says, before anybody connects, that so many of the silent members will stop reading, evenly
-    /// spread.
+    /// Decides, before anybody connects, that so many of the silent members will stop reading,
+    /// evenly spread.
     pub(crate) fn choose_slow(&mut self, count: usize) {
         let silent = self.silent_members();
         let count = count.min(silent.len());
@@ -114,8 +114,8 @@ impl Driver<'_> {
         self.chosen_slow = places.map(|place| silent[place]).collect();
     }
 
-    /// Lets those who were chosen read so many bytes a second each from now on, and answer pings as they come
-    /// to them; returns their sockets' addresses, this end first.
+    /// Lets those who were chosen read so many bytes a second each from now on, and answer pings as
+    /// they come to them; returns their sockets' addresses, this end first.
     pub(crate) fn read_no_faster(
         &mut self,
         bytes_per_second: u64,
@@ -288,8 +288,8 @@ impl SlowReader {
             fate.age.record(age_ns);
         }
         fate.gaps = Maybe(self.positions.map(|(_, book)| {
-            // Whoever is connected has everything that was not skipped, up to the newest; whoever was
-            // closed has no claim to what came behind.
+            // Whoever is connected has everything that was not skipped, up to the newest; whoever
+            // was closed has no claim to what came behind.
             let known = self.received + book.tally.announced + book.tally.offsets_missing;
             let tail = if is_connected {
                 published.saturating_sub(known)

@@ -3,8 +3,8 @@
 //! A visitor publishes on a stream of its own, and publishes again when it has received what it
 //! published last. It must receive its own publications once each and in order, and from the first
 //! one that it receives of a resident's, all of that resident's, up to when it leaves. Half-way
-//! arrivals and departures that never end are given up after [`STEP_PATIENCE`]. On a wire with positions
-//! its offsets and answers are checked as a member's are.
+//! arrivals and departures that never end are given up after [`STEP_PATIENCE`]. On a wire with
+//! positions its offsets and answers are checked as a member's are.
 
 use std::time::Duration;
 
@@ -77,8 +77,8 @@ pub(crate) struct VisitTally {
 }
 
 impl VisitTally {
-    /// Returns whether visitors did not get what they should have. A refusal or an unanswered close is no
-    /// fault of a delivery.
+    /// Returns whether visitors did not get what they should have. A refusal or an unanswered close
+    /// is no fault of a delivery.
     pub(crate) fn is_faulty(&self) -> bool {
         self.visitor_faults != Faults::default()
             || self.visitor_complaints > 0
@@ -132,8 +132,8 @@ impl Visits {
         self.visits.len() - self.free.len()
     }
 
-    /// Lets somebody come, if somebody is due and there is a place. `number` counts the visitors of all
-    /// threads.
+    /// Lets somebody come, if somebody is due and there is a place. `number` counts the visitors of
+    /// all threads.
     fn arrive(
         &mut self,
         now_ns: u64,
@@ -454,8 +454,8 @@ impl Visitor<'_> {
 
 /// Compares a number with the one that is expected, and expects the next.
 ///
-/// A number that comes after a later one cannot be told from a repetition here: visits are short, and
-/// keep no list of what they miss.
+/// A number that comes after a later one cannot be told from a repetition here: visits are short,
+/// and keep no list of what they miss.
 fn check(expected: &mut u32, number: u32, faults: &mut Faults) {
     if number < *expected {
         faults.repeated += 1;

@@ -2,7 +2,6 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -43,24 +42,24 @@ pub(super) struct Flooder {
     pub(super) bytes: Vec<u8>,
     /// Whether it reads what the server answers.
     pub(super) reads: bool,
-    pub(super) stop: Arc<AtomicBool>,
 }
 
 impl Flooder {
     /// Floods until it is told to end.
-    pub(super) fn run(&self) -> Tally {
-        // On Linux that is the thread's own; without the right to it, the driver is measured a little late.
+    pub(super) fn run(&self, stop: &AtomicBool) -> Tally {
+        // On Linux that is the thread's own; without the right to it, the driver is measured a
+        // little late.
         let _ = rustix::process::nice(NICE);
         let mut tally = Tally::default();
-        while !self.must_stop() {
-            let ended = match self.open() {
+        while !must_stop(stop) {
+            let ended = match self.open(stop) {
                 Ok((stream, inbox)) => {
                     tally.connections += 1;
-                    self.flood(&stream, inbox, &mut tally)
+                    self.flood(&stream, inbox, &mut tally, stop)
                 }
                 Err(refusal) => Some(refusal.to_string()),
             };
-            if let Some(ended) = ended.filter(|_| !self.must_stop()) {
+            if let Some(ended) = ended.filter(|_| !must_stop(stop)) {
                 tally.ended.count(ended);
                 thread::sleep(PAUSE);
             }
@@ -68,11 +67,19 @@ impl Flooder {
         tally
     }
 
-    /// Sends, and reads if it is to; returns how the server ended it, if it did.
-    fn flood(&self, stream: &TcpStream, inbox: Inbox, tally: &mut Tally) -> Option<String> {
+    /// Sends and, if it is to, reads; returns how the server ended it, if it did.
+    fn flood(
+        &self,
+        stream: &TcpStream,
+        inbox: Inbox,
+        tally: &mut Tally,
+        stop: &AtomicBool,
+    ) -> Option<String> {
         let (sent_bytes, broken, closed) = thread::scope(|scope| {
-            let reader = self.reads.then(|| scope.spawn(|| self.read(stream, inbox)));
-            let (sent_bytes, broken) = self.send(stream);
+            let reader = self
+                .reads
+                .then(|| scope.spawn(|| self.read(stream, inbox, stop)));
+            let (sent_bytes, broken) = self.send(stream, stop);
             if broken.is_some() {
                 // The reader has what was there, and then the end.
                 let _ = stream.shutdown(Shutdown::Both);
@@ -85,9 +92,9 @@ impl Flooder {
     }
 
     /// Sends until it is told to end, or the connection is.
-    fn send(&self, mut stream: &TcpStream) -> (u64, Option<io::Error>) {
+    fn send(&self, mut stream: &TcpStream, stop: &AtomicBool) -> (u64, Option<io::Error>) {
         let (mut sent_bytes, mut at) = (0, 0);
-        while !self.must_stop() {
+        while !must_stop(stop) {
             match stream.write(&self.bytes[at..]) {
                 Ok(bytes) => {
                     sent_bytes += bytes as u64;
@@ -101,10 +108,10 @@ impl Flooder {
     }
 
     /// Reads until the end; returns what the server's close frame said, if there was one.
-    fn read(&self, mut stream: &TcpStream, mut inbox: Inbox) -> Option<String> {
+    fn read(&self, mut stream: &TcpStream, mut inbox: Inbox, stop: &AtomicBool) -> Option<String> {
         let mut buffer = vec![0; READ_BUFFER_BYTES];
         let mut ear = Ear::new(&self.target.wire);
-        while !self.must_stop() && ear.closed.is_none() {
+        while !must_stop(stop) && ear.closed.is_none() {
             match stream.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(bytes) => inbox.receive(&mut buffer[..bytes], &mut ear).ok()?,
@@ -117,10 +124,10 @@ impl Flooder {
         ear.closed
     }
 
-    /// Connects, and says everything that comes before the flood.
-    fn open(&self) -> Result<(TcpStream, Inbox), Refusal> {
+    /// Connects and says everything that comes before the flood.
+    fn open(&self, stop: &AtomicBool) -> Result<(TcpStream, Inbox), Refusal> {
         let mut stream = self.connect()?;
-        let mut bytes = self.shake_hands(&mut stream)?;
+        let mut bytes = self.shake_hands(&mut stream, stop)?;
         let wire = &self.target.wire;
         let (mut inbox, mut ear) = (Inbox::new(wire.lines), Ear::new(wire));
         let mut messages = Vec::from_iter(wire.greeting.message(""));
@@ -139,7 +146,7 @@ impl Flooder {
             if ear.is_welcome {
                 return Ok((stream, inbox));
             }
-            bytes = self.hear(&mut stream)?;
+            bytes = hear(&mut stream, stop)?;
         }
     }
 
@@ -154,12 +161,12 @@ impl Flooder {
     }
 
     /// Does the opening handshake; returns what came behind its answer.
-    fn shake_hands(&self, stream: &mut TcpStream) -> Result<Vec<u8>, Refusal> {
+    fn shake_hands(&self, stream: &mut TcpStream, stop: &AtomicBool) -> Result<Vec<u8>, Refusal> {
         let key = proto::handshake::request_key(fastrand::u128(..).to_ne_bytes());
         stream.write_all(&handshake::request(&self.target, &key))?;
         let mut response = Vec::new();
         loop {
-            response.append(&mut self.hear(stream)?);
+            response.append(&mut hear(stream, stop)?);
             match handshake::read(&response, &key, &self.target) {
                 Response::Accepted { head_bytes, .. } => return Ok(response.split_off(head_bytes)),
                 Response::Incomplete => {}
@@ -167,27 +174,27 @@ impl Flooder {
             }
         }
     }
+}
 
-    /// Waits for bytes.
-    fn hear(&self, stream: &mut TcpStream) -> Result<Vec<u8>, Refusal> {
-        let mut buffer = vec![0; READ_BUFFER_BYTES];
-        for _ in 0..OPENING_PATIENCE.as_millis() / LOOK_INTERVAL.as_millis() {
-            match stream.read(&mut buffer) {
-                Ok(0) => return Err(Refusal::Reset),
-                Ok(bytes) => {
-                    buffer.truncate(bytes);
-                    return Ok(buffer);
-                }
-                Err(error) if is_pause(&error) && !self.must_stop() => {}
-                Err(error) => return Err(error.into()),
+/// Waits for bytes.
+fn hear(stream: &mut TcpStream, stop: &AtomicBool) -> Result<Vec<u8>, Refusal> {
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
+    for _ in 0..OPENING_PATIENCE.as_millis() / LOOK_INTERVAL.as_millis() {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Err(Refusal::Reset),
+            Ok(bytes) => {
+                buffer.truncate(bytes);
+                return Ok(buffer);
             }
+            Err(error) if is_pause(&error) && !must_stop(stop) => {}
+            Err(error) => return Err(error.into()),
         }
-        Err(Refusal::TimedOut)
     }
+    Err(Refusal::TimedOut)
+}
 
-    fn must_stop(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
+fn must_stop(stop: &AtomicBool) -> bool {
+    stop.load(Ordering::Relaxed)
 }
 
 /// Returns whether a call only waited for too long.
@@ -196,7 +203,8 @@ fn is_pause(error: &io::Error) -> bool {
     matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
 }
 
-/// Returns what was sent and not read by the server, at both ends as far as they are on this machine.
+/// Returns what was sent and not read by the server, at both ends as far as they are on this
+/// machine.
 fn waiting_bytes(stream: &TcpStream) -> u64 {
     let (Ok(own), Ok(server)) = (stream.local_addr(), stream.peer_addr()) else {
         return 0; // it has ended

@@ -51,7 +51,8 @@ impl Kind {
         value.get_name().to_owned()
     }
 
-    /// Returns whole frames to send again and again, on behalf of a room; none if the wire cannot say them.
+    /// Returns whole frames to send again and again, on behalf of a room; none if the wire cannot
+    /// say them.
     pub(super) fn bytes(self, wire: &Wire, room: &str) -> Option<Vec<u8>> {
         let round = self.round(wire, room)?;
         Some(round.repeat(WRITE_BYTES_MIN.div_ceil(round.len())))

@@ -1,15 +1,16 @@
-//! Somebody who asks for a page ten times a second, as a load balancer asks whether a server is well.
+//! Somebody who asks for a page ten times a second, as a load balancer asks whether a server is
+//! well.
 //!
-//! Each question is a connection of its own: it has to be accepted and answered, beside everything else
-//! that the server does. The next is asked when the last was answered.
+//! Each question is a connection of its own: it has to be accepted and answered, beside everything
+//! else that the server does. The next is asked when the last was answered.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
+use super::Background;
 use crate::clock::Clock;
 use crate::tally::Latency;
 use crate::target::Target;
@@ -29,41 +30,22 @@ pub(crate) struct Answers {
     pub(crate) unanswered: u64,
 }
 
-/// Asks until it is told to end.
-#[derive(Debug)]
-pub(crate) struct Visitor {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Answers>,
-}
-
-impl Visitor {
-    /// Begins to ask the server for a page.
-    pub(crate) fn start(clock: Clock, target: &Target, path: &str) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, target) = (Arc::clone(&stop), target.clone());
-        let host = &target.authority;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        let thread = thread::spawn(move || {
-            let mut answers = Answers::default();
-            while !stopped.load(Ordering::Relaxed) {
-                let asked_ns = clock.now_ns();
-                match ask(&target, request.as_bytes()) {
-                    Ok(()) => answers.answered.record(clock.now_ns() - asked_ns),
-                    Err(_) => answers.unanswered += 1,
-                }
-                thread::sleep(INTERVAL);
+/// Begins to ask the server for a page, until it is told to end.
+pub(crate) fn start(clock: Clock, target: &Target, path: &str) -> Background<Answers> {
+    let (target, host) = (target.clone(), &target.authority);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    Background::start(move |stop| {
+        let mut answers = Answers::default();
+        while !stop.load(Ordering::Relaxed) {
+            let asked_ns = clock.now_ns();
+            match ask(&target, request.as_bytes()) {
+                Ok(()) => answers.answered.record(clock.now_ns() - asked_ns),
+                Err(_) => answers.unanswered += 1,
             }
-            answers
-        });
-        Self { stop, thread }
-    }
-
-    /// Waits for the answer that is under way, and asks for no other; returns what became of all.
-    pub(crate) fn end(self) -> Answers {
-        self.stop.store(true, Ordering::Relaxed);
-        let answers = self.thread.join();
-        answers.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
+            thread::sleep(INTERVAL);
+        }
+        answers
+    })
 }
 
 /// Asks once, and waits for the first byte of the answer.
@@ -87,7 +69,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("ws://{}/ws", listener.local_addr().unwrap());
         let target = Target::resolve(&url, false, Wire::named("golem").unwrap()).unwrap();
-        let visitor = Visitor::start(Clock::start(), &target, "/healthz");
+        let visitor = start(Clock::start(), &target, "/healthz");
         for answer in [
             "HTTP/1.1 200 OK\r\n\r\n",
             "HTTP/1.1 404 Not Found\r\n\r\n",

@@ -37,15 +37,15 @@ pub(crate) struct Options {
     publications: u32,
 
     /// How many of a hundred visitors leave by a reset, and not cleanly
-    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = units::percent(0))]
     rst_percent: u8,
 }
 
 /// Of a hundred connections, those who stay.
 const RESIDENT_PERCENT: u32 = 10;
 
-/// What residents publish in each room: enough to find a gap within a visit of seconds, too little to
-/// load anybody.
+/// What residents publish in each room: enough to find a gap within a visit of seconds, too little
+/// to load anybody.
 const RESIDENT_PER_SECOND: f64 = 10.0;
 
 impl Options {
@@ -63,7 +63,7 @@ impl Options {
         let (threads, visitors_max) = (fleet.threads(), self.visitors_max());
         let interval_ns = to_ns(Duration::from_secs_f64(1.0 / self.rate));
         let tallies = fleet.each(|driver| {
-            let thread = u32::try_from(driver.thread()).expect("there are 256 at the most");
+            let thread = u32::try_from(driver.plan.thread).expect("there are 256 at the most");
             let one_more = u32::from(thread < visitors_max % threads);
             driver.receive_visitors(VisitPlan {
                 first_due_ns: start_ns + interval_ns * u64::from(thread),

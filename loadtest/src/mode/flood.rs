@@ -1,9 +1,9 @@
-//! Clients that send as fast as they can, beside a small quiet room: what that does to the room's latency,
-//! and to somebody who asks for a page.
+//! Clients that send as fast as they can, beside a small quiet room: what that does to the room's
+//! latency, and to somebody who asks for a page.
 //!
-//! The room is measured alone, and then beside a flood of each kind, one after the other. A flood is
-//! measured from its first moment, in three equal parts: a queue that grows as long as the flood lasts
-//! shows as a last third that is later than the first.
+//! The room is measured alone, and then beside a flood of each kind, one after the other. A flood
+//! is measured from its first moment, in three equal parts: a queue that grows as long as the flood
+//! lasts shows as a last third that is later than the first.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use super::Load;
 use super::plain::SMALL_ROOM;
 use crate::cli::units;
 use crate::driver::LATE_MAX;
-use crate::flood::visitor::{Answers, Visitor};
-use crate::flood::{Flood, Kind, Tally};
+use crate::flood::visitor::{self, Answers};
+use crate::flood::{self, Background, Kind, Tally};
 use crate::meanwhile::meanwhile;
 use crate::monitor::Measured;
 use crate::run::Run;
@@ -28,7 +28,7 @@ use crate::tally::{Counts, Latency, ratio};
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
     /// Connections that send as fast as the socket takes it
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = units::up_to(16))]
     flooders: u32,
 
     /// What they send, separated by commas: a flood of each kind, one after the other
@@ -44,13 +44,13 @@ pub(crate) struct Options {
     #[arg(long)]
     read: bool,
 
-    /// The page that is asked for ten times a second, each time on a connection of its own; any status
-    /// is an answer
+    /// The page that is asked for ten times a second, each time on a connection of its own; any
+    /// status is an answer
     #[arg(long, value_name = "PATH", default_value = "/healthz", value_parser = page)]
     page: String,
 
-    /// The latency that 99 of 100 deliveries to the small room may have beside each flood, with its unit:
-    /// 10ms, 500us. If it is exceeded the exit code is 1 [default: any]
+    /// The latency that 99 of 100 deliveries to the small room may have beside each flood, with its
+    /// unit: 10ms, 500us. If it is exceeded the exit code is 1 [default: any]
     #[arg(long, value_name = "TIME", value_parser = units::latency)]
     p99: Option<Duration>,
 }
@@ -65,8 +65,8 @@ fn page(text: &str) -> Result<String, String> {
 /// A flood is measured in so many equal parts.
 const PARTS: u32 = 3;
 
-/// How often the server's memory is looked at: while it is read, the server's own requests for memory
-/// wait, and a hundredth of the time would be in the 99th percentile.
+/// How often the server's memory is looked at: while it is read, the server's own requests for
+/// memory wait, and a hundredth of the time would be in the 99th percentile.
 const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Load for Options {
@@ -114,13 +114,13 @@ impl Options {
         self.p99.map(|limit| limit.as_secs_f64() * 1e6)
     }
 
-    fn visitor(&self, run: &Run<'_>) -> Visitor {
-        Visitor::start(run.clock, &run.setup.target, &self.page)
+    fn visitor(&self, run: &Run<'_>) -> Background<Answers> {
+        visitor::start(run.clock, &run.setup.target, &self.page)
     }
 
     /// Measures the room beside a flood of one kind.
     fn flood(&self, run: &mut Run<'_>, kind: Kind) -> Result<(Vec<Measured>, Row)> {
-        let Some(flood) = Flood::start(&run.setup.target, kind, self.flooders, self.read) else {
+        let Some(flood) = flood::start(&run.setup.target, kind, self.flooders, self.read) else {
             return Ok((
                 Vec::new(),
                 Row {
@@ -135,7 +135,7 @@ impl Options {
         let measure = || measure(run, kind);
         let (measured, peak) = meanwhile(server, MEMORY_INTERVAL, || (), measure);
         let seconds = (run.clock.now_ns() - began_ns) as f64 / 1e9;
-        let tallies = flood.end();
+        flood.iter().for_each(Background::stop);
         let answers = visitor.end();
         let (parts, is_starved) = measured?;
         if is_starved {
@@ -150,15 +150,15 @@ impl Options {
         };
         let over = |limit_us| row.p99_us().is_some_and(|p99_us| p99_us > limit_us);
         row.is_over_limit = self.p99_us().is_some_and(over);
-        for tally in tallies {
-            row.add(tally, seconds);
+        for flooder in flood {
+            row.add(flooder.end(), seconds);
         }
         Ok((parts, row))
     }
 }
 
-/// Measures the parts of a flood, and returns whether deliveries did not come for so long that nobody
-/// waited any more. Nothing is measured behind that.
+/// Measures the parts of a flood, and returns whether deliveries did not come for so long that
+/// nobody waited any more. Nothing is measured behind that.
 fn measure(run: &mut Run<'_>, kind: Kind) -> Result<(Vec<Measured>, bool)> {
     let faults = run.faults_so_far();
     let (mut parts, mut is_starved) = (Vec::new(), false);

@@ -1,8 +1,8 @@
 //! The highest rate that a server carries: by the clock, faster and faster, until it is too late.
 //!
 //! A rate holds if the 99th percentile of latency is within the limit, nothing is lost, and as much
-//! is published as was asked for. Latency and pace are tried twice, because one pause of the machine
-//! breaks a short step; a loss is none of the machine's doing.
+//! is published as was asked for. Latency and pace are tried twice, because one pause of the
+//! machine breaks a short step; a loss is none of the machine's doing.
 
 mod search;
 

@@ -39,8 +39,8 @@ pub(super) fn check_connections(rooms: u32, members: u32) -> Result<()> {
 }
 
 impl Rooms {
-    /// Describes rooms in which `window` publications are under way in all, one per publisher if nobody
-    /// says.
+    /// Describes rooms in which `window` publications are under way in all, one per publisher if
+    /// nobody says.
     pub(super) fn closed(&self, window: Option<u32>) -> Result<Group> {
         let publishers = self
             .publishers

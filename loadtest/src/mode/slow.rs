@@ -1,8 +1,9 @@
-//! Some members never read, or slowly: what becomes of them, of the others, and of the server's memory.
+//! Some members never read, or slowly: what becomes of them, of the others, and of the server's
+//! memory.
 //!
-//! First everybody reads and the latency is taken; then the slow ones stop, and it is taken again at
-//! the same rate. Everybody else is verified strictly. At the end the slow ones' sockets are read to
-//! find what the server did to them.
+//! First everybody reads and the latency is taken; then the slow ones stop, and it is taken again
+//! at the same rate. Everybody else is verified strictly. At the end the slow ones' sockets are
+//! read to find what the server did to them.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -35,7 +36,7 @@ pub(crate) struct Options {
     rate: f64,
 
     /// How many of a hundred members stop reading; one at least does
-    #[arg(long, value_name = "PERCENT", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, value_name = "PERCENT", default_value_t = 1, value_parser = units::percent(1))]
     slow_percent: u8,
 
     /// How many bytes a second a slow member still reads; at 0 it reads nothing
@@ -43,9 +44,9 @@ pub(crate) struct Options {
     slow_read_rate: u64,
 }
 
-/// How often it is looked how the slow members are. Listing the connections of the machine takes the
-/// kernel milliseconds however few they are, in which the generator, on the same CPU, reads nothing:
-/// a hundredth of the time would be in the 99th percentile of the others' latency.
+/// How often it is looked how the slow members are. Listing the connections of the machine takes
+/// the kernel milliseconds however few they are, in which the generator, on the same CPU, reads
+/// nothing: a hundredth of the time would be in the 99th percentile of the others' latency.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Load for Options {
@@ -59,8 +60,8 @@ impl Load for Options {
         Ok(vec![group])
     }
 
-    /// Returns a length at which, a hundred a second, a member that does not read is behind by what a
-    /// socket holds within seconds.
+    /// Returns a length at which, a hundred a second, a member that does not read is behind by what
+    /// a socket holds within seconds.
     fn payload_bytes(&self) -> usize {
         16 * 1024
     }
@@ -98,7 +99,7 @@ impl Load for Options {
 }
 
 impl Options {
-    /// Chooses, before anybody connects, who will be slow.
+    /// Chooses who, before anybody connects, will be slow.
     fn choose(&self, fleet: &mut Fleet<'_>, members: u64) -> Result<()> {
         let silent = fleet.each(|driver| Ok(driver.silent_members().len()))?;
         let shares = shares(
@@ -106,7 +107,7 @@ impl Options {
             &silent,
         );
         let chosen = fleet.each(|driver| {
-            driver.choose_slow(shares[driver.thread()]);
+            driver.choose_slow(shares[driver.plan.thread]);
             Ok(())
         });
         chosen.map(drop)
@@ -191,7 +192,8 @@ impl Watched {
     }
 }
 
-/// Deals something out by turns, where nobody gets more than it can have; returns how many each gets.
+/// Deals something out by turns, where nobody gets more than it can have; returns how many each
+/// gets.
 fn shares(mut wanted: u64, most: &[usize]) -> Vec<usize> {
     let mut shares = vec![0; most.len()];
     while wanted > 0 && shares != most {

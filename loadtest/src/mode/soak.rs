@@ -1,4 +1,5 @@
-//! A fixed rate for long: whether latency and memory are at the end what they were at the beginning.
+//! A fixed rate for long: whether latency and memory are at the end what they were at the
+//! beginning.
 
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ impl Load for Options {
 
     fn run(&self, run: &mut Run<'_>) -> Result<()> {
         publish(run)?;
-        if let Some(course) = run.end_of_course() {
+        if let Some(course) = run.monitor.stop() {
             let soak = Soak::of(&course.slots, &course.points);
             run.report.verdicts.extend(soak.verdicts());
             run.report.add_section("soak", &soak, false);

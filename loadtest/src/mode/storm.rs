@@ -1,8 +1,8 @@
 //! Everybody drops at once and comes back at once: how long until all are served again, and at what
 //! cost.
 //!
-//! On a wire with positions publications go on meanwhile: who publishes stays, or comes back before the
-//! others if the server is restarted. What was missed must be there in the end, once.
+//! On a wire with positions publications go on meanwhile: who publishes stays, or comes back before
+//! the others if the server is restarted. What was missed must be there in the end, once.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -38,7 +38,7 @@ pub(crate) struct Options {
     rate: f64,
 
     /// How often everybody drops
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = units::up_to(1000))]
     storms: u32,
 
     /// How many connections may be under way at a time; over the server's queue of those to be
@@ -148,7 +148,8 @@ impl Options {
         })
     }
 
-    /// Lets everybody lose the connection and come back; returns also the most memory that the server had.
+    /// Lets everybody lose the connection and come back; returns also the most memory that the
+    /// server had.
     fn strike(&self, run: &mut Run<'_>, number: u32) -> Result<(Returned, Option<u64>)> {
         let (target, server) = (&run.setup.target, run.setup.server.as_ref());
         let is_hopeless = AtomicBool::new(false);
@@ -226,8 +227,8 @@ impl<'a> Restart<'a> {
         })
     }
 
-    /// Returns whether it has ended and says that it could not do it. It may also be the server itself, and
-    /// run on.
+    /// Returns whether it has ended and says that it could not do it. It may also be the server
+    /// itself, and run on.
     fn has_failed(&mut self) -> bool {
         let ended = self.child.try_wait().ok().flatten();
         self.failed = ended.filter(|status| !status.success()).or(self.failed);

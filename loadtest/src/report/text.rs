@@ -1,5 +1,5 @@
-//! Texts for people, from the same structures that programs get as JSON: a template in `assets` has the
-//! words, and here is how numbers are written.
+//! Texts for people, from the same structures that programs get as JSON: a template in `assets` has
+//! the words, and here is how numbers are written.
 
 use std::fmt::{self, Display, Formatter};
 

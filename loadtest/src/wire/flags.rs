@@ -12,12 +12,14 @@ use super::{Answer, Wire};
 pub(crate) struct WireFlags {
     /// What the server speaks: centrifugo or golem or socket.io or throng (which is throng.v1, with
     /// positions and recovery)
-    #[arg(long, global = true, value_name = "NAME", default_value = "golem", value_parser = parse_wire)]
+    #[arg(long, global = true, value_name = "NAME", default_value = "golem")]
+    #[arg(value_parser = parse_wire)]
     wire: Wire,
 
     /// For a server of another wire: the message that joins a room, where {room} is its name; empty
     /// if being connected is enough
-    #[arg(long, global = true, value_name = "TEXT", requires_all = ["publish", "delivery_prefix"], conflicts_with = "wire")]
+    #[arg(long, global = true, value_name = "TEXT", conflicts_with = "wire")]
+    #[arg(requires_all = ["publish", "delivery_prefix"])]
     join: Option<Template>,
 
     /// For a server of another wire: the message that publishes, where {payload} is a JSON string

@@ -1,8 +1,8 @@
 //! How a delivery is told from everything else: the bytes in front of its stamp, and its length.
 //!
-//! This is looked at for every delivery, so it is one comparison of eight bytes and allocates nothing,
-//! which is no slower than a prefix that is written into the program. Only a longer one costs a
-//! second comparison.
+//! This is looked at for every delivery, so it is one comparison of eight bytes and allocates
+//! nothing, which is no slower than a prefix that is written into the program. Only a longer one
+//! costs a second comparison.
 
 use super::envelope::{Envelope, EnvelopeShape};
 use crate::payload::{STAMP_BYTES, Stamp};
@@ -20,7 +20,8 @@ pub(crate) struct DeliveryShape {
     prefix_bytes: usize,
     /// How long a delivery is, or at least.
     message_bytes: u64,
-    /// Where the payload's last byte is, its quote, if the server says more behind it than is known.
+    /// Where the payload's last byte is, its quote, if the server says more behind it than is
+    /// known.
     quote_at: Option<usize>,
 }
 
@@ -119,7 +120,8 @@ impl DeliveryShape {
         self
     }
 
-    /// Returns whether a delivery of `message_bytes`, which begins with `start`, has the whole payload.
+    /// Returns whether a delivery of `message_bytes`, which begins with `start`, has the whole
+    /// payload.
     #[inline]
     pub(crate) fn is_whole(&self, start: &[u8], message_bytes: u64) -> bool {
         message_bytes == self.message_bytes
@@ -143,7 +145,8 @@ impl DeliveryShape {
         message.get(self.prefix_bytes..)?.first_chunk()
     }
 
-    /// Compares the rest of a long prefix; apart, so that it does not weigh on wires with short ones.
+    /// Compares the rest of a long prefix; apart, so that it does not weigh on wires with short
+    /// ones.
     #[inline(never)]
     fn has_tail(&self, message: &[u8]) -> bool {
         message[HEAD_BYTES..].starts_with(&self.tail)

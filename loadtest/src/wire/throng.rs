@@ -1,8 +1,9 @@
-//! What throng.v1 says beside publications, read and written: greetings, answers, gaps, the end of a
-//! server.
+//! What throng.v1 says beside publications, read and written: greetings, answers, gaps, the end of
+//! a server.
 //!
-//! None of this is on the way of a delivery, so that a JSON parser reads it. What is said against the
-//! protocol is [`Said::Wrong`], with what is wrong; what the protocol does not name is for others.
+//! None of this is on the way of a delivery, so that a JSON parser reads it. What is said against
+//! the protocol is [`Said::Wrong`], with what is wrong; what the protocol does not name is for
+//! others.
 
 use std::time::Duration;
 
@@ -50,7 +51,8 @@ pub(crate) struct Ack {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
     Ack(Ack),
-    /// A request was refused; which, and after which time it may be sent again, as far as it is said.
+    /// A request was refused; which, and after which time it may be sent again, as far as it is
+    /// said.
     Complaint {
         id: Option<u64>,
         retry_after: Option<Duration>,
@@ -71,7 +73,8 @@ pub(crate) enum Said {
     Wrong(&'static str),
 }
 
-/// Returns the message that makes a connection a member of a room, and asks for what came behind a position.
+/// Returns the message that makes a connection a member of a room, and asks for what came behind a
+/// position.
 pub(crate) fn join(room: &str, epoch: &str, offset: u64) -> Vec<u8> {
     format!(
         r#"join {{"id":{JOIN_ID},"room":"{room}","since":{{"epoch":"{epoch}","offset":{offset}}}}}"#
@@ -79,8 +82,8 @@ pub(crate) fn join(room: &str, epoch: &str, offset: u64) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Writes the message that publishes a payload of so many bytes and wants to be acknowledged. Whoever
-/// sends the same again with the same key publishes it once.
+/// Writes the message that publishes a payload of so many bytes and wants to be acknowledged.
+/// Whoever sends the same again with the same key publishes it once.
 pub(crate) fn publish(
     room: &str,
     (id, key): (u64, &str),
@@ -286,14 +289,15 @@ mod tests {
 
     #[test]
     fn what_a_server_says_is_understood() {
-        let limits = r#"{"message_bytes":65536,"rooms":128,"room_name_bytes":255,"key_bytes":64,"history_publications":1000,"history_bytes":262144}"#;
-        let hello = format!(
-            r#"hello {{"server":"throng/0.1.0","connection":"Xk3qTz9bA_w","keepalive_ms":25000,"limits":{limits},"new":[]}}"#
-        );
+        let limits = r#""rooms":128,"room_name_bytes":255,"key_bytes":64,"history_bytes":262144"#;
+        let limits = format!(r#"{{"message_bytes":65536,"history_publications":1000,{limits}}}"#);
+        let who = r#""server":"throng/0.1.0","connection":"Xk3qTz9bA_w""#;
+        let hello = format!(r#"hello {{{who},"keepalive_ms":25000,"limits":{limits},"new":[]}}"#);
         assert_eq!(
             said(&hello),
             Said::Hello(Name::parse("Xk3qTz9bA_w").unwrap())
         );
+        let position_text = r#""position":{"epoch":"k3f9","offset":57}"#;
         let joined = Joined {
             position: position(57),
             recovered: Some(true),
@@ -301,9 +305,9 @@ mod tests {
             already: false,
         };
         assert_eq!(
-            said(
-                r#"joined {"id":0,"room":"tea","position":{"epoch":"k3f9","offset":57},"recovered":true,"first":42}"#
-            ),
+            said(&format!(
+                r#"joined {{"id":0,"room":"tea",{position_text},"recovered":true,"first":42}}"#
+            )),
             Said::Joined(joined)
         );
         let ack = |id, duplicate| Ack {
@@ -326,9 +330,10 @@ mod tests {
             said(r#"drain {"after_ms":1730}"#),
             Said::Drain(Duration::from_millis(1730))
         );
-        let error = r#"error {"id":3,"event":"msg","code":"overloaded","message":"later","retry_after_ms":1500}"#;
+        let why = r#""code":"overloaded","message":"later","retry_after_ms":1500"#;
+        let error = format!(r#"error {{"id":3,"event":"msg",{why}}}"#);
         assert_eq!(
-            said(error),
+            said(&error),
             Said::Complaint {
                 id: Some(3),
                 retry_after: Some(Duration::from_millis(1500))
