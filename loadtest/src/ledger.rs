@@ -16,17 +16,18 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::payload::Stamp;
-use crate::plan::{Home, MemberId, Plan, RoomId, StreamId};
+use crate::plan::{Home, MemberId, Plan, Room, RoomId, Stream, StreamId};
 use crate::sequence::{Arrival, Faults, SequenceChecker};
 use crate::shared::{Reached, Settled, StreamCount};
 use crate::tally::Latencies;
 use crate::window::{Settling, UnderWay};
 
 /// The whole book.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Ledger {
     members: Vec<MemberState>,
-    rooms: Vec<RoomState>,
+    /// How many members of each room are not away.
+    connected: Vec<u32>,
     streams: Vec<StreamState>,
     /// Those of the plan, and those who are tallied [apart](Self::tally_apart).
     groups: Vec<GroupTally>,
@@ -66,15 +67,9 @@ struct MemberState {
 }
 
 #[derive(Debug)]
-struct RoomState {
-    /// Members that are not away.
-    connected: u32,
-    members: Range<u32>,
-}
-
-#[derive(Debug)]
 struct StreamState {
     under_way: UnderWay,
+    group: usize,
     room: RoomId,
     home: Home,
     /// If it is published here, how many other threads have members of its room.
@@ -119,37 +114,22 @@ impl Ledger {
                 lanes += stream_count as usize;
             }
         }
-        let rooms = plan.rooms.iter().map(|room| {
-            let members = room.members.clone();
-            RoomState {
-                connected: members.end - members.start,
-                members,
-            }
-        });
-        let streams = plan.streams.iter().map(|stream| {
-            let under_way = UnderWay::default();
-            StreamState {
-                under_way,
-                room: stream.room,
-                home: stream.home,
-                other_parts: plan.rooms[stream.room.index()].other_parts,
-            }
-        });
+        let connected = |room: &Room| room.members.end - room.members.start;
+        let stream = |stream: &Stream| StreamState {
+            under_way: UnderWay::default(),
+            group: plan.rooms[stream.room.index()].group,
+            room: stream.room,
+            home: stream.home,
+            other_parts: plan.rooms[stream.room.index()].other_parts,
+        };
         Self {
             members,
-            rooms: rooms.collect(),
-            streams: streams.collect(),
+            connected: plan.rooms.iter().map(connected).collect(),
+            streams: plan.streams.iter().map(stream).collect(),
             groups: plan.groups.iter().map(|_| GroupTally::default()).collect(),
             checker: SequenceChecker::new(lanes),
-            awaited_from: HashMap::new(),
-            timed_ns: 0..0,
-            lost_to_disconnects: 0,
-            ended: Vec::new(),
-            settled: Vec::new(),
             counts,
-            unreadable: 0,
-            truncated: 0,
-            given_up: 0,
+            ..Self::default()
         }
     }
 
@@ -162,10 +142,8 @@ impl Ledger {
     /// Books a publication; returns its number.
     pub(crate) fn publish(&mut self, stream: StreamId, now_ns: u64) -> u32 {
         let state = &mut self.streams[stream.index()];
-        let room = &self.rooms[state.room.index()];
-        let group = self.members[room.members.start as usize].group;
-        self.groups[group as usize].publications += 1;
-        let members = room.connected + state.other_parts;
+        self.groups[state.group].publications += 1;
+        let members = self.connected[state.room.index()] + state.other_parts;
         let number = state.under_way.publish(members, now_ns);
         if let Some(count) = self.counts.get(stream.index()) {
             count.publish(number + 1);
@@ -293,7 +271,7 @@ impl Ledger {
     /// Begins here what another thread has published in the meantime.
     fn catch_up(&mut self, id: StreamId, now_ns: u64) {
         let stream = &mut self.streams[id.index()];
-        let connected = self.rooms[stream.room.index()].connected;
+        let connected = self.connected[stream.room.index()];
         if stream.is_here() || connected == 0 {
             return;
         }
@@ -333,9 +311,7 @@ impl Ledger {
         if let Some(Reached { due_ns, last_ns }) = reached
             && self.timed_ns.contains(&due_ns)
         {
-            let room = &self.rooms[state.room.index()];
-            let group = self.members[room.members.start as usize].group;
-            let latencies = &mut self.groups[group as usize].latencies;
+            let latencies = &mut self.groups[state.group].latencies;
             latencies.last.record(last_ns.saturating_sub(due_ns));
         }
     }
@@ -372,7 +348,7 @@ impl Ledger {
                 self.miss_all(stream, from..published, now_ns);
                 let state = &mut self.streams[stream.index()];
                 state.other_parts -= 1;
-                let connected = self.rooms[state.room.index()].connected;
+                let connected = self.connected[state.room.index()];
                 (connected + state.other_parts == 0).then_some(stream)
             }
         }
@@ -415,18 +391,18 @@ impl Ledger {
                 self.miss_all(id, lost, now_ns);
             }
         }
-        let room = &mut self.rooms[state.room.index()];
-        room.connected -= u32::from(!state.away);
+        let connected = &mut self.connected[state.room.index()];
+        *connected -= u32::from(!state.away);
         for lane in 0..state.stream_count {
             let id = StreamId(state.first_stream + lane);
             let stream = &self.streams[id.index()];
             match stream.home {
                 Home::Here(publisher) => {
-                    if publisher == member || room.connected + stream.other_parts == 0 {
+                    if publisher == member || *connected + stream.other_parts == 0 {
                         retired.push(id);
                     }
                 }
-                Home::Thread(thread) if room.connected == 0 => {
+                Home::Thread(thread) if *connected == 0 => {
                     let from = stream.under_way.published();
                     self.settled
                         .push((thread, Settled::All { stream: id, from }));
@@ -454,7 +430,7 @@ impl Ledger {
             let expected = self.checker.outstanding(lane, published);
             self.miss_all(id, expected.start.max(awaited_from)..published, now_ns);
         }
-        self.rooms[state.room.index()].connected -= 1;
+        self.connected[state.room.index()] -= 1;
     }
 
     /// Lets what is published from now on wait for a member that was away, too.
@@ -470,7 +446,7 @@ impl Ledger {
             self.awaited_from
                 .insert(state.first_lane + lane as usize, published);
         }
-        self.rooms[state.room.index()].connected += 1;
+        self.connected[state.room.index()] += 1;
     }
 
     /// Asks no longer what a member had that is away.

@@ -104,11 +104,12 @@ impl Probe {
 
     /// Reads the server's memory, unless it was read a short while ago and took long.
     fn pss_bytes(&mut self) -> Option<u64> {
-        let began_ns = self.clock.now_ns();
-        if began_ns < self.pss_due_ns {
+        if self.clock.now_ns() < self.pss_due_ns {
             return None;
         }
-        let bytes = self.server.as_ref()?.pss_bytes();
+        let tree = self.server.as_ref()?.tree();
+        let began_ns = self.clock.now_ns();
+        let bytes = process::pss_bytes_of(&tree);
         let ended_ns = self.clock.now_ns();
         self.pss_due_ns = ended_ns + (ended_ns - began_ns) * u64::from(PSS_TIME_SHARE);
         bytes

@@ -87,11 +87,20 @@ impl ServerProcess {
     ///
     /// None if the kernel does not say, as for another user's process.
     pub(crate) fn pss_bytes(&self) -> Option<u64> {
-        let tree = tree(self.pid());
-        let mut sizes = tree.iter().map(pss_bytes);
-        let own = sizes.next()??;
-        Some(own + sizes.flatten().sum::<u64>())
+        pss_bytes_of(&self.tree())
     }
+
+    /// Returns it and its descendants.
+    pub(crate) fn tree(&self) -> Vec<Process> {
+        tree(self.pid())
+    }
+}
+
+/// Returns the sum of the sizes of a process and its descendants; none if the first has none.
+pub(crate) fn pss_bytes_of(tree: &[Process]) -> Option<u64> {
+    let mut sizes = tree.iter().map(pss_bytes);
+    let own = sizes.next()??;
+    Some(own + sizes.flatten().sum::<u64>())
 }
 
 fn process(pid: u32) -> Option<Process> {

@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind, Write as _};
 
 use anyhow::Result;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::{Output, Setup};
 use crate::clock;
@@ -20,7 +20,7 @@ use crate::machine::Machine;
 use crate::monitor::Measured;
 use crate::positions::PositionTally;
 use crate::process::ServerProcess;
-use crate::scenario::{Group, Pacing};
+use crate::scenario::Pacing;
 use crate::series::Point;
 use crate::tally::{Latency, ratio};
 
@@ -35,7 +35,8 @@ pub(crate) struct Report {
     started: String,
     machine: Machine,
     pub(crate) server: Server,
-    scenario: Parameters,
+    /// What was asked for.
+    scenario: Value,
     /// What the program decided by itself.
     notes: Vec<String>,
     /// Whether Ctrl-C ended the run.
@@ -76,28 +77,6 @@ pub(crate) struct Server {
     pub(crate) version: Option<String>,
 }
 
-/// What was asked for.
-#[derive(Debug, Default, Serialize)]
-struct Parameters {
-    /// The scenario's, if it has one.
-    name: Option<String>,
-    mode: &'static str,
-    url: String,
-    wire: String,
-    rooms: u32,
-    members: u32,
-    /// Connections beside them that come and go.
-    visitors_max: Option<u32>,
-    publishers: u32,
-    window: Option<u32>,
-    rate: Option<f64>,
-    payload_bytes: usize,
-    seconds: f64,
-    warmup_seconds: f64,
-    threads: usize,
-    pin: Vec<usize>,
-}
-
 /// The server's proportional set size.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct Memory {
@@ -124,7 +103,7 @@ impl Report {
                 command: process.and_then(ServerProcess::command),
                 version: None,
             },
-            scenario: Parameters::of(setup),
+            scenario: parameters(setup),
             notes: setup.notes.clone(),
             // Of sections this one alone has always been there.
             sections: BTreeMap::from([("neighbour", Value::Null)]),
@@ -168,7 +147,7 @@ impl Report {
             positions.unacknowledged = 0; // nobody waited for that either
         }
         self.outcome += outcome;
-        if interrupted && self.scenario.mode == IDLE {
+        if interrupted && self.scenario["mode"] == IDLE {
             self.outcome.faults.lost = 0; // nobody waited for the last publication
         }
     }
@@ -220,35 +199,34 @@ impl Report {
     }
 }
 
-impl Parameters {
-    fn of(setup: &Setup) -> Self {
-        let scenario = &setup.scenario;
-        let (mode, load) = setup.mode.load();
-        // The last group is the one that the flags describe.
-        let group: Group = *scenario.groups.last().expect("a scenario has a group");
-        let (window, rate) = match group.pacing {
-            _ if mode == IDLE => (None, None),
-            Pacing::Closed { window } => (Some(window), None),
-            Pacing::Open { per_second } => (None, Some(per_second)),
-        };
-        Self {
-            name: scenario.name.clone(),
-            mode,
-            url: setup.target.url.clone(),
-            wire: setup.target.wire.name.clone(),
-            rooms: group.rooms,
-            members: group.members_per_room,
-            visitors_max: Some(load.visitors_max()).filter(|max| *max > 0),
-            publishers: group.publishers,
-            window,
-            rate,
-            payload_bytes: scenario.payload_bytes,
-            seconds: scenario.measured.as_secs_f64(),
-            warmup_seconds: scenario.warmup.as_secs_f64(),
-            threads: setup.threads,
-            pin: setup.pin.clone(),
-        }
-    }
+fn parameters(setup: &Setup) -> Value {
+    let scenario = &setup.scenario;
+    let (mode, load) = setup.mode.load();
+    // The last group is the one that the flags describe.
+    let group = scenario.groups.last().expect("a scenario has a group");
+    let (window, rate) = match group.pacing {
+        _ if mode == IDLE => (None, None),
+        Pacing::Closed { window } => (Some(window), None),
+        Pacing::Open { per_second } => (None, Some(per_second)),
+    };
+    json!({
+        "name": scenario.name,
+        "mode": mode,
+        "url": setup.target.url,
+        "wire": setup.target.wire.name,
+        "rooms": group.rooms,
+        "members": group.members_per_room,
+        // Connections beside them that come and go.
+        "visitors_max": Some(load.visitors_max()).filter(|max| *max > 0),
+        "publishers": group.publishers,
+        "window": window,
+        "rate": rate,
+        "payload_bytes": scenario.payload_bytes,
+        "seconds": scenario.measured.as_secs_f64(),
+        "warmup_seconds": scenario.warmup.as_secs_f64(),
+        "threads": setup.threads,
+        "pin": setup.pin,
+    })
 }
 
 /// Writes to standard output; a reader that wants no more of it, as `head` does, is no failure.

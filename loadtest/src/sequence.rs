@@ -37,7 +37,7 @@ pub(crate) enum Arrival {
 }
 
 /// The numbers that every lane expects and misses.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct SequenceChecker {
     expected: Vec<u32>,
     /// For lanes that ever missed something: what they miss, ascending.
@@ -56,8 +56,7 @@ impl SequenceChecker {
     pub(crate) fn expecting(expected: Vec<u32>) -> Self {
         Self {
             expected,
-            missing: HashMap::new(),
-            faults: Faults::default(),
+            ..Self::default()
         }
     }
 

@@ -11,7 +11,7 @@ mod server;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -93,14 +93,16 @@ impl Server {
         Self { address, injected }
     }
 
+    fn run(&self, flags: &str) -> Output {
+        let url = format!("ws://{}/ws", self.address);
+        let mut program = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        program.args(["--url", &url]).args(flags.split_whitespace());
+        program.output().unwrap()
+    }
+
     /// Runs the program; its exit code and what it reported.
     fn load(&self, flags: &str) -> (i32, Value) {
-        let url = format!("ws://{}/ws", self.address);
-        let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-            .args(["--url", &url, "--json"])
-            .args(flags.split_whitespace())
-            .output()
-            .unwrap();
+        let output = self.run(&format!("--json {flags}"));
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         let json = serde_json::from_slice(&output.stdout).expect(&stderr);
         (output.status.code().unwrap(), json)
@@ -252,6 +254,39 @@ fn sum(report: &Value, figure: impl Fn(&Value) -> &Value) -> u64 {
     let storms = report["storm"]["storms"].as_array().unwrap();
     let figures = storms.iter().map(|storm| figure(storm).as_u64());
     figures.map(Option::unwrap_or_default).sum()
+}
+
+#[test]
+fn every_mode_tells_people_what_it_found() {
+    for (flags, said) in [
+        ("fanout --seconds 0.2 --warmup 0", "\nto each member "),
+        ("latency --seconds 0.2 --warmup 0", "\nto the last "),
+        ("idle --settle 0", "10 of 10 had the last publication"),
+        ("neighbour --seconds 0.2 --warmup 0", "\nsmall, flooded "),
+        (
+            "churn --seconds 0.3 --warmup 0",
+            " cleanly, 0 of them unanswered, ",
+        ),
+        (
+            "knee --rate 5 --step-seconds 0.2 --seconds 0.3 --p99 10s",
+            "\n         5 ",
+        ),
+        ("slow --seconds 0.3 --warmup 0", "\nslow members   1: "),
+        ("soak --rate 500 --seconds 0.3 --warmup 0", "\ndeliveries "),
+        (
+            "storm --storms 1 --seconds 0.2 --warmup 0",
+            "\nstorm 1        all served after ",
+        ),
+    ] {
+        let output = Server::start(GOOD).run(&format!("{flags} --members 10"));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        assert!(
+            text.contains("faults           0 lost, 0 repeated, 0 reordered"),
+            "{text}"
+        );
+        assert!(text.contains(said), "{text}");
+    }
 }
 
 #[test]

@@ -502,6 +502,29 @@ fn who_recovers_and_who_was_there_are_told_apart() {
 }
 
 #[test]
+fn what_was_missed_is_told_to_people_too() {
+    for (flags, said) in [
+        (RECOVERY, "               all had everything after "),
+        (STORM, "\n  recovered    18 members, 0 not; "),
+    ] {
+        let server = Server::start(Manners::default());
+        let url = format!("ws://{}/ws", server.address);
+        let mut program = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        program
+            .args(["--url", &url, "--wire", "throng"])
+            .args(flags.split_whitespace());
+        let output = program.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        assert!(
+            text.contains("\npositions        0 offsets missing, 0 repeated, "),
+            "{text}"
+        );
+        assert!(text.contains(said), "{text}");
+    }
+}
+
+#[test]
 fn a_live_delivery_that_is_late_is_counted() {
     // Who was there from the beginning has had 15 publications while it was calm, and 30 that
     // others missed.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 
 use self::search::Search;
 use super::Load;
@@ -75,21 +76,6 @@ enum Breach {
     Loss,
 }
 
-/// The section of the report.
-#[derive(Debug, Serialize)]
-struct Knee {
-    p99_limit_us: f64,
-    step_seconds: f64,
-    /// The highest rate that held, in publications per second.
-    rate_held: Option<f64>,
-    /// Whether a higher one broke. Without, the search ended before it came to a limit.
-    limit_found: bool,
-    deliveries_per_second: Option<f64>,
-    /// Whether it was the generator that could not do more, and not the server.
-    generator_gave_out: bool,
-    steps: Vec<Step>,
-}
-
 impl Load for Options {
     fn groups(&self) -> Result<Vec<Group>> {
         Ok(vec![self.rooms.open(self.rate)?])
@@ -105,7 +91,9 @@ impl Load for Options {
         let mut search = Search::new(self.rate);
         let mut steps: Vec<Step> = Vec::new();
         let mut best = None;
-        while let Some(rate) = search.next().filter(|_| !run.is_out_of_time()) {
+        // However late the first comes: a search that tries nothing says nothing.
+        let may_go_on = |run: &Run<'_>, steps: &[Step]| steps.is_empty() || !run.is_out_of_time();
+        while let Some(rate) = search.next().filter(|_| may_go_on(run, &steps)) {
             let (mut step, mut measured) = self.try_rate(run, rate)?;
             if step.may_be_chance() && !run.is_interrupted() {
                 steps.push(step);
@@ -133,15 +121,18 @@ impl Load for Options {
         }
         // A rate that breaks is what was looked for; that none holds is a fault.
         run.report.losses_excused = search.held.is_some();
-        let knee = Knee {
-            p99_limit_us: self.p99.as_secs_f64() * 1e6,
-            step_seconds: self.step_seconds.as_secs_f64(),
-            rate_held: search.held,
-            limit_found: search.broke.is_some(),
-            deliveries_per_second,
-            generator_gave_out,
-            steps,
-        };
+        let knee = json!({
+            "p99_limit_us": self.p99.as_secs_f64() * 1e6,
+            "step_seconds": self.step_seconds.as_secs_f64(),
+            // The highest rate that held, in publications per second.
+            "rate_held": search.held,
+            // Whether a higher one broke. Without, the search ended before it came to a limit.
+            "limit_found": search.broke.is_some(),
+            "deliveries_per_second": deliveries_per_second,
+            // Whether it was the generator that could not do more, and not the server.
+            "generator_gave_out": generator_gave_out,
+            "steps": steps,
+        });
         run.report.add_section("knee", &knee, false);
         Ok(())
     }
