@@ -32,6 +32,9 @@ pub(crate) struct Interval {
     /// the others have left.
     #[serde(skip)]
     pub(crate) busiest_driver_percent: f64,
+    /// What the server used.
+    #[serde(skip)]
+    pub(crate) server_cpu: Option<Duration>,
     pub(crate) verdict: Bottleneck,
 }
 
@@ -71,7 +74,8 @@ impl Interval {
         let per_second = |count: u64| ratio(count as f64, seconds).unwrap_or_default();
         let publications = to.publications.saturating_sub(from.publications);
         let deliveries = to.deliveries.saturating_sub(from.deliveries);
-        let per_delivery = |percent: f64| ratio(percent * seconds * 1e4, deliveries as f64);
+        let per_delivery = |used: Duration| ratio(used.as_secs_f64() * 1e6, deliveries as f64);
+        let server_cpu = difference(before.resources.server_cpu, after.resources.server_cpu);
         let driver_cpu_percent = percent(from.cpu, to.cpu, seconds).unwrap_or_default();
         let drivers = before.drivers.iter().zip(&after.drivers);
         let busiest = drivers.filter_map(|(from, to)| percent(from.cpu, to.cpu, seconds));
@@ -86,13 +90,14 @@ impl Interval {
                 deliveries as f64,
                 to.reads.saturating_sub(from.reads) as f64,
             ),
-            server_cpu_us_per_delivery: server_cpu_percent.and_then(per_delivery),
+            server_cpu_us_per_delivery: server_cpu.and_then(per_delivery),
             server_cpu_percent,
             server_busy_percent,
-            driver_cpu_us_per_delivery: per_delivery(driver_cpu_percent),
+            driver_cpu_us_per_delivery: per_delivery(to.cpu.saturating_sub(from.cpu)),
             driver_cpu_percent,
             others_cpu_percent,
             busiest_driver_percent: busiest.fold(0.0, f64::max),
+            server_cpu,
             verdict: Bottleneck::Unknown,
         };
         interval.verdict = interval.bottleneck();
@@ -158,6 +163,10 @@ fn used(before: &Mark, after: &Mark) -> [Option<f64>; 3] {
         Some((all - own - server?).max(0.0))
     };
     [server, server.map(|all| thread.max(all / cpus)), others()]
+}
+
+fn difference(from: Option<Duration>, to: Option<Duration>) -> Option<Duration> {
+    Some(to?.saturating_sub(from?))
 }
 
 fn percent(from: Duration, to: Duration, seconds: f64) -> Option<f64> {

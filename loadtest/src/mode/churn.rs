@@ -104,11 +104,9 @@ impl Load for Options {
         let visit = |fleet: &mut Fleet<'_>| self.visit(fleet, start_ns, measured);
         let (residents, visits) = run.measure_while("visiting", measured, visit)?;
         let interval = &residents.interval;
-        let (seconds, connects) = (interval.measured_seconds, visits.opening.connects as f64);
-        let counted_seconds = seconds.min(measured.as_secs_f64());
-        let cpu_us = interval
-            .server_cpu_percent
-            .map(|percent| percent * seconds * 1e4);
+        let connects = visits.opening.connects as f64;
+        let counted_seconds = interval.measured_seconds.min(measured.as_secs_f64());
+        let cpu_us = interval.server_cpu.map(|used| used.as_secs_f64() * 1e6);
         let churn = Churn {
             connects_per_second: ratio(connects, counted_seconds).unwrap_or_default(),
             server_cpu_us_per_connect: cpu_us.and_then(|cpu_us| ratio(cpu_us, connects)),
