@@ -21,13 +21,12 @@ use crate::wire::WireFlags;
 
 /// Loads a WebSocket server with rooms full of members, and checks and times every delivery.
 ///
-/// Without a subcommand, flags are those of `fanout`; without any, the scenario big-room runs for
-/// 30 seconds. A publication is under way from the moment it is written until the last member of
-/// its room has it. Give --window to keep that many under way (closed loop), or --rate to publish
-/// by the clock (open loop).
+/// Without a subcommand, the flags are those of `fanout`. Without flags, the scenario big-room runs
+/// for 30 seconds. A publication is under way from when it is written until the last member of its
+/// room has it: --window keeps that many under way (closed loop), --rate publishes by the clock
+/// (open loop).
 ///
-/// Exit code: 0 if every delivery arrived once and in order, 1 if not, 2 if the run could not be
-/// done.
+/// Exit code: 0 if every delivery arrived once and in order, 1 if not, 2 if there is no report.
 #[derive(Debug, Parser)]
 #[command(
     name = "loadtest",
@@ -60,11 +59,10 @@ enum Command {
     #[command(flatten)]
     Mode(Mode),
 
-    /// Runs a scenario by its name, or one of your own from a file
+    /// Runs a scenario by name, or your own from a file
     #[command(arg_required_else_help = true)]
     Run {
-        /// The name or the file, and behind it any flag of the scenario's mode: it overrides the
-        /// scenario's own
+        /// The name or the file, followed by flags of its mode, which override the scenario's
         #[arg(
             value_names = ["NAME|FILE.toml", "FLAGS"],
             num_args = 1..,
@@ -75,7 +73,7 @@ enum Command {
         words: Vec<String>,
     },
 
-    /// Runs servers one at a time under the same load, and prints how they compare
+    /// Runs several servers one at a time under the same load, and compares them
     #[command(disable_help_flag = true)]
     Compare {
         /// See `loadtest compare --help`
@@ -83,7 +81,7 @@ enum Command {
         words: Vec<String>,
     },
 
-    /// Lists the scenarios and what they stand for, or prints one as a file to start from
+    /// Lists the scenarios with what they stand for, or prints one as a file to start from
     Scenarios {
         /// The one to print
         name: Option<String>,
@@ -93,17 +91,17 @@ enum Command {
 /// How long, and how large.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Timing {
-    /// How long deliveries are counted: a number of seconds, or 500ms, 30m, 2h [default: 10 s; 10
-    /// minutes for soak, and for all of knee; 30 s if nothing at all is asked for]
+    /// How long to measure: seconds, or 500ms, 30m, 2h [default: 10 s; 10 minutes for soak, and for
+    /// the whole of knee; 30 s without any flags]
     #[arg(long, global = true, value_name = "TIME", value_parser = units::some_duration)]
     seconds: Option<Duration>,
 
-    /// How long publications go out before that: a number of seconds, or 500ms, 1m
+    /// How long to publish before measuring: seconds, or 500ms, 1m
     #[arg(long, global = true, value_name = "TIME", default_value = "2")]
     #[arg(value_parser = units::duration)]
     warmup: Duration,
 
-    /// Length of a publication's JSON, in bytes [default: 64; for slow 16384]
+    /// Length of each publication's payload, in bytes of JSON [default: 64; 16384 for slow]
     #[arg(long, global = true, value_name = "BYTES", value_parser = units::payload_bytes)]
     payload: Option<usize>,
 }
@@ -112,7 +110,7 @@ pub(crate) struct Timing {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "The server and this machine")]
 struct Place {
-    /// Address of the server; only 127.0.0.0/8 and ::1 without --i-own-this-server
+    /// Address of the server; anything but 127.0.0.0/8 and ::1 needs --i-own-this-server
     #[arg(
         long,
         global = true,
@@ -125,17 +123,17 @@ struct Place {
     #[arg(long, global = true)]
     i_own_this_server: bool,
 
-    /// The server's process: its and its children's CPU time and memory are measured [default: the
-    /// process of this machine that listens there]
+    /// Process whose CPU time and memory are measured, with its children [default: the process of
+    /// this machine that listens on the address]
     #[arg(long, global = true, value_name = "PID")]
     server_pid: Option<u32>,
 
-    /// Threads to spread the connections over; one is enough for any server with one core
+    /// Threads to spread the connections over; one can load any server that has one core
     #[arg(long, global = true, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = units::up_to(256))]
     threads: u32,
 
-    /// CPUs to run on, one for each thread, as in 2,3; keep them off the server's [default: any]
+    /// CPUs to run on, one per thread, such as 2,3; choose others than the server's [default: any]
     #[arg(long, global = true, value_name = "CPUS", value_delimiter = ',')]
     pin: Vec<usize>,
 }
@@ -144,16 +142,15 @@ struct Place {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct Output {
-    /// Print one JSON object and not a text
+    /// Print the report as one JSON object
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// Write the report as a page too, with its figures and plots in one file, which any browser
-    /// shows without network
+    /// Write the report also as a self-contained HTML page with plots
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
 
-    /// Say every five seconds how it goes, on standard error; on a terminal it is shown anyway
+    /// Print the progress to standard error every five seconds; a terminal always shows it
     #[arg(long, global = true)]
     pub(crate) progress: bool,
 }
@@ -236,7 +233,7 @@ fn interpret(words: &[String]) -> Result<Request> {
     let mode = match cli.command.take() {
         Some(Command::Mode(mode)) => mode,
         Some(Command::Compare { .. }) => bail!(
-            "flags do not fit together: compare stands first, and its flags behind it; see \
+            "conflicting flags: compare stands first, and its flags behind it; see \
              `loadtest compare --help`"
         ),
         Some(Command::Run { words: own }) => return run_scenario(words, &own),
@@ -335,13 +332,12 @@ impl Cli {
         let wire = self.wire.wire()?;
         ensure!(
             wire.names_rooms() || scenario.rooms() == 1,
-            "flags do not fit together: without {{room}} in --publish there is one room, so \
+            "conflicting flags: without {{room}} in --publish there is one room, so \
              --rooms is 1"
         );
         ensure!(
             wire.positions || !load.needs_positions(),
-            "flags do not fit together: nobody can come back for what was missed on this wire; \
-             only --wire throng has positions"
+            "conflicting flags: this mode needs recovery, and only --wire throng has positions"
         );
         let target = Target::resolve(&self.place.url, self.place.i_own_this_server, wire)?;
         let mut notes = Vec::new();
@@ -352,7 +348,7 @@ impl Cli {
         let (threads, pin) = (self.place.threads as usize, self.place.pin);
         ensure!(
             pin.is_empty() || pin.len() == threads,
-            "flags do not fit together: --pin names one CPU for each of --threads"
+            "conflicting flags: --pin names one CPU for each of --threads"
         );
         let (output, command) = (self.output, typed.to_vec());
         Ok(Setup {
@@ -391,7 +387,7 @@ fn check_numbers(scenario: &Scenario) -> Result<()> {
     let rate = scenario.groups.iter().map(per_second).fold(0.0, f64::max);
     ensure!(
         rate * seconds <= f64::from(u32::MAX),
-        "flags do not fit together: publications are counted in 32 bits: at most 71 minutes of a \
+        "conflicting flags: publications are counted in 32 bits: at most 71 minutes of a \
          closed loop; give a --rate for longer"
     );
     Ok(())

@@ -40,38 +40,38 @@ use self::serving::Serving;
 use crate::cli::units;
 use crate::limits;
 
-/// Runs servers one at a time under the same load, and prints how they compare
+/// Runs several servers one at a time under the same load, and compares them
 ///
-/// A table for each scenario: medians over the rounds with the least and the most, and ratios to
-/// the baseline. Exit code: 0 if every run was clean, 1 if one was not, 2 if there was nothing to
+/// Prints a table for each scenario: medians over the rounds with minimum and maximum, and ratios
+/// to the baseline. Exit code: 0 if every run was clean, 1 if one was not, 2 if there is nothing to
 /// compare.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// The list of servers
+    /// File that lists the servers
     #[arg(value_name = "PEERS", default_value = "benches/peers/peers.toml")]
     peers: PathBuf,
 
-    /// The scenarios, separated by commas; `loadtest scenarios` lists them [default: all]
+    /// Scenarios, separated by commas; `loadtest scenarios` lists them [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     scenario: Vec<String>,
 
-    /// The servers, separated by commas [default: all]
+    /// Servers, separated by commas [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     servers: Vec<String>,
 
-    /// The server that the ratios are to [default: what the list says]
+    /// Server that the ratios refer to [default: the baseline of the file]
     #[arg(long, value_name = "NAME")]
     baseline: Option<String>,
 
-    /// How often each server runs each scenario [default: 3, and 1 with --check]
+    /// Runs of each scenario per server [default: 3; 1 with --check]
     #[arg(long, value_name = "N", value_parser = units::up_to(1000))]
     rounds: Option<u32>,
 
-    /// How long each run counts deliveries, in seconds
+    /// How long each run measures, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = units::up_to(3600))]
     seconds: u32,
 
-    /// Fetch and build what the servers need, where it is missing
+    /// Fetch and build what the servers need, if it is missing
     #[arg(long)]
     install: bool,
 
@@ -80,24 +80,23 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with_all = ["scenario", "seconds"])]
     check: bool,
 
-    /// The CPU for the servers [default: the first that this program may use]
+    /// CPU for the servers [default: the first that this program may use]
     #[arg(long, value_name = "CPU", requires = "driver_cpu")]
     server_cpu: Option<usize>,
 
-    /// The CPU for the load generator [default: the second]
+    /// CPU for the load generator [default: the second]
     #[arg(long, value_name = "CPU", requires = "server_cpu")]
     driver_cpu: Option<usize>,
 
-    /// Print one JSON object, with the report of each run, and not tables
+    /// Print one JSON object with the report of each run instead of tables
     #[arg(long)]
     json: bool,
 
-    /// Write the tables to a file too
+    /// Write the tables to a file as well
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 
-    /// Where the output of the servers goes [default: a directory among the temporary ones, which
-    /// is kept if a run fails]
+    /// Directory for the servers' output [default: a temporary one, kept if a run fails]
     #[arg(long, value_name = "DIRECTORY")]
     logs: Option<PathBuf>,
 }

@@ -188,7 +188,7 @@ fn what_cannot_be_done_is_refused_with_a_sentence() {
         ("--members 2 --publishers 3", "--publishers is at most"),
         ("--rooms 1001 --members 1000", "at most 1,000,000"),
         ("--payload 33", "not between 34"),
-        ("--seconds 0", "nothing can be counted in no time"),
+        ("--seconds 0", "must be longer than zero"),
         ("--seconds nan", "--seconds"),
         ("--rate 0", "not between 0.001"),
         ("--rate 5 --window 3", "cannot be used with"),

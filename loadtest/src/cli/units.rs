@@ -47,7 +47,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 /// Reads the same, and not zero.
 pub(crate) fn some_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("nothing can be counted in no time".to_owned()),
+        Duration::ZERO => Err("must be longer than zero".to_owned()),
         some => Ok(some),
     }
 }

@@ -24,19 +24,19 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = units::count())]
     rooms: u32,
 
-    /// Connections in each room, at most: a tenth stay, the others are visitors
+    /// Maximum number of connections per room: a tenth stay, the others are visitors
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = units::count().range(2..))]
     members: u32,
 
-    /// Visitors per second in all
+    /// Visitors per second in total
     #[arg(long, value_name = "PER_SECOND", default_value = "100", value_parser = units::rate)]
     rate: f64,
 
-    /// How often a visitor publishes before it leaves
+    /// Publications of each visitor before it leaves
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = units::count())]
     publications: u32,
 
-    /// How many of a hundred visitors leave by a reset, and not cleanly
+    /// Percentage of visitors that leave with a TCP reset instead of a close frame
     #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = units::percent(0))]
     rst_percent: u8,
 }

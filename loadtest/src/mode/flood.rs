@@ -27,11 +27,11 @@ use crate::tally::{Counts, Latency, ratio};
 /// The flags of `flood`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// Connections that send as fast as the socket takes it
+    /// Connections that send as fast as the socket accepts it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = units::up_to(16))]
     flooders: u32,
 
-    /// What they send, separated by commas: a flood of each kind, one after the other
+    /// What they send, separated by commas: one flood after the other, each of one kind
     #[arg(
         long,
         value_name = "KINDS",
@@ -40,17 +40,17 @@ pub(crate) struct Options {
     )]
     kind: Vec<Kind>,
 
-    /// Flooders read what the server answers; without, the answers pile up
+    /// Read what the server answers; without this, answers pile up
     #[arg(long)]
     read: bool,
 
-    /// The page that is asked for ten times a second, each time on a connection of its own; any
-    /// status is an answer
+    /// Path requested over HTTP ten times a second, on a new connection each time; any status
+    /// counts as an answer
     #[arg(long, value_name = "PATH", default_value = "/healthz", value_parser = page)]
     page: String,
 
-    /// The latency that 99 of 100 deliveries to the small room may have beside each flood, with its
-    /// unit: 10ms, 500us. If it is exceeded the exit code is 1 [default: any]
+    /// Limit for the small room's 99th percentile beside each flood, with its unit: 10ms, 500us; if
+    /// it is exceeded, the exit code is 1 [default: none]
     #[arg(long, value_name = "TIME", value_parser = units::latency)]
     p99: Option<Duration>,
 }

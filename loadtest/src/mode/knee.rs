@@ -29,15 +29,15 @@ pub(crate) struct Options {
     #[command(flatten)]
     rooms: Rooms,
 
-    /// Publications per second in all to begin with; doubled until one is too many
+    /// First rate to try, in publications per second in total
     #[arg(long, value_name = "PER_SECOND", default_value = "10", value_parser = units::rate)]
     rate: f64,
 
-    /// The latency that 99 of 100 deliveries may have, with its unit: 20ms, 500us
+    /// Limit for the 99th percentile of latency, with its unit: 20ms, 500us
     #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = units::latency)]
     p99: Duration,
 
-    /// How long each rate is tried: a number of seconds, or 500ms, 1m
+    /// How long to try each rate: seconds, or 500ms, 1m
     #[arg(long, value_name = "TIME", default_value = "5", value_parser = units::some_duration)]
     step_seconds: Duration,
 }

@@ -19,13 +19,12 @@ pub(crate) struct Fanout {
     #[command(flatten)]
     rooms: Rooms,
 
-    /// Publications under way in all, spread evenly over the publishers [default: one per
+    /// Publications under way in total, spread evenly over the publishers [default: one per
     /// publisher]
     #[arg(long, value_name = "N", conflicts_with = "rate", value_parser = units::count())]
     window: Option<u32>,
 
-    /// Publications per second in all; latency counts from when each was due, so that a stall is
-    /// not hidden
+    /// Publications per second in total; latency counts from when each was due, so that stalls show
     #[arg(long, value_name = "PER_SECOND", value_parser = units::rate)]
     rate: Option<f64>,
 }
@@ -50,8 +49,7 @@ pub(crate) struct Latency {
     #[command(flatten)]
     rooms: Rooms,
 
-    /// Publications per second in all; latency counts from when each was due, so that a stall is
-    /// not hidden
+    /// Publications per second in total; latency counts from when each was due, so that stalls show
     #[arg(long, value_name = "PER_SECOND", default_value = "100", value_parser = units::rate)]
     rate: f64,
 }
@@ -80,7 +78,7 @@ pub(crate) struct Idle {
     #[command(flatten)]
     rooms: Rooms,
 
-    /// How long the server is left alone before its memory is measured, in seconds
+    /// How long to wait before measuring the server's memory: seconds, or 500ms, 1m
     #[arg(long, value_name = "TIME", default_value = "2", value_parser = units::duration)]
     settle: Duration,
 }
@@ -103,7 +101,7 @@ pub(crate) struct Neighbour {
     #[command(flatten)]
     rooms: Rooms,
 
-    /// Publications under way in all in the flooded rooms, spread evenly over the publishers
+    /// Publications under way in the flooded rooms, spread evenly over the publishers
     /// [default: one per publisher]
     #[arg(long, value_name = "N", value_parser = units::count())]
     window: Option<u32>,

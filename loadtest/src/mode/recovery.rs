@@ -25,11 +25,11 @@ pub(crate) struct Options {
     #[command(flatten)]
     rooms: Rooms,
 
-    /// Publications per second in all in these rooms, while the latency is measured
+    /// Publications per second in total in these rooms, while latency is measured
     #[arg(long, value_name = "PER_SECOND", default_value = "10", value_parser = units::rate)]
     rate: f64,
 
-    /// How many members of each room stay, with those who publish
+    /// Members of each room that stay; publishers stay too
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = units::count())]
     live: u32,
 
@@ -37,19 +37,19 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = units::count())]
     missed: u32,
 
-    /// The time within which they come back, evenly spread: a number of seconds, or 500ms
+    /// Time over which the others return, evenly spread: seconds, or 500ms
     #[arg(long, value_name = "TIME", default_value = "1", value_parser = units::duration)]
     within: Duration,
 
-    /// How many connections may be under way at a time
+    /// Connection attempts at a time
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = units::count())]
     together: u32,
 
-    /// What no live delivery may take longer than, with its unit
+    /// Latency above which a live delivery counts as late, with its unit
     #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = units::latency)]
     limit: Duration,
 
-    /// How long those who have not recovered are waited for: a number of seconds, or 1m
+    /// How long to wait for members that have not recovered: seconds, or 1m
     #[arg(long, value_name = "TIME", default_value = "60", value_parser = units::some_duration)]
     patience: Duration,
 }
@@ -85,7 +85,8 @@ impl Load for Options {
         let returning = run.fleet.total(|driver| driver.away.len() as u64);
         ensure!(
             returning > 0,
-            "flags do not fit together: --live members stay, and who publishes; give more --members"
+            "conflicting flags: nobody returns, because --live members and publishers stay; give \
+             more --members"
         );
         run.assemble()?;
         let other_calm = run.measure(&[OTHER, ROOMS])?.latencies.each;

@@ -17,8 +17,8 @@ pub(crate) struct Rooms {
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = units::count())]
     members: u32,
 
-    /// Connections that publish at a time, over all rooms; when there are fewer than rooms, each
-    /// serves its share of the rooms in turn [default: one per room, or --window if that is less]
+    /// Connections that publish, over all rooms; with fewer publishers than rooms, each serves its
+    /// share of the rooms in turn [default: one per room, or --window if that is less]
     #[arg(long, value_name = "N", value_parser = units::count())]
     publishers: Option<u32>,
 }
@@ -33,7 +33,7 @@ const LANES_MAX: u64 = 200_000_000;
 pub(super) fn check_connections(rooms: u32, members: u32) -> Result<()> {
     ensure!(
         u64::from(rooms) * u64::from(members) <= CONNECTIONS_MAX,
-        "flags do not fit together: --rooms times --members is at most 1,000,000"
+        "conflicting flags: --rooms times --members is at most 1,000,000"
     );
     Ok(())
 }
@@ -48,7 +48,7 @@ impl Rooms {
         let window = window.unwrap_or(publishers);
         ensure!(
             window >= publishers,
-            "flags do not fit together: --window is at least --publishers, one for each"
+            "conflicting flags: --window is at least --publishers, one for each"
         );
         self.group(publishers, Pacing::Closed { window })
     }
@@ -64,12 +64,12 @@ impl Rooms {
         check_connections(self.rooms, self.members)?;
         ensure!(
             u64::from(publishers) <= group.connections(),
-            "flags do not fit together: --publishers is at most --rooms times --members"
+            "conflicting flags: --publishers is at most --rooms times --members"
         );
         let lanes = group.connections() * u64::from(publishers.div_ceil(self.rooms));
         ensure!(
             lanes <= LANES_MAX,
-            "flags do not fit together: every member counts every publisher of its room, at most \
+            "conflicting flags: every member counts every publisher of its room, at most \
              200,000,000 in all; try fewer --publishers"
         );
         Ok(group)

@@ -31,15 +31,15 @@ pub(crate) struct Options {
     #[command(flatten)]
     rooms: Rooms,
 
-    /// Publications per second in all
+    /// Publications per second in total
     #[arg(long, value_name = "PER_SECOND", default_value = "100", value_parser = units::rate)]
     rate: f64,
 
-    /// How many of a hundred members stop reading; one at least does
+    /// Percentage of members that stop reading; at least one does
     #[arg(long, value_name = "PERCENT", default_value_t = 1, value_parser = units::percent(1))]
     slow_percent: u8,
 
-    /// How many bytes a second a slow member still reads; at 0 it reads nothing
+    /// Bytes that a slow member still reads per second; 0 stops it
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     slow_read_rate: u64,
 }
@@ -54,7 +54,7 @@ impl Load for Options {
         let group = self.rooms.open(self.rate)?;
         ensure!(
             u64::from(group.publishers) < group.connections(),
-            "flags do not fit together: a member that publishes is not slow; give more --members \
+            "conflicting flags: a member that publishes is not slow; give more --members \
              than --publishers"
         );
         Ok(vec![group])

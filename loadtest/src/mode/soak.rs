@@ -24,8 +24,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     rooms: Rooms,
 
-    /// Publications per second in all; latency counts from when each was due, so that a stall is
-    /// not hidden
+    /// Publications per second in total; latency counts from when each was due, so that stalls show
     #[arg(long, value_name = "PER_SECOND", default_value = "20", value_parser = units::rate)]
     rate: f64,
 }

@@ -33,29 +33,29 @@ pub(crate) struct Options {
     #[command(flatten)]
     rooms: Rooms,
 
-    /// Publications per second in all, between the storms, and on --wire throng during them
+    /// Publications per second in total between storms, and with --wire throng also during them
     #[arg(long, value_name = "PER_SECOND", default_value = "100", value_parser = units::rate)]
     rate: f64,
 
-    /// How often everybody drops
+    /// Number of times that everybody drops
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = units::up_to(1000))]
     storms: u32,
 
-    /// How many connections may be under way at a time; over the server's queue of those to be
-    /// accepted, some are retransmitted after a second
+    /// Connection attempts at a time; if the server's accept queue overflows, the kernel retries
+    /// after a second
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = units::count())]
     together: u32,
 
-    /// How long those who are not served are waited for: a number of seconds, or 1m
+    /// How long to wait until everybody is served: seconds, or 1m
     #[arg(long, value_name = "TIME", default_value = "60", value_parser = units::some_duration)]
     patience: Duration,
 
-    /// Instead of dropping everybody, run this with `sh -c`, which is to restart the server; `true`
-    /// waits until somebody else does
+    /// Restart the server with this command, run by `sh -c`, instead of dropping everybody; `true`
+    /// waits until somebody else restarts it
     #[arg(long, value_name = "COMMAND")]
     restart_command: Option<String>,
 
-    /// Come back at once, whatever pause the server asks for
+    /// Return at once, even if the server asks for a pause
     #[arg(long)]
     ignore_pauses: bool,
 }
@@ -88,7 +88,7 @@ impl Load for Options {
         })?;
         ensure!(
             run.fleet.total(|driver| driver.away.len() as u64) > 0,
-            "flags do not fit together: who publishes stays; give more --members than --publishers"
+            "conflicting flags: publishers stay; give more --members than --publishers"
         );
         run.assemble()?;
         let mut calm = run.measure(&[0])?;

@@ -10,50 +10,47 @@ use super::{Answer, Wire};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Wire")]
 pub(crate) struct WireFlags {
-    /// What the server speaks: centrifugo or golem or socket.io or throng (which is throng.v1, with
+    /// Wire that the server speaks: centrifugo or golem or socket.io or throng (throng.v1, with
     /// positions and recovery)
     #[arg(long, global = true, value_name = "NAME", default_value = "golem")]
     #[arg(value_parser = parse_wire)]
     wire: Wire,
 
-    /// For a server of another wire: the message that joins a room, where {room} is its name; empty
-    /// if being connected is enough
+    /// Custom wire: the message that joins a room, where {room} is its name; empty if connecting is
+    /// enough
     #[arg(long, global = true, value_name = "TEXT", conflicts_with = "wire")]
     #[arg(requires_all = ["publish", "delivery_prefix"])]
     join: Option<Template>,
 
-    /// For a server of another wire: the message that publishes, where {payload} is a JSON string
-    /// with its quotes
+    /// Custom wire: the message that publishes, where {payload} is a JSON string with its quotes
     #[arg(long, global = true, value_name = "TEXT", requires_all = ["join", "delivery_prefix"])]
     publish: Option<Template>,
 
-    /// For a server of another wire: what a delivery has in front of the payload; {room} may stand
-    /// in it
+    /// Custom wire: the text before the payload of each delivery; may contain {room}
     #[arg(long, global = true, value_name = "TEXT", requires_all = ["join", "publish"])]
     delivery_prefix: Option<Template>,
 
-    /// For a server of another wire: what a delivery has behind the payload
+    /// Custom wire: the text after the payload of each delivery
     #[arg(long, global = true, value_name = "TEXT", requires = "join")]
     delivery_suffix: Option<Template>,
 
-    /// For a server of another wire: the message that leaves a room, if there is one
+    /// Custom wire: the message that leaves a room, if there is one
     #[arg(long, global = true, value_name = "TEXT", requires = "join")]
     leave: Option<Template>,
 
-    /// For a server of another wire: how the message begins after which a connection may join
+    /// Custom wire: the beginning of the message after which a connection may join
     #[arg(long, global = true, value_name = "TEXT", requires = "join")]
     join_after: Option<String>,
 
-    /// For a server of another wire: what to answer to messages that begin with a text; may be
-    /// repeated
+    /// Custom wire: the answer to messages that begin with a text; may be repeated
     #[arg(long, global = true, num_args = 2, value_names = ["PREFIX", "TEXT"], requires = "join")]
     answer: Vec<String>,
 
-    /// For a server of another wire: how its complaints begin; may be repeated
+    /// Custom wire: the beginning of error messages; may be repeated
     #[arg(long, global = true, value_name = "TEXT", requires = "join")]
     error_prefix: Vec<String>,
 
-    /// The Sec-WebSocket-Protocol to ask for
+    /// Value of Sec-WebSocket-Protocol to request
     #[arg(long, global = true, value_name = "NAME")]
     sub_protocol: Option<String>,
 }
@@ -85,7 +82,7 @@ impl WireFlags {
         };
         match wire.check() {
             Ok(()) => Ok(wire),
-            Err(reason) => bail!("flags do not fit together: {reason}"),
+            Err(reason) => bail!("conflicting flags: {reason}"),
         }
     }
 }
