@@ -1,17 +1,17 @@
 //! The scenarios that have names: a file each, written into the program.
 //!
 //! A scenario is a command line with a name. `mode` says the subcommand, `stands_for` where this
-//! happens in real life, and every other key is a flag of the mode without its dashes, so that there
-//! is one parser, one set of bounds, and no setting that can be said in one place only.
+//! happens in real life, and every other key is a flag of the mode without its dashes, so that
+//! there is one parser, one set of bounds, and no setting that can be said in one place only.
 
 use std::fs;
 
+use anyhow::{Context as _, Error, Result, anyhow, ensure};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args as _, Command, CommandFactory as _, Subcommand as _};
 use toml::de::{DeTable, DeValue};
 
 use crate::cli::{Cli, Timing};
-use crate::failure::Failure;
 use crate::mode::Mode;
 
 /// One scenario, its file not read further than that.
@@ -56,7 +56,7 @@ const MODE: &str = "mode";
 const WIRE: &str = "wire";
 
 /// A scenario's file, taken apart.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sheet {
     /// The subcommand.
     pub(crate) mode: String,
@@ -66,7 +66,7 @@ pub(crate) struct Sheet {
     settings: Vec<(String, String, usize)>,
 }
 
-/// Every built-in scenario.
+/// Returns every built-in scenario.
 pub(crate) fn all() -> impl Iterator<Item = Entry> {
     ENTRIES.iter().map(|(name, text)| Entry {
         name: (*name).to_owned(),
@@ -74,37 +74,50 @@ pub(crate) fn all() -> impl Iterator<Item = Entry> {
     })
 }
 
-/// The built-in scenario of this name, or the file at this path.
-pub(crate) fn find(name: &str) -> Result<Entry, Failure> {
+/// Finds the built-in scenario of this name, or the file at this path.
+pub(crate) fn find(name: &str) -> Result<Entry> {
     if name.ends_with(".toml") || name.contains('/') {
-        let text = fs::read_to_string(name).map_err(|error| Failure::ScenarioFile {
-            path: name.to_owned(),
-            error,
+        let text = fs::read_to_string(name).map_err(|error| {
+            anyhow!(
+                "the scenario {name} cannot be read ({error}); a name without .toml is one of \
+                 `loadtest scenarios`"
+            )
         })?;
         return Ok(Entry {
             name: name.to_owned(),
             text,
         });
     }
-    all()
-        .find(|entry| entry.name == name)
-        .ok_or_else(|| Failure::ScenarioUnknown {
-            name: name.to_owned(),
-            known: ENTRIES.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
-        })
+    all().find(|entry| entry.name == name).with_context(|| {
+        let known: Vec<_> = ENTRIES.iter().map(|(name, _)| *name).collect();
+        let known = known.join(", ");
+        format!("there is no scenario {name}; there are {known}, and files that end in .toml")
+    })
+}
+
+/// Lists every built-in scenario: its name, what it stands for, and its command line.
+pub(crate) fn listed() -> Result<String> {
+    let listed = all().map(|entry| {
+        let sheet = entry.sheet()?;
+        Ok(format!(
+            "{}: {}\n    {}\n",
+            entry.name,
+            sheet.stands_for,
+            sheet.command_line()
+        ))
+    });
+    listed.collect()
 }
 
 impl Sheet {
-    /// The same as somebody would type it.
+    /// Writes it as somebody would type it.
     pub(crate) fn command_line(&self) -> String {
-        let flags = self.settings.iter().map(|(key, value, _)| {
-            let flag = key.replace('_', "-");
-            format!(" --{flag} {value}")
-        });
+        let flags = self.settings.iter();
+        let flags = flags.map(|(key, value, _)| format!(" --{} {value}", key.replace('_', "-")));
         format!("{}{}", self.mode, flags.collect::<String>())
     }
 
-    /// The only wire that can do it, if there is one.
+    /// Returns the only wire that can do it, if there is one.
     pub(crate) fn wire(&self) -> Option<&str> {
         let wire = self.settings.iter().find(|(key, ..)| key == WIRE);
         wire.map(|(_, value, _)| value.as_str())
@@ -112,28 +125,30 @@ impl Sheet {
 }
 
 impl Entry {
+    fn refused(&self, line: usize, reason: &str) -> Error {
+        let name = &self.name;
+        anyhow!(
+            "scenario {name}, line {line}: {reason}; `loadtest scenarios NAME` prints one that \
+             works"
+        )
+    }
+
     /// Reads the file.
-    pub(crate) fn sheet(&self) -> Result<Sheet, Failure> {
-        let refused = |line, reason: String| Failure::Scenario {
-            name: self.name.clone(),
-            line,
-            reason,
-        };
+    pub(crate) fn sheet(&self) -> Result<Sheet> {
         let line_of = |offset: usize| self.text[..offset].lines().count().max(1);
         let table = DeTable::parse(&self.text).map_err(|error| {
             let line = error.span().map_or(1, |span| line_of(span.start));
-            refused(line, error.message().trim().to_owned())
+            self.refused(line, error.message().trim())
         })?;
-        let mut sheet = Sheet {
-            mode: String::new(),
-            stands_for: String::new(),
-            settings: Vec::new(),
-        };
+        let mut sheet = Sheet::default();
         for (key, value) in table.get_ref() {
             let line = line_of(key.span().start + 1);
             let key = key.get_ref().as_ref();
             let value = scalar(value.get_ref()).ok_or_else(|| {
-                refused(line, format!("{key} is neither a number, a text nor a yes"))
+                self.refused(
+                    line,
+                    &format!("{key} is neither a number, a text nor a yes"),
+                )
             })?;
             match key {
                 MODE => sheet.mode = value,
@@ -143,89 +158,77 @@ impl Entry {
         }
         // The parser sorts by name.
         sheet.settings.sort_by_key(|(_, _, line)| *line);
-        if sheet.mode.is_empty() || sheet.stands_for.is_empty() {
-            let reason = format!("it needs `{MODE}` and `{STANDS_FOR}`");
-            return Err(refused(1, reason));
-        }
+        let is_whole = !sheet.mode.is_empty() && !sheet.stands_for.is_empty();
+        ensure!(
+            is_whole,
+            self.refused(1, &format!("it needs `{MODE}` and `{STANDS_FOR}`"))
+        );
         Ok(sheet)
     }
 
-    /// The command line that this scenario is, without the settings that the flags in `own` say
-    /// otherwise.
+    /// Returns the command line that this scenario is, without the settings that the flags in `own`
+    /// say otherwise.
     ///
     /// `prefix` is the program and what stands before the subcommand.
-    pub(crate) fn expand(&self, prefix: &[String], own: &[String]) -> Result<Vec<String>, Failure> {
+    pub(crate) fn expand(&self, prefix: &[String], own: &[String]) -> Result<Vec<String>> {
         let sheet = self.sheet()?;
-        let refused = |line, reason| Failure::Scenario {
-            name: self.name.clone(),
-            line,
-            reason,
-        };
-        let cli = Cli::command();
+        let name = &sheet.mode;
         let modes = Mode::augment_subcommands(Command::new("modes"));
-        let Some(mode) = modes.find_subcommand(&sheet.mode) else {
-            return Err(refused(1, format!("there is no mode {}", sheet.mode)));
-        };
+        let mode = modes.find_subcommand(name);
+        let mode = mode.ok_or_else(|| self.refused(1, &format!("there is no mode {name}")))?;
         let known = known_keys(mode);
         let mut line = prefix.to_vec();
-        line.push(sheet.mode.clone());
-        let given = Given::read(&cli, [&line[..], own].concat());
+        line.push(name.clone());
+        let given = given(&[&line[..], own].concat());
         for (key, value, at) in &sheet.settings {
             let id = key.replace('-', "_");
-            if !known.contains(&id) {
+            ensure!(known.contains(&id), {
                 let known = known.join(", ");
-                let mode = &sheet.mode;
-                return Err(refused(
+                self.refused(
                     *at,
-                    format!("{key} is not a key of {mode}; it has {known}"),
-                ));
-            }
-            if given.displaces(mode, &id) || value == "false" {
+                    &format!("{key} is not a key of {name}; it has {known}"),
+                )
+            });
+            if is_displaced(given.as_ref(), mode, &id) || value == "false" {
                 continue;
             }
             line.push(format!("--{}", id.replace('_', "-")));
-            if value != "true" {
-                line.push(value.clone());
-            }
+            line.extend(Some(value.clone()).filter(|value| value != "true"));
         }
         line.extend_from_slice(own);
         Ok(line)
     }
 }
 
-/// What the person at the terminal said, as opposed to the scenario.
-struct Given(Option<ArgMatches>);
-
-impl Given {
-    /// Nothing, if it cannot be read: the whole line cannot either, and says why.
-    fn read(cli: &Command, line: Vec<String>) -> Self {
-        let matches = cli.clone().try_get_matches_from(line).ok();
-        Self(matches.and_then(|mut matches| Some(matches.remove_subcommand()?.1)))
-    }
-
-    /// Whether this setting was said, or one that it does not go together with.
-    fn displaces(&self, mode: &Command, id: &str) -> bool {
-        let said = |id: &str| {
-            self.0.as_ref().is_some_and(|given| {
-                matches!(given.try_contains_id(id), Ok(true))
-                    && given.value_source(id) == Some(ValueSource::CommandLine)
-            })
-        };
-        let arg = |id: &str| mode.get_arguments().find(|arg| arg.get_id() == id);
-        let conflicts = |one: &Arg, other: &str| {
-            let others = mode.get_arg_conflicts_with(one);
-            others.iter().any(|arg| arg.get_id() == other)
-        };
-        said(id)
-            || mode.get_arguments().any(|other| {
-                let other_id = other.get_id().as_str();
-                said(other_id)
-                    && (conflicts(other, id) || arg(id).is_some_and(|arg| conflicts(arg, other_id)))
-            })
-    }
+/// Parses what the person at the terminal said, as opposed to the scenario; nothing if it cannot be
+/// read: the whole line cannot either, and says why.
+fn given(line: &[String]) -> Option<ArgMatches> {
+    let mut matches = Cli::command().try_get_matches_from(line).ok()?;
+    Some(matches.remove_subcommand()?.1)
 }
 
-/// The keys that a scenario of this mode may have: its flags, how long and how large, and the wire.
+/// Returns whether the person said this setting, or one that it does not go together with.
+fn is_displaced(given: Option<&ArgMatches>, mode: &Command, id: &str) -> bool {
+    let is_said = |id: &str| {
+        given.is_some_and(|given| {
+            matches!(given.try_contains_id(id), Ok(true))
+                && given.value_source(id) == Some(ValueSource::CommandLine)
+        })
+    };
+    let conflict = |one: &Arg, other: &Arg| {
+        mode.get_arg_conflicts_with(one)
+            .iter()
+            .any(|arg| arg.get_id() == other.get_id())
+    };
+    let own = mode.get_arguments().find(|arg| arg.get_id() == id);
+    let conflicts =
+        |other: &Arg| own.is_some_and(|own| conflict(other, own) || conflict(own, other));
+    let mut others = mode.get_arguments();
+    is_said(id) || others.any(|other| is_said(other.get_id().as_str()) && conflicts(other))
+}
+
+/// Returns the keys that a scenario of this mode may have: its flags, how long and how large, and
+/// the wire.
 fn known_keys(mode: &Command) -> Vec<String> {
     let timing = Timing::augment_args(Command::new("timing"));
     let args = mode.get_arguments().chain(timing.get_arguments());

@@ -5,28 +5,28 @@ pub(crate) mod units;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::{Result, bail, ensure};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::catalogue;
 use crate::compare;
-use crate::failure::Failure;
 use crate::limits;
-use crate::mode::{Mode, fanout};
-use crate::process::{ServerProcess, listener};
-use crate::scenario::{Pacing, Scenario};
+use crate::mode::{Mode, plain};
+use crate::process::ServerProcess;
+use crate::scenario::{Group, Pacing, Scenario};
+use crate::sockets;
 use crate::target::Target;
 use crate::wire::WireFlags;
 
 /// Loads a WebSocket server with rooms full of members, and checks and times every delivery.
 ///
-/// Without a subcommand, flags are those of `fanout`; without any, the scenario big-room runs for 30
-/// seconds. A publication is under way from the moment it is written until the last member of its
-/// room has it. Give --window to keep that many under way (closed loop), or --rate to publish by the
-/// clock (open loop).
+/// Without a subcommand, the flags are those of `fanout`. Without flags, the scenario big-room runs
+/// for 30 seconds. A publication is under way from when it is written until the last member of its
+/// room has it: --window keeps that many under way (closed loop), --rate publishes by the clock
+/// (open loop).
 ///
-/// Exit code: 0 if every delivery arrived once and in order, 1 if not, 2 if the run could not be
-/// done.
+/// Exit code: 0 if every delivery arrived once and in order, 1 if not, 2 if there is no report.
 #[derive(Debug, Parser)]
 #[command(
     name = "loadtest",
@@ -39,7 +39,7 @@ pub(crate) struct Cli {
     command: Option<Command>,
 
     #[command(flatten)]
-    fanout: fanout::Options,
+    fanout: plain::Fanout,
 
     #[command(flatten)]
     timing: Timing,
@@ -59,16 +59,21 @@ enum Command {
     #[command(flatten)]
     Mode(Mode),
 
-    /// Runs a scenario by its name, or one of your own from a file
+    /// Runs a scenario by name, or your own from a file
     #[command(arg_required_else_help = true)]
     Run {
-        /// The name or the file, and behind it any flag of the scenario's mode: it overrides the
-        /// scenario's own
-        #[arg(value_names = ["NAME|FILE.toml", "FLAGS"], num_args = 1.., trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        /// The name or the file, followed by flags of its mode, which override the scenario's
+        #[arg(
+            value_names = ["NAME|FILE.toml", "FLAGS"],
+            num_args = 1..,
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            required = true
+        )]
         words: Vec<String>,
     },
 
-    /// Runs servers one at a time under the same load, and prints how they compare
+    /// Runs several servers one at a time under the same load, and compares them
     #[command(disable_help_flag = true)]
     Compare {
         /// See `loadtest compare --help`
@@ -76,7 +81,7 @@ enum Command {
         words: Vec<String>,
     },
 
-    /// Lists the scenarios and what they stand for, or prints one as a file to start from
+    /// Lists the scenarios with what they stand for, or prints one as a file to start from
     Scenarios {
         /// The one to print
         name: Option<String>,
@@ -86,16 +91,17 @@ enum Command {
 /// How long, and how large.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Timing {
-    /// How long deliveries are counted: a number of seconds, or 500ms, 30m, 2h [default: 10 s; 10
-    /// minutes for soak, and for all of knee; 30 s if nothing at all is asked for]
+    /// How long to measure: seconds, or 500ms, 30m, 2h [default: 10 s; 10 minutes for soak, and for
+    /// the whole of knee; 30 s without any flags]
     #[arg(long, global = true, value_name = "TIME", value_parser = units::some_duration)]
     seconds: Option<Duration>,
 
-    /// How long publications go out before that: a number of seconds, or 500ms, 1m
-    #[arg(long, global = true, value_name = "TIME", default_value = "2", value_parser = units::duration)]
+    /// How long to publish before measuring: seconds, or 500ms, 1m
+    #[arg(long, global = true, value_name = "TIME", default_value = "2")]
+    #[arg(value_parser = units::duration)]
     warmup: Duration,
 
-    /// Length of a publication's JSON, in bytes [default: 64; for slow 16384]
+    /// Length of each publication's payload, in bytes of JSON [default: 64; 16384 for slow]
     #[arg(long, global = true, value_name = "BYTES", value_parser = units::payload_bytes)]
     payload: Option<usize>,
 }
@@ -104,7 +110,7 @@ pub(crate) struct Timing {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "The server and this machine")]
 struct Place {
-    /// Address of the server; only 127.0.0.0/8 and ::1 without --i-own-this-server
+    /// Address of the server; anything but 127.0.0.0/8 and ::1 needs --i-own-this-server
     #[arg(
         long,
         global = true,
@@ -117,16 +123,17 @@ struct Place {
     #[arg(long, global = true)]
     i_own_this_server: bool,
 
-    /// The server's process: its and its children's CPU time and memory are measured [default: the
-    /// process of this machine that listens there]
+    /// Process whose CPU time and memory are measured, with its children [default: the process of
+    /// this machine that listens on the address]
     #[arg(long, global = true, value_name = "PID")]
     server_pid: Option<u32>,
 
-    /// Threads to spread the connections over; one is enough for any server with one core
-    #[arg(long, global = true, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
-    threads: u16,
+    /// Threads to spread the connections over; one can load any server that has one core
+    #[arg(long, global = true, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = units::up_to(256))]
+    threads: u32,
 
-    /// CPUs to run on, one for each thread, as in 2,3; keep them off the server's [default: any]
+    /// CPUs to run on, one per thread, such as 2,3; choose others than the server's [default: any]
     #[arg(long, global = true, value_name = "CPUS", value_delimiter = ',')]
     pin: Vec<usize>,
 }
@@ -135,16 +142,15 @@ struct Place {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct Output {
-    /// Print one JSON object and not a text
+    /// Print the report as one JSON object
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// Write the report as a page too, with its figures and plots in one file, which any browser
-    /// shows without network
+    /// Write the report also as a self-contained HTML page with plots
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
 
-    /// Say every five seconds how it goes, on standard error; on a terminal it is shown anyway
+    /// Print the progress to standard error every five seconds; a terminal always shows it
     #[arg(long, global = true)]
     pub(crate) progress: bool,
 }
@@ -171,12 +177,10 @@ pub(crate) enum Request {
     Become(compare::pinned::Options),
     /// Several servers in turns.
     Compare(Box<compare::Options>),
-    /// A list of the scenarios.
-    List,
     /// Load for a server.
     Load(Box<Setup>),
-    /// One scenario's file.
-    Print(catalogue::Entry),
+    /// A list of the scenarios, or one's file.
+    Print(String),
 }
 
 /// Everything that a run needs to know.
@@ -203,35 +207,14 @@ pub(crate) struct Setup {
 }
 
 /// Reads the command line; ends the process with a sentence and exit code 2 if clap refuses it.
-pub(crate) fn read(words: Vec<String>) -> Result<Request, Failure> {
-    match interpret(&words) {
-        Err(Refusal::Clap(error)) => error.exit(),
-        Err(Refusal::Ours(failure)) => Err(failure),
-        Ok(request) => Ok(request),
-    }
+pub(crate) fn read(words: Vec<String>) -> Result<Request> {
+    interpret(&words).map_err(|failure| match failure.downcast::<clap::Error>() {
+        Ok(error) => error.exit(),
+        Err(failure) => failure,
+    })
 }
 
-/// Who refuses a command line.
-#[derive(Debug)]
-enum Refusal {
-    /// The parser, which prints its own sentence, help and versions too.
-    Clap(clap::Error),
-    Ours(Failure),
-}
-
-impl From<clap::Error> for Refusal {
-    fn from(error: clap::Error) -> Self {
-        Self::Clap(error)
-    }
-}
-
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
-        Self::Ours(failure)
-    }
-}
-
-fn interpret(words: &[String]) -> Result<Request, Refusal> {
+fn interpret(words: &[String]) -> Result<Request> {
     if words.get(1).is_some_and(|word| is_tool(word)) {
         return Ok(match Tools::try_parse_from(words)?.tool {
             Tool::Compare(options) => Request::Compare(Box::new(options)),
@@ -242,61 +225,51 @@ fn interpret(words: &[String]) -> Result<Request, Refusal> {
     let mut cli = Cli::from_arg_matches(&matches)?;
     let plain = plain_flag(&matches);
     if let (Some(flag), Some(_)) = (&plain, &cli.command) {
-        let reason = "a mode's flags stand behind its name";
-        return Err(Failure::Misplaced {
-            flag: flag.clone(),
-            reason,
-        }
-        .into());
+        bail!(
+            "--{flag} stands in the wrong place: a mode's flags stand behind its name; see \
+             `loadtest --help`"
+        );
     }
-    let request = match cli.command.take() {
-        Some(Command::Mode(mode)) => cli.setup(mode, words)?,
-        Some(Command::Compare { .. }) => {
-            return Err(Failure::Arguments(
-                "compare stands first, and its flags behind it; see `loadtest compare --help`",
-            )
-            .into());
-        }
+    let mode = match cli.command.take() {
+        Some(Command::Mode(mode)) => mode,
+        Some(Command::Compare { .. }) => bail!(
+            "conflicting flags: compare stands first, and its flags behind it; see \
+             `loadtest compare --help`"
+        ),
         Some(Command::Run { words: own }) => return run_scenario(words, &own),
-        Some(Command::Scenarios { name: None }) => return Ok(Request::List),
+        Some(Command::Scenarios { name: None }) => return Ok(Request::Print(catalogue::listed()?)),
         Some(Command::Scenarios { name: Some(name) }) => {
-            return Ok(Request::Print(catalogue::find(&name)?));
+            return Ok(Request::Print(catalogue::find(&name)?.text));
         }
         None if plain.is_none() => return run_unasked(words, &cli),
-        None => {
-            let mode = Mode::Fanout(cli.fanout.clone());
-            cli.setup(mode, words)?
-        }
+        None => Mode::Fanout(cli.fanout.clone()),
     };
-    Ok(Request::Load(Box::new(request)))
+    Ok(Request::Load(Box::new(cli.setup(mode, words)?)))
 }
 
 fn is_tool(word: &str) -> bool {
-    let tools = Tools::command();
-    tools.get_subcommands().any(|tool| tool.get_name() == word)
+    Tools::command().find_subcommand(word).is_some()
 }
 
-/// The first flag of `fanout` that stands without it.
+/// Returns the first flag of `fanout` that stands without it.
 fn plain_flag(matches: &ArgMatches) -> Option<String> {
-    let fanout = fanout::Options::augment_args(clap::Command::new("fanout"));
+    let fanout = plain::Fanout::augment_args(clap::Command::new("fanout"));
     let mut flags = fanout.get_arguments().map(|arg| arg.get_id().as_str());
     let flag = flags.find(|id| matches.value_source(id) == Some(ValueSource::CommandLine))?;
     Some(flag.replace('_', "-"))
 }
 
 /// Puts a scenario's command line in place of `run NAME`.
-fn run_scenario(words: &[String], own: &[String]) -> Result<Request, Refusal> {
+fn run_scenario(words: &[String], own: &[String]) -> Result<Request> {
     let (name, flags) = own.split_first().expect("the parser asks for a name");
     let mut prefix = words[..words.len() - own.len()].to_vec();
     let run = prefix.iter().rposition(|word| word == "run");
     prefix.remove(run.expect("the parser found the subcommand"));
-    let entry = catalogue::find(name)?;
-    expanded(&entry, &prefix, flags, words, Vec::new())
+    expanded(&catalogue::find(name)?, &prefix, flags, words, Vec::new())
 }
 
-/// What is run when nothing is asked for: big-room, as large as the machine allows.
-fn run_unasked(words: &[String], cli: &Cli) -> Result<Request, Refusal> {
-    let entry = catalogue::find(UNASKED)?;
+/// Runs big-room, as large as the machine allows, when nothing is asked for.
+fn run_unasked(words: &[String], cli: &Cli) -> Result<Request> {
     let mut notes = vec![format!(
         "no load was asked for, so this is the scenario {UNASKED}; `loadtest scenarios` has others"
     )];
@@ -304,16 +277,15 @@ fn run_unasked(words: &[String], cli: &Cli) -> Result<Request, Refusal> {
     if cli.timing.seconds.is_none() {
         flags.extend(["--seconds".to_owned(), UNASKED_SECONDS.to_owned()]);
     }
-    if let Some(members) =
-        limits::connections_allowed().filter(|allowed| *allowed < UNASKED_MEMBERS)
-    {
+    let allowed = limits::connections_allowed();
+    if let Some(members) = allowed.filter(|allowed| *allowed < UNASKED_MEMBERS) {
         notes.push(format!(
             "it has {members} members and not {UNASKED_MEMBERS}, because no more files may be open \
              (ulimit -Hn)"
         ));
         flags.extend(["--members".to_owned(), members.to_string()]);
     }
-    expanded(&entry, words, &flags, words, notes)
+    expanded(&catalogue::find(UNASKED)?, words, &flags, words, notes)
 }
 
 /// The scenario of a command line without one.
@@ -329,7 +301,7 @@ fn expanded(
     own: &[String],
     typed: &[String],
     notes: Vec<String>,
-) -> Result<Request, Refusal> {
+) -> Result<Request> {
     let mut cli = Cli::try_parse_from(entry.expand(prefix, own)?)?;
     let Some(Command::Mode(mode)) = cli.command.take() else {
         unreachable!("a scenario is expanded to its mode");
@@ -342,62 +314,60 @@ fn expanded(
 
 impl Cli {
     /// Checks what the flags say together.
-    fn setup(self, mode: Mode, typed: &[String]) -> Result<Setup, Failure> {
-        let groups = mode.load().groups()?;
+    fn setup(self, mode: Mode, typed: &[String]) -> Result<Setup> {
+        let Timing {
+            seconds,
+            warmup,
+            payload,
+        } = self.timing;
+        let load = mode.load().1;
         let scenario = Scenario {
             name: None,
-            groups,
-            payload_bytes: self
-                .timing
-                .payload
-                .unwrap_or_else(|| mode.load().payload_bytes()),
-            measured: self
-                .timing
-                .seconds
-                .unwrap_or_else(|| mode.load().measured()),
-            warmup: self.timing.warmup,
+            groups: load.groups()?,
+            payload_bytes: payload.unwrap_or_else(|| load.payload_bytes()),
+            measured: seconds.unwrap_or_else(|| load.measured()),
+            warmup,
         };
         check_numbers(&scenario)?;
         let wire = self.wire.wire()?;
-        if !wire.names_rooms() && scenario.rooms() > 1 {
-            return Err(Failure::Arguments(
-                "without {room} in --publish there is one room, so --rooms is 1",
-            ));
-        }
-        if mode.load().needs_positions() && !wire.has_positions() {
-            return Err(Failure::Arguments(
-                "nobody can come back for what was missed on this wire; only --wire throng has positions",
-            ));
-        }
+        ensure!(
+            wire.names_rooms() || scenario.rooms() == 1,
+            "conflicting flags: without {{room}} in --publish there is one room, so \
+             --rooms is 1"
+        );
+        ensure!(
+            wire.positions || !load.needs_positions(),
+            "conflicting flags: this mode needs recovery, and only --wire throng has positions"
+        );
         let target = Target::resolve(&self.place.url, self.place.i_own_this_server, wire)?;
         let mut notes = Vec::new();
         let server = match self.place.server_pid {
             Some(pid) => Some(ServerProcess::new(pid)),
             None => listening(&target, &mut notes),
         };
-        let threads = usize::from(self.place.threads);
-        if !self.place.pin.is_empty() && self.place.pin.len() != threads {
-            return Err(Failure::Arguments(
-                "--pin names one CPU for each of --threads",
-            ));
-        }
+        let (threads, pin) = (self.place.threads as usize, self.place.pin);
+        ensure!(
+            pin.is_empty() || pin.len() == threads,
+            "conflicting flags: --pin names one CPU for each of --threads"
+        );
+        let (output, command) = (self.output, typed.to_vec());
         Ok(Setup {
+            mode,
+            scenario,
             target,
             server,
             threads,
-            pin: self.place.pin,
-            output: self.output,
-            command: typed.to_vec(),
+            pin,
+            output,
+            command,
             notes,
-            mode,
-            scenario,
         })
     }
 }
 
-/// The process that listens where the server should be, which is worth a note.
+/// Finds the process that listens where the server should be, which is worth a note.
 fn listening(target: &Target, notes: &mut Vec<String>) -> Option<ServerProcess> {
-    let server = ServerProcess::new(listener::find(target.address)?);
+    let server = ServerProcess::new(sockets::listener(target.address)?);
     let (pid, command) = (server.pid(), server.command().unwrap_or_default());
     let program = command.split(' ').next().unwrap_or_default();
     notes.push(format!(
@@ -406,20 +376,20 @@ fn listening(target: &Target, notes: &mut Vec<String>) -> Option<ServerProcess> 
     Some(server)
 }
 
-/// A publication's number has 32 bits: an hour at the most there can be, longer at a slower rate.
-fn check_numbers(scenario: &Scenario) -> Result<(), Failure> {
+/// Checks the numbers of publications, which have 32 bits: an hour at the most there can be, longer
+/// at a slower rate.
+fn check_numbers(scenario: &Scenario) -> Result<()> {
     let seconds = (scenario.measured + scenario.warmup).as_secs_f64();
-    let per_second = |pacing| match pacing {
+    let per_second = |group: &Group| match group.pacing {
         Pacing::Closed { .. } => units::RATE_MAX,
         Pacing::Open { per_second } => per_second,
     };
-    let rates = scenario.groups.iter().map(|group| per_second(group.pacing));
-    if rates.fold(0.0, f64::max) * seconds > f64::from(u32::MAX) {
-        return Err(Failure::Arguments(
-            "publications are counted in 32 bits: at most 71 minutes of a closed loop; give a --rate \
-             for longer",
-        ));
-    }
+    let rate = scenario.groups.iter().map(per_second).fold(0.0, f64::max);
+    ensure!(
+        rate * seconds <= f64::from(u32::MAX),
+        "conflicting flags: publications are counted in 32 bits: at most 71 minutes of a \
+         closed loop; give a --rate for longer"
+    );
     Ok(())
 }
 

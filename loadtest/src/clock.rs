@@ -11,7 +11,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A clock that stands at zero.
+    /// Starts a clock that stands at zero.
     #[expect(
         clippy::disallowed_methods,
         reason = "the clock that everything else is given"
@@ -22,25 +22,25 @@ impl Clock {
         }
     }
 
-    /// Nanoseconds since [`start`](Self::start).
+    /// Returns the nanoseconds since [`start`](Self::start).
     #[inline]
     pub(crate) fn now_ns(&self) -> u64 {
         to_ns(self.origin.elapsed())
     }
 }
 
-/// The processor time that this thread has used, user and system.
+/// Returns the processor time that this thread has used, user and system.
 pub(crate) fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// The date and time in UTC, as RFC 3339 writes it.
+/// Returns the date and time in UTC, as RFC 3339 writes it.
 pub(crate) fn date_now() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-/// A duration in nanoseconds; 584 years are enough for everybody.
+/// Returns a duration in nanoseconds; 584 years are enough for everybody.
 #[inline]
 pub(crate) fn to_ns(duration: Duration) -> u64 {
     duration.as_secs() * 1_000_000_000 + u64::from(duration.subsec_nanos())

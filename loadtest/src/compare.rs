@@ -23,56 +23,55 @@ pub(crate) mod pinned;
 mod results;
 mod scenarios;
 mod serving;
-mod table;
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use anyhow::{Context as _, Result};
 use clap::Args;
 
-use self::measure::Measurement;
 use self::peers::{Peer, Peers};
-use self::results::{Results, RunResult};
+use self::results::{Results, RunResult, document};
 use self::scenarios::Scenario;
-use self::serving::{Serving, StartError};
-use crate::failure::Failure;
+use self::serving::Serving;
+use crate::cli::units;
 use crate::limits;
 
-/// Runs servers one at a time under the same load, and prints how they compare
+/// Runs several servers one at a time under the same load, and compares them
 ///
-/// A table for each scenario: medians over the rounds with the least and the most, and ratios to
-/// the baseline. Exit code: 0 if every run was clean, 1 if one was not, 2 if there was nothing to
+/// Prints a table for each scenario: medians over the rounds with minimum and maximum, and ratios
+/// to the baseline. Exit code: 0 if every run was clean, 1 if one was not, 2 if there is nothing to
 /// compare.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// The list of servers
+    /// File that lists the servers
     #[arg(value_name = "PEERS", default_value = "benches/peers/peers.toml")]
     peers: PathBuf,
 
-    /// The scenarios, separated by commas; `loadtest scenarios` lists them [default: all]
+    /// Scenarios, separated by commas; `loadtest scenarios` lists them [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     scenario: Vec<String>,
 
-    /// The servers, separated by commas [default: all]
+    /// Servers, separated by commas [default: all]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     servers: Vec<String>,
 
-    /// The server that the ratios are to [default: what the list says]
+    /// Server that the ratios refer to [default: the baseline of the file]
     #[arg(long, value_name = "NAME")]
     baseline: Option<String>,
 
-    /// How often each server runs each scenario [default: 3, and 1 with --check]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Runs of each scenario per server [default: 3; 1 with --check]
+    #[arg(long, value_name = "N", value_parser = units::up_to(1000))]
     rounds: Option<u32>,
 
-    /// How long each run counts deliveries, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    /// How long each run measures, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = units::up_to(3600))]
     seconds: u32,
 
-    /// Fetch and build what the servers need, where it is missing
+    /// Fetch and build what the servers need, if it is missing
     #[arg(long)]
     install: bool,
 
@@ -81,24 +80,23 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with_all = ["scenario", "seconds"])]
     check: bool,
 
-    /// The CPU for the servers [default: the first that this program may use]
+    /// CPU for the servers [default: the first that this program may use]
     #[arg(long, value_name = "CPU", requires = "driver_cpu")]
     server_cpu: Option<usize>,
 
-    /// The CPU for the load generator [default: the second]
+    /// CPU for the load generator [default: the second]
     #[arg(long, value_name = "CPU", requires = "server_cpu")]
     driver_cpu: Option<usize>,
 
-    /// Print one JSON object, with the report of each run, and not tables
+    /// Print one JSON object with the report of each run instead of tables
     #[arg(long)]
     json: bool,
 
-    /// Write the tables to a file too
+    /// Write the tables to a file as well
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 
-    /// Where the output of the servers goes [default: a directory among the temporary ones, which
-    /// is kept if a run fails]
+    /// Directory for the servers' output [default: a temporary one, kept if a run fails]
     #[arg(long, value_name = "DIRECTORY")]
     logs: Option<PathBuf>,
 }
@@ -110,11 +108,14 @@ struct Cpus {
     driver: usize,
 }
 
-/// Compares, and prints what there is even if Ctrl-C ended it. Returns whether all runs were clean.
-pub(crate) fn run(options: &Options, interrupted: &AtomicBool) -> Result<bool, Failure> {
+/// Compares and prints what there is even if Ctrl-C ended it. Returns whether all runs were clean.
+pub(crate) fn run(options: &Options, interrupted: &AtomicBool) -> Result<bool> {
     let peers = Peers::read(&options.peers)?;
     let servers = peers.chosen(&options.servers)?;
-    let scenarios = options.scenarios()?;
+    let scenarios = match options.check {
+        true => vec![Scenario::check()?],
+        false => scenarios::chosen(&options.scenario, options.seconds)?,
+    };
     let baseline = peers.baseline(options.baseline.as_deref(), &servers)?;
     let cpus = options.cpus()?;
     let mut comparison = Comparison {
@@ -140,56 +141,47 @@ pub(crate) fn run(options: &Options, interrupted: &AtomicBool) -> Result<bool, F
 }
 
 impl Options {
-    fn scenarios(&self) -> Result<Vec<Scenario>, Failure> {
-        if self.check {
-            Ok(vec![Scenario::check()])
-        } else {
-            scenarios::chosen(&self.scenario, self.seconds)
-        }
-    }
-
     fn rounds(&self) -> u32 {
         self.rounds.unwrap_or(if self.check { 1 } else { 3 })
     }
 
-    /// None if there is one CPU: server and load generator then share it.
-    fn cpus(&self) -> Result<Option<Cpus>, Failure> {
-        if let (Some(server), Some(driver)) = (self.server_cpu, self.driver_cpu) {
-            return Ok(Some(Cpus { server, driver }));
-        }
-        let Some((server, driver)) = limits::first_two_cpus()? else {
-            eprintln!("there is one CPU: the load generator takes its time from the servers");
-            return Ok(None);
+    /// Returns the CPUs; none if there is one: server and load generator then share it.
+    fn cpus(&self) -> Result<Option<Cpus>> {
+        let cpus = match self.server_cpu.zip(self.driver_cpu) {
+            None => limits::first_two_cpus()?,
+            said => said,
         };
-        Ok(Some(Cpus { server, driver }))
+        if cpus.is_none() {
+            eprintln!("there is one CPU: the load generator takes its time from the servers");
+        }
+        Ok(cpus.map(|(server, driver)| Cpus { server, driver }))
     }
 
-    fn logs(&self) -> Result<PathBuf, Failure> {
+    fn logs(&self) -> Result<PathBuf> {
         let unique = format!("loadtest-compare-{}", std::process::id());
         let logs = self.logs.clone();
         let logs = logs.unwrap_or_else(|| std::env::temp_dir().join(unique));
-        fs::create_dir_all(&logs).map_err(|error| Failure::File {
-            path: logs.display().to_string(),
-            reason: error.to_string(),
-        })?;
+        fs::create_dir_all(&logs).with_context(|| unusable(&logs))?;
         Ok(logs)
     }
 
-    fn print(&self, results: &Results, cpus: Option<Cpus>) -> Result<(), Failure> {
-        let text = table::document(results, self, cpus);
+    fn print(&self, results: &Results, cpus: Option<Cpus>) -> Result<()> {
+        let json = results.json(self, cpus);
+        let text = document(&json);
         if self.json {
-            println!("{}", table::json(results, self, cpus));
+            println!("{json:#}");
         } else {
             print!("{text}");
         }
-        let Some(path) = &self.markdown else {
-            return Ok(());
-        };
-        fs::write(path, text).map_err(|error| Failure::File {
-            path: path.display().to_string(),
-            reason: error.to_string(),
-        })
+        match &self.markdown {
+            Some(path) => fs::write(path, text).with_context(|| unusable(path)),
+            None => Ok(()),
+        }
     }
+}
+
+fn unusable(path: &Path) -> String {
+    format!("{} cannot be used", path.display())
 }
 
 /// What is under way.
@@ -231,53 +223,55 @@ impl Comparison<'_> {
         let Some(result) = self.measure(scenario, server) else {
             return;
         };
-        let headline = &figures::of(&scenario.mode)[0];
         let said = match &result {
-            Ok(report) => headline.said(report),
+            Ok(report) => figures::of(&scenario.sheet.mode)[0].said(report),
             Err(reason) => reason.clone(),
         };
-        let rounds = self.options.rounds();
+        let (round, rounds) = (round + 1, self.options.rounds());
         eprintln!(
-            "round {}/{rounds}: {} {}: {said}",
-            round + 1,
-            scenario.name,
-            server.name
+            "round {round}/{rounds}: {} {}: {said}",
+            scenario.name, server.name
         );
         self.results.add(&scenario.name, &server.name, result);
     }
 
-    /// One server, one run. None if Ctrl-C came between, or the server will never start.
+    /// Starts one server and does one run. None if Ctrl-C came between, or the server will never
+    /// start.
     fn measure(&mut self, scenario: &Scenario, server: &Peer) -> Option<RunResult> {
         let log = self.logs.join(format!("{}.log", server.name));
         let cpu = self.cpus.map(|cpus| cpus.server);
-        let mut serving = match Serving::start(server, cpu, &log, self.interrupted) {
-            Ok(serving) => serving,
-            Err(StartError::Interrupted) => return None,
-            Err(error) => {
-                let reason = format!("would not start ({error}): see {}", log.display());
-                eprintln!("{}: {reason}", server.name);
-                self.results.give_up(&server.name, &reason);
-                return None;
-            }
-        };
-        let measurement = Measurement {
-            scenario,
-            server,
-            seconds: self.options.seconds,
-            cpu: self.cpus.map(|cpus| cpus.driver),
-            interrupted: self.interrupted,
-        };
-        let result = measurement.run(&serving);
-        if self.is_interrupted() {
-            return None;
+        let started = Serving::start(server, cpu, &log, self.interrupted);
+        let mut serving = started.unwrap_or_else(|error| {
+            let reason = format!("would not start ({error}): see {}", log.display());
+            eprintln!("{}: {reason}", server.name);
+            self.results.give_up(&server.name, &reason);
+            None
+        })?;
+        let url = format!("ws://{}{}", serving.address, server.path);
+        let mut load = this_program();
+        load.args([
+            "--json",
+            "--url",
+            &url,
+            "--server-pid",
+            &serving.pid().to_string(),
+        ]);
+        if let Some(wire) = &server.wire {
+            load.args(["--wire", wire]);
         }
-        Some(result.map_err(|reason| match serving.end_of_server() {
-            Some(status) => format!(
+        if let Some(Cpus { driver, .. }) = self.cpus {
+            load.args(["--pin", &driver.to_string()]);
+        }
+        load.args(&server.flags).args(&scenario.words);
+        let result = measure::run(&mut load, self.options.seconds, self.interrupted);
+        let end = |status| {
+            format!(
                 "the server ended during the run ({status}): see {}",
                 log.display()
-            ),
-            None => reason,
-        }))
+            )
+        };
+        let result = result.map_err(|reason| serving.end_of_server().map_or(reason, end));
+        Some(result).filter(|_| !self.is_interrupted())
     }
 
     fn is_interrupted(&self) -> bool {
@@ -285,16 +279,16 @@ impl Comparison<'_> {
     }
 }
 
-/// This program, whatever happened to its file since it was started: an installation may have built
-/// another.
+/// Starts this program, whatever happened to its file since it was started: an installation may
+/// have built another.
 fn this_program() -> Command {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("loadtest");
     command
 }
 
-/// The order of a round: whoever was first in one is last in the next, so that none is always
-/// measured while the machine is busy with what comes first.
+/// Returns the order of a round: whoever was first in one is last in the next, so that none is
+/// always measured while the machine is busy with what comes first.
 fn in_turn<T: Copy>(all: &[T], round: u32) -> Vec<T> {
     let mut turned = all.to_vec();
     if !turned.is_empty() {
@@ -309,18 +303,8 @@ mod tests {
 
     #[test]
     fn the_order_rotates_from_round_to_round() {
-        let orders: Vec<_> = (0..4)
-            .map(|round| in_turn(&["a", "b", "c"], round))
-            .collect();
-        assert_eq!(
-            orders,
-            [
-                ["a", "b", "c"],
-                ["b", "c", "a"],
-                ["c", "a", "b"],
-                ["a", "b", "c"]
-            ]
-        );
+        let orders = (0..4).map(|round| in_turn(&["a", "b", "c"], round).concat());
+        assert_eq!(orders.collect::<Vec<_>>(), ["abc", "bca", "cab", "abc"]);
         assert!(in_turn::<u8>(&[], 3).is_empty());
     }
 }

@@ -13,13 +13,13 @@ use crate::inbox::Inbox;
 use crate::target::Target;
 
 /// One connection of the driver's.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Connection {
     /// None once it was dropped, which resets the connection.
     stream: Option<TcpStream>,
     pub(crate) state: State,
     /// What the socket has not taken, empty nearly always.
-    pending: Vec<u8>,
+    pub(crate) pending: Vec<u8>,
     /// Whether the driver has it on its list of sockets to write to.
     pub(crate) is_listed: bool,
     /// Whether it has asked to be a member of its room.
@@ -29,9 +29,10 @@ pub(crate) struct Connection {
 }
 
 /// How far a connection is.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) enum State {
     /// There are no more bytes to come.
+    #[default]
     Closed,
     /// TCP's handshake is under way.
     Connecting,
@@ -53,8 +54,8 @@ pub(crate) enum ReadOutcome {
 }
 
 impl Connection {
-    /// Begins to connect. The kernel keeps about twice `receive_buffer_bytes` of what is not read, or as
-    /// much as it sees fit.
+    /// Begins to connect. The kernel keeps about twice `receive_buffer_bytes` of what is not read,
+    /// or as much as it sees fit.
     pub(crate) fn open(
         target: &Target,
         index: u32,
@@ -80,23 +81,11 @@ impl Connection {
         Ok(Self {
             stream: Some(TcpStream::from_std(socket.into())),
             state: State::Connecting,
-            ..Self::closed()
+            ..Self::default()
         })
     }
 
-    /// A place for a connection that is not there.
-    pub(crate) const fn closed() -> Self {
-        Self {
-            stream: None,
-            state: State::Closed,
-            pending: Vec::new(),
-            is_listed: false,
-            has_joined: false,
-            has_received: false,
-        }
-    }
-
-    /// The socket, to be registered; none after [`abort`](Self::abort).
+    /// Returns the socket, to be registered; none after [`abort`](Self::abort).
     pub(crate) fn source(&mut self) -> Option<&mut TcpStream> {
         self.stream.as_mut()
     }
@@ -106,17 +95,17 @@ impl Connection {
         let is_listed = self.is_listed;
         *self = Self {
             is_listed,
-            ..Self::closed()
+            ..Self::default()
         };
     }
 
-    /// Both ends' addresses, this one first.
+    /// Returns both ends' addresses, this one first.
     pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
         let stream = self.stream.as_ref()?;
         stream.local_addr().ok().zip(stream.peer_addr().ok())
     }
 
-    /// Whether TCP's handshake is over.
+    /// Returns whether TCP's handshake is over.
     ///
     /// # Errors
     ///
@@ -133,11 +122,6 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    /// Whether it could join if the server said so.
-    pub(crate) fn is_unwelcome(&self) -> bool {
-        matches!(self.state, State::Open(_)) && !self.has_joined
     }
 
     /// Tells the server that nothing more is wanted.
@@ -163,20 +147,10 @@ impl Connection {
         }
     }
 
-    /// Queues bytes as they are.
-    pub(crate) fn push_bytes(&mut self, bytes: &[u8]) {
-        self.pending.extend_from_slice(bytes);
-    }
-
     /// Queues one frame.
     pub(crate) fn push(&mut self, opcode: OpCode, payload: &[u8]) {
         let key = fastrand::u32(..).to_ne_bytes();
         frame::encode_masked(opcode, payload, key, &mut self.pending);
-    }
-
-    /// How many bytes are queued.
-    pub(crate) fn pending_bytes(&self) -> usize {
-        self.pending.len()
     }
 
     /// Writes what is queued, as far as the socket takes it.

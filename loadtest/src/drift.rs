@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use crate::clock::to_ns;
-use crate::latencies::latency_histogram;
 use crate::series::Point;
+use crate::tally::Latency;
 
 /// Latencies in equal parts of the time, the more parts the longer it lasts, up to a bound.
 ///
@@ -16,14 +14,14 @@ use crate::series::Point;
 pub(crate) struct Slots {
     width_ns: u64,
     origin_ns: Option<u64>,
-    slots: Vec<Histogram<u64>>,
+    slots: Vec<Latency>,
 }
 
 /// At some 200 KB each, 8 MB.
 const SLOTS_MAX: usize = 40;
 
 impl Slots {
-    /// None yet, of a run that measures for so long.
+    /// Makes room for a run that measures for so long.
     pub(crate) fn new(measured: Duration) -> Self {
         let parts = u32::try_from(SLOTS_MAX).expect("it is small");
         Self {
@@ -34,8 +32,8 @@ impl Slots {
     }
 
     /// Counts latencies to the part that this moment is in.
-    pub(crate) fn add(&mut self, at_ns: u64, latency_ns: &Histogram<u64>) {
-        if latency_ns.is_empty() {
+    pub(crate) fn add(&mut self, at_ns: u64, latency: &Latency) {
+        if latency.count() == 0 {
             return;
         }
         let elapsed_ns = at_ns.saturating_sub(*self.origin_ns.get_or_insert(at_ns));
@@ -44,15 +42,13 @@ impl Slots {
         }
         let index = usize::try_from(elapsed_ns / self.width_ns).expect("below the bound");
         if self.slots.len() <= index {
-            self.slots.resize_with(index + 1, latency_histogram);
+            self.slots.resize_with(index + 1, Latency::default);
         }
-        self.slots[index]
-            .add(latency_ns)
-            .expect("all have the same bounds");
+        self.slots[index] += latency;
     }
 
-    /// The first tenth of the time and the last, none if there is no time between them.
-    pub(crate) fn first_and_last_tenth(&self) -> Option<(Histogram<u64>, Histogram<u64>)> {
+    /// Returns the first tenth of the time and the last; none if there is no time between them.
+    pub(crate) fn first_and_last_tenth(&self) -> Option<(Latency, Latency)> {
         let tenth = self.slots.len().div_ceil(10);
         if self.slots.len() < 2 * tenth || tenth == 0 {
             return None;
@@ -68,11 +64,9 @@ impl Slots {
     }
 }
 
-fn sum(slots: &[Histogram<u64>]) -> Histogram<u64> {
-    let mut sum = latency_histogram();
-    for slot in slots {
-        sum.add(slot).expect("all have the same bounds");
-    }
+fn sum(slots: &[Latency]) -> Latency {
+    let mut sum = Latency::default();
+    slots.iter().for_each(|slot| sum += slot);
     sum
 }
 
@@ -84,7 +78,7 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// The line through the memory of a series that is nearest to it by least squares, in bytes;
+    /// Fits a line to the memory of a series by least squares, in bytes;
     /// none for fewer than two points.
     pub(crate) fn through_memory(points: &[Point]) -> Option<Self> {
         let known = points
@@ -112,16 +106,16 @@ impl Line {
 mod tests {
     use super::*;
 
-    fn of(us: u64) -> Histogram<u64> {
-        let mut histogram = latency_histogram();
-        histogram.record(us * 1000).unwrap();
-        histogram
+    fn of(us: u64) -> Latency {
+        let mut latency = Latency::default();
+        latency.record(us * 1000);
+        latency
     }
 
     /// The numbers of latencies in the first tenth and the last, and what the last was, in us.
-    fn tenths(slots: &Slots) -> Option<(u64, u64, u64)> {
+    fn tenths(slots: &Slots) -> Option<(u64, u64, f64)> {
         let (first, last) = slots.first_and_last_tenth()?;
-        Some((first.len(), last.len(), last.max() / 1000))
+        Some((first.count(), last.count(), last.us(1.0)?))
     }
 
     #[test]
@@ -135,7 +129,7 @@ mod tests {
             (8..=12).contains(&first) && (8..=12).contains(&last),
             "{first} {last}"
         );
-        assert!((995..=1005).contains(&last_us), "{last_us}");
+        assert!((995.0..=1005.0).contains(&last_us), "{last_us}");
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! that this thread takes to read a flood.
 
 mod connect;
+mod deadlines;
 mod enveloped;
 mod messages;
 mod outbound;
@@ -21,34 +22,37 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
+use anyhow::{Result, bail, ensure};
+use derive_more::AddAssign;
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use proto::{DecodeError, OpCode};
+use serde::Serialize;
 
 pub(crate) use self::connect::Connected;
 use self::enveloped::Enveloped;
-pub(crate) use self::messages::ServerErrors;
 use self::messages::{Goodbye, Heard, Plain, Tidings, VISITS_FIRST};
 use self::outbound::Outbound;
 use self::returns::Returns;
 pub(crate) use self::returns::{Loss, ReturnPlan, Returned, Staying};
 use self::slow::SlowReader;
-pub(crate) use self::slow::{Passed, SlowEnd, SlowFate};
+pub(crate) use self::slow::SlowTally;
 use self::visits::Visits;
 pub(crate) use self::visits::{VisitPlan, VisitTally};
+use crate::cli::Setup;
 use crate::clock::{Clock, thread_cpu, to_ns};
 use crate::connection::{Connection, ReadOutcome, State};
-use crate::failure::Failure;
 use crate::ledger::Ledger;
 use crate::monitor::Outlet;
-use crate::opening::Refusal;
 use crate::pace::Pace;
 use crate::payload::Stamp;
 use crate::plan::{Home, MemberId, Plan, RoomId, StreamId};
 use crate::positions::{PositionBook, PositionTally, Seat};
-use crate::series::Counters;
+use crate::probe::Counters;
+use crate::sequence::Faults;
 use crate::shared::{Settled, Shared};
+use crate::tally::{First, Maybe, Most};
 use crate::target::Target;
 use crate::timer::Timer;
 use crate::wire::{DeliveryShapes, RoomShape};
@@ -85,17 +89,56 @@ const TIMER: Token = Token(usize::MAX - 2);
 const URGENT: Token = Token(usize::MAX - 3);
 const MAILBOX: Token = Token(usize::MAX - 4);
 
+/// What went wrong. The names are the JSON's.
+#[derive(AddAssign, Clone, Debug, Default, Serialize)]
+pub(crate) struct Outcome {
+    #[serde(flatten)]
+    pub(crate) faults: Faults,
+    /// What was heard of offsets and answers, on a wire with positions.
+    pub(crate) positions: Maybe<PositionTally>,
+    /// `msg` events with what this run did not publish, or not to that member.
+    pub(crate) unreadable: u64,
+    /// Publications that were not waited for any longer. What came of them later counts; what did
+    /// not is lost.
+    pub(crate) given_up: u64,
+    /// How long the generator stood still while publications were under way: its latencies and
+    /// rates are the machine's then, not the server's.
+    stood_still_seconds: Most,
+    /// Connections that the server ended.
+    pub(crate) disconnected: u64,
+    /// What the first of them said, or how it broke.
+    pub(crate) first_disconnect: First,
+    /// Complaints of the server, as its wire writes them.
+    pub(crate) server_errors: u64,
+    pub(crate) first_server_error: First,
+}
+
+impl Outcome {
+    /// Counts a complaint of the server.
+    #[cold]
+    fn complain(&mut self, message: &[u8]) {
+        self.server_errors += 1;
+        let text = String::from_utf8_lossy(message);
+        self.first_server_error
+            .note(|| text.chars().take(COMPLAINT_MAX).collect());
+    }
+}
+
+/// A line has room for so many characters of a complaint.
+const COMPLAINT_MAX: usize = 200;
+
 /// All sockets of a thread, and its loop over them.
 #[derive(Debug)]
 pub(crate) struct Driver<'a> {
-    plan: &'a Plan,
+    pub(crate) plan: &'a Plan,
     target: &'a Target,
     payload_bytes: usize,
     clock: Clock,
     shared: &'a Shared<'a>,
     readiness: Readiness,
     connections: Vec<Connection>,
-    ledger: Ledger,
+    /// The book of what was published and delivered.
+    pub(crate) ledger: Ledger,
     /// What deliveries look like.
     shapes: DeliveryShapes,
     /// Where each member is in its room's stream; nobody, on a wire without positions.
@@ -103,7 +146,7 @@ pub(crate) struct Driver<'a> {
     book: PositionBook,
     /// What is to be acknowledged, if anything is.
     outbound: Option<Outbound>,
-    pace: Pace,
+    pub(crate) pace: Pace,
     buffer: Box<[u8]>,
     /// How many connections are members; the others are visitors.
     members: u32,
@@ -114,48 +157,39 @@ pub(crate) struct Driver<'a> {
     opened: u32,
     progress_ns: u64,
     next_tick_ns: u64,
-    /// How long this program did not run though it wanted to, in pauses worth mentioning.
-    stood_still_ns: u64,
     received: u32,
+    /// Successful reads so far, of all sockets.
     reads: u64,
-    errors: ServerErrors,
-    disconnects: Disconnects,
+    /// What went wrong, beside what is in the books.
+    pub(crate) outcome: Outcome,
     /// What this thread used of a processor, in the phases that have ended.
     cpu: Duration,
     /// What the thread had used when the phase began that it is in.
     phase_began_cpu: Option<Duration>,
     /// For each thread, what it is to be told at the end of this turn.
     outgoing: Vec<Vec<Settled>>,
+    /// What this thread was told, while it is taken in.
+    incoming: Vec<Settled>,
     /// Those who lose their connections and come back, ascending.
-    away: Vec<MemberId>,
+    pub(crate) away: Vec<MemberId>,
     /// Whether the others are read first.
     stayers_are_urgent: bool,
     /// While they come back, how far each is.
-    returns: Option<Returns>,
+    returns: Returns,
     /// In a churn, those who come and go. Their connections follow the members'.
-    visits: Option<Visits>,
+    visits: Visits,
     /// Those who will stop reading, ascending.
     chosen_slow: Vec<MemberId>,
     /// Those who stopped reading, or nearly.
     slow: Vec<SlowReader>,
     /// What each of them still reads in a second, in bytes.
     slow_rate: u64,
-    /// What this thread was told, while it is taken in.
-    incoming: Vec<Settled>,
     /// A refused handshake whose body is still awaited, and until when.
-    refusal: Option<(Failure, u64)>,
+    refusal: Option<(anyhow::Error, u64)>,
     /// What the server called itself in its first answer.
-    server_name: Option<String>,
+    pub(crate) server_name: Option<String>,
     /// Where the monitor is told how it goes.
-    outlet: Outlet,
-}
-
-/// Connections that the server ended.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Disconnects {
-    pub(crate) count: u64,
-    /// What the first of them said, or how it broke.
-    pub(crate) first_reason: Option<String>,
+    pub(crate) outlet: Outlet,
 }
 
 /// The readiness sets.
@@ -170,16 +204,15 @@ struct Readiness {
 impl Readiness {
     fn new(has_urgent: bool) -> io::Result<Self> {
         let poll = Poll::new()?;
-        let urgent = if has_urgent {
-            let urgent = Poll::new()?;
+        let mut urgent = None;
+        if has_urgent {
+            let set = Poll::new()?;
             // A readiness set can itself be waited for.
-            let fd = urgent.as_raw_fd();
+            let fd = set.as_raw_fd();
             poll.registry()
                 .register(&mut SourceFd(&fd), URGENT, Interest::READABLE)?;
-            Some((urgent, Events::with_capacity(EVENTS_MAX)))
-        } else {
-            None
-        };
+            urgent = Some((set, Events::with_capacity(EVENTS_MAX)));
+        }
         let timer = Timer::new(poll.registry(), TIMER)?;
         Ok(Self {
             poll,
@@ -191,20 +224,23 @@ impl Readiness {
 }
 
 impl<'a> Driver<'a> {
-    /// A driver without sockets.
+    /// Makes a driver without sockets.
     pub(crate) fn new(
         plan: &'a Plan,
-        target: &'a Target,
-        payload_bytes: usize,
+        setup: &'a Setup,
         clock: Clock,
         shared: &'a Shared<'a>,
         outlet: Outlet,
-    ) -> Result<Self, Failure> {
-        let has_urgent = plan.groups.iter().any(|group| group.urgent);
-        let readiness = Readiness::new(has_urgent).map_err(Failure::System)?;
-        shared
-            .open_mailbox(plan.thread, readiness.poll.registry(), MAILBOX)
-            .map_err(Failure::System)?;
+    ) -> Result<Self> {
+        let (target, payload_bytes) = (&setup.target, setup.scenario.payload_bytes);
+        let readiness = Readiness::new(plan.groups.iter().any(|group| group.urgent))?;
+        shared.open_mailbox(plan.thread, readiness.poll.registry(), MAILBOX)?;
+        let members = plan.connections();
+        let seats = if target.wire.positions {
+            members as usize
+        } else {
+            0
+        };
         Ok(Self {
             plan,
             target,
@@ -212,117 +248,75 @@ impl<'a> Driver<'a> {
             clock,
             shared,
             readiness,
-            connections: Vec::with_capacity(plan.connections() as usize),
+            connections: Vec::with_capacity(members as usize),
             ledger: Ledger::new(plan, shared.counts()),
             shapes: target.wire.delivery_shapes(&plan.rooms, payload_bytes),
-            seats: if target.wire.has_positions() {
-                vec![Seat::new(); plan.connections() as usize]
-            } else {
-                Vec::new()
-            },
+            seats: vec![Seat::default(); seats],
             book: PositionBook::new(plan),
             outbound: None,
             pace: Pace::new(plan),
             buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
-            members: plan.connections(),
+            members,
             message: Vec::new(),
             listed: Vec::new(),
             opened: 0,
             progress_ns: 0,
             next_tick_ns: 0,
-            stood_still_ns: 0,
             received: 0,
             reads: 0,
-            errors: ServerErrors::default(),
-            disconnects: Disconnects::default(),
+            outcome: Outcome::default(),
             cpu: Duration::ZERO,
             phase_began_cpu: None,
-            outgoing: (0..shared.threads()).map(|_| Vec::new()).collect(),
+            outgoing: vec![Vec::new(); shared.threads()],
+            incoming: Vec::new(),
             away: Vec::new(),
             stayers_are_urgent: false,
-            returns: None,
-            visits: None,
+            returns: Returns::default(),
+            visits: Visits::default(),
             chosen_slow: Vec::new(),
             slow: Vec::new(),
             slow_rate: 0,
-            incoming: Vec::new(),
             refusal: None,
             server_name: None,
             outlet,
         })
     }
 
-    /// How long this program stood still while publications were under way, in pauses worth
-    /// mentioning.
-    pub(crate) fn stood_still(&self) -> Duration {
-        Duration::from_nanos(self.stood_still_ns)
-    }
-
-    /// The book of what was published and delivered.
-    pub(crate) fn ledger(&self) -> &Ledger {
-        &self.ledger
-    }
-
-    /// The same, to say what is to be timed.
-    pub(crate) fn ledger_mut(&mut self) -> &mut Ledger {
-        &mut self.ledger
-    }
-
-    /// Successful reads so far, of all sockets.
-    pub(crate) fn reads(&self) -> u64 {
-        self.reads
-    }
-
-    /// What the server complained about.
-    pub(crate) fn errors(&self) -> &ServerErrors {
-        &self.errors
-    }
-
-    /// What was heard of positions; none on a wire without them.
-    pub(crate) fn positions(&self) -> Option<PositionTally> {
-        if self.seats.is_empty() {
-            return None;
-        }
-        let unacknowledged = self.outbound.as_ref().map_or(0, Outbound::len);
-        Some(PositionTally {
-            unacknowledged: unacknowledged as u64,
+    /// Returns what went wrong so far.
+    pub(crate) fn outcome(&self) -> Outcome {
+        let unacknowledged = self.outbound.as_ref().map_or(0, Outbound::len) as u64;
+        let positions = PositionTally {
+            unacknowledged,
             ..self.book.tally.clone()
-        })
+        };
+        Outcome {
+            faults: self.ledger.faults(),
+            positions: Maybe((!self.seats.is_empty()).then_some(positions)),
+            unreadable: self.ledger.unreadable,
+            given_up: self.ledger.given_up,
+            ..self.outcome.clone()
+        }
     }
 
-    /// What the server called itself, if it did.
-    pub(crate) fn server_name(&self) -> Option<&str> {
-        self.server_name.as_deref()
-    }
-
-    /// Whom the server closed.
-    pub(crate) fn disconnects(&self) -> &Disconnects {
-        &self.disconnects
-    }
-
-    /// Which thread this is, counted from zero.
-    pub(crate) fn thread(&self) -> usize {
-        self.plan.thread
-    }
-
-    /// What this thread has used of a processor, user and system. Only itself may ask during a phase.
-    pub(crate) fn cpu(&self) -> Duration {
+    /// Returns what this thread has used of a processor, user and system. Only itself may ask
+    /// during a phase.
+    fn cpu(&self) -> Duration {
         let phase = self
             .phase_began_cpu
             .map(|began| thread_cpu().saturating_sub(began));
         self.cpu + phase.unwrap_or_default()
     }
 
-    /// What it has counted so far.
+    /// Returns what it has counted so far.
     pub(crate) fn counters(&self) -> Counters {
-        let visitors = self.visits.as_ref().map_or(0, Visits::present) as u64;
-        let members = u64::from(self.opened).saturating_sub(self.disconnects.count);
+        let members = u64::from(self.opened).saturating_sub(self.outcome.disconnected);
         Counters {
             at_ns: self.clock.now_ns(),
-            connections: members + visitors,
+            connections: members + self.visits.present() as u64,
             publications: self.ledger.publications(),
             deliveries: self.ledger.deliveries(),
             lost: self.ledger.lost_so_far(),
+            reads: self.reads,
             cpu: self.cpu(),
         }
     }
@@ -331,11 +325,6 @@ impl<'a> Driver<'a> {
     pub(crate) fn tell(&mut self) {
         let counters = self.counters();
         self.outlet.tell(counters, &mut self.ledger);
-    }
-
-    /// Readings have their distances from this moment on.
-    pub(crate) fn align_readings(&mut self, now_ns: u64) {
-        self.outlet.align(now_ns);
     }
 
     /// Tells the monitor everything up to now.
@@ -353,24 +342,14 @@ impl<'a> Driver<'a> {
         done
     }
 
-    /// A group begins to publish; every thread is to be given the same `now_ns`.
+    /// Lets a group begin to publish; every thread is to be given the same `now_ns`.
     pub(crate) fn start(&mut self, group: usize, now_ns: u64) {
         self.progress_ns = now_ns;
         self.pace.start(group, now_ns);
     }
 
-    /// An open loop goes on at another rate.
-    pub(crate) fn set_rate(&mut self, group: usize, per_second: f64) {
-        self.pace.set_rate(group, per_second);
-    }
-
-    /// The way to the monitor, for the driver that comes after this one.
-    pub(crate) fn take_outlet(&mut self) -> Outlet {
-        std::mem::replace(&mut self.outlet, Outlet::closed())
-    }
-
     /// Runs until a moment, or until Ctrl-C.
-    pub(crate) fn run_until(&mut self, end_ns: u64) -> Result<(), Failure> {
+    pub(crate) fn run_until(&mut self, end_ns: u64) -> Result<()> {
         let mut delivered = self.ledger.deliveries();
         while !self.shared.must_stop() {
             let now_ns = self.clock.now_ns();
@@ -395,8 +374,9 @@ impl<'a> Driver<'a> {
     /// Publishes nothing more, and runs until what is under way has arrived or is given up.
     ///
     /// Before it, [`Shared::begin_waiting`]: a thread that has nothing under way reads on until no
-    /// thread has. `patience` bounds it all: a server that is behind may need longer than the run took.
-    pub(crate) fn drain(&mut self, patience: Duration) -> Result<(), Failure> {
+    /// thread has. `patience` bounds it all: a server that is behind may need longer than the run
+    /// took.
+    pub(crate) fn drain(&mut self, patience: Duration) -> Result<()> {
         self.pace.stop();
         let end_ns = self.clock.now_ns() + to_ns(patience);
         let mut drained = false;
@@ -418,25 +398,22 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Whether something may still come that nothing waits for: what was given up, for a server that stood
-    /// still is late and has lost nothing; what went out while members were on their way back; and
-    /// acknowledgements.
+    /// Returns whether something may still come that nothing waits for: what was given up, for a
+    /// server that stood still is late and has lost nothing; what went out while members were on
+    /// their way back; and acknowledgements.
     fn expects(&self, late: &mut Late) -> bool {
         let awaits_acks = self.outbound.as_ref().is_some_and(|it| it.len() > 0);
-        let is_uncertain = self.ledger.given_up() > 0 || self.ledger.has_returned();
+        let is_uncertain = self.ledger.given_up > 0 || self.ledger.has_returned();
         (is_uncertain || awaits_acks)
             && late.may_come(self.ledger.deliveries(), self.clock.now_ns())
             && (awaits_acks || self.ledger.faults().lost > 0)
     }
 
-    /// One turn of the loop, waiting no longer than `wait`.
-    fn turn(&mut self, wait: Duration) -> Result<(), Failure> {
+    /// Does one turn of the loop, waiting no longer than `wait`.
+    fn turn(&mut self, wait: Duration) -> Result<()> {
         if let Some(due_ns) = self.pace.next_due_ns() {
             let now_ns = self.clock.now_ns();
-            self.readiness
-                .timer
-                .arm(due_ns, now_ns)
-                .map_err(Failure::System)?;
+            self.readiness.timer.arm(due_ns, now_ns)?;
         }
         let mut events = std::mem::replace(&mut self.readiness.events, Events::with_capacity(0));
         let waited = self.readiness.poll.poll(&mut events, Some(wait));
@@ -459,13 +436,13 @@ impl<'a> Driver<'a> {
     }
 
     /// Tells other threads what of theirs was settled here, and takes in what they tell.
-    fn exchange(&mut self) -> Result<(), Failure> {
+    fn exchange(&mut self) -> Result<()> {
         for (thread, settled) in self.ledger.take_settled() {
             self.outgoing[thread as usize].push(settled);
         }
         for (thread, settled) in self.outgoing.iter_mut().enumerate() {
             if !settled.is_empty() {
-                self.shared.post(thread, settled).map_err(Failure::System)?;
+                self.shared.post(thread, settled)?;
             }
         }
         self.shared.receive(self.plan.thread, &mut self.incoming);
@@ -482,7 +459,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Reads the urgent sockets, and publishes what is due.
-    fn urgent_turn(&mut self) -> Result<(), Failure> {
+    fn urgent_turn(&mut self) -> Result<()> {
         if let Some((mut poll, mut events)) = self.readiness.urgent.take() {
             let waited = poll.poll(&mut events, Some(Duration::ZERO));
             let handled = events.iter().try_for_each(|event| self.handle(event));
@@ -493,7 +470,7 @@ impl<'a> Driver<'a> {
         self.publish_due()
     }
 
-    fn handle(&mut self, event: &Event) -> Result<(), Failure> {
+    fn handle(&mut self, event: &Event) -> Result<()> {
         // The timer and the urgent set only had to end the wait.
         let Some(connection) = self.connections.get(event.token().0) else {
             return Ok(());
@@ -505,7 +482,7 @@ impl<'a> Driver<'a> {
             State::Connecting => return self.handle_connected(member),
             State::Handshaking { .. } | State::Open(_) => {}
         }
-        if event.is_writable() && connection.pending_bytes() > 0 {
+        if event.is_writable() && !connection.pending.is_empty() {
             self.list(member);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
@@ -514,7 +491,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    fn read(&mut self, member: MemberId) -> Result<(), Failure> {
+    fn read(&mut self, member: MemberId) -> Result<()> {
         loop {
             let connection = &mut self.connections[member.index()];
             match connection.read(&mut self.buffer) {
@@ -525,7 +502,7 @@ impl<'a> Driver<'a> {
                         return Ok(());
                     }
                 }
-                ReadOutcome::Ended(error) => return self.handle_end(member, &error),
+                ReadOutcome::Ended(error) => return self.handle_end(member, error),
                 ReadOutcome::Nothing => return Ok(()),
             }
         }
@@ -533,7 +510,7 @@ impl<'a> Driver<'a> {
 
     /// Takes the first `bytes` of the read buffer, which this member's connection received.
     #[inline]
-    fn receive(&mut self, member: MemberId, bytes: usize) -> Result<(), Failure> {
+    fn receive(&mut self, member: MemberId, bytes: usize) -> Result<()> {
         if member.0 >= self.members {
             return self.receive_visitor(member, bytes);
         }
@@ -542,13 +519,14 @@ impl<'a> Driver<'a> {
             return self.receive_response(member, bytes);
         };
         let room = self.ledger.room_of(member);
-        let heard = Heard::new(
+        let heard = Heard {
             member,
-            self.clock.now_ns(),
-            &self.target.wire,
-            &mut self.ledger,
-            &mut self.errors,
-        );
+            now_ns: self.clock.now_ns(),
+            wire: &self.target.wire,
+            ledger: &mut self.ledger,
+            outcome: &mut self.outcome,
+            tidings: Tidings::default(),
+        };
         let bytes = &mut self.buffer[..bytes];
         let (received, tidings) = match self.shapes.of(room) {
             RoomShape::Plain(shape) => {
@@ -575,7 +553,7 @@ impl<'a> Driver<'a> {
     /// Does what the messages of one read want done.
     #[inline]
     fn act_upon(&mut self, member: MemberId, received: Result<(), DecodeError>, tidings: Tidings) {
-        if tidings.from_visitors > 0 && self.visits.is_none() {
+        if tidings.from_visitors > 0 && !self.visits.are_expected() {
             self.ledger.deliver_unreadable();
         }
         if tidings.probed || tidings.caught_up {
@@ -584,13 +562,11 @@ impl<'a> Driver<'a> {
         if !tidings.acks.is_empty() || !tidings.put_off.is_empty() {
             self.take_acks(member, &tidings.acks, &tidings.put_off);
         }
-        if let (Some(pause), Some(returns)) = (tidings.drain, &mut self.returns) {
-            returns.note_pause(member, pause);
+        if let Some(pause) = tidings.drain {
+            self.returns.note_pause(member, pause);
         }
-        if let Some(replies) = tidings.replies {
-            for (opcode, payload) in &replies {
-                self.connections[member.index()].push(*opcode, payload);
-            }
+        for (opcode, payload) in &tidings.replies {
+            self.connections[member.index()].push(*opcode, payload);
             self.list(member);
         }
         if tidings.welcomed {
@@ -605,11 +581,11 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// A member received what proves that it is in its room; of those who come back on a wire with
-    /// positions, everything that they missed.
+    /// Notes that a member received what proves that it is in its room; of those who come back on a
+    /// wire with positions, everything that they missed.
     fn note_received(&mut self, member: MemberId, tidings: &Tidings) {
-        let comes_back = self.returns.is_some() && !self.seats.is_empty();
-        let is_there = if comes_back {
+        let recovers = self.returns.are_expected() && !self.seats.is_empty();
+        let is_there = if recovers {
             tidings.caught_up
         } else {
             tidings.probed
@@ -620,15 +596,15 @@ impl<'a> Driver<'a> {
         }
         self.received += 1;
         self.progress_ns = self.clock.now_ns();
-        if let Some(returns) = &mut self.returns {
-            returns.serve(member, self.progress_ns);
+        if self.returns.are_expected() {
+            self.returns.serve(member, self.progress_ns);
         }
     }
 
-    /// The server ended a connection that was open.
+    /// Takes the end of an open connection by the server.
     fn disconnect(&mut self, member: MemberId, goodbye: Goodbye) {
         if member.0 >= self.members {
-            return self.end_visit(member, goodbye.reason);
+            return self.end_visit(member, &goodbye.reason);
         }
         if self.comes_back(member) {
             return self.lose(member, &goodbye);
@@ -636,25 +612,25 @@ impl<'a> Driver<'a> {
         let connection = &mut self.connections[member.index()];
         connection.state = State::Closed;
         connection.shut_down();
-        self.disconnects.count += 1;
+        self.outcome.disconnected += 1;
         self.shared.note_disconnect();
-        self.disconnects.first_reason.get_or_insert(goodbye.reason);
+        self.outcome.first_disconnect.note(|| goodbye.reason);
         for stream in self.ledger.disconnect(member, self.clock.now_ns()) {
             self.pace.retire(stream);
         }
     }
 
-    /// Now and then: gives up what will not arrive, and tells the monitor how it goes.
+    /// Gives up, now and then, what will not arrive, and tells the monitor how it goes.
     fn tick(&mut self) {
         let now_ns = self.clock.now_ns();
         if now_ns < self.next_tick_ns {
             return;
         }
-        // A pause of the machine, or of this program, is no fault of the server: what came meanwhile
-        // has not been read yet.
+        // A pause of the machine, or of this program, is no fault of the server: what came
+        // meanwhile has not been read yet.
         let late_ns = now_ns - self.next_tick_ns;
         if late_ns > to_ns(STANDSTILL) && self.ledger.under_way() > 0 {
-            self.stood_still_ns += late_ns;
+            self.outcome.stood_still_seconds.0 += late_ns as f64 / 1e9;
             self.ledger.excuse(late_ns);
             self.progress_ns += late_ns;
         }
@@ -662,13 +638,13 @@ impl<'a> Driver<'a> {
         self.ledger.give_up(now_ns, to_ns(PATIENCE));
         self.send_put_off(now_ns);
         self.read_slowly(now_ns);
-        if self.outlet.is_due(now_ns) {
+        if now_ns >= self.outlet.next_ns {
             self.tell();
         }
     }
 
     /// Publishes what the clock asks for, at once.
-    fn publish_due(&mut self) -> Result<(), Failure> {
+    fn publish_due(&mut self) -> Result<()> {
         if !self.pace.is_open() {
             return Ok(());
         }
@@ -725,12 +701,12 @@ impl<'a> Driver<'a> {
         self.list(member);
     }
 
-    /// The room that a member, or a visitor, is in.
+    /// Returns the room that a member, or a visitor, is in.
     fn room_of(&self, member: MemberId) -> RoomId {
-        match &self.visits {
-            Some(visits) if member.0 >= self.members => visits.room_of(member),
-            _ => self.ledger.room_of(member),
+        if member.0 >= self.members {
+            return self.visits.room_of(member);
         }
+        self.ledger.room_of(member)
     }
 
     /// Puts a connection on the list of those to write to.
@@ -742,7 +718,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Writes to every connection on the list.
-    fn flush(&mut self) -> Result<(), Failure> {
+    fn flush(&mut self) -> Result<()> {
         let mut listed = std::mem::take(&mut self.listed);
         for (written, member) in listed.drain(..).enumerate() {
             // A thousand who come back at once are written to for ten milliseconds.
@@ -755,13 +731,15 @@ impl<'a> Driver<'a> {
                 continue;
             }
             if let Err(error) = connection.flush() {
-                self.handle_end(member, &error)?;
+                self.handle_end(member, error)?;
                 continue;
             }
-            let pending_bytes = connection.pending_bytes();
-            if pending_bytes > PENDING_BYTES_MAX {
-                return Err(Failure::NotReading { pending_bytes });
-            }
+            let pending_bytes = connection.pending.len();
+            ensure!(
+                pending_bytes <= PENDING_BYTES_MAX,
+                "the server took no bytes for a while and {pending_bytes} wait for one connection; \
+                 try a lower --rate or --window"
+            );
         }
         // What was listed meanwhile is for the next time.
         listed.append(&mut self.listed);
@@ -769,47 +747,49 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// A connection broke or ended without a close frame.
-    fn handle_end(&mut self, member: MemberId, error: &io::Error) -> Result<(), Failure> {
-        if let State::Open(_) = self.connections[member.index()].state {
-            let reason = match error.kind() {
-                ErrorKind::UnexpectedEof => "it ended without a close frame".to_owned(),
-                _ => error.to_string(),
-            };
-            self.disconnect(member, Goodbye::without_pause(reason));
-            return Ok(());
-        }
-        self.fail_opening(member, Refusal::of(error), None, |driver| {
-            driver.end_of_handshake(member, error)
-        })
+    /// Takes the end of a connection that broke or ended without a close frame.
+    fn handle_end(&mut self, member: MemberId, error: io::Error) -> Result<()> {
+        let State::Open(_) = self.connections[member.index()].state else {
+            return self.end_handshake(member, error);
+        };
+        let reason = match error.kind() {
+            ErrorKind::UnexpectedEof => "it ended without a close frame".to_owned(),
+            _ => error.to_string(),
+        };
+        self.disconnect(member, Goodbye::without_pause(reason));
+        Ok(())
     }
 
-    fn check_alive(&self) -> Result<(), Failure> {
-        if self.disconnects.count < self.connections.len() as u64 {
+    fn check_alive(&self) -> Result<()> {
+        if self.outcome.disconnected < self.connections.len() as u64 {
             return Ok(());
         }
         // With several threads, those of the others may be there.
-        let Some(connections) = self.shared.all_disconnected() else {
-            return Ok(());
-        };
-        let reason = self.disconnects.first_reason.clone().unwrap_or_default();
-        Err(Failure::ClosedAll {
-            connections,
-            reason,
-        })
+        if let Some(connections) = self.shared.all_disconnected() {
+            let reason = self.outcome.first_disconnect.0.clone().unwrap_or_default();
+            bail!(
+                "the server closed all {connections} connections during the run ({reason}); look \
+                 at its log"
+            );
+        }
+        Ok(())
     }
 
-    fn check_silence(&self) -> Result<(), Failure> {
+    fn is_silent(&self) -> bool {
         let progress_ns = self.progress_ns.max(self.shared.progress_ns());
-        if self.clock.now_ns() < progress_ns + to_ns(SILENCE_MAX) {
-            return Ok(());
-        }
-        let (received, members) = (u64::from(self.received), self.connections.len() as u64);
-        Err(Failure::NoDeliveries {
-            received,
-            members,
-            wire: self.target.wire.to_string(),
-        })
+        self.clock.now_ns() >= progress_ns + to_ns(SILENCE_MAX)
+    }
+
+    fn check_silence(&self) -> Result<()> {
+        ensure!(
+            !self.is_silent(),
+            "no member received a publication for 10 s ({} of {} members had one before); does the \
+             server speak the wire {}?",
+            self.received,
+            self.connections.len(),
+            self.target.wire
+        );
+        Ok(())
     }
 }
 
@@ -828,7 +808,7 @@ impl Late {
         }
     }
 
-    /// Whether the last delivery is so recent that another may follow.
+    /// Returns whether the last delivery is so recent that another may follow.
     fn may_come(&mut self, deliveries: u64, now_ns: u64) -> bool {
         if deliveries != self.deliveries {
             *self = Self::new(deliveries, now_ns);
@@ -837,9 +817,9 @@ impl Late {
     }
 }
 
-fn ignore_interruption(waited: io::Result<()>) -> Result<(), Failure> {
-    match waited {
-        Err(error) if error.kind() != ErrorKind::Interrupted => Err(Failure::System(error)),
-        _ => Ok(()),
-    }
+fn ignore_interruption(waited: io::Result<()>) -> io::Result<()> {
+    waited.or_else(|error| match error.kind() {
+        ErrorKind::Interrupted => Ok(()),
+        _ => Err(error),
+    })
 }

@@ -1,10 +1,12 @@
 //! The client's side of the opening handshake (RFC 6455 section 4.1), over bytes.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::failure::Failure;
+use anyhow::{Error, anyhow};
+use httparse::Status;
+
+use crate::opening::Refusal;
 use crate::target::Target;
 
 /// A refusal's body is shown up to here.
@@ -15,47 +17,62 @@ const RESPONSE_BYTES_MAX: usize = 16 * 1024;
 
 const HEADERS_MAX: usize = 64;
 
-/// The request for a connection, with a key from [`proto::handshake::request_key`].
+/// Returns the request for a connection, with a key from [`proto::handshake::request_key`].
 pub(crate) fn request(target: &Target, key: &str) -> Vec<u8> {
-    let mut request = String::with_capacity(256);
     let Target {
         path,
         authority,
         wire,
         ..
     } = target;
-    write!(
-        request,
+    let sub_protocol = wire.sub_protocol.as_ref();
+    let sub_protocol = sub_protocol.map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
+    format!(
         "GET {path} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: {}\r\n",
-        proto::handshake::VERSION
+         Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: {}\r\n{}\r\n",
+        proto::handshake::VERSION,
+        sub_protocol.unwrap_or_default()
     )
-    .expect("a string takes everything");
-    if let Some(sub_protocol) = &wire.sub_protocol {
-        write!(request, "Sec-WebSocket-Protocol: {sub_protocol}\r\n")
-            .expect("a string takes everything");
-    }
-    request.push_str("\r\n");
-    request.into_bytes()
+    .into_bytes()
 }
 
 /// What the bytes received so far are.
 #[derive(Debug)]
 pub(crate) enum Response {
     /// A connection; frames begin behind this many bytes.
-    Accepted { head_bytes: usize },
+    Accepted {
+        head_bytes: usize,
+        /// What the answer says that the server is.
+        server_name: Option<String>,
+    },
     /// Not a whole answer yet.
     Incomplete,
     /// An answer, but no connection.
-    Refused {
-        failure: Failure,
-        /// The status, if it was HTTP and another than 101.
-        status: Option<u16>,
-        /// When to come back, if the server says so in seconds.
-        retry_after: Option<Duration>,
-        /// Whether the whole body is there to be shown.
-        complete: bool,
-    },
+    Refused(Box<Refused>),
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// A sentence for a person.
+    pub(crate) failure: Error,
+    /// A word for a report.
+    pub(crate) refusal: Refusal,
+    /// When to come back, if the server says so in seconds.
+    pub(crate) retry_after: Option<Duration>,
+    /// Whether the whole body is there to be shown.
+    pub(crate) complete: bool,
+}
+
+impl Response {
+    fn refused(failure: Error, refusal: Refusal) -> Self {
+        Self::Refused(Box::new(Refused {
+            failure,
+            refusal,
+            retry_after: None,
+            complete: true,
+        }))
+    }
 }
 
 /// Reads the answer to the request that had this key.
@@ -63,19 +80,13 @@ pub(crate) fn read(bytes: &[u8], key: &str, target: &Target) -> Response {
     let address = target.address;
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
-    let malformed = |reason: String| Response::Refused {
-        failure: Failure::HandshakeMalformed { address, reason },
-        status: None,
-        retry_after: None,
-        complete: true,
-    };
+    let unreadable =
+        |reason: &str| Response::refused(malformed(address, reason), Refusal::Malformed);
     let head_bytes = match response.parse(bytes) {
-        Ok(httparse::Status::Complete(head_bytes)) => head_bytes,
-        Ok(httparse::Status::Partial) if bytes.len() < RESPONSE_BYTES_MAX => {
-            return Response::Incomplete;
-        }
-        Ok(httparse::Status::Partial) => return malformed("endless header".to_owned()),
-        Err(error) => return malformed(error.to_string()),
+        Ok(Status::Complete(head_bytes)) => head_bytes,
+        Ok(Status::Partial) if bytes.len() < RESPONSE_BYTES_MAX => return Response::Incomplete,
+        Ok(Status::Partial) => return unreadable("endless header"),
+        Err(error) => return unreadable(&error.to_string()),
     };
     let code = response.code.unwrap_or_default();
     if code != 101 {
@@ -83,39 +94,36 @@ pub(crate) fn read(bytes: &[u8], key: &str, target: &Target) -> Response {
     }
     let accept = proto::handshake::accept_key(key.as_bytes());
     if header(&response, "sec-websocket-accept") != Some(&accept) {
-        let failure = Failure::HandshakeUnproved { address };
-        return Response::Refused {
-            failure,
-            status: None,
-            retry_after: None,
-            complete: true,
-        };
+        let failure = anyhow!(
+            "the server at {address} answered 101 with a wrong Sec-WebSocket-Accept; it does not \
+             follow RFC 6455, or a proxy stands between"
+        );
+        return Response::refused(failure, Refusal::Malformed);
     }
-    let (wanted, agreed) = (
-        target.wire.sub_protocol.as_deref(),
-        header(&response, "sec-websocket-protocol"),
-    );
-    if wanted.is_some() && wanted != agreed {
-        let failure = Failure::SubProtocol {
-            wanted: wanted.unwrap_or_default().to_owned(),
-            agreed: agreed.unwrap_or("none").to_owned(),
-        };
-        return Response::Refused {
-            failure,
-            status: Some(code),
-            retry_after: None,
-            complete: true,
-        };
+    let agreed = header(&response, "sec-websocket-protocol");
+    if let Some(wanted) = target.wire.sub_protocol.as_deref()
+        && agreed != Some(wanted)
+    {
+        let failure = anyhow!(
+            "the server was asked for {wanted} in Sec-WebSocket-Protocol and agreed to {}; try \
+             another --sub-protocol",
+            agreed.unwrap_or("none")
+        );
+        return Response::refused(failure, Refusal::Status(code));
     }
-    Response::Accepted { head_bytes }
+    let server_name = header(&response, "server").map(str::to_owned);
+    Response::Accepted {
+        head_bytes,
+        server_name,
+    }
 }
 
-/// What an answer says that the server is.
-pub(crate) fn server_name(bytes: &[u8]) -> Option<String> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut response = httparse::Response::new(&mut headers);
-    response.parse(bytes).ok()?;
-    header(&response, "server").map(str::to_owned)
+/// Says that an answer is none.
+pub(crate) fn malformed(address: SocketAddr, reason: &str) -> Error {
+    anyhow!(
+        "the server at {address} answered the handshake with what is not HTTP ({reason}); is it a \
+         WebSocket server?"
+    )
 }
 
 fn refusal(
@@ -124,36 +132,30 @@ fn refusal(
     body: &[u8],
     address: SocketAddr,
 ) -> Response {
-    let length: Option<usize> =
-        header(response, "content-length").and_then(|text| text.parse().ok());
-    let complete = length.is_some_and(|length| body.len() >= length.min(BODY_SHOWN_MAX));
-    let retry_after = header(response, "retry-after").and_then(|text| text.parse().ok());
-    let shown = String::from_utf8_lossy(&body[..body.len().min(BODY_SHOWN_MAX)]);
-    let words: Vec<_> = shown.split_whitespace().collect();
-    let body = if words.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", words.join(" "))
-    };
+    let number = |name| header(response, name).and_then(|text| text.parse::<u64>().ok());
+    let shown = &body[..body.len().min(BODY_SHOWN_MAX)];
+    let words = String::from_utf8_lossy(shown);
+    let words: Vec<_> = words.split_whitespace().collect();
+    let separator = if words.is_empty() { "" } else { ": " };
     let status = format!("{code} {}", response.reason.unwrap_or_default());
-    let status = status.trim_end().to_owned();
-    Response::Refused {
-        failure: Failure::HandshakeRefused {
-            address,
-            status,
-            body,
-        },
-        status: Some(code),
-        retry_after: retry_after.map(Duration::from_secs),
-        complete,
-    }
+    let failure = anyhow!(
+        "the server at {address} refused the handshake with {}{separator}{}; try another path in \
+         --url",
+        status.trim_end(),
+        words.join(" ")
+    );
+    Response::Refused(Box::new(Refused {
+        failure,
+        refusal: Refusal::Status(code),
+        retry_after: number("retry-after").map(Duration::from_secs),
+        complete: number("content-length")
+            .is_some_and(|length| shown.len() as u64 >= length.min(BODY_SHOWN_MAX as u64)),
+    }))
 }
 
 fn header<'a>(response: &httparse::Response<'_, 'a>, name: &str) -> Option<&'a str> {
-    let header = response
-        .headers
-        .iter()
-        .find(|header| header.name.eq_ignore_ascii_case(name))?;
+    let mut headers = response.headers.iter();
+    let header = headers.find(|header| header.name.eq_ignore_ascii_case(name))?;
     std::str::from_utf8(header.value).ok().map(str::trim)
 }
 
@@ -174,9 +176,7 @@ mod tests {
 
     fn refusal_of(bytes: &[u8]) -> (String, bool) {
         match read(bytes, KEY, &target()) {
-            Response::Refused {
-                failure, complete, ..
-            } => (failure.to_string(), complete),
+            Response::Refused(refused) => (refused.failure.to_string(), refused.complete),
             other => panic!("{other:?}"),
         }
     }
@@ -192,7 +192,9 @@ mod tests {
         }
         for end in head..=ACCEPTED.len() {
             let response = read(&ACCEPTED[..end], KEY, &target());
-            assert!(matches!(response, Response::Accepted { head_bytes } if head_bytes == head));
+            assert!(
+                matches!(response, Response::Accepted { head_bytes, .. } if head_bytes == head)
+            );
         }
     }
 
@@ -217,10 +219,10 @@ mod tests {
             request.ends_with("\r\nSec-WebSocket-Protocol: chat.v2\r\n\r\n"),
             "{request}"
         );
-        let Response::Refused { failure, .. } = read(ACCEPTED, KEY, &target) else {
+        let Response::Refused(refused) = read(ACCEPTED, KEY, &target) else {
             panic!("nothing was agreed to");
         };
-        assert!(failure.to_string().contains("asked for chat.v2"));
+        assert!(refused.failure.to_string().contains("asked for chat.v2"));
         let agreed = String::from_utf8_lossy(ACCEPTED).replace(
             "sec-websocket-accept",
             "Sec-WebSocket-Protocol: chat.v2\r\nsec-websocket-accept",
@@ -233,13 +235,9 @@ mod tests {
     fn a_refusal_says_when_to_come_back() {
         let bytes = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 3\r\n\r\n";
         match read(bytes, KEY, &target()) {
-            Response::Refused {
-                status,
-                retry_after,
-                ..
-            } => {
-                assert_eq!(status, Some(503));
-                assert_eq!(retry_after, Some(Duration::from_secs(3)));
+            Response::Refused(refused) => {
+                assert_eq!(refused.refusal, Refusal::Status(503));
+                assert_eq!(refused.retry_after, Some(Duration::from_secs(3)));
             }
             other => panic!("{other:?}"),
         }
@@ -258,8 +256,13 @@ mod tests {
 
     #[test]
     fn a_server_may_say_what_it_is() {
-        let answer = b"HTTP/1.1 101 Switching Protocols\r\nSERVER: bun/1.4\r\n\r\n";
-        assert_eq!(server_name(answer).as_deref(), Some("bun/1.4"));
-        assert_eq!(server_name(ACCEPTED), None);
+        let server_name = |answer: &str| match read(answer.as_bytes(), KEY, &target()) {
+            Response::Accepted { server_name, .. } => server_name,
+            other => panic!("{other:?}"),
+        };
+        let accepted = String::from_utf8_lossy(ACCEPTED);
+        let named = accepted.replace("sec-", "SERVER: bun/1.4\r\nsec-");
+        assert_eq!(server_name(&named).as_deref(), Some("bun/1.4"));
+        assert_eq!(server_name(&accepted), None);
     }
 }

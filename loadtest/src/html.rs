@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 
-/// The page of a report, whose tables are in the order of its fields.
+/// Returns the page of a report, whose tables are in the order of its fields.
 pub(crate) fn page(report: &impl Serialize) -> String {
     format!(
         include_str!("../assets/report.html"),
@@ -21,8 +21,8 @@ pub(crate) fn page(report: &impl Serialize) -> String {
     )
 }
 
-/// JSON without `<`, so that neither `</script>` nor `<!--` is in it. Only strings can have had
-/// one, and there the escape says the same.
+/// Returns JSON without `<`, so that neither `</script>` nor `<!--` is in it. Only strings can have
+/// had one, and there the escape says the same.
 fn embedded(report: &impl Serialize) -> String {
     let json = serde_json::to_string(report).expect("numbers and strings are JSON");
     json.replace('<', "\\u003c")

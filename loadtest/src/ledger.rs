@@ -3,29 +3,31 @@
 //!
 //! It knows no sockets. A delivery costs four lookups and no allocation.
 //!
-//! With several threads each has a book of its own members. A stream that another thread publishes is
-//! booked when its number is first seen here, up to the count that the publisher keeps; when the last
-//! member here has settled a publication, the publisher is told, for whom all members here are one.
+//! With several threads each has a book of its own members. A stream that another thread publishes
+//! is booked when its number is first seen here, up to the count that the publisher keeps; when the
+//! last member here has settled a publication, the publisher is told, for whom all members here are
+//! one.
 //!
-//! A member may be *away*: its connection is lost, and it will come back for what it missed. Nothing
-//! waits for it meanwhile, and it must have everything in the end.
+//! A member may be *away*: its connection is lost, and it will come back for what it missed.
+//! Nothing waits for it meanwhile, and it must have everything in the end.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::latencies::Latencies;
 use crate::payload::Stamp;
-use crate::plan::{Home, MemberId, Plan, RoomId, StreamId};
+use crate::plan::{Home, MemberId, Plan, Room, RoomId, Stream, StreamId};
 use crate::sequence::{Arrival, Faults, SequenceChecker};
 use crate::shared::{Reached, Settled, StreamCount};
+use crate::tally::Latencies;
 use crate::window::{Settling, UnderWay};
 
 /// The whole book.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Ledger {
     members: Vec<MemberState>,
-    rooms: Vec<RoomState>,
+    /// How many members of each room are not away.
+    connected: Vec<u32>,
     streams: Vec<StreamState>,
     /// Those of the plan, and those who are tallied [apart](Self::tally_apart).
     groups: Vec<GroupTally>,
@@ -33,7 +35,7 @@ pub(crate) struct Ledger {
     /// For each lane of a member that came back: the first number that waits for it.
     awaited_from: HashMap<usize, u32>,
     /// Publications that were due in this time have their latency recorded.
-    timed_ns: Range<u64>,
+    pub(crate) timed_ns: Range<u64>,
     /// Deliveries that disconnected members did not get.
     lost_to_disconnects: u64,
     /// Publications that have ended since the driver last asked.
@@ -42,9 +44,12 @@ pub(crate) struct Ledger {
     settled: Vec<(u32, Settled)>,
     /// How much was published on each stream; empty with one thread.
     counts: Arc<[StreamCount]>,
-    unreadable: u64,
+    /// Frames that said `msg` and carried none of this run's publications, or one that the member
+    /// should not have had.
+    pub(crate) unreadable: u64,
     truncated: u64,
-    given_up: u64,
+    /// Publications that were given up.
+    pub(crate) given_up: u64,
 }
 
 /// What a delivery to this member needs to know, in one place.
@@ -62,15 +67,9 @@ struct MemberState {
 }
 
 #[derive(Debug)]
-struct RoomState {
-    /// Members that are not away.
-    connected: u32,
-    members: Range<u32>,
-}
-
-#[derive(Debug)]
 struct StreamState {
     under_way: UnderWay,
+    group: usize,
     room: RoomId,
     home: Home,
     /// If it is published here, how many other threads have members of its room.
@@ -95,8 +94,8 @@ struct GroupTally {
 }
 
 impl Ledger {
-    /// An empty book, of members who are all connected. With several threads, `counts` has one for
-    /// each stream.
+    /// Begins an empty book, of members who are all connected. With several threads, `counts` has
+    /// one for each stream.
     pub(crate) fn new(plan: &Plan, counts: Arc<[StreamCount]>) -> Self {
         let mut members = Vec::with_capacity(plan.connections() as usize);
         let mut lanes = 0;
@@ -115,41 +114,26 @@ impl Ledger {
                 lanes += stream_count as usize;
             }
         }
-        let rooms = plan.rooms.iter().map(|room| {
-            let members = room.members.clone();
-            RoomState {
-                connected: members.end - members.start,
-                members,
-            }
-        });
-        let streams = plan.streams.iter().map(|stream| {
-            let under_way = UnderWay::default();
-            StreamState {
-                under_way,
-                room: stream.room,
-                home: stream.home,
-                other_parts: plan.rooms[stream.room.index()].other_parts,
-            }
-        });
+        let connected = |room: &Room| room.members.end - room.members.start;
+        let stream = |stream: &Stream| StreamState {
+            under_way: UnderWay::default(),
+            group: plan.rooms[stream.room.index()].group,
+            room: stream.room,
+            home: stream.home,
+            other_parts: plan.rooms[stream.room.index()].other_parts,
+        };
         Self {
             members,
-            rooms: rooms.collect(),
-            streams: streams.collect(),
+            connected: plan.rooms.iter().map(connected).collect(),
+            streams: plan.streams.iter().map(stream).collect(),
             groups: plan.groups.iter().map(|_| GroupTally::default()).collect(),
             checker: SequenceChecker::new(lanes),
-            awaited_from: HashMap::new(),
-            timed_ns: 0..0,
-            lost_to_disconnects: 0,
-            ended: Vec::new(),
-            settled: Vec::new(),
             counts,
-            unreadable: 0,
-            truncated: 0,
-            given_up: 0,
+            ..Self::default()
         }
     }
 
-    /// The room that a member is in.
+    /// Returns the room that a member is in.
     #[inline]
     pub(crate) fn room_of(&self, member: MemberId) -> RoomId {
         self.members[member.index()].room
@@ -158,12 +142,9 @@ impl Ledger {
     /// Books a publication; returns its number.
     pub(crate) fn publish(&mut self, stream: StreamId, now_ns: u64) -> u32 {
         let state = &mut self.streams[stream.index()];
-        let room = &self.rooms[state.room.index()];
-        let group = self.members[room.members.start as usize].group;
-        self.groups[group as usize].publications += 1;
-        let number = state
-            .under_way
-            .publish(room.connected + state.other_parts, now_ns);
+        self.groups[state.group].publications += 1;
+        let members = self.connected[state.room.index()] + state.other_parts;
+        let number = state.under_way.publish(members, now_ns);
         if let Some(count) = self.counts.get(stream.index()) {
             count.publish(number + 1);
         }
@@ -176,8 +157,8 @@ impl Ledger {
         self.deliver_to::<false>(member, stamp, true, now_ns);
     }
 
-    /// The same, at a member that was away: what was published meanwhile does not wait for it, and what
-    /// is sent to it again is not timed.
+    /// Books the same at a member that was away: what was published meanwhile does not wait for it,
+    /// and what is sent to it again is not timed.
     pub(crate) fn deliver_after_return(
         &mut self,
         member: MemberId,
@@ -188,7 +169,8 @@ impl Ledger {
         self.deliver_to::<true>(member, stamp, is_live, now_ns);
     }
 
-    // A call is a twentieth of a delivery, and the compiler saves it only where there is one caller.
+    // A call is a twentieth of a delivery, and the compiler saves it only where there is one
+    // caller.
     #[inline(always)]
     fn deliver_to<const RETURNED: bool>(
         &mut self,
@@ -212,7 +194,7 @@ impl Ledger {
         group.deliveries += 1;
         if is_timed && self.timed_ns.contains(&stamp.due_ns) {
             let latency_ns = now_ns.saturating_sub(stamp.due_ns);
-            group.latencies.each_ns.saturating_record(latency_ns);
+            group.latencies.each.record(latency_ns);
         }
         let lane = to.first_lane + lane as usize;
         let arrival = self.checker.check(lane, stamp.number);
@@ -240,7 +222,7 @@ impl Ledger {
         self.end_delivered(stamp, settled);
     }
 
-    /// A member that was away settles what waits for it, and nothing else.
+    /// Settles what waits for it, and nothing else.
     fn settle_after_return(
         &mut self,
         arrival: Arrival,
@@ -279,7 +261,7 @@ impl Ledger {
         self.end(stamp.stream, stamp.number, reached);
     }
 
-    /// Whether another thread has published a number that was not heard of here.
+    /// Returns whether another thread has published a number that was not heard of here.
     #[cold]
     fn is_published(&mut self, stamp: Stamp, now_ns: u64) -> bool {
         self.catch_up(stamp.stream, now_ns);
@@ -289,7 +271,7 @@ impl Ledger {
     /// Begins here what another thread has published in the meantime.
     fn catch_up(&mut self, id: StreamId, now_ns: u64) {
         let stream = &mut self.streams[id.index()];
-        let connected = self.rooms[stream.room.index()].connected;
+        let connected = self.connected[stream.room.index()];
         if stream.is_here() || connected == 0 {
             return;
         }
@@ -299,7 +281,7 @@ impl Ledger {
         }
     }
 
-    /// One member settles several publications that it will not receive, or not in order.
+    /// Settles several publications, for one member, that it will not receive, or not in order.
     #[cold]
     fn miss_all(&mut self, id: StreamId, numbers: Range<u32>, now_ns: u64) {
         let mut ended = Vec::new();
@@ -311,33 +293,30 @@ impl Ledger {
         }
     }
 
-    /// All members here have settled a publication, and perhaps it has reached them all.
+    /// Ends a publication that all members here have settled, and perhaps have received.
     #[inline]
     fn end(&mut self, stream: StreamId, number: u32, reached: Option<Reached>) {
         let state = &self.streams[stream.index()];
         if let Home::Thread(thread) = state.home {
-            let settled = Settled::One {
-                stream,
-                number,
-                reached,
-            };
-            self.settled.push((thread, settled));
-            return;
+            return self.settled.push((
+                thread,
+                Settled::One {
+                    stream,
+                    number,
+                    reached,
+                },
+            ));
         }
         self.ended.push(stream);
         if let Some(Reached { due_ns, last_ns }) = reached
             && self.timed_ns.contains(&due_ns)
         {
-            let room = &self.rooms[state.room.index()];
-            let group = self.members[room.members.start as usize].group;
-            let latencies = &mut self.groups[group as usize].latencies;
-            latencies
-                .last_ns
-                .saturating_record(last_ns.saturating_sub(due_ns));
+            let latencies = &mut self.groups[state.group].latencies;
+            latencies.last.record(last_ns.saturating_sub(due_ns));
         }
     }
 
-    /// The members on another thread have settled publications of a stream of this one. Returns the
+    /// Takes over what members on another thread have settled of a stream of this one. Returns the
     /// stream if nobody is left to receive it.
     pub(crate) fn settle_elsewhere(&mut self, settled: Settled, now_ns: u64) -> Option<StreamId> {
         match settled {
@@ -369,7 +348,7 @@ impl Ledger {
                 self.miss_all(stream, from..published, now_ns);
                 let state = &mut self.streams[stream.index()];
                 state.other_parts -= 1;
-                let connected = self.rooms[state.room.index()].connected;
+                let connected = self.connected[state.room.index()];
                 (connected + state.other_parts == 0).then_some(stream)
             }
         }
@@ -392,7 +371,7 @@ impl Ledger {
         self.truncated += 1;
     }
 
-    /// A member's connection is gone: it settles all that it did not get. Returns the streams of this
+    /// Settles all that a member did not get whose connection is gone. Returns the streams of this
     /// thread that end with it.
     pub(crate) fn disconnect(&mut self, member: MemberId, now_ns: u64) -> Vec<StreamId> {
         let state = &mut self.members[member.index()];
@@ -405,26 +384,25 @@ impl Ledger {
             let id = StreamId(state.first_stream + lane);
             self.catch_up(id, now_ns);
             let published = self.published(id);
-            let lost = self
-                .checker
-                .outstanding(state.first_lane + lane as usize, published);
+            let lane = state.first_lane + lane as usize;
+            let lost = self.checker.outstanding(lane, published);
             self.lost_to_disconnects += lost.len() as u64;
             if !state.away {
                 self.miss_all(id, lost, now_ns);
             }
         }
-        let room = &mut self.rooms[state.room.index()];
-        room.connected -= u32::from(!state.away);
+        let connected = &mut self.connected[state.room.index()];
+        *connected -= u32::from(!state.away);
         for lane in 0..state.stream_count {
             let id = StreamId(state.first_stream + lane);
             let stream = &self.streams[id.index()];
             match stream.home {
                 Home::Here(publisher) => {
-                    if publisher == member || room.connected + stream.other_parts == 0 {
+                    if publisher == member || *connected + stream.other_parts == 0 {
                         retired.push(id);
                     }
                 }
-                Home::Thread(thread) if room.connected == 0 => {
+                Home::Thread(thread) if *connected == 0 => {
                     let from = stream.under_way.published();
                     self.settled
                         .push((thread, Settled::All { stream: id, from }));
@@ -435,8 +413,8 @@ impl Ledger {
         retired
     }
 
-    /// A member's connection is lost and it will come back: nothing waits for it, and what it misses is
-    /// lost only if it never has it.
+    /// Lets nothing wait for a member whose connection is lost and who will come back; what it
+    /// misses is lost only if it never has it.
     pub(crate) fn go_away(&mut self, member: MemberId, now_ns: u64) {
         let state = &mut self.members[member.index()];
         if !state.connected || std::mem::replace(&mut state.away, true) {
@@ -452,10 +430,10 @@ impl Ledger {
             let expected = self.checker.outstanding(lane, published);
             self.miss_all(id, expected.start.max(awaited_from)..published, now_ns);
         }
-        self.rooms[state.room.index()].connected -= 1;
+        self.connected[state.room.index()] -= 1;
     }
 
-    /// A member that was away is back; what is published from now on waits for it too.
+    /// Lets what is published from now on wait for a member that was away, too.
     pub(crate) fn come_back(&mut self, member: MemberId) {
         let state = &mut self.members[member.index()];
         if !std::mem::replace(&mut state.away, false) {
@@ -468,25 +446,26 @@ impl Ledger {
             self.awaited_from
                 .insert(state.first_lane + lane as usize, published);
         }
-        self.rooms[state.room.index()].connected += 1;
+        self.connected[state.room.index()] += 1;
     }
 
-    /// Nobody asks any more what a member had that is away.
+    /// Asks no longer what a member had that is away.
     pub(crate) fn dismiss(&mut self, member: MemberId) {
         self.members[member.index()].connected = false;
     }
 
-    /// Whether members came back whom not everything waited for that is on its way.
+    /// Returns whether members came back whom not everything waited for that is on its way.
     pub(crate) fn has_returned(&self) -> bool {
         !self.awaited_from.is_empty()
     }
 
-    /// Nothing is under way, so that everything waits for everybody who is there.
+    /// Lets everything wait for everybody who is there: nothing is under way.
     pub(crate) fn forget_returns(&mut self) {
         self.awaited_from.clear();
     }
 
-    /// Tallies these members by themselves, as if they were a group of their own; returns its place.
+    /// Tallies these members by themselves, as if they were a group of their own; returns its
+    /// place.
     pub(crate) fn tally_apart(&mut self, members: &[MemberId]) -> usize {
         let place = self.groups.len();
         self.groups.push(GroupTally::default());
@@ -504,8 +483,8 @@ impl Ledger {
         }
     }
 
-    /// Gives up the publications of streams that have not moved for `patience_ns`, and those of other
-    /// threads' streams that were given up there.
+    /// Gives up the publications of streams that have not moved for `patience_ns`, and those of
+    /// other threads' streams that were given up there.
     pub(crate) fn give_up(&mut self, now_ns: u64, patience_ns: u64) {
         for (index, stream) in (0..).zip(&mut self.streams) {
             let count = self.counts.get(index as usize);
@@ -523,60 +502,54 @@ impl Ledger {
         }
     }
 
-    /// The stream of a publication that ended; each is told once.
+    /// Takes the stream of a publication that ended; each is told once.
     pub(crate) fn take_ended(&mut self) -> Option<StreamId> {
         self.ended.pop()
     }
 
-    /// How many publications of this thread are under way.
+    /// Returns how many publications of this thread are under way.
     pub(crate) fn under_way(&self) -> usize {
-        self.streams
-            .iter()
-            .filter(|stream| stream.is_here())
-            .map(|stream| stream.under_way.len())
-            .sum()
+        let here = self.streams.iter().filter(|stream| stream.is_here());
+        here.map(|stream| stream.under_way.len()).sum()
     }
 
-    /// Records the latency of publications that are due in this time, and of no others.
-    pub(crate) fn time_only(&mut self, due_ns: Range<u64>) {
-        self.timed_ns = due_ns;
-    }
-
-    /// Latencies of a group since they were last forgotten or taken.
+    /// Returns the latencies of a group since they were last forgotten or taken.
     pub(crate) fn latencies(&self, group: usize) -> &Latencies {
         &self.groups[group].latencies
     }
 
-    /// Exchanges a group's latencies for others, empty ones as a rule, which costs nothing.
-    pub(crate) fn swap_latencies(&mut self, group: usize, latencies: &mut Latencies) {
-        std::mem::swap(&mut self.groups[group].latencies, latencies);
+    /// Returns the same, to be taken.
+    pub(crate) fn latencies_mut(&mut self, group: usize) -> &mut Latencies {
+        &mut self.groups[group].latencies
     }
 
     /// Begins latencies anew.
     pub(crate) fn forget_latencies(&mut self) {
         for group in &mut self.groups {
-            group.latencies.reset();
+            group.latencies.each.reset();
+            group.latencies.last.reset();
         }
     }
 
-    /// Deliveries of all groups so far.
+    /// Returns the deliveries of all groups so far.
     pub(crate) fn deliveries(&self) -> u64 {
         self.groups.iter().map(|group| group.deliveries).sum()
     }
 
-    /// Publications of all groups so far.
+    /// Returns the publications of all groups so far.
     pub(crate) fn publications(&self) -> u64 {
         self.groups.iter().map(|group| group.publications).sum()
     }
 
-    /// Deliveries that are known to be lost, without those that may still arrive. Costs nothing.
+    /// Returns the deliveries that are known to be lost, without those that may still arrive. Costs
+    /// nothing.
     pub(crate) fn lost_so_far(&self) -> u64 {
-        self.checker.faults().lost + self.lost_to_disconnects
+        self.checker.faults.lost + self.lost_to_disconnects
     }
 
-    /// What went wrong, if nothing more arrives.
+    /// Returns what went wrong, if nothing more arrives.
     pub(crate) fn faults(&self) -> Faults {
-        let mut faults = self.checker.faults();
+        let mut faults = self.checker.faults;
         faults.lost += self.lost_to_disconnects;
         faults.truncated += self.truncated;
         for member in self.members.iter().filter(|member| member.connected) {
@@ -589,24 +562,13 @@ impl Ledger {
         faults
     }
 
-    /// How much was published on a stream, here or by another thread.
+    /// Returns how much was published on a stream, here or by another thread.
     pub(crate) fn published(&self, id: StreamId) -> u32 {
         let stream = &self.streams[id.index()];
         match stream.home {
             Home::Here(_) => stream.under_way.published(),
             Home::Thread(_) => self.counts[id.index()].published(),
         }
-    }
-
-    /// Frames that said `msg` and carried none of this run's publications, or one that the member
-    /// should not have had.
-    pub(crate) fn unreadable(&self) -> u64 {
-        self.unreadable
-    }
-
-    /// Publications that were given up.
-    pub(crate) fn given_up(&self) -> u64 {
-        self.given_up
     }
 }
 
@@ -623,15 +585,9 @@ mod tests {
     /// One room of three members, of whom the first two publish.
     fn ledger() -> Ledger {
         let pacing = Pacing::Closed { window: 2 };
-        let group = Group {
-            rooms: 1,
-            members_per_room: 3,
-            publishers: 2,
-            pacing,
-            urgent: false,
-        };
+        let group = Group::alike(1, 3, 2, pacing);
         let mut ledger = Ledger::new(&Plan::new(&[group], 0), Arc::new([]));
-        ledger.time_only(0..u64::MAX);
+        ledger.timed_ns = 0..u64::MAX;
         ledger
     }
 
@@ -658,8 +614,8 @@ mod tests {
             (ledger.under_way(), ledger.faults()),
             (0, Faults::default())
         );
-        let Latencies { each_ns, last_ns } = ledger.latencies(0);
-        let timed = (each_ns.len(), last_ns.len());
+        let Latencies { each, last } = ledger.latencies(0);
+        let timed = (each.count(), last.count());
         assert_eq!((ledger.deliveries(), timed), (3, (3, 1)));
     }
 
@@ -673,12 +629,11 @@ mod tests {
         }
         deliver(&mut ledger, 2, 0, 0);
         deliver(&mut ledger, 2, 0, 2);
-        let timed = |ledger: &Ledger| ledger.latencies(0).last_ns.len();
+        let timed = |ledger: &Ledger| ledger.latencies(0).last.count();
         assert_eq!(timed(&ledger), 2, "the second was skipped");
-        let mut taken = Latencies::default();
-        ledger.swap_latencies(0, &mut taken);
-        assert_eq!((taken.last_ns.len(), timed(&ledger)), (2, 0));
-        ledger.time_only(1..2);
+        let taken = std::mem::take(ledger.latencies_mut(0));
+        assert_eq!((taken.last.count(), timed(&ledger)), (2, 0));
+        ledger.timed_ns = 1..2;
         ledger.publish(StreamId(0), 0);
         (0..3).for_each(|member| drop(deliver(&mut ledger, member, 0, 3)));
         assert_eq!(timed(&ledger), 0);
@@ -716,7 +671,7 @@ mod tests {
         ledger.publish(StreamId(0), 0);
         deliver(&mut ledger, 0, 0, 7);
         deliver(&mut ledger, 0, 2, 0);
-        assert_eq!((ledger.unreadable(), ledger.deliveries()), (2, 0));
+        assert_eq!((ledger.unreadable, ledger.deliveries()), (2, 0));
         assert_eq!(ledger.faults().lost, 3);
     }
 
@@ -748,7 +703,7 @@ mod tests {
         assert_eq!(ledger.take_ended(), None);
         ledger.give_up(100, 100);
         assert_eq!(ledger.take_ended(), Some(StreamId(0)));
-        assert_eq!((ledger.given_up(), ledger.faults().lost), (1, 3));
+        assert_eq!((ledger.given_up, ledger.faults().lost), (1, 3));
     }
 
     /// What reaches a member that was away.
@@ -793,7 +748,7 @@ mod tests {
         assert_eq!(ledger.under_way(), 0);
         assert_eq!(ledger.faults(), Faults::default());
         // Two that were sent again are not timed.
-        assert_eq!(ledger.latencies(0).each_ns.len(), 4 * 3 - 2);
+        assert_eq!(ledger.latencies(0).each.count(), 4 * 3 - 2);
     }
 
     #[test]
@@ -802,7 +757,7 @@ mod tests {
         let apart = ledger.tally_apart(&[MemberId(2)]);
         ledger.publish(StreamId(0), 0);
         (0..3).for_each(|member| drop(deliver(&mut ledger, member, 0, 0)));
-        let timed = |place: usize| ledger.latencies(place).each_ns.len();
+        let timed = |place: usize| ledger.latencies(place).each.count();
         assert_eq!((timed(0), timed(apart), ledger.deliveries()), (2, 1, 3));
     }
 
@@ -830,13 +785,7 @@ mod tests {
     impl Split {
         fn new() -> Self {
             let pacing = Pacing::Closed { window: 2 };
-            let group = Group {
-                rooms: 1,
-                members_per_room: 3,
-                publishers: 1,
-                pacing,
-                urgent: false,
-            };
+            let group = Group::alike(1, 3, 1, pacing);
             let parts = Plan::new(&[group], 0).split(2);
             let interrupted = AtomicBool::new(false);
             let counts = Shared::new(&parts, &interrupted).counts();
@@ -885,7 +834,7 @@ mod tests {
         deliver(&mut split.ledgers[1], 0, 0, 1);
         assert_eq!(split.lost(), [4, 1]);
         deliver(&mut split.ledgers[1], 0, 0, 2);
-        assert_eq!(split.ledgers[1].unreadable(), 1, "nobody published it");
+        assert_eq!(split.ledgers[1].unreadable, 1, "nobody published it");
     }
 
     #[test]
@@ -911,7 +860,7 @@ mod tests {
         }
         split.exchange();
         assert_eq!((split.ledgers[0].under_way(), split.lost()), (0, [0, 0]));
-        assert_eq!(split.ledgers[1].unreadable(), 0);
+        assert_eq!(split.ledgers[1].unreadable, 0);
     }
 
     #[test]
@@ -922,7 +871,7 @@ mod tests {
         deliver(&mut split.ledgers[1], 0, 0, 0);
         split.ledgers[0].give_up(1_000_000, 100);
         split.ledgers[1].give_up(1_000_000, 100);
-        let given_up = [0, 1].map(|part| split.ledgers[part].given_up());
+        let given_up = [0, 1].map(|part| split.ledgers[part].given_up);
         assert_eq!(given_up, [2, 0], "once, by the publisher");
         split.exchange();
         assert_eq!(split.ledgers[0].under_way(), 0);

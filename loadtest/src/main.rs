@@ -4,10 +4,10 @@
 //! pointed at any server that speaks the same wire.
 //!
 //! ```text
-//! cli ──Setup──▶ mode ──▶ run ──▶ fleet ──▶ Driver (a thread, its sockets) ──Interval, Ledger──▶ report
-//!                                           │ bytes ▶ inbox ▶ payload ▶ ledger (sequence, window)
-//!                                           │ pace ▶ publications ▶ sockets
-//!                                           └ readings ▶ monitor (a thread) ▶ progress, series
+//! cli ─Setup─▶ mode ─▶ run ─▶ fleet ─▶ Driver (a thread, its sockets) ─Outcome─▶ report
+//!                                      │ bytes ▶ inbox ▶ payload ▶ ledger (sequence, window)
+//!                                      │ pace ▶ publications ▶ sockets
+//!                                      └ readings ▶ monitor (a thread) ▶ progress, series
 //! ```
 //!
 //! The exit code is 0 when every delivery arrived once and in order, 1 when not, and 2 when there
@@ -20,14 +20,12 @@ mod compare;
 mod connection;
 mod drift;
 mod driver;
-mod failure;
 mod fleet;
 mod flood;
 mod handshake;
 mod html;
 mod inbox;
 mod interval;
-mod latencies;
 mod ledger;
 mod limits;
 mod machine;
@@ -49,75 +47,77 @@ mod sequence;
 mod series;
 mod shared;
 mod sockets;
+mod tally;
 mod target;
 mod timer;
 mod window;
 mod wire;
 
 use std::fs;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use anyhow::{Context as _, Error, Result};
+use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::cli::{Request, Setup};
-use crate::failure::Failure;
 use crate::report::Report;
 
+#[expect(clippy::print_stderr, reason = "a person reads why there is no report")]
 fn main() -> ExitCode {
-    match answer() {
-        Ok(code) => code,
-        Err(failure) => {
-            report::print_failure(&failure);
-            ExitCode::from(2)
-        }
-    }
+    answer().unwrap_or_else(|failure| {
+        eprintln!("loadtest: {}", sentence(&failure));
+        ExitCode::from(2)
+    })
 }
 
-fn answer() -> Result<ExitCode, Failure> {
-    match cli::read(std::env::args().collect())? {
+fn answer() -> Result<ExitCode> {
+    let is_faulty = match cli::read(std::env::args().collect())? {
         Request::Become(options) => return Err(compare::pinned::run(&options)),
-        Request::Compare(options) => {
-            let clean = compare::run(&options, &*interruption(&[SIGINT, SIGTERM])?)?;
-            return Ok(ExitCode::from(u8::from(!clean)));
-        }
-        Request::List => report::print_scenarios()?,
+        Request::Compare(options) => !compare::run(&options, &*interruption(&[SIGINT, SIGTERM])?)?,
         Request::Load(setup) => {
-            let report = load(&setup)?;
+            let report = run::run(&setup, &*interruption(&[SIGINT])?)?;
             show(&setup, &report)?;
-            return Ok(ExitCode::from(u8::from(report.is_faulty())));
+            report.is_faulty()
         }
-        Request::Print(entry) => report::print_scenario(&entry)?,
-    }
-    Ok(ExitCode::SUCCESS)
+        Request::Print(text) => report::print(&text).map(|()| false)?,
+    };
+    Ok(ExitCode::from(u8::from(is_faulty)))
+}
+
+/// Returns the one sentence that says what happened and what to try.
+fn sentence(failure: &Error) -> String {
+    let is_bare = failure.chain().count() == 1;
+    let is_bare = is_bare && (failure.is::<io::Error>() || failure.is::<Errno>());
+    let prefix = if is_bare {
+        "the operating system refused something needed: "
+    } else {
+        ""
+    };
+    format!("{prefix}{failure:#}")
 }
 
 /// Prints the report, and writes the page of it that was asked for.
-fn show(setup: &Setup, report: &Report) -> Result<(), Failure> {
+fn show(setup: &Setup, report: &Report) -> Result<()> {
     report.print(&setup.output)?;
     let Some(path) = &setup.output.html else {
         return Ok(());
     };
-    fs::write(path, html::page(report)).map_err(|error| Failure::Unwritable {
-        path: path.clone(),
-        error,
-    })
+    let hint = "could not be written; give --html a file in a folder that is yours";
+    fs::write(path, html::page(report)).with_context(|| format!("{} {hint}", path.display()))
 }
 
-fn load(setup: &Setup) -> Result<Report, Failure> {
-    run::run(setup, &*interruption(&[SIGINT])?)
-}
-
-/// Whether one of these signals came: the first ends what is under way with what there is, a second
-/// one does not wait for that.
-fn interruption(signals: &[i32]) -> Result<Arc<AtomicBool>, Failure> {
+/// Returns what is set when one of these signals comes: the first ends what is under way with what
+/// there is, a second one does not wait for that.
+fn interruption(signals: &[i32]) -> Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for &signal in signals {
-        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&interrupted))
-            .and_then(|_| flag::register(signal, Arc::clone(&interrupted)))
-            .map_err(Failure::System)?;
+        flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&interrupted))?;
+        flag::register(signal, Arc::clone(&interrupted))?;
     }
     Ok(interrupted)
 }

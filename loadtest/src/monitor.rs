@@ -3,12 +3,12 @@
 //!
 //! ```text
 //! driver ──Reading, five a second──▶ monitor ──▶ progress, series, latencies in all
-//!        ◀──empty histograms────────         ◀── /proc
+//!                                            ◀── /proc
 //! ```
 //!
-//! The driver hands over a histogram by swapping it for an empty one and never waits: a reading that
-//! finds no room is part of the next. So nothing here can delay a delivery on the driver's thread,
-//! however long a figure of a huge process takes to read.
+//! The driver hands its histograms over and goes on with empty ones, and never waits: a reading
+//! that finds no room is part of the next. So nothing here can delay a delivery on the driver's
+//! thread, however long a figure of a huge process takes to read.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
@@ -16,34 +16,42 @@ use std::time::Duration;
 
 use crate::clock::{Clock, to_ns};
 use crate::drift::Slots;
-use crate::latencies::Latencies;
+use crate::interval::Interval;
 use crate::ledger::Ledger;
-use crate::probe::{Probe, Snapshot};
+use crate::probe::{Counters, Mark, Probe};
 use crate::process::ServerProcess;
 use crate::progress::{Phase, Progress};
-use crate::series::{Counters, Point, Series};
+use crate::series::{Point, Series};
+use crate::tally::Latencies;
 
 /// How often a driver tells: as often as a person can read.
 const READING_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Readings of each driver that may wait. The monitor takes a fraction of a millisecond for one, and a reading of a
-/// large process's memory may take it a second.
+/// Readings of each driver that may wait, with histograms of some 400 KB. The monitor takes a
+/// fraction of a millisecond for one, and a reading of a large process's memory may take it a
+/// second.
 const NOTES_MAX: usize = 16;
 
-/// Histograms of each driver to swap, of some 400 KB each.
-const SPARES: usize = 3;
+/// The group whose latencies are followed: the only one, or the small room beside a flood.
+pub(crate) const WATCHED_GROUP: usize = 0;
 
 /// What the monitor is told.
-enum Note {
+pub(crate) enum Note {
+    /// A measurement begins; latencies begin anew.
     Begin(Vec<Counters>),
-    Collect(SyncSender<Box<Measured>>),
+    /// Somebody asks for everything about the last measurement.
+    Collect(SyncSender<Measured>),
+    /// The measurement ends; latencies of what is under way still count.
     End(Vec<Counters>),
+    /// Another part of the run begins.
     Phase(Phase),
+    /// A driver says how it goes.
     Reading {
         driver: usize,
         counters: Counters,
-        latencies: Option<Box<Latencies>>,
+        latencies: Box<Latencies>,
     },
+    /// The run is over.
     Stop,
 }
 
@@ -59,12 +67,10 @@ pub(crate) struct Course {
 /// What is known of a measurement when it has ended.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Measured {
-    /// Of the first group, with what was under way at the end.
+    /// What was done and used.
+    pub(crate) interval: Interval,
+    /// How late the deliveries of the first group were, with what was under way at the end.
     pub(crate) latencies: Latencies,
-    /// What processes had used when it began.
-    pub(crate) before: Snapshot,
-    /// And when it ended.
-    pub(crate) after: Snapshot,
 }
 
 /// The thread, for whoever puts the phases of a run in order.
@@ -75,15 +81,13 @@ pub(crate) struct Monitor {
 }
 
 /// One driver's end.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Outlet {
     driver: usize,
     notes: SyncSender<Note>,
-    spares: Receiver<Box<Latencies>>,
-    /// One that came back because there was no room.
-    spare: Option<Box<Latencies>>,
     interval_ns: u64,
-    next_ns: u64,
+    /// When the next reading is due.
+    pub(crate) next_ns: u64,
 }
 
 impl Monitor {
@@ -97,58 +101,36 @@ impl Monitor {
     ) -> (Self, Vec<Outlet>) {
         let (notes, inbox) = sync_channel(NOTES_MAX * drivers);
         let series = Series::new(measured);
-        let interval_ns = reading_interval_ns(series.interval_ns());
-        let (emptied, outlets) = (0..drivers)
-            .map(|driver| {
-                let (emptied, spares) = sync_channel(SPARES);
-                for _ in 0..SPARES {
-                    // There is room for all, and nobody has hung up.
-                    let _ = emptied.try_send(Box::default());
-                }
-                let outlet = Outlet {
-                    driver,
-                    notes: notes.clone(),
-                    spares,
-                    spare: None,
-                    interval_ns,
-                    next_ns: 0,
-                };
-                (emptied, outlet)
-            })
-            .unzip();
+        let interval_ns = reading_interval_ns(series.interval_ns);
+        let outlet = |driver| Outlet {
+            driver,
+            notes: notes.clone(),
+            interval_ns,
+            next_ns: 0,
+        };
+        let outlets = (0..drivers).map(outlet).collect();
         let watch = Watch {
-            probe: Probe::new(clock, server),
+            probe: Probe {
+                clock,
+                server,
+                pss_due_ns: 0,
+            },
             series,
             slots: Slots::new(measured),
+            before: Mark::default(),
             measured: Measured::default(),
             progress,
             latest: vec![Counters::default(); drivers],
-            emptied,
         };
         let thread = Some(thread::spawn(move || watch.run(&inbox)));
         (Self { notes, thread }, outlets)
     }
 
-    /// Another part of the run begins.
-    pub(crate) fn phase(&self, phase: Phase) {
-        self.tell(Note::Phase(phase));
-    }
-
-    /// Something is measured from now on; latencies begin anew.
-    pub(crate) fn begin(&self, counters: Vec<Counters>) {
-        self.tell(Note::Begin(counters));
-    }
-
-    /// It is not any more; latencies of what is under way still count.
-    pub(crate) fn end(&self, counters: Vec<Counters>) {
-        self.tell(Note::End(counters));
-    }
-
-    /// Everything about the last measurement; waits until the monitor has taken all notes.
+    /// Returns everything about the last measurement; waits until the monitor has taken all notes.
     pub(crate) fn measured(&self) -> Measured {
         let (sender, answer) = sync_channel(1);
         self.tell(Note::Collect(sender));
-        answer.recv().map(|measured| *measured).unwrap_or_default()
+        answer.recv().unwrap_or_default()
     }
 
     /// Ends the thread and clears the progress off the screen; nothing if it was ended before.
@@ -158,7 +140,8 @@ impl Monitor {
         thread.join().ok()
     }
 
-    fn tell(&self, note: Note) {
+    /// Tells it something.
+    pub(crate) fn tell(&self, note: Note) {
         // It takes notes until it is stopped.
         let _ = self.notes.send(note);
     }
@@ -171,90 +154,56 @@ impl Drop for Monitor {
 }
 
 impl Outlet {
-    /// One that leads nowhere.
-    pub(crate) fn closed() -> Self {
-        Self {
-            driver: 0,
-            notes: sync_channel(0).0,
-            spares: sync_channel(0).1,
-            spare: None,
-            interval_ns: u64::MAX,
-            next_ns: u64::MAX,
-        }
-    }
-
-    /// Readings have their distances from this moment on.
+    /// Lets readings have their distances from this moment on.
     pub(crate) fn align(&mut self, now_ns: u64) {
         self.next_ns = now_ns.saturating_add(self.interval_ns);
-    }
-
-    /// Whether it is time for a reading.
-    #[inline]
-    pub(crate) fn is_due(&self, now_ns: u64) -> bool {
-        now_ns >= self.next_ns
     }
 
     /// Hands over a reading with the latencies of the first group, without waiting for anybody.
     pub(crate) fn tell(&mut self, counters: Counters, ledger: &mut Ledger) {
         // Equal distances, so that points have equal lengths.
         self.next_ns = (self.next_ns + self.interval_ns).max(counters.at_ns);
-        let spare = self.spare.take().or_else(|| self.spares.try_recv().ok());
-        let refused = self.notes.try_send(self.reading(counters, spare, ledger));
-        if let Err(TrySendError::Full(Note::Reading {
-            latencies: Some(mut latencies),
-            ..
-        })) = refused
-        {
-            // It is part of the next reading.
-            ledger.swap_latencies(WATCHED_GROUP, &mut latencies);
-            self.spare = Some(latencies);
+        let refused = self.notes.try_send(self.reading(counters, ledger));
+        if let Err(TrySendError::Full(Note::Reading { latencies, .. })) = refused {
+            // They are part of the next reading.
+            *ledger.latencies_mut(WATCHED_GROUP) = *latencies;
         }
     }
 
-    /// The same, waiting for room: when nothing is under way any more, everything has to be there.
-    pub(crate) fn tell_all(&mut self, counters: Counters, ledger: &mut Ledger) {
-        let spare = self.spare.take().or_else(|| self.spares.recv().ok());
+    /// Hands over the same, waiting for room: when nothing is under way any more, everything has to
+    /// be there.
+    pub(crate) fn tell_all(&self, counters: Counters, ledger: &mut Ledger) {
         // The monitor takes notes until it is stopped.
-        let _ = self.notes.send(self.reading(counters, spare, ledger));
+        let _ = self.notes.send(self.reading(counters, ledger));
     }
 
-    fn reading(
-        &self,
-        counters: Counters,
-        spare: Option<Box<Latencies>>,
-        ledger: &mut Ledger,
-    ) -> Note {
-        let latencies = spare.map(|mut latencies| {
-            ledger.swap_latencies(WATCHED_GROUP, &mut latencies);
-            latencies
-        });
+    fn reading(&self, counters: Counters, ledger: &mut Ledger) -> Note {
+        let latencies = std::mem::take(ledger.latencies_mut(WATCHED_GROUP));
+        let (driver, latencies) = (self.driver, Box::new(latencies));
         Note::Reading {
-            driver: self.driver,
+            driver,
             counters,
             latencies,
         }
     }
 }
 
-/// So that a whole number of readings makes a point.
+/// Divides a point into a whole number of readings.
 fn reading_interval_ns(point_ns: u64) -> u64 {
     point_ns / point_ns.div_ceil(to_ns(READING_INTERVAL))
 }
-
-/// The group whose latencies are followed: the only one, or the small room beside a flood.
-pub(crate) const WATCHED_GROUP: usize = 0;
 
 /// What the thread has.
 struct Watch {
     probe: Probe,
     series: Series,
     slots: Slots,
+    /// Where the measurement began.
+    before: Mark,
     measured: Measured,
     progress: Progress,
     /// Of each driver.
     latest: Vec<Counters>,
-    /// To each driver.
-    emptied: Vec<SyncSender<Box<Latencies>>>,
 }
 
 impl Watch {
@@ -262,20 +211,18 @@ impl Watch {
         for note in inbox {
             match note {
                 Note::Begin(counters) => {
-                    let before = self.probe.snapshot();
-                    self.latest = counters;
-                    self.series.begin(self.counters(), before.resources);
-                    self.measured.latencies.reset();
-                    self.measured.before = before;
+                    let mark = self.mark(counters);
+                    self.series.begin(mark.clone());
+                    self.measured = Measured::default();
+                    self.before = mark;
                 }
                 Note::Collect(answer) => {
-                    let _ = answer.send(Box::new(self.measured.clone()));
+                    let _ = answer.send(self.measured.clone());
                 }
                 Note::End(counters) => {
-                    self.measured.after = self.probe.snapshot();
-                    self.latest = counters;
-                    self.series
-                        .end(self.counters(), self.measured.after.resources);
+                    let mark = self.mark(counters);
+                    self.measured.interval = Interval::between(&self.before, &mark);
+                    self.series.end(mark);
                 }
                 Note::Phase(phase) => self.progress.begin(phase),
                 Note::Reading {
@@ -284,38 +231,37 @@ impl Watch {
                     latencies,
                 } => {
                     self.latest[driver] = counters;
-                    self.take(driver, latencies);
+                    self.take(*latencies);
                 }
                 Note::Stop => break,
             }
         }
         self.progress.clear();
         Course {
-            points: self.series.into_points(),
+            points: self.series.points,
             slots: self.slots,
         }
     }
 
-    /// Of all drivers together.
-    fn counters(&self) -> Counters {
-        self.latest.iter().copied().sum()
+    fn mark(&mut self, drivers: Vec<Counters>) -> Mark {
+        let resources = self.probe.read_all();
+        self.latest.clone_from(&drivers);
+        Mark { drivers, resources }
     }
 
-    fn take(&mut self, driver: usize, latencies: Option<Box<Latencies>>) {
-        let counters = self.counters();
-        if let Some(mut latencies) = latencies {
-            self.measured.latencies.merge(&latencies);
-            self.series.add(&latencies);
-            self.slots.add(counters.at_ns, &latencies.each_ns);
-            latencies.reset();
-            // The driver may have gone.
-            let _ = self.emptied[driver].try_send(latencies);
-        }
+    fn take(&mut self, latencies: Latencies) {
+        let counters = Counters::sum(&self.latest);
+        self.series.add(&latencies.each);
+        self.slots.add(counters.at_ns, &latencies.each);
+        self.measured.latencies += latencies;
         if self.series.is_due(counters.at_ns) {
-            self.series.close(counters, self.probe.read());
+            let resources = self.probe.read();
+            self.series.close(Mark {
+                drivers: self.latest.clone(),
+                resources,
+            });
         }
-        self.progress
-            .show(&counters, &self.measured.latencies.each_ns);
+        self.progress.show(&counters, &self.measured.latencies.each);
     }
 }
 
@@ -341,20 +287,18 @@ mod tests {
     fn what_the_driver_hands_over_is_counted_once_and_nothing_is_lost() {
         let clock = Clock::start();
         let second = Duration::from_secs(1);
-        let (mut monitor, mut outlets) = Monitor::start(clock, None, 1, second, Progress::none());
+        let progress = Progress::new(false);
+        let (mut monitor, mut outlets) = Monitor::start(clock, None, 1, second, progress);
         let outlet = &mut outlets[0];
-        let group = Group {
-            rooms: 1,
-            members_per_room: 1,
-            publishers: 1,
-            pacing: Pacing::Open { per_second: 1.0 },
-            urgent: false,
-        };
-        let plan = Plan::new(&[group], 0);
-        let mut ledger = Ledger::new(&plan, Arc::default());
-        ledger.time_only(0..u64::MAX);
-        monitor.begin(vec![Counters::default()]);
+        let group = Group::alike(1, 1, 1, Pacing::Open { per_second: 1.0 });
+        let mut ledger = Ledger::new(&Plan::new(&[group], 0), Arc::default());
+        ledger.timed_ns = 0..u64::MAX;
+        monitor.tell(Note::Begin(vec![Counters::default()]));
         let stream = StreamId(0);
+        let at = |at_ns| Counters {
+            at_ns,
+            ..Counters::default()
+        };
         for at_ns in 0..1000 {
             let number = ledger.publish(stream, at_ns);
             let stamp = Stamp {
@@ -363,27 +307,20 @@ mod tests {
                 due_ns: 0,
             };
             ledger.deliver(MemberId(0), stamp, at_ns);
-            let at_ns = at_ns * 1_000_000;
-            outlet.tell(
-                Counters {
-                    at_ns,
-                    ..Counters::default()
-                },
-                &mut ledger,
-            );
+            outlet.tell(at(at_ns * 1_000_000), &mut ledger);
         }
-        let at_ns = 1_000_000_000;
-        let end = Counters {
-            at_ns,
-            ..Counters::default()
-        };
+        let end = at(1_000_000_000);
         outlet.tell_all(end, &mut ledger);
-        monitor.end(vec![end]);
-        let Measured { latencies, .. } = monitor.measured();
+        monitor.tell(Note::End(vec![end]));
+        let Measured {
+            latencies,
+            interval,
+        } = monitor.measured();
         assert_eq!(
-            (latencies.each_ns.len(), latencies.last_ns.len()),
+            (latencies.each.count(), latencies.last.count()),
             (1000, 1000)
         );
+        assert!((interval.measured_seconds - 1.0).abs() < 1e-9);
         let course = monitor.stop().unwrap();
         // How many readings found room depends on the machine; the last always does.
         let last = course.points.last().unwrap();

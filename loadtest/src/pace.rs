@@ -1,15 +1,16 @@
 //! When each publisher publishes next.
 //!
 //! In a closed loop a publisher has as many credits as its window; publishing takes one, the end of
-//! a publication gives it back. In an open loop publications are due at fixed times, whatever became
-//! of the earlier ones, and the publishers take turns.
+//! a publication gives it back. In an open loop publications are due at fixed times, whatever
+//! became of the earlier ones, and the publishers take turns: all threads know all turns, and each
+//! takes those of its own publishers.
 
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
 use crate::clock::to_ns;
-use crate::plan::{Plan, StreamId};
+use crate::plan::{Plan, Publisher, StreamId};
 use crate::scenario::Pacing;
 
 /// All publishers of a run.
@@ -26,8 +27,6 @@ pub(crate) struct Pace {
 #[derive(Debug)]
 struct PacedGroup {
     publishers: Range<usize>,
-    /// How many turns of others there are before the first here.
-    first_turn: u32,
     publishing: bool,
     /// None in a closed loop.
     open: Option<OpenLoop>,
@@ -44,20 +43,19 @@ struct OpenLoop {
 #[derive(Debug)]
 struct PacedPublisher {
     group: usize,
+    /// Those that it still publishes on, if it publishes here.
     streams: Vec<StreamId>,
     turn: usize,
     window: u32,
     credits: u32,
-    /// From its turn to the next here, counted in turns of the whole group.
-    turns_to_next: u32,
+    is_here: bool,
 }
 
 impl Pace {
-    /// Publishers that do not publish yet.
+    /// Makes publishers that do not publish yet.
     pub(crate) fn new(plan: &Plan) -> Self {
         let groups = plan.groups.iter().map(|group| PacedGroup {
             publishers: group.publishers.clone(),
-            first_turn: group.first_turn,
             publishing: false,
             open: match group.pacing {
                 Pacing::Closed { .. } => None,
@@ -68,53 +66,49 @@ impl Pace {
                 }),
             },
         });
-        let publishers = plan.groups.iter().enumerate().flat_map(|(group, planned)| {
-            plan.publishers[planned.publishers.clone()]
-                .iter()
-                .map(move |publisher| {
-                    let (streams, window) = (publisher.streams.clone(), publisher.window);
-                    PacedPublisher {
-                        group,
-                        streams,
-                        turn: 0,
-                        window,
-                        credits: 0,
-                        turns_to_next: publisher.turns_to_next,
-                    }
-                })
-        });
+        let group_of = |place| plan.groups.partition_point(|it| it.publishers.end <= place);
+        let paced = |(place, publisher): (usize, &Publisher)| PacedPublisher {
+            group: group_of(place),
+            streams: publisher.streams.clone(),
+            turn: 0,
+            window: publisher.window,
+            credits: 0,
+            is_here: publisher.is_here,
+        };
         Self {
             groups: groups.collect(),
-            publishers: publishers.collect(),
+            publishers: plan.publishers.iter().enumerate().map(paced).collect(),
             publisher_of: plan.streams.iter().map(|stream| stream.publisher).collect(),
             ready: VecDeque::new(),
         }
     }
 
-    /// A group begins to publish.
+    /// Lets a group begin to publish.
     pub(crate) fn start(&mut self, group: usize, now_ns: u64) {
         let paced = &mut self.groups[group];
-        paced.publishing = true;
+        let publishers = &mut self.publishers[paced.publishers.clone()];
+        paced.publishing = publishers.iter().any(|publisher| publisher.is_here);
         if let Some(open) = &mut paced.open {
-            open.next_due_ns = now_ns + open.interval_ns * u64::from(paced.first_turn);
+            open.next_due_ns = now_ns;
             open.turn = 0;
-            return;
+            return open.pass_others(publishers);
         }
-        for index in paced.publishers.clone() {
-            let publisher = &mut self.publishers[index];
-            publisher.credits = publisher.window;
-            self.ready.push_back(index);
+        for (index, publisher) in paced.publishers.clone().zip(publishers) {
+            if publisher.is_here {
+                publisher.credits = publisher.window;
+                self.ready.push_back(index);
+            }
         }
     }
 
-    /// Publications of an open loop have another distance from the next one on.
+    /// Gives publications of an open loop another distance from the next one on.
     pub(crate) fn set_rate(&mut self, group: usize, per_second: f64) {
         if let Some(open) = &mut self.groups[group].open {
             open.interval_ns = interval_ns(per_second);
         }
     }
 
-    /// Nobody publishes any more.
+    /// Lets nobody publish any more.
     pub(crate) fn stop(&mut self) {
         self.ready.clear();
         for group in &mut self.groups {
@@ -125,7 +119,7 @@ impl Pace {
         }
     }
 
-    /// A publication of this stream ended.
+    /// Gives back a credit: a publication of this stream ended.
     pub(crate) fn credit(&mut self, stream: StreamId) {
         let index = self.publisher_of[stream.index()];
         let publisher = &mut self.publishers[index];
@@ -139,7 +133,7 @@ impl Pace {
         }
     }
 
-    /// The stream that a credit lets publish now, if there is one.
+    /// Takes the stream that a credit lets publish now, if there is one.
     pub(crate) fn take_credit(&mut self) -> Option<StreamId> {
         while let Some(index) = self.ready.pop_front() {
             let publisher = &mut self.publishers[index];
@@ -155,50 +149,47 @@ impl Pace {
         None
     }
 
-    /// The stream whose turn it is in an open loop, and when that was due, if that is not after
-    /// `now_ns`.
+    /// Takes the stream whose turn it is in an open loop, with when that was due, if that is not
+    /// after `now_ns`.
     pub(crate) fn take_due(&mut self, now_ns: u64) -> Option<(StreamId, u64)> {
-        let due = self.groups.iter_mut().filter(|group| group.publishing);
-        for group in due {
-            let Some(open) = group
-                .open
-                .as_mut()
-                .filter(|open| open.next_due_ns <= now_ns)
-            else {
+        for group in self.groups.iter_mut().filter(|group| group.publishing) {
+            let publishers = &mut self.publishers[group.publishers.clone()];
+            let Some(open) = &mut group.open else {
                 continue;
             };
-            let due_ns = open.next_due_ns;
-            let turns = self.publishers.get(group.publishers.start + open.turn);
-            let turns = turns.map_or(1, |publisher| publisher.turns_to_next);
-            for _ in 0..group.publishers.len() {
-                let index = group.publishers.start + open.turn;
-                open.turn = (open.turn + 1) % group.publishers.len();
-                if let Some(stream) = self.publishers[index].next_stream() {
-                    open.next_due_ns += open.interval_ns * u64::from(turns);
+            for _ in 0..publishers.len() {
+                if open.next_due_ns > now_ns {
+                    break;
+                }
+                let due_ns = open.next_due_ns;
+                let stream = publishers[open.turn].next_stream();
+                open.turn = (open.turn + 1) % publishers.len();
+                // Whoever publishes nothing any more has no turn.
+                if let Some(stream) = stream {
+                    open.next_due_ns += open.interval_ns;
+                    open.pass_others(publishers);
                     return Some((stream, due_ns));
                 }
+                open.pass_others(publishers);
             }
-            group.publishing = false;
+            group.publishing = open.next_due_ns > now_ns;
         }
         None
     }
 
-    /// When the next publication of an open loop is due.
+    /// Returns when the next publication of an open loop is due.
     pub(crate) fn next_due_ns(&self) -> Option<u64> {
-        let publishing = self.groups.iter().filter(|group| group.publishing);
-        publishing
-            .filter_map(|group| Some(group.open.as_ref()?.next_due_ns))
-            .min()
+        let due_ns =
+            |it: &PacedGroup| Some(it.open.as_ref().filter(|_| it.publishing)?.next_due_ns);
+        self.groups.iter().filter_map(due_ns).min()
     }
 
-    /// Whether any group publishes by the clock.
+    /// Returns whether any group publishes by the clock.
     pub(crate) fn is_open(&self) -> bool {
-        self.groups
-            .iter()
-            .any(|group| group.publishing && group.open.is_some())
+        self.next_due_ns().is_some()
     }
 
-    /// Nothing is published on this stream any more: its room or its connection is gone.
+    /// Publishes nothing on this stream any more: its room or its connection is gone.
     pub(crate) fn retire(&mut self, stream: StreamId) {
         let publisher = &mut self.publishers[self.publisher_of[stream.index()]];
         publisher.streams.retain(|other| *other != stream);
@@ -208,6 +199,17 @@ impl Pace {
 
 fn interval_ns(per_second: f64) -> u64 {
     to_ns(Duration::from_secs_f64(1.0 / per_second))
+}
+
+impl OpenLoop {
+    /// Passes over the turns of other threads.
+    fn pass_others(&mut self, publishers: &[PacedPublisher]) {
+        let (passed, next) = publishers.split_at(self.turn);
+        let others = next.iter().chain(passed).take_while(|it| !it.is_here);
+        let others = others.count();
+        self.turn = (self.turn + others) % publishers.len();
+        self.next_due_ns += self.interval_ns * others as u64;
+    }
 }
 
 impl PacedPublisher {
@@ -226,13 +228,7 @@ mod tests {
     const NONE: [u32; 0] = [];
 
     fn pace(rooms: u32, publishers: u32, pacing: Pacing) -> Pace {
-        let group = Group {
-            rooms,
-            members_per_room: 10,
-            publishers,
-            pacing,
-            urgent: false,
-        };
+        let group = Group::alike(rooms, 10, publishers, pacing);
         let mut pace = Pace::new(&Plan::new(&[group], 0));
         pace.start(0, 1000);
         pace
@@ -291,13 +287,7 @@ mod tests {
 
     #[test]
     fn the_threads_of_an_open_loop_have_its_times_between_them() {
-        let group = Group {
-            rooms: 1,
-            members_per_room: 10,
-            publishers: 3,
-            pacing: Pacing::Open { per_second: 1e6 },
-            urgent: false,
-        };
+        let group = Group::alike(1, 10, 3, Pacing::Open { per_second: 1e6 });
         let parts = Plan::new(&[group], 0).split(2);
         let mut due = Vec::new();
         for part in &parts {

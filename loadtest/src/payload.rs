@@ -61,7 +61,7 @@ impl Stamp {
     }
 }
 
-/// Eight letters to 32 bits.
+/// Reads eight letters as 32 bits.
 #[inline]
 fn field(letters: [u8; FIELD_BYTES]) -> Option<u32> {
     let nibbles = u64::from_be_bytes(letters).wrapping_sub(0x6161_6161_6161_6161);

@@ -4,9 +4,9 @@
 //! A *stream* is what one publisher says in one room; its publications are numbered from zero and
 //! every member of the room must receive them all, in that order.
 //!
-//! A plan can be [split](Plan::split) over threads. Rooms and streams keep their numbers, which are
-//! on the wire; each part numbers its own connections from zero. All streams of one publisher are in
-//! one part, so that its window is in one place.
+//! A plan can be [split](Plan::split) over threads. Rooms, streams and publishers keep their
+//! numbers, of which the first two are on the wire; each part numbers its own connections from
+//! zero. All streams of one publisher are in one part, so that its window is in one place.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::scenario::{Group, Pacing};
 pub(crate) struct MemberId(pub(crate) u32);
 
 /// A room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct RoomId(pub(crate) u32);
 
 /// What one publisher says in one room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct StreamId(pub(crate) u32);
 
 impl MemberId {
@@ -80,7 +80,7 @@ pub(crate) struct Stream {
     pub(crate) room: RoomId,
     /// The connection that its publications go out on.
     pub(crate) home: Home,
-    /// Its place in the plan's publishers, if it is published in this part.
+    /// Its place in the plan's publishers.
     pub(crate) publisher: usize,
 }
 
@@ -94,15 +94,14 @@ pub(crate) enum Home {
 }
 
 /// What publishes, in one room or in several by turns.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Publisher {
     /// Its rooms.
     pub(crate) streams: Vec<StreamId>,
     /// How many of its publications may be under way; none in an open loop.
     pub(crate) window: u32,
-    /// In an open loop, how many turns of its group there are from its own to that of the next
-    /// publisher of this part.
-    pub(crate) turns_to_next: u32,
+    /// Whether it publishes in this part.
+    pub(crate) is_here: bool,
 }
 
 /// Where a group's publishers are, and when they publish.
@@ -111,8 +110,6 @@ pub(crate) struct PlannedGroup {
     pub(crate) publishers: Range<usize>,
     pub(crate) pacing: Pacing,
     pub(crate) urgent: bool,
-    /// In an open loop, how many turns there are before that of the first publisher of this part.
-    pub(crate) first_turn: u32,
 }
 
 /// From so many rooms to a thread on, a group's rooms are not split: they are spread evenly enough
@@ -129,87 +126,58 @@ impl Plan {
         plan
     }
 
-    /// How many connections there are.
+    /// Returns for each member whether it publishes.
+    pub(crate) fn publishing_members(&self) -> Vec<bool> {
+        let mut publishes = vec![false; self.connections() as usize];
+        for stream in &self.streams {
+            if let Home::Here(member) = stream.home {
+                publishes[member.index()] = true;
+            }
+        }
+        publishes
+    }
+
+    /// Returns how many connections there are.
     pub(crate) fn connections(&self) -> u32 {
         self.rooms.last().map_or(0, |room| room.members.end)
     }
 
-    /// One part for each of `threads`, with about as many members each.
+    /// Makes one part for each of `threads`, with about as many members each.
     ///
     /// A room has members in several parts unless there are many rooms.
     pub(crate) fn split(&self, threads: usize) -> Vec<Self> {
-        let mut parts: Vec<Self> = Vec::with_capacity(threads);
-        for thread in 0..threads {
-            let before = parts
-                .last()
-                .map_or(0, |last| last.connections_before + last.connections());
-            parts.push(self.part(thread, threads, before));
-        }
-        parts
+        let mut before = 0;
+        let part = |thread| {
+            let part = self.part(thread, threads, before);
+            before += part.connections();
+            part
+        };
+        (0..threads).map(part).collect()
     }
 
     fn part(&self, thread: usize, threads: usize, connections_before: u32) -> Self {
         let mut part = Self {
+            publishers: self.publishers.clone(),
+            groups: self.groups.clone(),
             connections_before,
             thread,
             ..Self::default()
         };
-        let mut place_of = vec![None; self.publishers.len()];
         for (index, group) in self.groups.iter().enumerate() {
             let rooms = self.rooms_of(index);
-            let spread = |room: usize| spread(room - rooms.start, rooms.len(), group, threads);
-            part.add_publishers_of(self, group, &mut place_of, |publisher| {
-                let stream = &self.streams[publisher.streams[0].index()];
-                let room = stream.room.index();
-                spread(room).thread(stream.lane(&self.rooms[room])) == thread
-            });
             for room in rooms.clone() {
-                part.add_part_of_room(&self.rooms[room], &spread(room), self, &place_of);
+                let spread = spread(room - rooms.start, rooms.len(), group, threads);
+                part.add_part_of_room(&self.rooms[room], &spread, self);
             }
+        }
+        for publisher in &mut part.publishers {
+            let stream = &part.streams[publisher.streams[0].index()];
+            publisher.is_here = matches!(stream.home, Home::Here(_));
         }
         part
     }
 
-    /// Takes over those of a group's publishers that are `here`, with their turns.
-    fn add_publishers_of(
-        &mut self,
-        whole: &Self,
-        group: &PlannedGroup,
-        place_of: &mut [Option<usize>],
-        is_here: impl Fn(&Publisher) -> bool,
-    ) {
-        let publishers = group.publishers.clone();
-        let own: Vec<usize> = publishers
-            .clone()
-            .filter(|&index| is_here(&whole.publishers[index]))
-            .collect();
-        let turn = |index: usize| u32::try_from(index - publishers.start).unwrap_or(u32::MAX);
-        let turns = turn(publishers.end);
-        let first = self.publishers.len();
-        for (place, &index) in own.iter().enumerate() {
-            let next = own.get(place + 1).map(|&next| turn(next));
-            let next = next.unwrap_or_else(|| turns + turn(own[0]));
-            place_of[index] = Some(self.publishers.len());
-            self.publishers.push(Publisher {
-                streams: whole.publishers[index].streams.clone(),
-                window: whole.publishers[index].window,
-                turns_to_next: next - turn(index),
-            });
-        }
-        self.groups.push(PlannedGroup {
-            publishers: first..self.publishers.len(),
-            first_turn: own.first().map_or(0, |&index| turn(index)),
-            ..group.clone()
-        });
-    }
-
-    fn add_part_of_room(
-        &mut self,
-        room: &Room,
-        spread: &Spread,
-        whole: &Self,
-        place_of: &[Option<usize>],
-    ) {
+    fn add_part_of_room(&mut self, room: &Room, spread: &Spread, whole: &Self) {
         let first = self.connections();
         let count = room.members.end - room.members.start;
         let here = spread.count(count, self.thread);
@@ -221,11 +189,7 @@ impl Plan {
             } else {
                 Home::Thread(spread.part(thread))
             };
-            self.streams.push(Stream {
-                room: stream.room,
-                home,
-                publisher: place_of[stream.publisher].unwrap_or(usize::MAX),
-            });
+            self.streams.push(Stream { home, ..*stream });
         }
         self.rooms.push(Room {
             name: Arc::clone(&room.name),
@@ -237,7 +201,7 @@ impl Plan {
         });
     }
 
-    /// The places of a group's rooms.
+    /// Returns the places of a group's rooms.
     fn rooms_of(&self, group: usize) -> Range<usize> {
         let start = self.rooms.partition_point(|room| room.group < group);
         start..self.rooms.partition_point(|room| room.group <= group)
@@ -252,7 +216,7 @@ impl Plan {
                     Pacing::Closed { window } => share(window, group.publishers, publisher),
                     Pacing::Open { .. } => 0,
                 },
-                turns_to_next: 1,
+                is_here: true,
             }));
         for room in 0..group.rooms {
             self.add_room(group, room, first_publisher, run);
@@ -261,7 +225,6 @@ impl Plan {
             publishers: first_publisher..self.publishers.len(),
             pacing: group.pacing,
             urgent: group.urgent,
-            first_turn: 0,
         });
     }
 
@@ -301,7 +264,8 @@ impl Plan {
 }
 
 impl Stream {
-    /// The place of its publisher among the members of its room, in a plan that is not split.
+    /// Returns the place of its publisher among the members of its room, in a plan that is not
+    /// split.
     fn lane(&self, room: &Room) -> u32 {
         match self.home {
             Home::Here(member) => member.0 - room.members.start,
@@ -310,9 +274,10 @@ impl Stream {
     }
 }
 
-/// How the members of a group's `room`th room are spread.
+/// Spreads the members of a group's `room`th room.
 ///
-/// A publisher that serves several rooms serves the first member of each, so these must be together.
+/// A publisher that serves several rooms serves the first member of each, so these must be
+/// together.
 fn spread(room: usize, rooms: usize, group: &PlannedGroup, threads: usize) -> Spread {
     let classes = group.publishers.len().min(rooms);
     Spread {
@@ -333,7 +298,7 @@ struct Spread {
 }
 
 impl Spread {
-    /// The thread of a room's `place`th member, counted from zero.
+    /// Returns the thread of a room's `place`th member, counted from zero.
     fn thread(&self, place: u32) -> usize {
         if self.whole {
             self.first
@@ -342,7 +307,7 @@ impl Spread {
         }
     }
 
-    /// How many of a room's first `places` members a thread has.
+    /// Returns how many of a room's first `places` members a thread has.
     fn count(&self, places: u32, thread: usize) -> u32 {
         if self.whole {
             return if thread == self.first { places } else { 0 };
@@ -351,7 +316,7 @@ impl Spread {
         share(places, self.part(self.threads), self.part(offset))
     }
 
-    /// How many threads have any of `members`.
+    /// Returns how many threads have any of `members`.
     fn parts(&self, members: u32) -> u32 {
         if self.whole {
             1
@@ -365,7 +330,7 @@ impl Spread {
     }
 }
 
-/// How many of `total` the `index`th of `parts` gets when they are spread evenly.
+/// Returns how many of `total` the `index`th of `parts` gets when they are spread evenly.
 fn share(total: u32, parts: u32, index: u32) -> u32 {
     total / parts + u32::from(index < total % parts)
 }
@@ -375,14 +340,12 @@ mod tests {
     use super::*;
 
     fn group(rooms: u32, members_per_room: u32, publishers: u32, window: u32) -> Group {
-        let pacing = Pacing::Closed { window };
-        Group {
+        Group::alike(
             rooms,
             members_per_room,
             publishers,
-            pacing,
-            urgent: false,
-        }
+            Pacing::Closed { window },
+        )
     }
 
     #[test]
@@ -472,7 +435,6 @@ mod tests {
                 assert_eq!(begin.count(), 1);
             }
             check_streams(&plan, &parts);
-            check_turns(&parts, publishers);
         }
     }
 
@@ -492,27 +454,13 @@ mod tests {
             };
             assert!(part.rooms[stream.room.index()].members.contains(&member.0));
             assert!(part.publishers[stream.publisher].streams.contains(&id));
+            assert!(part.publishers[stream.publisher].is_here);
             for other in parts.iter().filter(|other| other.thread != part.thread) {
                 let home = other.streams[id.index()].home;
                 assert!(matches!(home, Home::Thread(thread) if thread as usize == part.thread));
+                assert!(!other.publishers[stream.publisher].is_here);
             }
         }
-    }
-
-    fn check_turns(parts: &[Plan], publishers: u32) {
-        let mut turns = Vec::new();
-        for part in parts {
-            let mut turn = part.groups[0].first_turn;
-            for publisher in &part.publishers {
-                turns.push(turn);
-                turn += publisher.turns_to_next;
-            }
-            if !part.publishers.is_empty() {
-                assert_eq!(turn, part.groups[0].first_turn + publishers);
-            }
-        }
-        turns.sort_unstable();
-        assert!(turns.iter().copied().eq(0..publishers), "{turns:?}");
     }
 
     #[test]

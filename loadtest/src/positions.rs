@@ -1,19 +1,20 @@
 //! Where each member is in its room's stream of publications, on a wire that says so.
 //!
-//! Offsets must rise by one: without holes but for those that the server announced, and without repeats.
-//! A member that loses its connection remembers where it was, and what is sent to it again when it is
-//! back must begin right there. It knows no sockets, and a publication in its place costs a comparison.
+//! Offsets must rise by one: without holes but for those that the server announced, and without
+//! repeats. A member that loses its connection remembers where it was, and what is sent to it again
+//! when it is back must begin right there. It knows no sockets, and a publication in its place
+//! costs a comparison.
 
-use std::ops::AddAssign;
-
+use derive_more::AddAssign;
 use serde::Serialize;
 
 use crate::plan::{Home, MemberId, Plan, StreamId};
+use crate::tally::First;
 use crate::wire::Name;
-use crate::wire::throng::{Joined, Position};
+use crate::wire::throng::{Joined, Position, Said};
 
 /// What was heard of positions. The names are the JSON's.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(AddAssign, Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct PositionTally {
     /// Members that came back and were told that nothing is missing.
     pub(crate) recovered: u64,
@@ -40,34 +41,40 @@ pub(crate) struct PositionTally {
     /// Messages that the protocol does not allow, or not there.
     pub(crate) wrong_messages: u64,
     /// The first of the last five.
-    pub(crate) first_fault: Option<String>,
+    pub(crate) first_fault: First,
+}
+
+/// What members got of what they missed. The names are the JSON's.
+#[derive(Debug, Serialize)]
+pub(crate) struct Recovery {
+    /// Members that were told that nothing is missing.
+    recovered: u64,
+    /// Those that were told that something is.
+    not_recovered: u64,
+    /// Publications, over all members, that were sent again.
+    replayed: u64,
+    /// Those that members were told to have missed for good.
+    evicted: u64,
+    /// Publications that a server had had already when they were sent again.
+    duplicates: u64,
 }
 
 impl PositionTally {
-    /// Whether the server broke the protocol. What it said that is missing is none of this: what was
-    /// published and did not arrive is lost, whatever was said about it.
+    /// Returns whether the server broke the protocol. What it said that is missing is none of this:
+    /// what was published and did not arrive is lost, whatever was said about it.
     pub(crate) fn is_faulty(&self) -> bool {
         let wrong = self.wrong_senders + self.wrong_messages + self.unacknowledged;
         wrong + self.offsets_missing + self.offsets_repeated > 0
     }
-}
 
-impl AddAssign<&Self> for PositionTally {
-    fn add_assign(&mut self, other: &Self) {
-        self.recovered += other.recovered;
-        self.not_recovered += other.not_recovered;
-        self.replayed += other.replayed;
-        self.evicted += other.evicted;
-        self.announced += other.announced;
-        self.acknowledged += other.acknowledged;
-        self.duplicates += other.duplicates;
-        self.unacknowledged += other.unacknowledged;
-        self.offsets_missing += other.offsets_missing;
-        self.offsets_repeated += other.offsets_repeated;
-        self.wrong_senders += other.wrong_senders;
-        self.wrong_messages += other.wrong_messages;
-        if self.first_fault.is_none() {
-            self.first_fault.clone_from(&other.first_fault);
+    /// Returns what members got of what they missed since another moment.
+    pub(crate) fn since(&self, before: &Self) -> Recovery {
+        Recovery {
+            recovered: self.recovered - before.recovered,
+            not_recovered: self.not_recovered - before.not_recovered,
+            replayed: self.replayed - before.replayed,
+            evicted: self.evicted - before.evicted,
+            duplicates: self.duplicates - before.duplicates,
         }
     }
 }
@@ -89,7 +96,7 @@ pub(crate) struct PositionBook {
 struct EpochId(u32);
 
 /// One membership: where it is, and where the one before it ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Seat {
     /// The offset that must come next, or [`NOT_JOINED`].
     next: u64,
@@ -101,8 +108,8 @@ pub(crate) struct Seat {
     was_greeted: bool,
 }
 
-/// No offset is so high.
-const NOT_JOINED: u64 = u64::MAX;
+/// Offsets begin at 1.
+const NOT_JOINED: u64 = 0;
 
 /// What one publication is to its member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +121,7 @@ pub(crate) enum Standing {
 }
 
 impl PositionBook {
-    /// Of all members of a plan, of whom nothing was heard yet.
+    /// Begins the book of all members of a plan, of whom nothing was heard yet.
     pub(crate) fn new(plan: &Plan) -> Self {
         let publishers = plan.streams.iter().map(|stream| match stream.home {
             Home::Here(member) => Some(member),
@@ -128,14 +135,15 @@ impl PositionBook {
         }
     }
 
-    /// A member's connection was given a name.
+    /// Notes the name that a member's connection was given.
     pub(crate) fn name(&mut self, member: MemberId, name: Name) {
         if let Some([now, before]) = self.names.get_mut(member.index()) {
             *before = std::mem::replace(now, name);
         }
     }
 
-    /// Whether a stream's publication is in the name of who published it, as far as that is known here.
+    /// Returns whether a stream's publication is in the name of who published it, as far as that is
+    /// known here.
     #[inline]
     pub(crate) fn is_from(&self, stream: StreamId, from: Option<Name>) -> bool {
         let Some(from) = from else { return false };
@@ -153,20 +161,20 @@ impl PositionBook {
     #[cold]
     pub(crate) fn add_wrong_sender(&mut self) {
         self.tally.wrong_senders += 1;
-        self.note(|| "a publication in somebody else's name".to_owned());
+        self.tally
+            .first_fault
+            .note(|| "a publication in somebody else's name".to_owned());
     }
 
     /// Books a message that the protocol does not allow.
     #[cold]
     pub(crate) fn add_wrong(&mut self, what: &str, message: &[u8]) {
         self.tally.wrong_messages += 1;
-        self.note(|| format!("{what}: {}", beginning(message)));
-    }
-
-    /// Remembers the first fault.
-    #[cold]
-    pub(crate) fn note(&mut self, fault: impl FnOnce() -> String) {
-        self.tally.first_fault.get_or_insert_with(fault);
+        let start = String::from_utf8_lossy(message);
+        let start = || start.chars().take(BEGINNING_MAX).collect::<String>();
+        self.tally
+            .first_fault
+            .note(|| format!("{what}: {}", start()));
     }
 
     fn epoch_id(&mut self, epoch: &str) -> EpochId {
@@ -179,24 +187,11 @@ impl PositionBook {
     }
 }
 
-/// So much of a message as a line has room for.
-fn beginning(message: &[u8]) -> String {
-    String::from_utf8_lossy(message).chars().take(200).collect()
-}
+/// A line has room for so many characters of a message.
+const BEGINNING_MAX: usize = 200;
 
 impl Seat {
-    /// Of a member that was never there.
-    pub(crate) const fn new() -> Self {
-        Self {
-            next: NOT_JOINED,
-            live_from: 0,
-            left: None,
-            epoch: EpochId(0),
-            was_greeted: false,
-        }
-    }
-
-    /// The connection is lost, or there is another: nothing was said on it yet.
+    /// Forgets the connection, which is lost, or there is another: nothing was said on it yet.
     pub(crate) fn lose(&mut self) {
         if self.next != NOT_JOINED {
             self.left = Some((self.epoch, self.next - 1));
@@ -205,62 +200,68 @@ impl Seat {
         self.was_greeted = false;
     }
 
-    /// Where the membership before ended, if there was one.
+    /// Returns where the membership before ended, if there was one.
     pub(crate) fn since<'b>(&self, book: &'b PositionBook) -> Option<(&'b str, u64)> {
         let (EpochId(epoch), offset) = self.left?;
         Some((book.epochs.get(epoch as usize)?, offset))
     }
 
-    /// The offset that must come next; none before it has joined.
+    /// Returns the offset that must come next; none before it has joined.
     #[cfg(test)]
     fn next(&self) -> Option<u64> {
         Some(self.next).filter(|&next| next != NOT_JOINED)
     }
 
-    /// Whether all that was published before the membership began is there.
+    /// Returns whether all that was published before the membership began is there.
     pub(crate) fn is_caught_up(&self) -> bool {
         self.next != NOT_JOINED && self.next >= self.live_from
     }
 
-    /// Whether it has had a connection in this room before.
+    /// Returns whether it has had a connection in this room before.
     #[inline]
     pub(crate) fn was_away(&self) -> bool {
         self.left.is_some()
     }
 
-    /// Whether a publication has come before now; none if it is of another epoch.
+    /// Returns whether a publication has come before now; none if it is of another epoch.
     pub(crate) fn has_passed(&self, position: &Position, book: &PositionBook) -> Option<bool> {
         let EpochId(epoch) = self.epoch;
-        let is_here = book
-            .epochs
-            .get(epoch as usize)
-            .map(|it| **it == *position.epoch);
-        (is_here == Some(true)).then_some(self.next != NOT_JOINED && position.offset < self.next)
+        let epoch = book.epochs.get(epoch as usize);
+        let is_here = epoch.is_some_and(|epoch| **epoch == *position.epoch);
+        is_here.then_some(self.next != NOT_JOINED && position.offset < self.next)
     }
 
-    /// The server said `hello`, as it must before anything else.
-    pub(crate) fn greet(&mut self) -> Result<(), &'static str> {
+    /// Takes what the server said beside publications, as far as it is about the membership.
+    pub(crate) fn hear(&mut self, said: &Said, message: &[u8], book: &mut PositionBook) {
+        if !self.was_greeted && !matches!(said, Said::Hello(_)) {
+            book.add_wrong("a message before hello", message);
+        }
+        let understood = match said {
+            Said::Gap { first, last } => self.pass_over((*first, *last), book),
+            Said::Hello(_) => self.greet(),
+            Said::Joined(joined) => self.join(joined, book),
+            Said::Wrong(what) => Err(*what),
+            _ => Ok(()),
+        };
+        if let Err(what) = understood {
+            book.add_wrong(what, message);
+        }
+    }
+
+    /// Takes the server's `hello`, which must come before anything else.
+    fn greet(&mut self) -> Result<(), &'static str> {
         if std::mem::replace(&mut self.was_greeted, true) {
             return Err("a second hello");
         }
         Ok(())
     }
 
-    /// Whether the server has said `hello`.
-    pub(crate) fn was_greeted(&self) -> bool {
-        self.was_greeted
-    }
-
-    /// The membership begins.
+    /// Begins the membership.
     ///
     /// # Errors
     ///
     /// What is wrong with the answer; the membership begins nonetheless.
-    pub(crate) fn join(
-        &mut self,
-        joined: &Joined,
-        book: &mut PositionBook,
-    ) -> Result<(), &'static str> {
+    fn join(&mut self, joined: &Joined, book: &mut PositionBook) -> Result<(), &'static str> {
         if self.next != NOT_JOINED || joined.already {
             return Err("a second joined");
         }
@@ -290,7 +291,7 @@ impl Seat {
         }
     }
 
-    /// A publication with this offset came.
+    /// Takes a publication with this offset.
     #[inline]
     pub(crate) fn take(&mut self, offset: u64, book: &mut PositionBook) -> Standing {
         if offset == self.next {
@@ -317,15 +318,16 @@ impl Seat {
         } else {
             book.tally.offsets_repeated += 1;
         }
-        book.note(|| format!("offset {offset} where {next} was due"));
+        let fault = || format!("offset {offset} where {next} was due");
+        book.tally.first_fault.note(fault);
     }
 
-    /// The server will not send these, from the first to the last.
+    /// Takes a gap: the server will not send these, from the first to the last.
     ///
     /// # Errors
     ///
     /// What is wrong with that.
-    pub(crate) fn pass_over(
+    fn pass_over(
         &mut self,
         (first, last): (u64, u64),
         book: &mut PositionBook,
@@ -341,7 +343,8 @@ impl Seat {
         }
         if hole > 0 {
             book.tally.offsets_missing += hole;
-            book.note(|| format!("a gap from {first} on where {next} was due"));
+            let fault = || format!("a gap from {first} on where {next} was due");
+            book.tally.first_fault.note(fault);
         }
         Ok(())
     }
@@ -353,13 +356,7 @@ mod tests {
     use crate::scenario::{Group, Pacing};
 
     fn book() -> PositionBook {
-        let group = Group {
-            rooms: 1,
-            members_per_room: 3,
-            publishers: 2,
-            pacing: Pacing::Closed { window: 2 },
-            urgent: false,
-        };
+        let group = Group::alike(1, 3, 2, Pacing::Closed { window: 2 });
         PositionBook::new(&Plan::new(&[group], 0))
     }
 
@@ -385,7 +382,7 @@ mod tests {
 
     /// A member that joined at offset 10 of epoch `a` and left at 12.
     fn left(book: &mut PositionBook) -> Seat {
-        let mut seat = Seat::new();
+        let mut seat = Seat::default();
         seat.greet().unwrap();
         seat.join(&joined("a", 10), book).unwrap();
         assert!(seat.is_caught_up());
@@ -453,7 +450,7 @@ mod tests {
             let mut seat = left(&mut book);
             assert!(seat.join(&answer, &mut book).is_err(), "{answer:?}");
         }
-        let mut seat = Seat::new();
+        let mut seat = Seat::default();
         assert!(seat.join(&back("a", 1, true, 1), &mut book).is_err());
         assert!(
             seat.join(&joined("a", 1), &mut book).is_err(),
@@ -466,7 +463,7 @@ mod tests {
     #[test]
     fn holes_and_repeats_are_counted_exactly() {
         let mut book = book();
-        let mut seat = Seat::new();
+        let mut seat = Seat::default();
         seat.take(1, &mut book);
         assert_eq!(book.tally.wrong_messages, 1, "it has not joined");
         seat.join(&joined("a", 0), &mut book).unwrap();
@@ -475,14 +472,14 @@ mod tests {
         }
         let tally = &book.tally;
         assert_eq!((tally.offsets_missing, tally.offsets_repeated), (1 + 2, 2));
-        let first = tally.first_fault.as_deref().unwrap();
+        let first = tally.first_fault.0.as_deref().unwrap();
         assert!(first.contains("before joined"), "{first}");
     }
 
     #[test]
     fn what_is_announced_is_not_missing_unless_something_else_is() {
         let mut book = book();
-        let mut seat = Seat::new();
+        let mut seat = Seat::default();
         assert!(seat.pass_over((1, 2), &mut book).is_err());
         seat.join(&joined("a", 0), &mut book).unwrap();
         seat.pass_over((1, 5), &mut book).unwrap();

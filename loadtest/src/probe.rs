@@ -1,7 +1,7 @@
-//! What the processes of this machine have used up to a moment: the server's, this one, all.
+//! What was counted and used up to a moment: by the drivers, the server's processes, everybody.
 //!
-//! It runs on the monitor's thread. A figure takes from microseconds to a second to read, by how many
-//! processes there are and how much memory they have.
+//! Processes are read on the monitor's thread. A figure takes from microseconds to a second to
+//! read, by how many processes there are and how much memory they have.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,8 +10,37 @@ use crate::clock::Clock;
 use crate::machine;
 use crate::process::{self, ServerProcess};
 
-/// What processes have used since they began; none where it was not measured.
+/// What a driver has counted since it began.
 #[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) at_ns: u64,
+    pub(crate) connections: u64,
+    pub(crate) publications: u64,
+    pub(crate) deliveries: u64,
+    pub(crate) lost: u64,
+    /// Successful reads of all sockets.
+    pub(crate) reads: u64,
+    /// Of its thread.
+    pub(crate) cpu: Duration,
+}
+
+impl Counters {
+    /// Adds up those of several drivers, at the moment of the latest.
+    pub(crate) fn sum(drivers: &[Self]) -> Self {
+        drivers.iter().fold(Self::default(), |sum, driver| Self {
+            at_ns: sum.at_ns.max(driver.at_ns),
+            connections: sum.connections + driver.connections,
+            publications: sum.publications + driver.publications,
+            deliveries: sum.deliveries + driver.deliveries,
+            lost: sum.lost + driver.lost,
+            reads: sum.reads + driver.reads,
+            cpu: sum.cpu + driver.cpu,
+        })
+    }
+}
+
+/// What processes have used since they began; none where it was not measured.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Resources {
     pub(crate) at_ns: u64,
     /// Of the server's processes.
@@ -22,14 +51,17 @@ pub(crate) struct Resources {
     pub(crate) machine_cpu: Option<Duration>,
     /// The server's proportional set size now.
     pub(crate) server_pss_bytes: Option<u64>,
+    /// Of each thread of the server; read only where a measurement begins or ends.
+    pub(crate) server_threads: HashMap<i32, Duration>,
+    /// How many CPUs the server may use; read only there, too.
+    pub(crate) server_cpus: Option<u32>,
 }
 
-/// The same where a measurement begins or ends, with what is worth its time only there.
+/// Where a measurement, or a point of a series, begins or ends.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Snapshot {
+pub(crate) struct Mark {
+    pub(crate) drivers: Vec<Counters>,
     pub(crate) resources: Resources,
-    /// Of each thread of the server.
-    pub(crate) server_threads: HashMap<u32, Duration>,
 }
 
 /// Of its time, the monitor may spend this part in reading how much memory the server has: while it
@@ -39,22 +71,13 @@ const PSS_TIME_SHARE: u32 = 400;
 /// What reads the processes.
 #[derive(Debug)]
 pub(crate) struct Probe {
-    clock: Clock,
-    server: Option<ServerProcess>,
-    pss_due_ns: u64,
+    pub(crate) clock: Clock,
+    pub(crate) server: Option<ServerProcess>,
+    pub(crate) pss_due_ns: u64,
 }
 
 impl Probe {
-    /// Of this server, or of none.
-    pub(crate) fn new(clock: Clock, server: Option<ServerProcess>) -> Self {
-        Self {
-            clock,
-            server,
-            pss_due_ns: 0,
-        }
-    }
-
-    /// Everything for a point of a series.
+    /// Reads everything for a point of a series.
     pub(crate) fn read(&mut self) -> Resources {
         let server = self.server.as_ref();
         Resources {
@@ -64,26 +87,29 @@ impl Probe {
             at_ns: self.clock.now_ns(),
             // The slowest last: the moment above is that of the others.
             server_pss_bytes: self.pss_bytes(),
+            ..Resources::default()
         }
     }
 
-    /// Everything for the beginning or the end of a measurement.
-    pub(crate) fn snapshot(&mut self) -> Snapshot {
+    /// Reads everything for the beginning or the end of a measurement.
+    pub(crate) fn read_all(&mut self) -> Resources {
         let resources = self.read();
         let server = self.server.as_ref();
-        Snapshot {
-            resources,
+        Resources {
             server_threads: server.map(ServerProcess::cpu_by_thread).unwrap_or_default(),
+            server_cpus: server.and_then(ServerProcess::cpus_allowed),
+            ..resources
         }
     }
 
-    /// The server's memory, unless it was read a short while ago and took long.
+    /// Reads the server's memory, unless it was read a short while ago and took long.
     fn pss_bytes(&mut self) -> Option<u64> {
-        let began_ns = self.clock.now_ns();
-        if began_ns < self.pss_due_ns {
+        if self.clock.now_ns() < self.pss_due_ns {
             return None;
         }
-        let bytes = self.server.as_ref()?.pss_bytes();
+        let tree = self.server.as_ref()?.tree();
+        let began_ns = self.clock.now_ns();
+        let bytes = process::pss_bytes_of(&tree);
         let ended_ns = self.clock.now_ns();
         self.pss_due_ns = ended_ns + (ended_ns - began_ns) * u64::from(PSS_TIME_SHARE);
         bytes
@@ -94,20 +120,28 @@ impl Probe {
 mod tests {
     use super::*;
 
+    fn probe(server: Option<ServerProcess>) -> Probe {
+        let clock = Clock::start();
+        Probe {
+            clock,
+            server,
+            pss_due_ns: 0,
+        }
+    }
+
     #[test]
     fn this_process_is_read_as_a_server_and_its_memory_not_all_the_time() {
-        let server = ServerProcess::new(std::process::id());
-        let mut probe = Probe::new(Clock::start(), Some(server));
-        let first = probe.snapshot();
-        assert!(first.resources.server_cpu.is_some() && first.resources.own_cpu.is_some());
-        assert!(first.resources.server_pss_bytes.is_some() && !first.server_threads.is_empty());
+        let mut probe = probe(Some(ServerProcess::new(std::process::id())));
+        let first = probe.read_all();
+        assert!(first.server_cpu.is_some() && first.own_cpu.is_some());
+        assert!(first.server_pss_bytes.is_some() && !first.server_threads.is_empty());
         probe.pss_due_ns = u64::MAX;
         assert_eq!(probe.read().server_pss_bytes, None);
     }
 
     #[test]
     fn without_a_server_the_machine_is_read() {
-        let resources = Probe::new(Clock::start(), None).read();
+        let resources = probe(None).read_all();
         assert_eq!(
             (resources.server_cpu, resources.server_pss_bytes),
             (None, None)

@@ -2,17 +2,14 @@
 //!
 //! All of it is read from `/proc`; nothing is asked of the server.
 
-pub(crate) mod listener;
-
 use std::collections::HashMap;
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::param::clock_ticks_per_second;
-
-use crate::failure::Failure;
+use anyhow::{Context as _, Result};
+use procfs::ProcResult;
+use procfs::process::{Process, Stat, Task, all_processes};
 
 /// A running process and its descendants. All copies are of the same one, which may be
 /// [another](Self::replace) after a restart.
@@ -22,262 +19,195 @@ pub(crate) struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// The process with this id, which may or may not run.
+    /// Names the process with this id, which may or may not run.
     pub(crate) fn new(pid: u32) -> Self {
         let pid = Arc::new(AtomicU32::new(pid));
         Self { pid }
     }
 
-    /// The server was restarted, and this is it now.
+    /// Goes on with another process: the server was restarted.
     pub(crate) fn replace(&self, pid: u32) {
         self.pid.store(pid, Ordering::Relaxed);
     }
 
-    /// Whether it runs.
-    pub(crate) fn is_running(&self) -> bool {
-        cpu_ticks(self.pid()).is_some()
-    }
-
-    /// User and system time, of live descendants and of those that were waited for.
-    ///
-    /// The kernel counts it in ticks, mostly of 10 ms.
-    pub(crate) fn cpu(&self) -> Result<Duration, Failure> {
-        let pid = self.pid();
-        let own = cpu_ticks(pid).ok_or(Failure::ProcessGone { pid })?;
-        // A child that ends in between is missed once and then counted by its parent.
-        let children = descendants(pid).into_iter().filter_map(cpu_ticks);
-        Ok(ticks_to_time(own + children.sum::<u64>()))
-    }
-
-    /// The same for each of its threads that runs now, and its descendants'.
-    pub(crate) fn cpu_by_thread(&self) -> HashMap<u32, Duration> {
-        let mut processes = descendants(self.pid());
-        processes.push(self.pid());
-        let threads = processes.into_iter().flat_map(threads);
-        threads
-            .filter_map(|(pid, thread)| {
-                let stat = fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).ok()?;
-                // A thread's own time; that of children is the process's.
-                let ticks = parse_times(&stat)?.take(2).sum();
-                Some((thread, ticks_to_time(ticks)))
-            })
-            .collect()
-    }
-
-    /// How many CPUs it may use; a server that is pinned to one has no more than that.
-    pub(crate) fn cpus_allowed(&self) -> Option<u32> {
-        parse_cpus_allowed(&fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?)
-    }
-
-    /// Its command line.
-    pub(crate) fn command(&self) -> Option<String> {
-        let words = fs::read(format!("/proc/{}/cmdline", self.pid())).ok()?;
-        let words = String::from_utf8_lossy(&words);
-        let words: Vec<&str> = words.split_terminator('\0').collect();
-        Some(words.join(" "))
-    }
-
-    /// Its id.
+    /// Returns its id.
     pub(crate) fn pid(&self) -> u32 {
         self.pid.load(Ordering::Relaxed)
     }
 
-    /// Proportional set size in bytes: private memory, and its share of what others map too.
+    /// Returns whether it runs.
+    pub(crate) fn is_running(&self) -> bool {
+        process(self.pid()).is_some_and(|process| process.is_alive())
+    }
+
+    /// Returns user and system time, of live descendants and of those that were waited for.
+    ///
+    /// The kernel counts it in ticks, mostly of 10 ms.
+    ///
+    /// # Errors
+    ///
+    /// That the process is gone.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let pid = self.pid();
+        let own = process(pid).and_then(|process| cpu_of(&process));
+        let own = own.with_context(|| {
+            format!(
+                "process {pid} is not running; give --server-pid the id of the server, and see its \
+                 log if it ended"
+            )
+        })?;
+        // A child that ends in between is missed once and then counted by its parent.
+        Ok(own + tree(pid).iter().skip(1).filter_map(cpu_of).sum())
+    }
+
+    /// Returns the same for each of its threads that runs now, and its descendants'.
+    pub(crate) fn cpu_by_thread(&self) -> HashMap<i32, Duration> {
+        let tree = tree(self.pid());
+        let threads = tree.iter().flat_map(tasks);
+        // A thread's own time; that of children is the process's.
+        let time = |stat: Stat| ticks_to_time(stat.utime + stat.stime);
+        threads
+            .filter_map(|thread| Some((thread.tid, time(thread.stat().ok()?))))
+            .collect()
+    }
+
+    /// Returns how many CPUs it may use; a server that is pinned to one has no more than that.
+    pub(crate) fn cpus_allowed(&self) -> Option<u32> {
+        let mask = process(self.pid())?.status().ok()?.cpus_allowed?;
+        Some(mask.into_iter().map(u32::count_ones).sum()).filter(|cpus| *cpus > 0)
+    }
+
+    /// Returns its command line.
+    pub(crate) fn command(&self) -> Option<String> {
+        Some(process(self.pid())?.cmdline().ok()?.join(" "))
+    }
+
+    /// Returns its proportional set size in bytes: private memory, and its share of what others map
+    /// too.
     ///
     /// None if the kernel does not say, as for another user's process.
     pub(crate) fn pss_bytes(&self) -> Option<u64> {
-        let own = pss_bytes(self.pid())?;
-        Some(
-            own + descendants(self.pid())
-                .into_iter()
-                .filter_map(pss_bytes)
-                .sum::<u64>(),
-        )
+        pss_bytes_of(&self.tree())
+    }
+
+    /// Returns it and its descendants.
+    pub(crate) fn tree(&self) -> Vec<Process> {
+        tree(self.pid())
     }
 }
 
-/// `utime + stime + cutime + cstime`, unless the process is gone or a zombie.
-fn cpu_ticks(pid: u32) -> Option<u64> {
-    parse_cpu_ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+/// Returns the sum of the sizes of a process and its descendants; none if the first has none.
+pub(crate) fn pss_bytes_of(tree: &[Process]) -> Option<u64> {
+    let mut sizes = tree.iter().map(pss_bytes);
+    let own = sizes.next()??;
+    Some(own + sizes.flatten().sum::<u64>())
 }
 
-fn parse_cpu_ticks(stat: &str) -> Option<u64> {
-    Some(parse_times(stat)?.sum())
+fn process(pid: u32) -> Option<Process> {
+    Process::new(i32::try_from(pid).ok()?).ok()
 }
 
-/// The four times of a process that is not gone or a zombie.
-fn parse_times(stat: &str) -> Option<impl Iterator<Item = u64>> {
-    // The name before the parenthesis may hold anything, spaces and parentheses too.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let mut fields = fields.split(' ');
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
-    }
-    let times = fields.skip(10).take(4);
-    Some(times.map_while(|field| field.parse().ok()))
+/// Returns the times of a process that is not gone or a zombie.
+fn cpu_of(process: &Process) -> Option<Duration> {
+    let stat = process
+        .stat()
+        .ok()
+        .filter(|stat| !matches!(stat.state, 'Z' | 'X'))?;
+    let children = u64::try_from(stat.cutime + stat.cstime).unwrap_or_default();
+    Some(ticks_to_time(stat.utime + stat.stime + children))
 }
 
-/// Ticks as the kernel counts them in `/proc`.
+/// Converts ticks as the kernel counts them in `/proc`.
 pub(crate) fn ticks_to_time(ticks: u64) -> Duration {
-    Duration::from_secs(ticks) / u32::try_from(clock_ticks_per_second()).unwrap_or(100)
+    Duration::from_secs(ticks) / u32::try_from(procfs::ticks_per_second()).unwrap_or(100)
 }
 
-/// The CPU time of this process, all threads.
+/// Returns the CPU time of this process, all threads.
 pub(crate) fn own_cpu() -> Option<Duration> {
-    cpu_ticks(std::process::id()).map(ticks_to_time)
+    cpu_of(&Process::myself().ok()?)
 }
 
-fn parse_cpus_allowed(status: &str) -> Option<u32> {
-    let mask = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed:"))?;
-    let digits = mask.trim().chars().filter_map(|digit| digit.to_digit(16));
-    Some(digits.map(u32::count_ones).sum()).filter(|cpus| *cpus > 0)
+fn pss_bytes(process: &Process) -> Option<u64> {
+    let rollup = process.smaps_rollup().ok()?.memory_map_rollup;
+    rollup.iter().next()?.extension.map.get("Pss").copied()
 }
 
-/// The threads of a process, each with the process.
-fn threads(pid: u32) -> Vec<(u32, u32)> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else {
-        return Vec::new();
-    };
-    let names = entries.flatten().map(|entry| entry.file_name());
-    names
-        .filter_map(|name| Some((pid, name.to_str()?.parse().ok()?)))
-        .collect()
+fn tasks(process: &Process) -> impl Iterator<Item = Task> {
+    process.tasks().into_iter().flatten().flatten()
 }
 
-fn pss_bytes(pid: u32) -> Option<u64> {
-    parse_pss_bytes(&fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?)
-}
-
-fn parse_pss_bytes(rollup: &str) -> Option<u64> {
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
-/// Children, their children, and so on.
-fn descendants(pid: u32) -> Vec<u32> {
-    // Not every kernel is built to list children.
-    if !fs::exists("/proc/thread-self/children").unwrap_or(false) {
-        return descendants_among(pid, &all_parents());
-    }
-    let mut found = children(pid);
+/// Returns a process, its children, their children, and so on.
+fn tree(pid: u32) -> Vec<Process> {
+    let mut found = Vec::from_iter(process(pid));
     let mut next = 0;
-    while let Some(&child) = found.get(next) {
-        found.extend(children(child));
+    while let Some(parent) = found.get(next) {
+        let children = children(parent);
+        found.extend(children.into_iter().filter_map(process));
         next += 1;
     }
     found
 }
 
-fn children(pid: u32) -> Vec<u32> {
-    let lists = threads(pid).into_iter().filter_map(|(pid, thread)| {
-        fs::read_to_string(format!("/proc/{pid}/task/{thread}/children")).ok()
-    });
-    lists
-        .flat_map(|list| {
-            list.split(' ')
-                .filter_map(|pid| pid.parse().ok())
-                .collect::<Vec<u32>>()
-        })
-        .collect()
-}
-
-/// Every process that can be seen, with its parent.
-fn all_parents() -> Vec<(u32, u32)> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let names = entries.flatten().map(|entry| entry.file_name());
-    let pids = names.filter_map(|name| name.to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        Some((pid, parse_parent(&stat)?))
-    })
-    .collect()
-}
-
-fn parse_parent(stat: &str) -> Option<u32> {
-    let (_, fields) = stat.rsplit_once(") ")?;
-    fields.split(' ').nth(1)?.parse().ok()
-}
-
-fn descendants_among(pid: u32, parents: &[(u32, u32)]) -> Vec<u32> {
-    let mut found = vec![pid];
-    let mut next = 0;
-    while let Some(&parent) = found.get(next) {
-        let children = parents.iter().filter(|(_, of)| *of == parent);
-        found.extend(children.map(|(child, _)| child));
-        next += 1;
+fn children(parent: &Process) -> Vec<u32> {
+    let lists: ProcResult<Vec<_>> = tasks(parent).map(|thread| thread.children()).collect();
+    if let Ok(lists) = lists {
+        return lists.concat();
     }
-    found.split_off(1)
+    // Not every kernel is built to list children.
+    let all = all_processes().into_iter().flatten().flatten();
+    let children = all.filter(|it| it.stat().is_ok_and(|stat| stat.ppid == parent.pid));
+    children
+        .filter_map(|it| u32::try_from(it.pid).ok())
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]
-    fn cpu_time_is_found_behind_any_name() {
-        let stat = "42 (a) S) (b) S 1 42 42 0 -1 4194304 100 0 0 0 7 5 30 2 20 0 1 0 100";
-        assert_eq!(parse_cpu_ticks(stat), Some(44));
-        assert_eq!(parse_cpu_ticks(&stat.replace("(b) S", "(b) Z")), None);
-        assert_eq!(parse_cpu_ticks("42 (a) S 1"), Some(0));
-    }
-
-    #[test]
-    fn pss_is_told_from_its_parts() {
-        let rollup =
-            "55-7f ---p 0 00:00 0 [rollup]\nRss:  900 kB\nPss:      812 kB\nPss_Anon: 4 kB\n";
-        assert_eq!(parse_pss_bytes(rollup), Some(812 * 1024));
-        assert_eq!(parse_pss_bytes("Rss: 900 kB\n"), None);
-    }
-
-    #[test]
-    fn descendants_are_found_by_their_parents() {
-        let parents = [(2, 1), (3, 2), (4, 9), (5, 3), (6, 2)];
-        assert_eq!(descendants_among(2, &parents), [3, 6, 5]);
-        assert!(descendants_among(5, &parents).is_empty());
-        assert_eq!(parse_parent("42 (a) S) (b) S 17 42 42 0"), Some(17));
-        let mut child = std::process::Command::new("sleep")
-            .arg("60")
+    fn descendants_are_found_and_counted() {
+        let mut shell = Command::new("sh")
+            .args(["-c", "sleep 60 & wait"])
             .spawn()
             .unwrap();
-        assert!(descendants(std::process::id()).contains(&child.id()));
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
-    #[test]
-    fn the_cpus_that_a_process_may_use_are_counted() {
-        assert_eq!(
-            parse_cpus_allowed("Name: a\nCpus_allowed:\tff,00000003\n"),
-            Some(10)
-        );
-        assert_eq!(parse_cpus_allowed("Cpus_allowed: 0\n"), None);
+        while tree(shell.id()).len() < 2 {
+            std::thread::yield_now();
+        }
+        let tree: Vec<i32> = tree(std::process::id()).iter().map(Process::pid).collect();
         assert!(
-            ServerProcess::new(std::process::id())
-                .cpus_allowed()
-                .is_some()
+            tree.len() >= 3 && tree[0] == std::process::id().cast_signed(),
+            "{tree:?}"
         );
+        assert!(tree.contains(&shell.id().cast_signed()));
+        for child in children(&process(shell.id()).unwrap()) {
+            rustix::process::kill_process(
+                rustix::process::Pid::from_raw(child.cast_signed()).unwrap(),
+                rustix::process::Signal::KILL,
+            )
+            .unwrap();
+        }
+        shell.wait().unwrap();
     }
 
     #[test]
-    fn threads_have_their_own_times() {
+    fn this_process_has_figures_and_an_impossible_one_has_none() {
         let own = ServerProcess::new(std::process::id());
+        assert!(own.cpu().is_ok() && own.cpus_allowed() > Some(0) && own.pss_bytes() > Some(0));
         assert!(
             own.cpu_by_thread().len() >= 2,
             "the test's, and the main one"
         );
-    }
-
-    #[test]
-    fn this_process_runs_and_an_impossible_one_does_not() {
-        assert!(ServerProcess::new(std::process::id()).cpu().is_ok());
-        assert!(ServerProcess::new(u32::MAX).cpu().is_err());
-        assert_eq!(ServerProcess::new(u32::MAX).pss_bytes(), None);
+        let none = ServerProcess::new(u32::MAX);
+        assert!(
+            none.cpu()
+                .unwrap_err()
+                .to_string()
+                .contains("is not running")
+        );
+        assert_eq!((none.pss_bytes(), none.cpus_allowed()), (None, None));
     }
 
     #[test]

@@ -5,24 +5,22 @@
 
 #![expect(clippy::print_stderr, reason = "printing is this file's work")]
 
-use std::borrow::Cow;
 use std::io::{IsTerminal as _, stderr};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::clock::to_ns;
-use crate::report::figures::{Grouped, Micros, ratio};
-use crate::report::latency::to_us;
-use crate::series::Counters;
+use crate::probe::Counters;
+use crate::report::text::{Grouped, Micros};
+use crate::tally::{Latency, ratio};
 
 /// A part of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Phase {
     /// What is done.
-    pub(crate) name: Cow<'static, str>,
-    /// When it is over.
+    pub(crate) name: String,
+    /// What it waits for.
     pub(crate) goal: Goal,
 }
 
@@ -37,109 +35,78 @@ pub(crate) enum Goal {
     Time { from_ns: u64, until_ns: u64 },
 }
 
-impl Phase {
-    /// A phase with this name.
-    pub(crate) fn new(name: impl Into<Cow<'static, str>>, goal: Goal) -> Self {
-        let name = name.into();
-        Self { name, goal }
-    }
-}
-
 /// How often a plain line is written.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// As often as there are readings.
 const DRAWN_PER_SECOND: u8 = 5;
 
-/// Where it is shown.
-#[derive(Debug)]
-enum Screen {
-    Bar(Box<ProgressBar>),
-    Lines { next_ns: u64 },
-    None,
-}
-
 /// The person's view of a run.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    screen: Screen,
+    /// Hidden where there is no terminal.
+    bar: ProgressBar,
+    /// When the next plain line is due; none where none are wanted.
+    next_line_ns: Option<u64>,
     phase: Phase,
     /// The reading before, for the rate.
     before: Counters,
 }
 
 impl Progress {
-    /// On standard error; in lines if that is no terminal and `lines` are wanted.
+    /// Shows it on standard error; in lines if that is no terminal and `lines` are wanted.
     pub(crate) fn new(lines: bool) -> Self {
-        let screen = if stderr().is_terminal() {
-            Screen::Bar(Box::new(bar()))
-        } else if lines {
-            Screen::Lines { next_ns: 0 }
-        } else {
-            Screen::None
-        };
+        let target = ProgressDrawTarget::stderr_with_hz(DRAWN_PER_SECOND);
+        let style = ProgressStyle::with_template("{prefix:<12} [{bar:16}] {wide_msg}")
+            .expect("the template is well-formed")
+            .progress_chars("=> ");
         Self {
-            screen,
-            phase: Phase::new("starting", Goal::Open),
+            bar: ProgressBar::with_draw_target(Some(1), target).with_style(style),
+            next_line_ns: (lines && !stderr().is_terminal()).then_some(0),
+            phase: Phase {
+                name: "starting".to_owned(),
+                goal: Goal::Open,
+            },
             before: Counters::default(),
         }
     }
 
-    /// Nowhere.
-    #[cfg(test)]
-    pub(crate) fn none() -> Self {
-        Self {
-            screen: Screen::None,
-            ..Self::new(false)
-        }
-    }
-
-    /// Another part of the run begins.
+    /// Begins another part of the run.
     pub(crate) fn begin(&mut self, phase: Phase) {
-        if let Screen::Bar(bar) = &self.screen {
-            bar.set_prefix(phase.name.clone());
-            bar.set_position(0);
-        }
+        self.bar.set_prefix(phase.name.clone());
+        self.bar.set_position(0);
         self.phase = phase;
     }
 
     /// Shows a reading.
-    pub(crate) fn show(&mut self, counters: &Counters, latency_ns: &Histogram<u64>) {
-        if matches!(self.screen, Screen::None) {
+    pub(crate) fn show(&mut self, counters: &Counters, latency: &Latency) {
+        let is_line_due = self
+            .next_line_ns
+            .is_some_and(|next_ns| counters.at_ns >= next_ns);
+        if self.bar.is_hidden() && !is_line_due {
             return;
         }
-        match &mut self.screen {
-            Screen::Lines { next_ns } if counters.at_ns < *next_ns => return,
-            Screen::Lines { next_ns } => *next_ns = counters.at_ns + to_ns(LINE_INTERVAL),
-            _ => {}
-        }
-        let figures = figures(&self.before, counters, latency_ns);
+        let figures = figures(&self.before, counters, latency);
         self.before = *counters;
         let (done, all) = self.phase.goal.share(counters);
-        match &self.screen {
-            Screen::Bar(bar) => {
-                bar.set_length(all);
-                bar.set_position(done);
-                bar.set_message(figures);
-            }
-            Screen::Lines { .. } => {
-                let percent = ratio(done as f64 * 100.0, all as f64).unwrap_or_default();
-                eprintln!("{} {percent:.0} %: {figures}", self.phase.name);
-            }
-            Screen::None => {}
+        if is_line_due {
+            self.next_line_ns = Some(counters.at_ns + to_ns(LINE_INTERVAL));
+            let percent = ratio(done as f64 * 100.0, all as f64).unwrap_or_default();
+            eprintln!("{} {percent:.0} %: {figures}", self.phase.name);
         }
+        self.bar.set_length(all);
+        self.bar.set_position(done);
+        self.bar.set_message(figures);
     }
 
     /// Leaves the screen as it was.
     pub(crate) fn clear(&self) {
-        if let Screen::Bar(bar) = &self.screen {
-            bar.finish_and_clear();
-        }
+        self.bar.finish_and_clear();
     }
 }
 
 impl Goal {
-    /// How much of how much is done.
+    /// Returns how much of how much is done.
     fn share(self, counters: &Counters) -> (u64, u64) {
         match self {
             Self::Connections(all) => (counters.connections, all),
@@ -152,22 +119,13 @@ impl Goal {
     }
 }
 
-fn bar() -> ProgressBar {
-    let target = ProgressDrawTarget::stderr_with_hz(DRAWN_PER_SECOND);
-    let style = ProgressStyle::with_template("{prefix:<12} [{bar:16}] {wide_msg}")
-        .expect("the template is well-formed")
-        .progress_chars("=> ");
-    ProgressBar::with_draw_target(Some(1), target).with_style(style)
-}
-
-fn figures(before: &Counters, now: &Counters, latency_ns: &Histogram<u64>) -> String {
+fn figures(before: &Counters, now: &Counters, latency: &Latency) -> String {
     let seconds = Duration::from_nanos(now.at_ns.saturating_sub(before.at_ns)).as_secs_f64();
     let delivered = now.deliveries.saturating_sub(before.deliveries);
     let rate = Grouped(ratio(delivered as f64, seconds).unwrap_or_default());
-    let p99 = match latency_ns.len() {
-        0 => "-".to_owned(),
-        _ => Micros(to_us(latency_ns.value_at_quantile(0.99))).to_string(),
-    };
+    let p99 = latency
+        .us(0.99)
+        .map_or_else(|| "-".to_owned(), |us| Micros(us).to_string());
     let (connections, lost) = (Grouped(now.connections as f64), now.lost);
     // What changes stands in front: a narrow terminal cuts the end off.
     format!("{rate} deliveries/s, p99 {p99}, {lost} lost, {connections} connections")
@@ -191,11 +149,11 @@ mod tests {
             lost: 2,
             ..before
         };
-        let mut latency_ns = Histogram::new_with_bounds(1_000, 600_000_000_000, 3).unwrap();
+        let mut latency = Latency::default();
         let expected = "1,000 deliveries/s, p99 -, 2 lost, 1,234 connections";
-        assert_eq!(figures(&before, &now, &latency_ns), expected);
-        latency_ns.record(4_100_000).unwrap();
-        assert!(figures(&before, &now, &latency_ns).contains("p99 4.1 ms"));
+        assert_eq!(figures(&before, &now, &latency), expected);
+        latency.record(4_100_000);
+        assert!(figures(&before, &now, &latency).contains("p99 4.1 ms"));
     }
 
     #[test]

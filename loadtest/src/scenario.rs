@@ -18,12 +18,12 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
-    /// How many rooms there are.
+    /// Returns how many rooms there are.
     pub(crate) fn rooms(&self) -> u64 {
         self.groups.iter().map(|group| u64::from(group.rooms)).sum()
     }
 
-    /// How many sockets all this takes.
+    /// Returns how many sockets all this takes.
     pub(crate) fn connections(&self) -> u64 {
         self.groups.iter().map(Group::connections).sum()
     }
@@ -46,7 +46,24 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// How many sockets this takes.
+    /// Describes rooms that need not be read before others.
+    pub(crate) const fn alike(
+        rooms: u32,
+        members_per_room: u32,
+        publishers: u32,
+        pacing: Pacing,
+    ) -> Self {
+        let urgent = false;
+        Self {
+            rooms,
+            members_per_room,
+            publishers,
+            pacing,
+            urgent,
+        }
+    }
+
+    /// Returns how many sockets this takes.
     pub(crate) fn connections(&self) -> u64 {
         u64::from(self.rooms) * u64::from(self.members_per_room)
     }

@@ -5,12 +5,13 @@
 //! repetition. Only a fault allocates.
 
 use std::collections::HashMap;
-use std::ops::{AddAssign, Range};
+use std::ops::Range;
 
+use derive_more::AddAssign;
 use serde::Serialize;
 
 /// What went wrong, in deliveries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(AddAssign, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Faults {
     /// Published, and never delivered to a member that should have had it.
     pub(crate) lost: u64,
@@ -20,15 +21,6 @@ pub(crate) struct Faults {
     pub(crate) reordered: u64,
     /// Delivered with its stamp, but with another length than was published.
     pub(crate) truncated: u64,
-}
-
-impl AddAssign for Faults {
-    fn add_assign(&mut self, other: Self) {
-        self.lost += other.lost;
-        self.repeated += other.repeated;
-        self.reordered += other.reordered;
-        self.truncated += other.truncated;
-    }
 }
 
 /// What one number was to its lane.
@@ -45,29 +37,26 @@ pub(crate) enum Arrival {
 }
 
 /// The numbers that every lane expects and misses.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct SequenceChecker {
     expected: Vec<u32>,
     /// For lanes that ever missed something: what they miss, ascending.
     missing: HashMap<usize, Vec<Range<u32>>>,
-    faults: Faults,
+    /// What was found so far, without what is [`outstanding`](Self::outstanding).
+    pub(crate) faults: Faults,
 }
 
 impl SequenceChecker {
-    /// Lanes that expect zero.
+    /// Makes lanes that expect zero.
     pub(crate) fn new(lanes: usize) -> Self {
-        Self {
-            expected: vec![0; lanes],
-            missing: HashMap::new(),
-            faults: Faults::default(),
-        }
+        Self::expecting(vec![0; lanes])
     }
 
-    /// Lanes that expect these.
+    /// Makes lanes that expect these.
     pub(crate) fn expecting(expected: Vec<u32>) -> Self {
         Self {
             expected,
-            ..Self::new(0)
+            ..Self::default()
         }
     }
 
@@ -93,11 +82,8 @@ impl SequenceChecker {
                 missing: expected..number,
             };
         }
-        if self
-            .missing
-            .get_mut(&lane)
-            .is_some_and(|missing| remove(missing, number))
-        {
+        let missing = self.missing.get_mut(&lane);
+        if missing.is_some_and(|missing| remove(missing, number)) {
             self.faults.lost -= 1;
             self.faults.reordered += 1;
             return Arrival::Late;
@@ -106,38 +92,24 @@ impl SequenceChecker {
         Arrival::Repeated
     }
 
-    /// The numbers below `published` that a lane still expects. If nothing more can come, they are
-    /// lost.
+    /// Returns the numbers below `published` that a lane still expects. If nothing more can come,
+    /// they are lost.
     pub(crate) fn outstanding(&self, lane: usize, published: u32) -> Range<u32> {
         self.expected[lane]..published
-    }
-
-    /// What was found so far, without what is [`outstanding`](Self::outstanding).
-    pub(crate) fn faults(&self) -> Faults {
-        self.faults
     }
 }
 
 /// Takes a number out of ascending ranges; false if it is in none.
 fn remove(ranges: &mut Vec<Range<u32>>, number: u32) -> bool {
     let index = ranges.partition_point(|range| range.end <= number);
-    let Some(range) = ranges
-        .get_mut(index)
-        .filter(|range| range.contains(&number))
-    else {
+    let Some(range) = ranges.get(index).filter(|range| range.contains(&number)) else {
         return false;
     };
-    let after = number + 1..range.end;
-    range.end = number;
-    if range.start == number {
-        if after.is_empty() {
-            ranges.remove(index);
-        } else {
-            ranges[index] = after;
-        }
-    } else if !after.is_empty() {
-        ranges.insert(index + 1, after);
-    }
+    let parts = [range.start..number, number + 1..range.end];
+    ranges.splice(
+        index..=index,
+        parts.into_iter().filter(|part| !part.is_empty()),
+    );
     true
 }
 
@@ -151,7 +123,7 @@ mod tests {
         for number in arrived {
             checker.check(0, *number);
         }
-        let faults = checker.faults();
+        let faults = checker.faults;
         let tail = checker.outstanding(0, published).len() as u64;
         (faults.lost + tail, faults.repeated, faults.reordered)
     }

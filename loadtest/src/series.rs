@@ -2,42 +2,14 @@
 //!
 //! It is told when to close a point and what the clocks and counters say then; it reads none.
 
-use std::iter::Sum;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::clock::to_ns;
-use crate::latencies::Latencies;
-use crate::probe::Resources;
-use crate::report::figures::ratio;
-use crate::report::latency::to_us;
-
-/// What a driver has counted since it began.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) at_ns: u64,
-    pub(crate) connections: u64,
-    pub(crate) publications: u64,
-    pub(crate) deliveries: u64,
-    pub(crate) lost: u64,
-    /// Of the driver's threads.
-    pub(crate) cpu: Duration,
-}
-
-impl Sum for Counters {
-    /// Those of several drivers, at the moment of the latest.
-    fn sum<I: Iterator<Item = Self>>(drivers: I) -> Self {
-        drivers.fold(Self::default(), |sum, driver| Self {
-            at_ns: sum.at_ns.max(driver.at_ns),
-            connections: sum.connections + driver.connections,
-            publications: sum.publications + driver.publications,
-            deliveries: sum.deliveries + driver.deliveries,
-            lost: sum.lost + driver.lost,
-            cpu: sum.cpu + driver.cpu,
-        })
-    }
-}
+use crate::interval::Interval;
+use crate::probe::{Counters, Mark};
+use crate::tally::Latency;
 
 /// One second of a run, or less if the run is short.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -69,14 +41,15 @@ struct PointLatency {
 /// All points of a run.
 #[derive(Debug)]
 pub(crate) struct Series {
-    interval_ns: u64,
-    points: Vec<Point>,
+    /// How long a point is.
+    pub(crate) interval_ns: u64,
+    pub(crate) points: Vec<Point>,
     /// When the first measurement began.
     origin_ns: Option<u64>,
     /// Where the current point begins; none while nothing is measured.
-    from: Option<(Counters, Resources)>,
+    from: Option<Mark>,
     due_ns: u64,
-    latencies: Latencies,
+    latency: Latency,
 }
 
 /// A point a second says enough of what changes quickly.
@@ -86,7 +59,7 @@ const INTERVAL_MAX: Duration = Duration::from_secs(1);
 const POINTS_MAX: u32 = 3600;
 
 impl Series {
-    /// No points yet, of a run that measures for so long: one a second, or ten in a shorter run.
+    /// Makes room for a run that measures for so long: a point a second, or ten in a shorter run.
     pub(crate) fn new(measured: Duration) -> Self {
         let interval = (measured / 10).min(INTERVAL_MAX).max(measured / POINTS_MAX);
         Self {
@@ -95,152 +68,117 @@ impl Series {
             origin_ns: None,
             from: None,
             due_ns: 0,
-            latencies: Latencies::default(),
+            latency: Latency::default(),
         }
     }
 
-    /// How long a point is.
-    pub(crate) fn interval_ns(&self) -> u64 {
-        self.interval_ns
+    /// Begins a measurement.
+    pub(crate) fn begin(&mut self, mark: Mark) {
+        let at_ns = Counters::sum(&mark.drivers).at_ns;
+        self.origin_ns.get_or_insert(at_ns);
+        self.from = Some(mark);
+        self.due_ns = at_ns + self.interval_ns;
+        self.latency.reset();
     }
 
-    /// A measurement begins.
-    pub(crate) fn begin(&mut self, counters: Counters, resources: Resources) {
-        self.origin_ns.get_or_insert(counters.at_ns);
-        self.from = Some((counters, resources));
-        self.due_ns = counters.at_ns + self.interval_ns;
-        self.latencies.reset();
-    }
-
-    /// Whether a point ends at this moment or should have.
+    /// Returns whether a point ends at this moment or should have.
     pub(crate) fn is_due(&self, at_ns: u64) -> bool {
         self.from.is_some() && at_ns >= self.due_ns
     }
 
     /// Counts latencies to the current point.
-    pub(crate) fn add(&mut self, latencies: &Latencies) {
+    pub(crate) fn add(&mut self, latency: &Latency) {
         if self.from.is_some() {
-            self.latencies.merge(latencies);
+            self.latency += latency;
         }
     }
 
     /// Ends a point and begins the next.
-    pub(crate) fn close(&mut self, counters: Counters, resources: Resources) {
-        let (Some(origin_ns), Some((before, used))) = (self.origin_ns, self.from) else {
+    pub(crate) fn close(&mut self, mark: Mark) {
+        let (Some(origin_ns), Some(before)) = (self.origin_ns, self.from.take()) else {
             return;
         };
-        self.from = Some((counters, resources));
-        self.due_ns = (self.due_ns + self.interval_ns).max(counters.at_ns);
-        let seconds = seconds(before.at_ns, counters.at_ns);
-        let rate = |now: u64, then: u64| {
-            ratio(now.saturating_sub(then) as f64, seconds).unwrap_or_default()
+        let counters = Counters::sum(&mark.drivers);
+        let interval = Interval::between(&before, &mark);
+        let us = |quantile| self.latency.us(quantile);
+        let latency_us = || {
+            Some(PointLatency {
+                p50: us(0.5)?,
+                p99: us(0.99)?,
+                max: us(1.0)?,
+            })
         };
-        let driver_cpu = counters.cpu.saturating_sub(before.cpu).as_secs_f64();
-        let [server_cpu_percent, others_cpu_percent] = percentages(&used, &resources);
         self.points.push(Point {
-            seconds: self::seconds(origin_ns, counters.at_ns),
+            seconds: Duration::from_nanos(counters.at_ns - origin_ns).as_secs_f64(),
             connections: counters.connections,
-            publications_per_second: rate(counters.publications, before.publications),
-            deliveries_per_second: rate(counters.deliveries, before.deliveries),
-            latency_us: PointLatency::of(&self.latencies),
+            publications_per_second: interval.publications_per_second,
+            deliveries_per_second: interval.deliveries_per_second,
+            latency_us: latency_us(),
             lost: counters.lost,
-            server_cpu_percent,
-            server_pss_bytes: resources.server_pss_bytes,
-            driver_cpu_percent: ratio(driver_cpu * 100.0, seconds).unwrap_or_default(),
-            others_cpu_percent,
+            server_cpu_percent: interval.server_cpu_percent,
+            server_pss_bytes: mark.resources.server_pss_bytes,
+            driver_cpu_percent: interval.driver_cpu_percent,
+            others_cpu_percent: interval.others_cpu_percent,
         });
-        self.latencies.reset();
+        self.due_ns = (self.due_ns + self.interval_ns).max(counters.at_ns);
+        self.from = Some(mark);
+        self.latency.reset();
     }
 
-    /// The measurement ends; what is left of a point is one too, unless it is too short to say
+    /// Ends the measurement; what is left of a point is one too, unless it is too short to say
     /// anything.
-    pub(crate) fn end(&mut self, counters: Counters, resources: Resources) {
-        let from_ns = self.from.map_or(u64::MAX, |(before, _)| before.at_ns);
-        if counters.at_ns.saturating_sub(from_ns) * 2 > self.interval_ns {
-            self.close(counters, resources);
+    pub(crate) fn end(&mut self, mark: Mark) {
+        let at_ns = |mark: &Mark| Counters::sum(&mark.drivers).at_ns;
+        let from_ns = self.from.as_ref().map_or(u64::MAX, at_ns);
+        if at_ns(&mark).saturating_sub(from_ns) * 2 > self.interval_ns {
+            self.close(mark);
         }
         self.from = None;
     }
-
-    /// All points, in order.
-    pub(crate) fn into_points(self) -> Vec<Point> {
-        self.points
-    }
-}
-
-impl PointLatency {
-    fn of(latencies: &Latencies) -> Option<Self> {
-        let each = &latencies.each_ns;
-        let us = |quantile| to_us(each.value_at_quantile(quantile));
-        (!each.is_empty()).then(|| Self {
-            p50: us(0.5),
-            p99: us(0.99),
-            max: us(1.0),
-        })
-    }
-}
-
-/// Of one core: the server, and everybody but the server and this program.
-fn percentages(from: &Resources, to: &Resources) -> [Option<f64>; 2] {
-    let seconds = seconds(from.at_ns, to.at_ns);
-    let used = |of: fn(&Resources) -> Option<Duration>| {
-        let used = of(to)?.saturating_sub(of(from)?);
-        ratio(used.as_secs_f64() * 100.0, seconds)
-    };
-    let server = used(|resources| resources.server_cpu);
-    let others = || {
-        let all = used(|resources| resources.machine_cpu)?;
-        let own = used(|resources| resources.own_cpu)?;
-        // Ticks are counted at different moments, so a quiet machine may come out below nothing.
-        Some((all - own - server?).max(0.0))
-    };
-    [server, others()]
-}
-
-fn seconds(from_ns: u64, to_ns: u64) -> f64 {
-    Duration::from_nanos(to_ns.saturating_sub(from_ns)).as_secs_f64()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::Resources;
 
     const SECOND_NS: u64 = 1_000_000_000;
 
-    fn at(seconds: u64, deliveries: u64) -> Counters {
-        Counters {
-            at_ns: seconds * SECOND_NS,
-            deliveries,
-            connections: 7,
-            publications: deliveries / 10,
-            lost: 1,
-            cpu: Duration::from_millis(500 * seconds),
-        }
-    }
-
-    fn used(seconds: u64) -> Resources {
+    fn at(seconds: u64, deliveries: u64) -> Mark {
         let share = |percent: u64| Some(Duration::from_millis(percent * 10 * seconds));
-        Resources {
-            at_ns: seconds * SECOND_NS,
-            server_cpu: share(80),
-            own_cpu: share(60),
-            machine_cpu: share(190),
-            server_pss_bytes: Some(seconds * 1000),
+        Mark {
+            drivers: vec![Counters {
+                at_ns: seconds * SECOND_NS,
+                deliveries,
+                connections: 7,
+                publications: deliveries / 10,
+                lost: 1,
+                reads: 0,
+                cpu: Duration::from_millis(500 * seconds),
+            }],
+            resources: Resources {
+                at_ns: seconds * SECOND_NS,
+                server_cpu: share(80),
+                own_cpu: share(60),
+                machine_cpu: share(190),
+                server_pss_bytes: Some(seconds * 1000),
+                ..Resources::default()
+            },
         }
     }
 
     #[test]
     fn a_point_says_what_happened_since_the_one_before() {
         let mut series = Series::new(Duration::from_secs(10));
-        series.begin(at(5, 1000), used(5));
+        series.begin(at(5, 1000));
         assert!(!series.is_due(5_999_999_999) && series.is_due(6 * SECOND_NS));
-        let mut latencies = Latencies::default();
-        latencies.each_ns.record(2_000_000).unwrap();
-        series.add(&latencies);
-        series.close(at(6, 3000), used(6));
-        series.close(at(8, 3000), used(8));
-        series.end(at(8, 3000), used(8));
-        let points = series.into_points();
+        let mut latency = Latency::default();
+        latency.record(2_000_000);
+        series.add(&latency);
+        series.close(at(6, 3000));
+        series.close(at(8, 3000));
+        series.end(at(8, 3000));
+        let points = series.points;
         assert_eq!(points.len(), 2, "{points:?}");
         let first = &points[0];
         assert_eq!((first.seconds, points[1].seconds), (1.0, 3.0));
@@ -259,11 +197,16 @@ mod tests {
     #[test]
     fn what_is_not_measured_is_unknown() {
         let mut series = Series::new(Duration::from_secs(10));
-        series.begin(at(0, 0), Resources::default());
-        series.close(at(1, 10), used(1));
-        let point = &series.into_points()[0];
-        let percent = (point.server_cpu_percent, point.others_cpu_percent);
-        assert_eq!(percent, (None, None));
+        series.begin(Mark {
+            resources: Resources::default(),
+            ..at(0, 0)
+        });
+        series.close(at(1, 10));
+        let point = &series.points[0];
+        assert_eq!(
+            (point.server_cpu_percent, point.others_cpu_percent),
+            (None, None)
+        );
     }
 
     #[test]
@@ -278,12 +221,12 @@ mod tests {
     fn nothing_is_counted_between_measurements() {
         let mut series = Series::new(Duration::from_secs(10));
         assert!(!series.is_due(u64::MAX));
-        series.begin(at(0, 0), used(0));
-        series.end(at(1, 10), used(1));
+        series.begin(at(0, 0));
+        series.end(at(1, 10));
         assert!(!series.is_due(u64::MAX));
-        series.begin(at(9, 10), used(9));
-        series.end(at(10, 30), used(10));
-        let points = series.into_points();
+        series.begin(at(9, 10));
+        series.end(at(10, 30));
+        let points = series.points;
         assert_eq!(points.len(), 2);
         assert_eq!(
             (points[1].seconds, points[1].deliveries_per_second),

@@ -1,9 +1,9 @@
 //! What the threads of one run know of each other: how much was published on each stream, what a
 //! thread has settled of another's publications, and whether all are to stop.
 //!
-//! Nothing here is on the way of a delivery: a thread looks at the count of a stream when it receives
-//! a number that it has not heard of, and at its mailbox once a turn. In a run of one thread there
-//! are no counts, and nobody posts.
+//! Nothing here is on the way of a delivery: a thread looks at the count of a stream when it
+//! receives a number that it has not heard of, and at its mailbox once a turn. In a run of one
+//! thread there are no counts, and nobody posts.
 
 use std::io;
 use std::sync::Arc;
@@ -71,12 +71,12 @@ struct Mailbox {
 }
 
 impl StreamCount {
-    /// Says, before it goes out, that there is one more publication.
+    /// Says that there is one more publication.
     pub(crate) fn publish(&self, published: u32) {
         self.published.store(published, Ordering::Release);
     }
 
-    /// How many publications there are, of which some may not have gone out yet.
+    /// Returns how many publications there are, of which some may not have gone out yet.
     pub(crate) fn published(&self) -> u32 {
         self.published.load(Ordering::Acquire)
     }
@@ -86,14 +86,14 @@ impl StreamCount {
         self.given_up_before.store(number, Ordering::Release);
     }
 
-    /// The number below which nothing is waited for.
+    /// Returns the number below which nothing is waited for.
     pub(crate) fn given_up_before(&self) -> u32 {
         self.given_up_before.load(Ordering::Acquire)
     }
 }
 
 impl<'a> Shared<'a> {
-    /// For a run of these parts.
+    /// Makes what a run of these parts has in common.
     pub(crate) fn new(parts: &[Plan], interrupted: &'a AtomicBool) -> Self {
         let streams = match parts {
             [_] | [] => 0,
@@ -124,37 +124,37 @@ impl<'a> Shared<'a> {
         self.disconnected.store(0, Ordering::Relaxed);
     }
 
-    /// How many threads there are.
+    /// Returns how many threads there are.
     pub(crate) fn threads(&self) -> usize {
         self.mailboxes.len()
     }
 
-    /// The streams' counts; none with one thread.
+    /// Returns the streams' counts; none with one thread.
     pub(crate) fn counts(&self) -> Arc<[StreamCount]> {
         Arc::clone(&self.counts)
     }
 
-    /// Whether Ctrl-C was pressed.
+    /// Returns whether Ctrl-C was pressed.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
     }
 
-    /// Whether no thread needs to go on.
+    /// Returns whether no thread needs to go on.
     pub(crate) fn must_stop(&self) -> bool {
         self.is_interrupted() || self.has_failed()
     }
 
-    /// Whether a thread cannot go on.
+    /// Returns whether a thread cannot go on.
     pub(crate) fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// A thread cannot go on, so the others need not.
+    /// Notes that a thread cannot go on, so that the others need not.
     pub(crate) fn fail(&self) {
         self.failed.store(true, Ordering::Relaxed);
     }
 
-    /// A thread has a mailbox from now on, and this token says that something is in it.
+    /// Gives a thread a mailbox; this token says that something is in it.
     pub(crate) fn open_mailbox(
         &self,
         thread: usize,
@@ -181,38 +181,38 @@ impl<'a> Shared<'a> {
         std::mem::swap(&mut *self.mailboxes[thread].settled.lock(), into);
     }
 
-    /// Some thread had a delivery.
+    /// Notes that some thread had a delivery.
     pub(crate) fn note_progress(&self, now_ns: u64) {
         self.progress_ns.fetch_max(now_ns, Ordering::Relaxed);
     }
 
-    /// When any thread last had a delivery.
+    /// Returns when any thread last had a delivery.
     pub(crate) fn progress_ns(&self) -> u64 {
         self.progress_ns.load(Ordering::Relaxed)
     }
 
-    /// The server has ended one more connection.
+    /// Notes that the server has ended one more connection.
     pub(crate) fn note_disconnect(&self) {
         self.disconnected.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many connections the server has ended, if that is all of them.
+    /// Returns how many connections the server has ended, if that is all of them.
     pub(crate) fn all_disconnected(&self) -> Option<u64> {
         let disconnected = self.disconnected.load(Ordering::Relaxed);
         (disconnected >= self.connections).then_some(disconnected)
     }
 
-    /// All threads begin to wait, each for what is its own.
+    /// Lets all threads wait, each for what is its own.
     pub(crate) fn begin_waiting(&self) {
         self.waiting.store(self.threads(), Ordering::Release);
     }
 
-    /// A thread has what it waited for; it goes on for the others.
+    /// Notes that a thread has what it waited for; it goes on for the others.
     pub(crate) fn note_done(&self) {
         self.waiting.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Whether no thread waits any more.
+    /// Returns whether no thread waits any more.
     pub(crate) fn are_all_done(&self) -> bool {
         self.waiting.load(Ordering::Acquire) == 0
     }

@@ -1,69 +1,49 @@
-//! What the kernel says of TCP connections on this machine: whether they are open, and how many bytes
-//! wait in them.
+//! TCP sockets of this machine: who listens, whether a connection is open, how many bytes wait in
+//! it.
 //!
-//! Read from `/proc/net/tcp` and `/proc/net/tcp6`. A server on another machine, or in another network
-//! namespace, is not there.
+//! A server on another machine, or in another network namespace, is not there.
 
-use std::collections::HashMap;
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 
-/// One end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SocketState {
-    /// Neither end has begun to end it, as far as this end knows.
-    pub(crate) is_established: bool,
-    /// Written, and not acknowledged by the other end's kernel.
-    pub(crate) unsent_bytes: u64,
-    /// Received, and not read.
-    pub(crate) unread_bytes: u64,
+use procfs::net::{TcpNetEntry, TcpState, tcp, tcp6};
+use procfs::process::{FDTarget, Process, all_processes};
+
+/// Returns all sockets there are, by their own address and the other end's.
+pub(crate) fn connections() -> HashMap<(SocketAddr, SocketAddr), TcpNetEntry> {
+    // A server that listens on both has IPv4 connections in the newer table.
+    let canonical = |it: SocketAddr| SocketAddr::new(it.ip().to_canonical(), it.port());
+    let ends = |it: &TcpNetEntry| (canonical(it.local_address), canonical(it.remote_address));
+    entries().map(|entry| (ends(&entry), entry)).collect()
 }
 
-/// All connections there are, by their own address and the other end's.
-pub(crate) fn connections() -> HashMap<(SocketAddr, SocketAddr), SocketState> {
-    let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
-    let tables = tables
-        .iter()
-        .filter_map(|path| fs::read_to_string(path).ok());
-    tables
-        .flat_map(|table| table.lines().filter_map(parse_line).collect::<Vec<_>>())
-        .collect()
-}
-
-/// `sl local remote state tx_queue:rx_queue ...`; none for the heading.
-fn parse_line(line: &str) -> Option<((SocketAddr, SocketAddr), SocketState)> {
-    const ESTABLISHED: &str = "01";
-    let mut fields = line.split_whitespace().skip(1);
-    let local = parse_address(fields.next()?)?;
-    let remote = parse_address(fields.next()?)?;
-    let is_established = fields.next()? == ESTABLISHED;
-    let (unsent, unread) = fields.next()?.split_once(':')?;
-    let state = SocketState {
-        is_established,
-        unsent_bytes: u64::from_str_radix(unsent, 16).ok()?,
-        unread_bytes: u64::from_str_radix(unread, 16).ok()?,
+/// Finds the process that listens on this port of this machine, as far as one may see it.
+///
+/// When several share the socket, it is the one that started the others.
+pub(crate) fn listener(address: SocketAddr) -> Option<u32> {
+    let listens = |it: &TcpNetEntry| {
+        it.state == TcpState::Listen && it.local_address.port() == address.port()
     };
-    Some(((local, remote), state))
+    let inodes: HashSet<u64> = entries().filter(listens).map(|it| it.inode).collect();
+    if inodes.is_empty() || !address.ip().is_loopback() {
+        return None;
+    }
+    let is_one = |file: &FDTarget| matches!(file, FDTarget::Socket(it) if inodes.contains(it));
+    let owns = |process: &Process| {
+        let mut files = process.fd().into_iter().flatten().flatten();
+        files.any(|file| is_one(&file.target))
+    };
+    let owners = all_processes().ok()?.flatten().filter(owns);
+    let owners: Vec<_> = owners
+        .filter_map(|process| Some((process.pid, process.stat().ok()?.ppid)))
+        .collect();
+    let is_owner = |pid: i32| owners.iter().any(|(owner, _)| *owner == pid);
+    let (eldest, _) = owners.iter().find(|(_, parent)| !is_owner(*parent))?;
+    u32::try_from(*eldest).ok()
 }
 
-/// The address is in words of the machine's own byte order, the port is a number.
-fn parse_address(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let word = |start: usize| u32::from_str_radix(address.get(start..start + 8)?, 16).ok();
-    let address = match address.len() {
-        8 => IpAddr::from(Ipv4Addr::from(word(0)?.to_ne_bytes())),
-        32 => {
-            let mut bytes = [0; 16];
-            for (index, chunk) in bytes.chunks_exact_mut(4).enumerate() {
-                chunk.copy_from_slice(&word(index * 8)?.to_ne_bytes());
-            }
-            // A server that listens on both has IPv4 connections in the newer table.
-            IpAddr::from(Ipv6Addr::from(bytes)).to_canonical()
-        }
-        _ => return None,
-    };
-    Some(SocketAddr::new(address, port))
+fn entries() -> impl Iterator<Item = TcpNetEntry> {
+    [tcp(), tcp6()].into_iter().flatten().flatten()
 }
 
 #[cfg(test)]
@@ -75,39 +55,27 @@ mod tests {
 
     #[test]
     fn what_was_written_and_not_read_waits_at_the_other_end() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (server, _) = listener.accept().unwrap();
-        client.write_all(b"hello").unwrap();
-        server.peek(&mut [0; 5]).unwrap();
-        let addresses = (server.local_addr().unwrap(), server.peer_addr().unwrap());
-        let state = connections()[&addresses];
-        assert!(state.is_established);
-        assert_eq!((state.unread_bytes, state.unsent_bytes), (5, 0));
-    }
-
-    #[test]
-    fn the_heading_is_not_a_connection() {
-        let heading = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt";
-        assert_eq!(parse_line(heading), None);
-    }
-
-    #[test]
-    fn both_kinds_of_address_are_read() {
-        let words = |bytes: &[u8]| -> String {
-            let words = bytes.chunks(4).map(|word| word.try_into().unwrap());
-            words
-                .map(|word| format!("{:08X}", u32::from_ne_bytes(word)))
-                .collect()
-        };
-        for address in ["127.0.0.2:8080", "[2001:db8::7]:1"] {
-            let address: SocketAddr = address.parse().unwrap();
-            let bytes = match address.ip() {
-                IpAddr::V4(ip) => ip.octets().to_vec(),
-                IpAddr::V6(ip) => ip.octets().to_vec(),
+        for host in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(host) else {
+                continue; // a machine without IPv6
             };
-            let text = format!("{}:{:04X}", words(&bytes), address.port());
-            assert_eq!(parse_address(&text), Some(address), "{text}");
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (server, _) = listener.accept().unwrap();
+            client.write_all(b"hello").unwrap();
+            server.peek(&mut [0; 5]).unwrap();
+            let ends = (server.local_addr().unwrap(), server.peer_addr().unwrap());
+            let socket = &connections()[&ends];
+            assert_eq!(socket.state, TcpState::Established);
+            assert_eq!((socket.rx_queue, socket.tx_queue), (5, 0));
         }
+    }
+
+    #[test]
+    fn the_process_that_listens_is_found() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        assert_eq!(listener(address), Some(std::process::id()));
+        let elsewhere = SocketAddr::new([192, 0, 2, 1].into(), address.port());
+        assert_eq!(listener(elsewhere), None);
     }
 }

@@ -1,10 +1,12 @@
 //! Whom to load: the address in `--url`, the rule that it is this machine's, and what it speaks.
 
+use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _};
 
+use anyhow::{Context as _, Result, anyhow, ensure};
 use http::Uri;
+use http::uri::Authority;
 
-use crate::failure::Failure;
 use crate::wire::Wire;
 
 /// A server's address.
@@ -27,42 +29,29 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// [`Failure::Url`], [`Failure::HostUnknown`], and [`Failure::NotLoopback`] unless the server
-    /// is said to be the caller's own.
-    pub(crate) fn resolve(url: &str, own_server: bool, wire: Wire) -> Result<Self, Failure> {
-        let refused = |reason| Failure::Url {
-            url: url.to_owned(),
-            reason,
-        };
-        let uri: Uri = url.parse().map_err(|_| refused("it cannot be read"))?;
-        match uri.scheme_str() {
-            Some("ws") => {}
-            Some("wss") => return Err(refused("TLS is not spoken here")),
-            _ => return Err(refused("it does not begin with ws://")),
-        }
-        let authority = uri.authority().ok_or_else(|| refused("it names no host"))?;
-        if authority.as_str().contains('@') {
-            return Err(refused("names and passwords are not sent"));
-        }
+    /// That this is no address, or none of this machine, unless the server is said to be the
+    /// caller's own.
+    pub(crate) fn resolve(url: &str, own_server: bool, wire: Wire) -> Result<Self> {
+        let (authority, path) = parse(url).map_err(|reason| {
+            anyhow!("{url} is not an address to connect to: {reason}; try ws://127.0.0.1:8080/ws")
+        })?;
         let host = authority.host().trim_matches(['[', ']']);
         let address = look_up(host, authority.port_u16().unwrap_or(80))?;
-        if !own_server && !address.ip().is_loopback() {
-            return Err(Failure::NotLoopback {
-                host: host.to_owned(),
-            });
-        }
+        ensure!(
+            own_server || address.ip().is_loopback(),
+            "{host} is not this machine; only load a server that is yours, and say so with \
+             --i-own-this-server"
+        );
         Ok(Self {
             url: url.to_owned(),
             address,
             authority: authority.to_string(),
-            path: uri
-                .path_and_query()
-                .map_or_else(|| "/".to_owned(), ToString::to_string),
+            path,
             wire,
         })
     }
 
-    /// The address to connect the `index`th connection from, where it matters.
+    /// Returns the address to connect the `index`th connection from, where it matters.
     ///
     /// On loopback, every 12,000 connections have the next address of 127.0.0.0/8. The first have
     /// none given, and on other networks nobody has.
@@ -84,26 +73,42 @@ impl Target {
 /// connections from one address opened at 3,000 per second, and from two at 30,000.
 const CONNECTIONS_PER_SOURCE: u32 = 12_000;
 
-fn look_up(host: &str, port: u16) -> Result<SocketAddr, Failure> {
-    let unknown = |error| Failure::HostUnknown {
-        host: host.to_owned(),
-        error,
-    };
-    let addresses: Vec<_> = (host, port).to_socket_addrs().map_err(unknown)?.collect();
+/// Takes an address apart into host and port, and what to ask for there.
+fn parse(url: &str) -> Result<(Authority, String), &'static str> {
+    let uri: Uri = url.parse().map_err(|_| "it cannot be read")?;
+    match uri.scheme_str() {
+        Some("ws") => {}
+        Some("wss") => return Err("TLS is not spoken here"),
+        _ => return Err("it does not begin with ws://"),
+    }
+    let authority = uri.authority().ok_or("it names no host")?;
+    if authority.as_str().contains('@') {
+        return Err("names and passwords are not sent");
+    }
+    let path = uri
+        .path_and_query()
+        .map_or_else(|| "/".to_owned(), ToString::to_string);
+    Ok((authority.clone(), path))
+}
+
+fn look_up(host: &str, port: u16) -> Result<SocketAddr> {
+    let hint =
+        |reason: &dyn Display| format!("no address was found for {host} ({reason}); try 127.0.0.1");
+    let found = (host, port).to_socket_addrs();
+    let addresses: Vec<_> = found.map_err(|error| anyhow!(hint(&error)))?.collect();
     // `localhost` is often both, and servers more often listen on the older one.
     let best = addresses
         .iter()
         .find(|address| address.is_ipv4())
         .or_else(|| addresses.first());
-    best.copied()
-        .ok_or_else(|| unknown(std::io::ErrorKind::NotFound.into()))
+    best.copied().with_context(|| hint(&"none is known"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn resolve(url: &str, own_server: bool) -> Result<Target, Failure> {
+    fn resolve(url: &str, own_server: bool) -> Result<Target> {
         Target::resolve(url, own_server, Wire::named("golem").unwrap())
     }
 
@@ -124,8 +129,11 @@ mod tests {
 
     #[test]
     fn other_machines_are_refused_unless_they_are_ones_own() {
-        let refused = resolve("ws://192.0.2.1/ws", false);
-        assert!(matches!(refused, Err(Failure::NotLoopback { .. })));
+        let refused = resolve("ws://192.0.2.1/ws", false).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("192.0.2.1 is not this machine"),
+            "{refused}"
+        );
         assert!(resolve("ws://192.0.2.1/ws", true).is_ok());
     }
 
@@ -138,10 +146,10 @@ mod tests {
             "wss://127.0.0.1/",
             "ws://a@127.0.0.1/",
         ] {
-            let refused = resolve(url, false);
+            let refused = resolve(url, false).unwrap_err().to_string();
             assert!(
-                matches!(refused, Err(Failure::Url { .. })),
-                "{url}: {refused:?}"
+                refused.contains("is not an address to connect to"),
+                "{url}: {refused}"
             );
         }
     }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::time::Duration;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -12,8 +13,6 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
-
-const NS_PER_SECOND: u64 = 1_000_000_000;
 
 /// One deadline at a time.
 #[derive(Debug)]
@@ -23,7 +22,7 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    /// A timer whose expirations are readiness of `token`.
+    /// Makes a timer whose expirations are readiness of `token`.
     pub(crate) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let fd = timerfd_create(TimerfdClockId::Monotonic, flags)?;
@@ -43,19 +42,10 @@ impl Timer {
             return Ok(());
         }
         // Zero would disarm it.
-        let wait_ns = deadline_ns.saturating_sub(now_ns).max(1);
-        let part = |ns: u64| i64::try_from(ns).unwrap_or(i64::MAX);
-        let it_value = Timespec {
-            tv_sec: part(wait_ns / NS_PER_SECOND),
-            tv_nsec: part(wait_ns % NS_PER_SECOND),
-        };
-        let it_interval = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        let wait = Duration::from_nanos(deadline_ns.saturating_sub(now_ns).max(1));
         let once = Itimerspec {
-            it_interval,
-            it_value,
+            it_interval: Timespec::default(),
+            it_value: Timespec::try_from(wait).map_err(io::Error::other)?,
         };
         timerfd_settime(&self.fd, TimerfdTimerFlags::empty(), &once)?;
         self.armed_for_ns = Some(deadline_ns);

@@ -42,13 +42,13 @@ pub(crate) enum Settling {
 }
 
 impl UnderWay {
-    /// The number of the next publication.
+    /// Returns the number of the next publication.
     #[inline]
     pub(crate) fn published(&self) -> u32 {
         self.published
     }
 
-    /// How many publications some member has not settled.
+    /// Returns how many publications some member has not settled.
     pub(crate) fn len(&self) -> usize {
         self.unsettled
             .iter()
@@ -74,7 +74,7 @@ impl UnderWay {
         self.published - 1
     }
 
-    /// One member settles one publication by receiving it.
+    /// Settles one publication, for one member, who received it.
     #[inline]
     pub(crate) fn settle(&mut self, number: u32, now_ns: u64) -> Settling {
         let Some(publication) = self.unsettled_by(number) else {
@@ -95,8 +95,8 @@ impl UnderWay {
         }
     }
 
-    /// The members on another thread, which count as one, settle one publication by receiving it,
-    /// the last of them at `last_ns`.
+    /// Settles one publication for the members on another thread, which count as one and received
+    /// it, the last of them at `last_ns`.
     pub(crate) fn settle_part(&mut self, number: u32, last_ns: u64, now_ns: u64) -> Settling {
         let Some(publication) = self.unsettled_by(number) else {
             return Settling::NotYet;
@@ -113,7 +113,7 @@ impl UnderWay {
         }
     }
 
-    /// One member settles several without receiving them; tells which of them ended.
+    /// Settles several, for one member, who did not receive them; tells which of them ended.
     pub(crate) fn miss_all(
         &mut self,
         numbers: Range<u32>,
@@ -154,7 +154,7 @@ impl UnderWay {
         self.forget_ended();
     }
 
-    /// A publication that is under way.
+    /// Finds a publication that is under way.
     #[inline]
     fn unsettled_by(&mut self, number: u32) -> Option<&mut Unsettled> {
         // What is older than the window is so far "behind" it that the index is out of range.

@@ -1,9 +1,9 @@
 //! What is said on a connection: how to join, publish and leave, and what a delivery looks like.
 //!
-//! A wire is data: a table in `wires.toml`, or the flags that say the same. Texts are put together once
-//! for a publication; a delivery is recognized by its [`RoomShape`], which is worked out before the run.
-//! A wire with positions, which is throng.v1, says more than texts can: its messages are read and written
-//! in [`throng`], and its deliveries in `envelope.rs`.
+//! A wire is data: a table in `wires.toml`, or the flags that say the same. Texts are put together
+//! once for a publication; a delivery is recognized by its [`RoomShape`], which is worked out
+//! before the run. A wire with positions, which is throng.v1, says more than texts can: its
+//! messages are read and written in [`throng`], and its deliveries in `envelope.rs`.
 
 mod envelope;
 mod flags;
@@ -18,83 +18,55 @@ use serde::Deserialize;
 
 pub(crate) use self::envelope::{Envelope, EnvelopeShape, Name};
 pub(crate) use self::flags::WireFlags;
-pub(crate) use self::shape::{Delivery, DeliveryShape, DeliveryShapes, RoomShape};
+pub(crate) use self::shape::{DeliveryShape, DeliveryShapes, RoomShape};
 use self::template::Template;
-use crate::failure::Failure;
 use crate::payload::Stamp;
 use crate::plan::Room;
 
-/// What a server speaks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a server speaks: a table in `wires.toml`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Wire {
+    #[serde(skip)]
     pub(crate) name: String,
     /// What to ask for in `Sec-WebSocket-Protocol`; the server must agree.
     pub(crate) sub_protocol: Option<String>,
-    texts: Texts,
-}
-
-/// A wire's table in `wires.toml`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
-struct Texts {
-    /// What to ask for in `Sec-WebSocket-Protocol`.
-    sub_protocol: Option<String>,
-    /// Whether publications have offsets, requests have answers, and members come back with a position.
-    #[serde(default)]
-    positions: bool,
+    /// Whether publications have offsets, requests have answers, and members come back with a
+    /// position.
+    pub(crate) positions: bool,
     /// What a connection says as soon as it is open.
-    #[serde(default)]
-    greeting: Template,
+    pub(crate) greeting: Template,
     /// Messages of the server that want an answer; the first entry that fits gives it.
-    #[serde(default)]
     answers: Vec<Answer>,
     /// How the message begins after which a connection may join; without, it joins at once.
-    join_after: Option<String>,
-    join: Template,
+    pub(crate) join_after: Option<String>,
+    pub(crate) join: Template,
     publish: Template,
     /// Empty where nobody can leave but by closing the connection.
-    #[serde(default)]
-    leave: Template,
-    /// A request that no server knows and every one answers with an error; empty where there is none.
-    #[serde(default)]
-    unknown: Template,
+    pub(crate) leave: Template,
+    /// A request that no server knows and every one answers with an error; empty where there is
+    /// none.
+    pub(crate) unknown: Template,
     /// All that a delivery has in front of the payload; with positions, in front of the offset.
     delivery_prefix: Template,
     /// All that it has behind it.
-    #[serde(default)]
     delivery_suffix: Template,
     /// Whether more than that may stand behind it, between the payload and the suffix.
-    #[serde(default)]
     more_behind: bool,
     /// Whether a frame may have several messages, one a line.
-    #[serde(default)]
-    lines: bool,
+    pub(crate) lines: bool,
     /// How the server's complaints begin.
-    #[serde(default)]
     error_prefixes: Vec<String>,
 }
 
 /// What to say to a message.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Answer {
+struct Answer {
     /// How the message begins.
-    pub(crate) to: String,
+    to: String,
     /// What to say.
-    pub(crate) text: String,
-}
-
-/// What the flags say of a wire that is not in `wires.toml`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Spoken {
-    pub(crate) answers: Vec<Answer>,
-    pub(crate) join_after: Option<String>,
-    pub(crate) join: String,
-    pub(crate) publish: String,
-    pub(crate) leave: String,
-    pub(crate) delivery_prefix: String,
-    pub(crate) delivery_suffix: String,
-    pub(crate) error_prefixes: Vec<String>,
+    text: String,
 }
 
 /// What a message that is no delivery means.
@@ -111,150 +83,78 @@ pub(crate) enum Meaning<'a> {
 }
 
 impl Wire {
-    /// The names that [`named`](Self::named) knows.
+    /// Returns the names that [`named`](Self::named) knows.
     pub(crate) fn names() -> Vec<String> {
         entries().into_keys().collect()
     }
 
-    /// The wire of that name.
+    /// Finds the wire of that name.
     pub(crate) fn named(name: &str) -> Option<Self> {
-        let texts = entries().remove(name)?;
-        Some(Self::new(name, texts))
+        let wire = entries().remove(name)?;
+        Some(Self {
+            name: name.to_owned(),
+            ..wire
+        })
     }
 
-    /// A wire that only the command line knows.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Arguments`] if it cannot carry a publication.
-    pub(crate) fn spoken(spoken: Spoken) -> Result<Self, Failure> {
-        let texts = Texts {
-            sub_protocol: None,
-            positions: false,
-            greeting: Template::default(),
-            answers: spoken.answers,
-            join_after: spoken.join_after,
-            join: Template::parse(&spoken.join),
-            publish: Template::parse(&spoken.publish),
-            leave: Template::parse(&spoken.leave),
-            unknown: Template::default(),
-            delivery_prefix: Template::parse(&spoken.delivery_prefix),
-            delivery_suffix: Template::parse(&spoken.delivery_suffix),
-            more_behind: false,
-            lines: false,
-            error_prefixes: spoken.error_prefixes,
-        };
-        texts.check().map_err(Failure::Arguments)?;
-        Ok(Self::new("template", texts))
-    }
-
-    /// Whether publications say which room they are for.
+    /// Returns whether publications say which room they are for.
     pub(crate) fn names_rooms(&self) -> bool {
-        self.texts.publish.has_room()
+        self.publish.has_room()
     }
 
-    /// Whether publications have offsets, so that members can come back for what they missed.
-    pub(crate) fn has_positions(&self) -> bool {
-        self.texts.positions
+    /// Returns whether a message is the one after which a connection may join.
+    pub(crate) fn is_welcome(&self, message: &[u8]) -> bool {
+        let greeting = self.join_after.as_ref();
+        greeting.is_some_and(|greeting| message.starts_with(greeting.as_bytes()))
     }
 
-    /// Whether a frame may have several messages, one a line.
-    pub(crate) fn has_lines(&self) -> bool {
-        self.texts.lines
-    }
-
-    /// What a connection says as soon as it is open, if anything.
-    pub(crate) fn greeting(&self) -> Option<Vec<u8>> {
-        self.texts.greeting.message("")
-    }
-
-    /// The message after which a connection may join, if it has to wait for one.
-    pub(crate) fn join_after(&self) -> Option<&str> {
-        self.texts.join_after.as_deref()
-    }
-
-    /// The message that makes a connection a member; none if being connected is enough.
-    pub(crate) fn join(&self, room: &str) -> Option<Vec<u8>> {
-        self.texts.join.message(room)
-    }
-
-    /// The message that ends a membership; none if there is no such thing.
-    pub(crate) fn leave(&self, room: &str) -> Option<Vec<u8>> {
-        self.texts.leave.message(room)
-    }
-
-    /// The message of a request that the server does not know; none if there is no such thing.
-    pub(crate) fn unknown(&self, room: &str) -> Option<Vec<u8>> {
-        self.texts.unknown.message(room)
-    }
-
-    /// The message that publishes any JSON.
+    /// Returns the message that publishes any JSON.
     pub(crate) fn publication(&self, room: &str, payload: &[u8]) -> Vec<u8> {
         let mut message = Vec::new();
         let payload = |out: &mut Vec<u8>| out.extend_from_slice(payload);
-        self.texts.publish.write(room, payload, &mut message);
+        self.publish.write(room, payload, &mut message);
         message
     }
 
     /// Writes the message that publishes a payload of so many bytes.
-    pub(crate) fn publish(
-        &self,
-        room: &str,
-        stamp: Stamp,
-        payload_bytes: usize,
-        out: &mut Vec<u8>,
-    ) {
-        let payload = |out: &mut Vec<u8>| stamp.write(payload_bytes, out);
-        self.texts.publish.write(room, payload, out);
+    pub(crate) fn publish(&self, room: &str, stamp: Stamp, bytes: usize, out: &mut Vec<u8>) {
+        self.publish.write(room, |out| stamp.write(bytes, out), out);
     }
 
-    /// What deliveries look like, for each room where the room's name is in them.
+    /// Works out what deliveries look like, for each room where the room's name is in them.
     pub(crate) fn delivery_shapes(&self, rooms: &[Room], payload_bytes: usize) -> DeliveryShapes {
-        let Texts {
-            delivery_prefix,
-            delivery_suffix,
-            ..
-        } = &self.texts;
-        let plain = |room: &str| {
-            let mut before = delivery_prefix.message(room).unwrap_or_default();
-            let after_bytes = delivery_suffix.message(room).map_or(0, |after| after.len());
+        let shape = |room: &str| {
+            let mut before = self.delivery_prefix.message(room).unwrap_or_default();
+            if self.positions {
+                return RoomShape::Enveloped(EnvelopeShape::new(room, &before, payload_bytes));
+            }
+            let after_bytes = self
+                .delivery_suffix
+                .message(room)
+                .map_or(0, |after| after.len());
             let message_bytes = before.len() + payload_bytes + after_bytes;
             // The payload's own quote is as constant as what precedes it.
             before.push(b'"');
             let shape = DeliveryShape::new(&before, message_bytes as u64);
-            if self.texts.more_behind {
-                shape.with_more_behind(payload_bytes)
-            } else {
-                shape
-            }
+            RoomShape::Plain(match self.more_behind {
+                true => shape.with_more_behind(payload_bytes),
+                false => shape,
+            })
         };
-        let shape = |room: &str| {
-            if self.has_positions() {
-                let before = delivery_prefix.message(room).unwrap_or_default();
-                RoomShape::Enveloped(EnvelopeShape::new(room, &before, payload_bytes))
-            } else {
-                RoomShape::Plain(plain(room))
-            }
-        };
-        if delivery_prefix.has_room() || delivery_suffix.has_room() {
+        if self.delivery_prefix.has_room() || self.delivery_suffix.has_room() {
             DeliveryShapes::PerRoom(rooms.iter().map(|room| shape(&room.name)).collect())
         } else {
             DeliveryShapes::Shared(shape(""))
         }
     }
 
-    /// What a message means that is not a delivery of this run to this room.
+    /// Returns what a message means that is not a delivery of this run to this room.
     pub(crate) fn meaning(&self, message: &[u8]) -> Meaning<'_> {
         let starts = |prefix: &str| message.starts_with(prefix.as_bytes());
-        let delivery = self.texts.delivery_prefix.constant_start();
-        if self
-            .texts
-            .error_prefixes
-            .iter()
-            .any(|prefix| starts(prefix))
-        {
+        let delivery = self.delivery_prefix.constant_start();
+        if self.error_prefixes.iter().any(|prefix| starts(prefix)) {
             Meaning::Complaint
-        } else if let Some(answer) = self.texts.answers.iter().find(|answer| starts(&answer.to)) {
+        } else if let Some(answer) = self.answers.iter().find(|answer| starts(&answer.to)) {
             Meaning::Answer(&answer.text)
         } else if !delivery.is_empty() && starts(delivery) {
             Meaning::Misdelivery
@@ -263,16 +163,7 @@ impl Wire {
         }
     }
 
-    fn new(name: &str, texts: Texts) -> Self {
-        Self {
-            name: name.to_owned(),
-            sub_protocol: texts.sub_protocol.clone(),
-            texts,
-        }
-    }
-}
-
-impl Texts {
+    /// Returns why it cannot carry a publication.
     fn check(&self) -> Result<(), &'static str> {
         if !self.publish.has_payload() {
             return Err("--publish has no {payload}");
@@ -290,26 +181,27 @@ impl Texts {
     }
 }
 
-/// A message that a read cut in two is kept up to 1024 bytes: prefix, room's name, stamp. And a prefix is
-/// compared for every delivery.
+/// A message that a read cut in two is kept up to 1024 bytes: prefix, room's name, stamp. And a
+/// prefix is compared for every delivery.
 const PREFIX_BYTES_MAX: usize = 150;
 
 /// So that a person who chose the wrong wire sees what was said.
 impl Display for Wire {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Texts {
-            join,
-            publish,
-            delivery_prefix,
-            delivery_suffix,
-            ..
-        } = &self.texts;
-        write!(f, "{} (join `{join}`, publish `{publish}`, ", self.name)?;
-        write!(f, "delivery `{delivery_prefix}...{delivery_suffix}`)")
+        write!(
+            f,
+            "{} (join `{}`, publish `{}`, ",
+            self.name, self.join, self.publish
+        )?;
+        write!(
+            f,
+            "delivery `{}...{}`)",
+            self.delivery_prefix, self.delivery_suffix
+        )
     }
 }
 
-fn entries() -> BTreeMap<String, Texts> {
+fn entries() -> BTreeMap<String, Wire> {
     toml::from_str(include_str!("wires.toml")).expect("a test reads the file too")
 }
 
@@ -327,14 +219,7 @@ mod tests {
     };
 
     fn plan() -> Plan {
-        let group = Group {
-            rooms: 2,
-            members_per_room: 1,
-            publishers: 1,
-            pacing: Pacing::Closed { window: 1 },
-            urgent: false,
-        };
-        Plan::new(&[group], 0)
+        Plan::new(&[Group::alike(2, 1, 1, Pacing::Closed { window: 1 })], 0)
     }
 
     fn text(bytes: Option<Vec<u8>>) -> String {
@@ -342,21 +227,20 @@ mod tests {
     }
 
     /// Where the server says the room's name before each payload.
-    fn with_rooms() -> Spoken {
-        Spoken {
-            join: "SUB {room}".to_owned(),
-            publish: "PUB {room} {payload}".to_owned(),
-            delivery_prefix: "FROM {room} ".to_owned(),
-            delivery_suffix: " END".to_owned(),
-            ..Spoken::default()
+    fn with_rooms() -> Wire {
+        Wire {
+            join: Template::parse("SUB {room}"),
+            publish: Template::parse("PUB {room} {payload}"),
+            delivery_prefix: Template::parse("FROM {room} "),
+            delivery_suffix: Template::parse(" END"),
+            ..Wire::default()
         }
     }
 
     #[test]
     fn every_entry_can_carry_a_publication() {
-        for (name, texts) in entries() {
-            assert_eq!(texts.check(), Ok(()), "{name}");
-            let wire = Wire::named(&name).unwrap();
+        for (name, wire) in entries() {
+            assert_eq!(wire.check(), Ok(()), "{name}");
             let mut out = Vec::new();
             wire.publish("tea", STAMP, 40, &mut out);
             let published = String::from_utf8(out).unwrap();
@@ -375,13 +259,13 @@ mod tests {
     #[test]
     fn golem_is_spoken_as_its_own_client_does() {
         let golem = Wire::named("golem").unwrap();
-        assert_eq!(text(golem.join("tea")), r#"join {"name":"tea"}"#);
-        assert_eq!(text(golem.leave("tea")), r#"leave {"name":"tea"}"#);
+        assert_eq!(text(golem.join.message("tea")), r#"join {"name":"tea"}"#);
+        assert_eq!(text(golem.leave.message("tea")), r#"leave {"name":"tea"}"#);
         let mut out = Vec::new();
         golem.publish("tea", STAMP, 36, &mut out);
         assert!(out.starts_with(br#"msg {"to":"tea","msg":"aaaaaaah"#));
         assert!(out.ends_with(br#"gd.."}"#), "{}", text(Some(out)));
-        assert_eq!(golem.join_after(), None);
+        assert_eq!(golem.join_after, None);
     }
 
     #[test]
@@ -389,9 +273,9 @@ mod tests {
         let wire = Wire::named("socket.io").unwrap();
         let open = br#"0{"sid":"x","upgrades":[],"pingInterval":25000}"#;
         assert_eq!(wire.meaning(open), Meaning::Answer("40"));
-        assert_eq!(wire.join_after(), Some("40"));
+        assert_eq!(wire.join_after.as_deref(), Some("40"));
         assert_eq!(wire.meaning(b"2"), Meaning::Answer("3"));
-        assert_eq!(text(wire.join("tea")), r#"42["join","tea"]"#);
+        assert_eq!(text(wire.join.message("tea")), r#"42["join","tea"]"#);
         assert_eq!(wire.meaning(br#"44{"message":"no"}"#), Meaning::Complaint);
         assert_eq!(wire.meaning(br#"42["msg","hello"]"#), Meaning::Misdelivery);
         assert_eq!(wire.meaning(br#"42["news","hello"]"#), Meaning::Other);
@@ -400,10 +284,10 @@ mod tests {
     #[test]
     fn centrifugo_says_who_published_and_where_behind_the_payload() {
         let wire = Wire::named("centrifugo").unwrap();
-        assert_eq!(text(wire.greeting()), r#"{"id":1,"connect":{}}"#);
-        assert!(wire.has_lines());
+        assert_eq!(text(wire.greeting.message("")), r#"{"id":1,"connect":{}}"#);
+        assert!(wire.lines);
         let connected = br#"{"id":1,"connect":{"client":"c","version":"6","ping":25}}"#;
-        assert!(connected.starts_with(wire.join_after().unwrap().as_bytes()));
+        assert!(connected.starts_with(wire.join_after.as_ref().unwrap().as_bytes()));
         assert_eq!(wire.meaning(b"{}"), Meaning::Answer("{}"));
         let refused = br#"{"id":2,"error":{"code":103,"message":"permission denied"}}"#;
         assert_eq!(wire.meaning(refused), Meaning::Complaint);
@@ -425,7 +309,7 @@ mod tests {
     #[test]
     fn what_is_delivered_is_recognized_in_its_own_room_only() {
         let plan = plan();
-        let wire = Wire::spoken(with_rooms()).unwrap();
+        let wire = with_rooms();
         let shapes = wire.delivery_shapes(&plan.rooms, STAMP_BYTES + 2);
         let mut delivery = b"FROM load-00000000-1 ".to_vec();
         STAMP.write(STAMP_BYTES + 2, &mut delivery);
@@ -452,15 +336,23 @@ mod tests {
         let plan = plan();
         let wire = Wire::named("throng").unwrap();
         assert_eq!(wire.sub_protocol.as_deref(), Some("throng.v1"));
-        assert!(wire.has_positions() && !Wire::named("golem").unwrap().has_positions());
-        assert_eq!(text(wire.join("tea")), r#"join {"id":0,"room":"tea"}"#);
-        assert_eq!(text(wire.leave("tea")), r#"leave {"id":0,"room":"tea"}"#);
+        assert!(wire.positions && !Wire::named("golem").unwrap().positions);
+        assert_eq!(
+            text(wire.join.message("tea")),
+            r#"join {"id":0,"room":"tea"}"#
+        );
+        assert_eq!(
+            text(wire.leave.message("tea")),
+            r#"leave {"id":0,"room":"tea"}"#
+        );
         let mut payload = Vec::new();
         STAMP.write(STAMP_BYTES + 2, &mut payload);
         let payload = String::from_utf8(payload).unwrap();
+        const NAME: &str = "Xk3qTz9bA_w";
+        const AT: u64 = 1_732_270_000_000;
         let room = &plan.rooms[1].name;
         let delivery = format!(
-            r#"msg {{"room":"{room}","offset":58,"from":"Xk3qTz9bA_w","at":1732270000000,"msg":{payload}}}"#
+            r#"msg {{"room":"{room}","offset":58,"from":"{NAME}","at":{AT},"msg":{payload}}}"#
         );
         let shapes = wire.delivery_shapes(&plan.rooms, STAMP_BYTES + 2);
         let found = shapes.of(RoomId(1));
@@ -472,10 +364,7 @@ mod tests {
             (true, Some(STAMP))
         );
         let envelope = found.envelope.unwrap();
-        assert_eq!(
-            (envelope.offset, envelope.from),
-            (58, Name::parse("Xk3qTz9bA_w"))
-        );
+        assert_eq!((envelope.offset, envelope.from), (58, Name::parse(NAME)));
         let other = shapes.of(RoomId(0));
         assert!(
             other
@@ -486,22 +375,27 @@ mod tests {
 
     #[test]
     fn a_template_that_carries_no_publication_is_refused() {
-        let refused = |change: fn(&mut Spoken)| {
+        let refused = |change: fn(&mut Wire)| {
             let mut spoken = with_rooms();
             change(&mut spoken);
-            Wire::spoken(spoken).unwrap_err().to_string()
+            spoken.check().unwrap_err()
         };
-        assert!(refused(|spoken| spoken.publish = "PUB {room}".to_owned()).contains("--publish"));
-        assert!(refused(|spoken| spoken.join = "{payload}".to_owned()).contains("alone"));
-        assert!(refused(|spoken| spoken.delivery_prefix.push_str("{payload}")).contains("around"));
-        assert!(refused(|spoken| spoken.delivery_prefix = "x".repeat(151)).contains("150"));
+        let long = |spoken: &mut Wire| spoken.delivery_prefix = Template::parse(&"x".repeat(151));
+        let around = |spoken: &mut Wire| spoken.delivery_prefix = Template::parse("{payload}");
+        assert!(refused(|it| it.publish = Template::parse("PUB {room}")).contains("--publish"));
+        assert!(refused(|it| it.join = Template::parse("{payload}")).contains("alone"));
+        assert!(refused(around).contains("around"));
+        assert!(refused(long).contains("150"));
     }
 
     #[test]
     fn a_wire_without_messages_for_it_neither_joins_nor_leaves() {
         let mut spoken = with_rooms();
-        spoken.join = String::new();
-        let wire = Wire::spoken(spoken).unwrap();
-        assert_eq!((wire.join("tea"), wire.leave("tea")), (None, None));
+        spoken.join = Template::default();
+        let wire = spoken;
+        assert_eq!(
+            (wire.join.message("tea"), wire.leave.message("tea")),
+            (None, None)
+        );
     }
 }

@@ -10,6 +10,8 @@
 
 #[path = "support/rooms.rs"]
 mod rooms;
+#[path = "support/server.rs"]
+mod server;
 
 use std::fmt::Write as _;
 use std::fs;

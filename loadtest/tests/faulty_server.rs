@@ -1,25 +1,29 @@
-//! The program against a server that drops, repeats, swaps and cuts deliveries on purpose: what was done
-//! is what is reported. And against no server, and servers that are none.
+//! The program against a server that drops, repeats, swaps and cuts deliveries on purpose: what was
+//! done is what is reported. And against no server, and servers that are none.
 
 #![expect(
     clippy::unwrap_used,
     reason = "a helper of a test fails as the test does"
 )]
 
+#[path = "support/server.rs"]
+mod server;
+
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tungstenite::protocol::{CloseFrame, Role};
-use tungstenite::{Message, WebSocket};
+use server::{Event, Events, Welcome, Writer, listen};
+use tungstenite::Message;
+use tungstenite::protocol::CloseFrame;
 
 /// What is done to one delivery.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,37 +61,19 @@ struct Injected {
     published: AtomicU64,
 }
 
-enum Request {
-    Join {
-        room: String,
-        writer: Box<WebSocket<TcpStream>>,
-    },
-    Publish {
-        room: String,
-        text: String,
-    },
-}
-
 struct Member {
-    writer: Box<WebSocket<TcpStream>>,
+    writer: Writer,
     due: u64,
     held: Option<String>,
 }
 
 impl Server {
     fn start(faults: Faults) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let injected = Arc::new(Injected::default());
-        let (requests, inbox) = channel();
+        let (events, inbox) = channel();
         let counts = Arc::clone(&injected);
         thread::spawn(move || serve_rooms(&inbox, faults, &counts));
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                let requests = requests.clone();
-                thread::spawn(move || serve_connection(stream.unwrap(), &requests));
-            }
-        });
+        let address = listen(events, |_| Welcome::Accept, |_, text| Some(text.to_owned()));
         Self { address, injected }
     }
 
@@ -106,60 +92,48 @@ impl Server {
     }
 }
 
-fn serve_connection(stream: TcpStream, requests: &Sender<Request>) {
-    stream.set_nodelay(true).unwrap();
-    let writer = stream.try_clone().unwrap();
-    let mut writer = Some(Box::new(WebSocket::from_raw_socket(
-        writer,
-        Role::Server,
-        None,
-    )));
-    let mut socket = tungstenite::accept(stream).unwrap();
-    while let Ok(Message::Text(text)) = socket.read() {
+fn serve_rooms(inbox: &Receiver<Events<String>>, faults: Faults, injected: &Injected) {
+    let mut writers: HashMap<u64, Writer> = HashMap::new();
+    let mut rooms: HashMap<String, Vec<Member>> = HashMap::new();
+    for (id, event) in inbox {
+        let text = match event {
+            Event::Connected(writer) => {
+                writers.insert(id, writer);
+                continue;
+            }
+            Event::Gone => {
+                writers.remove(&id);
+                continue;
+            }
+            Event::Heard(text) => text,
+        };
         let (event, json) = text.split_once(' ').unwrap();
         let data: Value = serde_json::from_str(json).unwrap();
-        let request = match event {
-            "join" => Request::Join {
-                room: data["name"].as_str().unwrap().to_owned(),
-                writer: writer.take().unwrap(),
-            },
-            "msg" => Request::Publish {
-                room: data["to"].as_str().unwrap().to_owned(),
-                text: format!("msg {}", data["msg"]),
-            },
-            other => panic!("unknown event {other}"),
-        };
-        requests.send(request).unwrap();
-    }
-}
-
-/// Owns all members, so that every room has one order.
-fn serve_rooms(inbox: &Receiver<Request>, faults: Faults, injected: &Injected) {
-    let mut rooms: HashMap<String, Vec<Member>> = HashMap::new();
-    for request in inbox {
-        match request {
-            Request::Join { room, writer } => {
-                rooms.entry(room).or_default().push(Member {
-                    writer,
-                    due: 0,
-                    held: None,
-                });
+        match event {
+            "join" => {
+                let room = data["name"].as_str().unwrap().to_owned();
+                let writer = writers.remove(&id).unwrap();
+                let (due, held) = (0, None);
+                rooms
+                    .entry(room)
+                    .or_default()
+                    .push(Member { writer, due, held });
             }
-            Request::Publish { room, text } => {
-                let is_probe = text.starts_with("msg \"pppppppp");
-                injected
-                    .published
-                    .fetch_add(u64::from(!is_probe), Ordering::SeqCst);
-                for (index, member) in rooms.get_mut(&room).into_iter().flatten().enumerate() {
-                    let fault = if is_probe {
-                        Fault::None
-                    } else {
-                        faults(index, member.due)
+            "msg" => {
+                let text = format!("msg {}", data["msg"]);
+                let published = u64::from(!text.starts_with("msg \"pppppppp"));
+                injected.published.fetch_add(published, Ordering::SeqCst);
+                let members = rooms.get_mut(data["to"].as_str().unwrap());
+                for (index, member) in members.into_iter().flatten().enumerate() {
+                    let fault = match published {
+                        0 => Fault::None,
+                        _ => faults(index, member.due),
                     };
-                    member.due += u64::from(!is_probe);
+                    member.due += published;
                     member.deliver(&text, fault, injected);
                 }
             }
+            other => panic!("unknown event {other}"),
         }
     }
 }
@@ -333,7 +307,8 @@ fn what_a_server_drops_repeats_and_swaps_is_reported_exactly() {
     }
 }
 
-/// Payloads on both sides of the shortest frame header, which have different ways through the program.
+/// Payloads on both sides of the shortest frame header, which have different ways through the
+/// program.
 #[test]
 fn what_a_server_truncates_is_reported_exactly_and_is_a_delivery() {
     for (payload, threads) in [(64, 1), (5000, 1), (64, 2)] {
@@ -342,7 +317,8 @@ fn what_a_server_truncates_is_reported_exactly_and_is_a_delivery() {
             _ => Fault::None,
         });
         let report = server.load(&format!(
-            "--members 4 --rate 400 --seconds 0.5 --warmup 0 --payload {payload} --threads {threads}"
+            "--members 4 --rate 400 --seconds 0.5 --warmup 0 --payload {payload} \
+             --threads {threads}"
         ));
         assert_eq!(server.injected(|counts| &counts.truncated), 10);
         assert_eq!((report.code, report.number("truncated")), (1, 10));
@@ -575,8 +551,8 @@ fn a_search_that_finds_no_limit_says_so_and_how_far_it_came() {
 #[test]
 fn a_soak_reports_the_slope_of_memory() {
     let server = Server::start(|_, _| Fault::None);
-    // The server is in this process, whose memory takes long to read while many tests run in it, and is
-    // then asked for every few seconds only. So that of a small process is told instead.
+    // The server is in this process, whose memory takes long to read while many tests run in it,
+    // and is then asked for every few seconds only. So that of a small process is told instead.
     let mut small = Command::new("sleep").arg("600").spawn().unwrap();
     let pid = small.id();
     let flags = "soak --members 5 --rate 500 --seconds 2 --warmup 0";

@@ -1,5 +1,5 @@
-//! Clients that only send, against a server that is there, one that ends them, and one that serves nobody
-//! else meanwhile: what it did is what is reported.
+//! Clients that only send, against a server that is there, one that ends them, and one that serves
+//! nobody else meanwhile: what it did is what is reported.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,6 +8,8 @@
 
 #[path = "support/rooms.rs"]
 mod rooms;
+#[path = "support/server.rs"]
+mod server;
 
 use std::process::Command;
 use std::sync::Arc;
@@ -16,7 +18,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rooms::{Heard, Speech, start};
 use serde_json::Value;
 
-/// Golem's wire, as far as it is needed here. What comes from a flooder is counted and goes nowhere.
+/// Golem's wire, as far as it is needed here. What comes from a flooder is counted and goes
+/// nowhere.
 #[derive(Clone, Default)]
 struct Golem {
     flooded: Arc<AtomicU64>,
@@ -131,20 +134,32 @@ fn a_room_that_is_later_than_the_limit_fails_the_run() {
 #[test]
 fn a_kind_that_the_wire_cannot_say_is_left_out() {
     let url = format!("ws://{}/ws", start(Golem::default()));
-    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-        .args("flood --json --warmup 0 --kind unknown,pong --seconds 0.3 --url".split(' '))
-        .arg(&url)
-        .args(["--join", r#"join {"name":"{room}"}"#])
-        .args(["--publish", r#"msg {"to":"{room}","msg":{payload}}"#])
-        .args(["--delivery-prefix", "msg "])
-        .output()
-        .unwrap();
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{report}");
+    let run = |flags: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+            .args("flood --warmup 0 --kind unknown,pong --seconds 0.3 --url".split(' '))
+            .arg(&url)
+            .args(["--join", r#"join {"name":"{room}"}"#])
+            .args(["--publish", r#"msg {"to":"{room}","msg":{payload}}"#])
+            .args(["--delivery-prefix", "msg "])
+            .args(flags)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        said
+    };
+    let report: Value = serde_json::from_str(&run(&["--json"])).unwrap();
     let floods = &report["flood"]["floods"];
     let unspeakable = [0, 1].map(|place: usize| floods[place]["is_unspeakable"] == true);
     assert_eq!(unspeakable, [true, false], "{floods}");
     assert_eq!(report["flood"]["p99_us_by_kind"]["unknown"], Value::Null);
+    let text = run(&["--p99", "1h"]);
+    for said in [
+        "unknown      cannot be said on this wire\n",
+        "p99 is within 3600.0 s beside every",
+    ] {
+        assert!(text.contains(said), "{text}");
+    }
 }
 
 /// One that takes as long as what is late is waited for: 5 s, beside the flood and behind it.

@@ -6,38 +6,31 @@
     reason = "a helper of a test fails as the test does"
 )]
 
+#[path = "support/server.rs"]
+mod server;
+
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
+use std::net::SocketAddr;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use server::{Event, Events, Welcome, Writer, listen};
 use socket2::SockRef;
-use tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tungstenite::protocol::{CloseFrame, Role};
-use tungstenite::{Message, WebSocket};
+use tungstenite::Message;
+use tungstenite::protocol::CloseFrame;
 
-/// A member that takes nothing for so long does not read. Everybody waits for that twice, once for the
-/// part of a frame that fits and once for the rest, for each of two slow members in a test; the program
-/// gives up what is under way for 2 s.
+/// A member that takes nothing for so long does not read. Everybody waits for that twice, once for
+/// the part of a frame that fits and once for the rest, for each of two slow members in a test; the
+/// program gives up what is under way for 2 s.
 const WRITE_PATIENCE: Duration = Duration::from_millis(300);
 
 /// What a member that does read may be behind by before that begins: half a second of publications.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
-
-/// What becomes of a handshake.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Welcome {
-    Accept,
-    /// The connection ends without an answer.
-    Hang,
-    /// 503, come back in a second.
-    Refuse,
-}
 
 /// What becomes of the delivery of a publication to who published it, who always reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,7 +48,6 @@ struct Manners {
     welcome: fn(u64) -> Welcome,
     /// Decides by the number of publications before, probes not counted.
     echo: fn(u64) -> Echo,
-    answers_close: bool,
     /// Whether a member that does not read is closed with 4102; otherwise it is left out.
     closes_slow: bool,
 }
@@ -63,13 +55,11 @@ struct Manners {
 const GOOD: Manners = Manners {
     welcome: |_| Welcome::Accept,
     echo: |_| Echo::Deliver,
-    answers_close: true,
     closes_slow: true,
 };
 
 #[derive(Default)]
 struct Injected {
-    handshakes: AtomicU64,
     refused: AtomicU64,
     hung: AtomicU64,
     publications: AtomicU64,
@@ -83,49 +73,36 @@ struct Server {
     injected: Arc<Injected>,
 }
 
-enum Event {
-    Join {
-        connection: u64,
-        room: String,
-        writer: Box<WebSocket<TcpStream>>,
-    },
-    Leave {
-        connection: u64,
-    },
-    Publish {
-        connection: u64,
-        room: String,
-        text: String,
-    },
-}
-
 impl Server {
     fn start(manners: Manners) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let injected = Arc::new(Injected::default());
         let (events, inbox) = channel();
         let counts = Arc::clone(&injected);
         thread::spawn(move || serve_rooms(&inbox, manners, &counts));
         let counts = Arc::clone(&injected);
-        thread::spawn(move || {
-            for (connection, stream) in (0..).zip(listener.incoming()) {
-                let (events, counts) = (events.clone(), Arc::clone(&counts));
-                let stream = stream.unwrap();
-                thread::spawn(move || serve(connection, stream, manners, &events, &counts));
+        let welcome = move |nth| {
+            let welcome = (manners.welcome)(nth);
+            match welcome {
+                Welcome::Hang => drop(count(&counts.hung)),
+                Welcome::Refuse => drop(count(&counts.refused)),
+                _ => {}
             }
-        });
+            welcome
+        };
+        let address = listen(events, welcome, |_, text| Some(text.to_owned()));
         Self { address, injected }
+    }
+
+    fn run(&self, flags: &str) -> Output {
+        let url = format!("ws://{}/ws", self.address);
+        let mut program = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        program.args(["--url", &url]).args(flags.split_whitespace());
+        program.output().unwrap()
     }
 
     /// Runs the program; its exit code and what it reported.
     fn load(&self, flags: &str) -> (i32, Value) {
-        let url = format!("ws://{}/ws", self.address);
-        let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-            .args(["--url", &url, "--json"])
-            .args(flags.split_whitespace())
-            .output()
-            .unwrap();
+        let output = self.run(&format!("--json {flags}"));
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         let json = serde_json::from_slice(&output.stdout).expect(&stderr);
         (output.status.code().unwrap(), json)
@@ -140,122 +117,70 @@ fn count(counter: &AtomicU64) -> u64 {
     counter.fetch_add(1, Ordering::SeqCst)
 }
 
-fn serve(
-    connection: u64,
-    stream: TcpStream,
-    manners: Manners,
-    events: &Sender<Event>,
-    injected: &Injected,
-) {
-    stream.set_nodelay(true).unwrap();
-    let socket = SockRef::from(&stream);
-    socket.set_send_buffer_size(SEND_BUFFER_BYTES).unwrap();
-    let welcome = (manners.welcome)(count(&injected.handshakes));
-    if welcome == Welcome::Hang {
-        count(&injected.hung);
-        return;
-    }
-    #[expect(clippy::result_large_err, reason = "tungstenite's own type")]
-    let answer = |_: &Request, response: Response| -> Result<Response, ErrorResponse> {
-        if welcome == Welcome::Accept {
-            return Ok(response);
-        }
-        count(&injected.refused);
-        let mut refusal = ErrorResponse::new(Some("full".to_owned()));
-        *refusal.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
-        let headers = refusal.headers_mut();
-        headers.insert("retry-after", http::HeaderValue::from_static("1"));
-        Err(refusal)
-    };
-    let writer = stream.try_clone().unwrap();
-    let Ok(mut socket) = tungstenite::accept_hdr(stream, answer) else {
-        return;
-    };
-    writer.set_write_timeout(Some(WRITE_PATIENCE)).unwrap();
-    let mut writer = Some(Box::new(WebSocket::from_raw_socket(
-        writer,
-        Role::Server,
-        None,
-    )));
-    while let Ok(Message::Text(text)) = socket.read() {
-        let (event, json) = text.split_once(' ').unwrap();
-        let data: Value = serde_json::from_str(json).unwrap();
-        let event = match event {
-            "join" => Event::Join {
-                connection,
-                room: data["name"].as_str().unwrap().to_owned(),
-                writer: writer.take().unwrap(),
-            },
-            "leave" => Event::Leave { connection },
-            "msg" => Event::Publish {
-                connection,
-                room: data["to"].as_str().unwrap().to_owned(),
-                text: format!("msg {}", data["msg"]),
-            },
-            other => panic!("unknown event {other}"),
-        };
-        events.send(event).unwrap();
-    }
-    // The answer to a close frame is queued by reading it.
-    if manners.answers_close {
-        let _ = socket.flush();
-    }
-    let _ = events.send(Event::Leave { connection });
-}
-
 struct Member {
     room: String,
-    writer: Box<WebSocket<TcpStream>>,
+    writer: Writer,
     /// What it was sent before is still in the writer.
     is_full: bool,
 }
 
-/// Owns all members, so that every room has one order.
-fn serve_rooms(inbox: &Receiver<Event>, manners: Manners, injected: &Injected) {
+fn serve_rooms(inbox: &Receiver<Events<String>>, manners: Manners, injected: &Injected) {
+    let mut writers: HashMap<u64, Writer> = HashMap::new();
     let mut members: HashMap<u64, Member> = HashMap::new();
-    for event in inbox {
+    for (id, event) in inbox {
+        let text = match event {
+            Event::Connected(writer) => {
+                let socket = writer.get_ref();
+                SockRef::from(socket)
+                    .set_send_buffer_size(SEND_BUFFER_BYTES)
+                    .unwrap();
+                socket.set_write_timeout(Some(WRITE_PATIENCE)).unwrap();
+                writers.insert(id, writer);
+                continue;
+            }
+            Event::Gone => {
+                writers.remove(&id);
+                members.remove(&id);
+                continue;
+            }
+            Event::Heard(text) => text,
+        };
+        let (event, json) = text.split_once(' ').unwrap();
+        let data: Value = serde_json::from_str(json).unwrap();
         match event {
-            Event::Join {
-                connection,
-                room,
-                writer,
-            } => {
-                let member = Member {
-                    room,
-                    writer,
-                    is_full: false,
-                };
-                members.insert(connection, member);
+            "join" => {
+                let room = data["name"].as_str().unwrap().to_owned();
+                let writer = writers.remove(&id).unwrap();
+                members.insert(
+                    id,
+                    Member {
+                        room,
+                        writer,
+                        is_full: false,
+                    },
+                );
             }
-            Event::Leave { connection } => {
-                members.remove(&connection);
-            }
-            Event::Publish {
-                connection,
-                room,
-                text,
-            } => {
-                let is_probe = text.starts_with("msg \"pppppppp");
-                let echo = if is_probe {
+            "leave" => drop(members.remove(&id)),
+            "msg" => {
+                let text = format!("msg {}", data["msg"]);
+                let echo = if text.starts_with("msg \"pppppppp") {
                     Echo::Deliver
                 } else {
                     (manners.echo)(count(&injected.publications))
                 };
                 let mut slow = Vec::new();
-                for (&id, member) in members.iter_mut().filter(|(_, it)| it.room == room) {
-                    let echo = if id == connection {
-                        echo
-                    } else {
-                        Echo::Deliver
-                    };
-                    if !member.deliver(&text, echo, injected) && manners.closes_slow {
-                        slow.push(id);
+                for (&member_id, member) in &mut members {
+                    let echo = if member_id == id { echo } else { Echo::Deliver };
+                    let is_here = member.room == data["to"].as_str().unwrap();
+                    if is_here && !member.deliver(&text, echo, injected) && manners.closes_slow {
+                        slow.push(member_id);
                     }
                 }
                 for id in slow {
                     close_slow(members.remove(&id).unwrap());
                 }
             }
+            other => panic!("unknown event {other}"),
         }
     }
 }
@@ -271,7 +196,8 @@ impl Member {
             }
             Echo::Repeat => {
                 count(&injected.repeated);
-                // Both in one write: whoever leaves when it has the first is answered by another thread.
+                // Both in one write: whoever leaves when it has the first is answered by another
+                // thread.
                 let _ = self.writer.write(Message::text(text));
                 self.send(text)
             }
@@ -331,6 +257,39 @@ fn sum(report: &Value, figure: impl Fn(&Value) -> &Value) -> u64 {
 }
 
 #[test]
+fn every_mode_tells_people_what_it_found() {
+    for (flags, said) in [
+        ("fanout --seconds 0.2 --warmup 0", "\nto each member "),
+        ("latency --seconds 0.2 --warmup 0", "\nto the last "),
+        ("idle --settle 0", "10 of 10 had the last publication"),
+        ("neighbour --seconds 0.2 --warmup 0", "\nsmall, flooded "),
+        (
+            "churn --seconds 0.3 --warmup 0",
+            " cleanly, 0 of them unanswered, ",
+        ),
+        (
+            "knee --rate 5 --step-seconds 0.2 --seconds 0.3 --p99 10s",
+            "\n         5 ",
+        ),
+        ("slow --seconds 0.3 --warmup 0", "\nslow members   1: "),
+        ("soak --rate 500 --seconds 0.3 --warmup 0", "\ndeliveries "),
+        (
+            "storm --storms 1 --seconds 0.2 --warmup 0",
+            "\nstorm 1        all served after ",
+        ),
+    ] {
+        let output = Server::start(GOOD).run(&format!("{flags} --members 10"));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        assert!(
+            text.contains("faults           0 lost, 0 repeated, 0 reordered"),
+            "{text}"
+        );
+        assert!(text.contains(said), "{text}");
+    }
+}
+
+#[test]
 fn visitors_that_are_refused_are_counted_and_the_others_get_what_they_said() {
     for threads in [1, 2] {
         let server = Server::start(Manners {
@@ -372,7 +331,7 @@ fn visitors_that_are_refused_are_counted_and_the_others_get_what_they_said() {
 #[test]
 fn closes_that_a_server_does_not_answer_are_counted() {
     let server = Server::start(Manners {
-        answers_close: false,
+        welcome: |_| Welcome::AcceptForGood,
         ..GOOD
     });
     let (code, report) = server.load("churn --members 10 --seconds 0.5 --rst-percent 20");
@@ -395,8 +354,8 @@ fn what_a_visitor_misses_of_its_own_or_gets_twice_or_cut_is_reported_exactly() {
         },
         ..GOOD
     });
-    // Who leaves by a reset may do so before it has read that its last is there twice, and who leaves with a
-    // close frame reads that before the answer.
+    // Who leaves by a reset may do so before it has read that its last is there twice, and who
+    // leaves with a close frame reads that before the answer.
     let (code, report) = server.load("churn --members 100 --rate 200 --seconds 1 --rst-percent 0");
     let injected = [
         server.injected(|counts| &counts.dropped),

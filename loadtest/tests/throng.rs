@@ -1,11 +1,13 @@
-//! The program on throng.v1 against a server that breaks the protocol on purpose: what was done is what is
-//! reported.
+//! The program on throng.v1 against a server that breaks the protocol on purpose: what was done is
+//! what is reported.
 
 #![expect(
     clippy::unwrap_used,
     reason = "a helper of a test fails as the test does"
 )]
 
+#[path = "support/server.rs"]
+mod server;
 #[path = "support/throng.rs"]
 mod support;
 
@@ -56,7 +58,8 @@ fn positions(report: &Value) -> [u64; 5] {
     names.map(|name| position(report, name))
 }
 
-/// A server that does this to every tenth delivery of the second member, from the tenth to the 99th.
+/// A server that does this to every tenth delivery of the second member, from the tenth to the
+/// 99th.
 fn faulty(fault: fn(usize, u64) -> Fault) -> Server {
     Server::start(Manners {
         fault,
@@ -85,7 +88,8 @@ fn a_faithful_server_has_no_faults_whatever_the_order_of_its_fields() {
         let (code, report) = load(
             &server,
             &format!(
-                "--rooms 2 --members 5 --publishers 4 --window 8 --seconds 0.4 --warmup 0.1 --payload {payload} --threads {threads}"
+                "--rooms 2 --members 5 --publishers 4 --window 8 --seconds 0.4 --warmup 0.1 \
+                 --payload {payload} --threads {threads}"
             ),
         );
         assert_eq!(
@@ -376,7 +380,8 @@ fn a_restart_is_survived_with_the_pause_that_the_server_asks_for_or_without() {
             let published = storm["recovery"]["publications"].as_u64().unwrap();
             assert!(published > 0, "it goes on meanwhile");
         }
-        // What was still on its way when everybody was closed is a repeat too, of which nobody is told.
+        // What was still on its way when everybody was closed is a repeat too, of which nobody is
+        // told.
         let duplicates = server.injected(|counts| &counts.duplicates);
         assert!(position(&report, "duplicates") <= duplicates, "{report}");
     }
@@ -497,9 +502,32 @@ fn who_recovers_and_who_was_there_are_told_apart() {
 }
 
 #[test]
+fn what_was_missed_is_told_to_people_too() {
+    for (flags, said) in [
+        (RECOVERY, "               all had everything after "),
+        (STORM, "\n  recovered    18 members, 0 not; "),
+    ] {
+        let server = Server::start(Manners::default());
+        let url = format!("ws://{}/ws", server.address);
+        let mut program = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+        program
+            .args(["--url", &url, "--wire", "throng"])
+            .args(flags.split_whitespace());
+        let output = program.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{text}");
+        assert!(
+            text.contains("\npositions        0 offsets missing, 0 repeated, "),
+            "{text}"
+        );
+        assert!(text.contains(said), "{text}");
+    }
+}
+
+#[test]
 fn a_live_delivery_that_is_late_is_counted() {
-    // Who was there from the beginning has had 15 publications while it was calm, and 30 that others
-    // missed.
+    // Who was there from the beginning has had 15 publications while it was calm, and 30 that
+    // others missed.
     let server = faulty(|member, nth| match (member, nth) {
         (0, 46..48) => Fault::Stall,
         _ => Fault::None,
@@ -516,8 +544,8 @@ fn a_live_delivery_that_is_late_is_counted() {
 
 #[test]
 fn what_slow_members_are_not_sent_must_be_announced() {
-    // Of a hundred in the first half and a hundred in the second, in which one does not read. The others
-    // lose the same.
+    // Of a hundred in the first half and a hundred in the second, in which one does not read. The
+    // others lose the same.
     let flags = "slow --members 5 --payload 64 --rate 100 --seconds 1 --warmup 0";
     let middle = 150..160_u64;
     for (fault, announced, unannounced) in [

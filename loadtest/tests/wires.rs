@@ -7,6 +7,8 @@
 
 #[path = "support/rooms.rs"]
 mod rooms;
+#[path = "support/server.rs"]
+mod server;
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};

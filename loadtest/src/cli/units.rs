@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use clap::builder::RangedI64ValueParser;
+use clap::value_parser;
+
 use crate::payload::PAYLOAD_BYTES_MIN;
 
 /// The most that a loop of microseconds per publication can be asked for.
@@ -13,7 +16,22 @@ const DURATION_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Payloads over this are not what rooms are for, and servers refuse them.
 const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 
-/// A number of seconds, or a time with its units: `90`, `0.5`, `20ms`, `30m`, `2h`.
+/// Reads how many there are of something, of which a machine has a million at the most.
+pub(crate) fn count() -> RangedI64ValueParser<u32> {
+    up_to(1_000_000)
+}
+
+/// Reads how many there are of something that is bounded.
+pub(crate) fn up_to(max: i64) -> RangedI64ValueParser<u32> {
+    value_parser!(u32).range(1..=max)
+}
+
+/// Reads how many of a hundred, of whom at least so many.
+pub(crate) fn percent(min: i64) -> RangedI64ValueParser<u8> {
+    value_parser!(u8).range(min..=100)
+}
+
+/// Reads a number of seconds, or a time with its units: `90`, `0.5`, `20ms`, `30m`, `2h`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let duration = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?,
@@ -26,15 +44,15 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// The same, and not zero.
+/// Reads the same, and not zero.
 pub(crate) fn some_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("nothing can be counted in no time".to_owned()),
+        Duration::ZERO => Err("must be longer than zero".to_owned()),
         some => Ok(some),
     }
 }
 
-/// The same, with its unit: nobody knows whether a latency of `20` is in seconds.
+/// Reads the same, with its unit: nobody knows whether a latency of `20` is in seconds.
 pub(crate) fn latency(text: &str) -> Result<Duration, String> {
     if text.parse::<f64>().is_ok() {
         return Err(format!("without a unit; say {text}ms or {text}us"));
@@ -42,7 +60,7 @@ pub(crate) fn latency(text: &str) -> Result<Duration, String> {
     some_duration(text)
 }
 
-/// Publications per second.
+/// Reads publications per second.
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if !(0.001..=RATE_MAX).contains(&rate) {
@@ -51,7 +69,7 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
     Ok(rate)
 }
 
-/// The length of a publication's JSON.
+/// Reads the length of a publication's JSON.
 pub(crate) fn payload_bytes(text: &str) -> Result<usize, String> {
     let bytes: usize = text
         .parse()

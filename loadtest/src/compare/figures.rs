@@ -1,188 +1,92 @@
-//! Which figures of a report are compared: for each mode the headline, by which the ratio goes, and
-//! what a reader wants to see beside it.
+//! Which figures of a report are compared in each mode, and which of its counts are faults: the
+//! tables of `figures.toml`.
 
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
 use serde_json::Value;
 
-/// One figure of a report.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Figure {
-    /// Its place in the report's JSON. With a `*` in it, it is the largest of a list or of an object.
-    pointer: &'static str,
-    /// What to call it, with its unit.
-    pub(super) title: &'static str,
-    /// How many of the report's units are one of the title's.
-    units: f64,
+use crate::report::text::short;
+
+/// One figure of a report: its place, its title, and how many of the report's units are one of the
+/// title's.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Figure(String, pub(super) String, #[serde(default = "one")] f64);
+
+fn one() -> f64 {
+    1.0
+}
+
+/// One count of a report: its place, what to call it, and where the first one is described.
+#[derive(Deserialize)]
+struct Fault(String, String, #[serde(default)] String);
+
+#[derive(Deserialize)]
+struct Tables {
+    faults: Vec<Fault>,
+    #[serde(flatten)]
+    modes: BTreeMap<String, Vec<Figure>>,
+}
+
+fn tables() -> Tables {
+    toml::from_str(include_str!("figures.toml")).expect("a test reads the file too")
+}
+
+/// Returns what is compared in a mode, by its name; the first figure is the headline.
+pub(super) fn of(mode: &str) -> Vec<Figure> {
+    let mut modes = tables().modes;
+    let figures = modes.remove(mode).or_else(|| modes.remove("rest"));
+    figures.expect("the table has a rest")
 }
 
 impl Figure {
-    const fn new(pointer: &'static str, title: &'static str) -> Self {
-        Self {
-            pointer,
-            title,
-            units: 1.0,
-        }
-    }
-
-    /// The figure in a report, if it is there.
+    /// Returns the figure in a report, if it is there.
     pub(super) fn read(&self, report: &Value) -> Option<f64> {
-        let figure = match self.pointer.split_once("/*") {
-            None => report.pointer(self.pointer)?.as_f64(),
+        let Self(pointer, _, units) = self;
+        let figure = match pointer.split_once("/*") {
+            None => report.pointer(pointer)?.as_f64(),
+            // The largest of a list or of an object.
             Some((list, place)) => {
                 let all: Vec<&Value> = match report.pointer(list)? {
                     Value::Array(list) => list.iter().collect(),
                     Value::Object(object) => object.values().collect(),
                     _ => return None,
                 };
-                let figures = all.into_iter();
-                let figures = figures.filter_map(|one| one.pointer(place)?.as_f64());
+                let figures = all.iter().filter_map(|one| one.pointer(place)?.as_f64());
                 figures.max_by(f64::total_cmp)
             }
         };
-        Some(figure? / self.units)
+        Some(figure? / units)
     }
 
-    /// The figure with its name.
+    /// Returns the figure with its name.
     pub(super) fn said(&self, report: &Value) -> String {
         let figure = self.read(report).map_or_else(|| "no".to_owned(), short);
-        format!("{figure} {}", self.title)
+        format!("{figure} {}", self.1)
     }
 }
 
-/// What is compared in a mode, by its name; the first figure is the headline.
-pub(super) fn of(mode: &str) -> &'static [Figure] {
-    match mode {
-        "churn" => &[VISIT_CPU, P99_HANDSHAKE, P99_JOIN, MEMORY],
-        "flood" => &[
-            FLOOD_WORST,
-            FLOOD_ALONE,
-            FLOOD_MSG,
-            FLOOD_ROOM,
-            FLOOD_PING,
-            FLOOD_PONG,
-            FLOOD_JSON,
-            FLOOD_BINARY,
-            FLOOD_UNKNOWN,
-            FLOOD_JOIN,
-            FLOOD_FRAGMENT,
-            FLOOD_PAGE,
-        ],
-        "idle" => &[CONNECTION_BYTES, CONNECTS, MEMORY],
-        "latency" => &[P99, P99_LAST, SERVER_CPU, MEMORY],
-        "neighbour" => &[P99_FLOODED, P99_ALONE, SERVER_CPU, DELIVERIES, MEMORY],
-        "recovery" => &[MAX_LIVE, MAX_OTHER, MAX_CALM, RECOVERED, RECOVERY_PEAK],
-        "slow" => &[P99_BESIDE_SLOW, P99_WITHOUT_SLOW, SLOW_PEAK, SERVER_CPU],
-        "storm" => &[ALL_SERVED, STORM_P99_HANDSHAKE, STORM_PEAK],
-        _ => &[SERVER_CPU, DELIVERIES, P99, MEMORY],
+/// Returns what a report says was not as it should be.
+pub(super) fn faults(report: &Value) -> String {
+    let count = |place: &str| report.pointer(place).and_then(Value::as_u64).unwrap_or(0);
+    let first = |place: &str| {
+        let text = report
+            .pointer(place)
+            .filter(|_| !place.is_empty())
+            .and_then(Value::as_str);
+        text.map_or_else(String::new, |text| format!(" ({text})"))
+    };
+    let faults = tables()
+        .faults
+        .into_iter()
+        .filter(|Fault(place, ..)| count(place) > 0);
+    let said = faults
+        .map(|Fault(place, word, example)| format!("{} {word}{}", count(&place), first(&example)));
+    let said: Vec<String> = said.collect();
+    match said.len() {
+        0 => "not clean, and the report does not say why".to_owned(),
+        _ => said.join(", "),
     }
-}
-
-const VISIT_CPU: Figure = Figure::new(
-    "/churn/server_cpu_us_per_connect",
-    "µs of server CPU per visit",
-);
-const P99_HANDSHAKE: Figure = Figure::new("/churn/handshake_us/p99", "p99 of the handshake, µs");
-const P99_JOIN: Figure = Figure::new("/churn/join_us/p99", "p99 until joined, µs");
-const FLOOD_WORST: Figure = Figure::new(
-    "/flood/p99_us_by_kind/*",
-    "µs of latency beside the worst flood, p99",
-);
-const FLOOD_ALONE: Figure = Figure::new("/flood/alone_us/p99", "p99 without a flood, µs");
-const FLOOD_MSG: Figure = Figure::new("/flood/p99_us_by_kind/msg", "msg, µs");
-const FLOOD_ROOM: Figure = Figure::new("/flood/p99_us_by_kind/room", "room, µs");
-const FLOOD_PING: Figure = Figure::new("/flood/p99_us_by_kind/ping", "ping, µs");
-const FLOOD_PONG: Figure = Figure::new("/flood/p99_us_by_kind/pong", "pong, µs");
-const FLOOD_JSON: Figure = Figure::new("/flood/p99_us_by_kind/json", "json, µs");
-const FLOOD_BINARY: Figure = Figure::new("/flood/p99_us_by_kind/binary", "binary, µs");
-const FLOOD_UNKNOWN: Figure = Figure::new("/flood/p99_us_by_kind/unknown", "unknown, µs");
-const FLOOD_JOIN: Figure = Figure::new("/flood/p99_us_by_kind/join", "join, µs");
-const FLOOD_FRAGMENT: Figure = Figure::new("/flood/p99_us_by_kind/fragment", "fragment, µs");
-const FLOOD_PAGE: Figure = Figure::new("/flood/floods/*/page_us/p99", "worst p99 of the page, µs");
-const P99_BESIDE_SLOW: Figure = Figure::new(
-    "/slow/latency_with_us/p99",
-    "µs of latency beside slow members, p99",
-);
-const P99_WITHOUT_SLOW: Figure =
-    Figure::new("/slow/latency_without_us/p99", "p99 without them, µs");
-const SLOW_PEAK: Figure = Figure {
-    units: MIB,
-    ..Figure::new("/slow/server_pss_peak_bytes", "peak server PSS, MiB")
-};
-const MAX_LIVE: Figure = Figure::new(
-    "/recovery/same_room/meanwhile_us/max",
-    "µs at most to who stayed while others recover",
-);
-const MAX_OTHER: Figure = Figure::new(
-    "/recovery/other_room/meanwhile_us/max",
-    "at most in another room, µs",
-);
-const MAX_CALM: Figure = Figure::new(
-    "/recovery/same_room/calm_us/max",
-    "at most while everybody is there, µs",
-);
-const RECOVERED: Figure = Figure::new("/recovery/all_served_seconds", "s until all recovered");
-const RECOVERY_PEAK: Figure = Figure {
-    units: MIB,
-    ..Figure::new("/recovery/server_pss_peak_bytes", "peak server PSS, MiB")
-};
-const ALL_SERVED: Figure = Figure::new(
-    "/storm/storms/*/all_served_seconds",
-    "s until all are served, slowest storm",
-);
-const STORM_P99_HANDSHAKE: Figure = Figure::new(
-    "/storm/storms/*/handshake_us/p99",
-    "p99 of the handshake, µs",
-);
-const STORM_PEAK: Figure = Figure {
-    units: MIB,
-    ..Figure::new(
-        "/storm/storms/*/server_pss_peak_bytes",
-        "peak server PSS, MiB",
-    )
-};
-
-const SERVER_CPU: Figure = Figure::new(
-    "/server_cpu_us_per_delivery",
-    "µs of server CPU per delivery",
-);
-const DELIVERIES: Figure = Figure::new("/deliveries_per_second", "deliveries/s");
-const P99: Figure = Figure::new("/latency_us/p99", "p99, µs");
-const P99_LAST: Figure = Figure::new("/latency_last_us/p99", "p99 to the last member, µs");
-const P99_FLOODED: Figure = Figure::new("/neighbour/flooded/p99", "µs of latency, p99");
-const P99_ALONE: Figure = Figure::new("/neighbour/alone/p99", "p99 without the flood, µs");
-const CONNECTION_BYTES: Figure = Figure::new(
-    "/bytes_per_connection",
-    "bytes of the server (PSS) per connection",
-);
-const CONNECTS: Figure = Figure::new("/connects_per_second", "connects/s");
-const MEMORY: Figure = Figure {
-    units: MIB,
-    ..Figure::new("/server_pss_bytes/after", "server PSS, MiB")
-};
-
-const MIB: f64 = 1_048_576.0;
-
-/// The digits that matter.
-pub(super) fn short(figure: f64) -> String {
-    match figure.abs() {
-        100.0.. => grouped(figure),
-        1.0.. => format!("{figure:.2}"),
-        _ => format!("{figure:.4}"),
-    }
-}
-
-/// With commas at the thousands, from five digits on.
-fn grouped(figure: f64) -> String {
-    let digits = format!("{:.0}", figure.abs());
-    let sign = if figure < 0.0 { "-" } else { "" };
-    if digits.len() < 5 {
-        return format!("{sign}{digits}");
-    }
-    let places = digits.chars().enumerate();
-    let with_commas = places.flat_map(|(index, digit)| {
-        let comma = index > 0 && (digits.len() - index).is_multiple_of(3);
-        comma.then_some(',').into_iter().chain([digit])
-    });
-    sign.chars().chain(with_commas).collect()
 }
 
 #[cfg(test)]
@@ -191,41 +95,43 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn figures_keep_the_digits_that_matter() {
-        let text = [
-            "0.02153", "2.841", "533.7", "9999.4", "21250", "1234567", "-45678",
-        ];
-        assert_eq!(
-            text.map(|text| short(text.parse().unwrap())),
-            [
-                "0.0215",
-                "2.84",
-                "534",
-                "9999",
-                "21,250",
-                "1,234,567",
-                "-45,678"
-            ]
-        );
+    fn read(mode: &str, place: usize, report: &Value) -> Option<f64> {
+        of(mode)[place].read(report)
     }
 
     #[test]
     fn a_figure_is_read_in_the_unit_of_its_title() {
         let report = json!({ "server_pss_bytes": { "after": 3_145_728 } });
-        assert_eq!(MEMORY.read(&report), Some(3.0));
-        assert_eq!(MEMORY.said(&report), "3.00 server PSS, MiB");
-        assert_eq!(P99.read(&report), None);
+        assert_eq!(read("fanout", 3, &report), Some(3.0));
+        assert_eq!(of("fanout")[3].said(&report), "3.00 server PSS, MiB");
+        assert_eq!(read("latency", 0, &report), None);
         let storms = |list| json!({ "storm": { "storms": list } });
         let all_served = |seconds| json!({ "all_served_seconds": seconds });
         let report = storms([all_served(0.5), all_served(2.0), all_served(1.0)]);
-        assert_eq!(ALL_SERVED.read(&report), Some(2.0));
+        assert_eq!(read("storm", 0, &report), Some(2.0));
         assert_eq!(
-            ALL_SERVED.read(&storms([json!({}), json!({}), json!({})])),
+            read("storm", 0, &storms([json!({}), json!({}), json!({})])),
             None
         );
         let report = json!({ "flood": { "p99_us_by_kind": { "msg": 3.0, "ping": 7.0 } } });
-        assert_eq!(FLOOD_WORST.read(&report), Some(7.0));
-        assert_eq!(FLOOD_PONG.read(&report), None);
+        assert_eq!(read("flood", 0, &report), Some(7.0));
+        assert_eq!(read("flood", 5, &report), None);
+    }
+
+    #[test]
+    fn faults_are_counted_and_the_first_is_described() {
+        let report = json!({ "lost": 3, "repeated": 1, "reordered": 0, "disconnected": 2,
+            "first_disconnect": "it said 4102" });
+        assert_eq!(
+            faults(&report),
+            "3 lost, 1 repeated, 2 disconnected (it said 4102)"
+        );
+        let positions = json!({ "lost": 0, "positions": { "offsets_missing": 2,
+            "wrong_senders": 0, "first_fault": "offset 5 where 3 was due" } });
+        assert_eq!(
+            faults(&positions),
+            "2 offsets missing (offset 5 where 3 was due)"
+        );
+        assert!(faults(&json!({})).contains("does not say why"));
     }
 }

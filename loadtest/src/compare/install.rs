@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,14 +12,14 @@ use super::peers::Peer;
 /// The tools find out by themselves that there is nothing to do. Returns the servers that could not
 /// be had, with the reason; the others can be compared without them.
 pub(super) fn install(servers: &[&Peer], interrupted: &AtomicBool) -> Vec<(String, String)> {
-    let mut done: BTreeMap<(&Path, &[String]), Result<(), String>> = BTreeMap::new();
+    let mut done = BTreeMap::new();
     let mut failed = Vec::new();
     for server in servers {
         for words in &server.install {
             if interrupted.load(Ordering::Relaxed) {
                 return failed;
             }
-            let key = (server.directory.as_path(), words.as_slice());
+            let key = (&server.directory, words);
             let result = done.entry(key).or_insert_with(|| run(server, words));
             if let Err(reason) = result {
                 failed.push((server.name.clone(), format!("not installed: {reason}")));
@@ -35,13 +34,9 @@ pub(super) fn install(servers: &[&Peer], interrupted: &AtomicBool) -> Vec<(Strin
 fn run(server: &Peer, words: &[String]) -> Result<(), String> {
     let line = words.join(" ");
     eprintln!("$ cd {} && {line}", server.directory.display());
-    let status = Command::new(&words[0])
-        .args(&words[1..])
-        .current_dir(&server.directory)
-        .stdin(Stdio::null())
-        .stdout(io::stderr())
-        .status();
-    match status {
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).current_dir(&server.directory);
+    match command.stdin(Stdio::null()).stdout(io::stderr()).status() {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("`{line}` ended with {status}")),
         Err(error) => Err(format!("`{line}` could not be started ({error})")),

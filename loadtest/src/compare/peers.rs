@@ -7,9 +7,9 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Deserialize;
 
-use crate::failure::Failure;
 use crate::wire::Wire;
 
 /// The whole list.
@@ -64,108 +64,91 @@ impl Peers {
     ///
     /// # Errors
     ///
-    /// [`Failure::File`] if it is not there or not such a list.
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
-        let unusable = |reason: String| Failure::File {
-            path: path.display().to_string(),
-            reason,
+    /// That it is not there or not such a list.
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let read = || {
+            let mut peers = Self::parse(&fs::read_to_string(path)?)?;
+            let directory = fs::canonicalize(path)?;
+            for server in &mut peers.servers {
+                server.directory = directory.with_file_name("").join(&server.directory);
+            }
+            anyhow::Ok(peers)
         };
-        let text = fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
-        let mut peers = Self::parse(&text).map_err(unusable)?;
-        let directory = fs::canonicalize(path).map_err(|error| unusable(error.to_string()))?;
-        for server in &mut peers.servers {
-            server.directory = directory.with_file_name("").join(&server.directory);
+        read().with_context(|| format!("{} cannot be used", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let peers: Self = toml::from_str(text).map_err(|error| anyhow!("{error}"))?;
+        let mut names = BTreeSet::new();
+        if let Some(twice) = peers.names().find(|name| !names.insert(*name)) {
+            bail!("there are two servers named {twice}");
+        }
+        for Peer {
+            name,
+            install,
+            command,
+            wire,
+            against,
+            ..
+        } in &peers.servers
+        {
+            if let Some(wire) = wire.as_ref().filter(|wire| Wire::named(wire).is_none()) {
+                bail!(
+                    "there is no wire {wire}; there are {}",
+                    Wire::names().join(", ")
+                );
+            }
+            if let Some(other) = against.as_ref().filter(|it| !names.contains(it.as_str())) {
+                bail!("there is no server {other} to be set against");
+            }
+            if install.iter().chain([command]).any(Vec::is_empty) {
+                bail!("a command of {name} is empty");
+            }
+        }
+        if peers.servers.is_empty() {
+            bail!("there is no [[server]]");
         }
         Ok(peers)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let peers: Self = toml::from_str(text).map_err(|error| error.to_string())?;
-        let mut names: Vec<&str> = peers.names().collect();
-        names.sort_unstable();
-        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(format!("there are two servers named {}", twice[0]));
-        }
-        let commands = |server: &Peer| {
-            let installs = server.install.iter();
-            installs.chain([&server.command]).any(Vec::is_empty)
-        };
-        let wires = peers
-            .servers
-            .iter()
-            .filter_map(|server| server.wire.as_ref());
-        if let Some(unknown) = wires.into_iter().find(|wire| Wire::named(wire).is_none()) {
-            let known = Wire::names().join(", ");
-            return Err(format!("there is no wire {unknown}; there are {known}"));
-        }
-        let others = peers
-            .servers
-            .iter()
-            .filter_map(|server| server.against.as_deref());
-        if let Some(unknown) = others
-            .into_iter()
-            .find(|other| names.binary_search(other).is_err())
-        {
-            return Err(format!("there is no server {unknown} to be set against"));
-        }
-        match peers.servers.iter().find(|server| commands(server)) {
-            Some(server) => Err(format!("a command of {} is empty", server.name)),
-            None if peers.servers.is_empty() => Err("there is no [[server]]".to_owned()),
-            None => Ok(peers),
-        }
-    }
-
-    /// The servers of these names, in the order of the names; all, if there are none.
+    /// Returns the servers of these names, in the order of the names; all, if there are none.
     ///
     /// # Errors
     ///
-    /// [`Failure::Unknown`] if one is not on the list.
-    pub(super) fn chosen(&self, names: &[String]) -> Result<Vec<&Peer>, Failure> {
+    /// That one is not on the list.
+    pub(super) fn chosen(&self, names: &[String]) -> Result<Vec<&Peer>> {
         if names.is_empty() {
             return Ok(self.servers.iter().collect());
         }
         let find = |name: &String| {
             let found = self.servers.iter().find(|server| server.name == *name);
-            found.ok_or_else(|| self.unknown(name))
+            found.with_context(|| unknown("server", name, self.names()))
         };
-        let mut chosen: Vec<&Peer> = names.iter().map(find).collect::<Result<_, _>>()?;
+        let mut chosen: Vec<&Peer> = names.iter().map(find).collect::<Result<_>>()?;
         // Whoever is named twice still has one row.
         let mut seen = BTreeSet::new();
         chosen.retain(|server| seen.insert(&server.name));
         Ok(chosen)
     }
 
-    /// To whom the ratios are: the server that was asked for, or else the list's if it takes part,
-    /// or else the first.
+    /// Returns to whom the ratios are: the server that was asked for, or else the list's if it
+    /// takes part, or else the first.
     ///
     /// # Errors
     ///
-    /// [`Failure::Unknown`] if the server that was asked for does not take part.
-    pub(super) fn baseline(
-        &self,
-        asked: Option<&str>,
-        chosen: &[&Peer],
-    ) -> Result<String, Failure> {
+    /// That the server that was asked for does not take part.
+    pub(super) fn baseline(&self, asked: Option<&str>, chosen: &[&Peer]) -> Result<String> {
+        let mut names = chosen.iter().map(|server| &*server.name);
         let takes_part = |name: &&str| chosen.iter().any(|server| server.name == *name);
         if let Some(name) = asked {
-            let name = Some(name).filter(takes_part);
-            return name.map(str::to_owned).ok_or_else(|| Failure::Unknown {
-                kind: "server in this comparison",
-                name: asked.unwrap_or_default().to_owned(),
-                known: joined(chosen.iter().map(|server| &*server.name)),
-            });
+            let found = asked.filter(takes_part).map(str::to_owned);
+            return found.with_context(|| unknown("server in this comparison", name, names));
         }
         let listed = self.baseline.as_deref().filter(takes_part);
-        let first = || chosen.first().map_or("", |server| &*server.name);
-        Ok(listed.unwrap_or_else(first).to_owned())
-    }
-
-    fn unknown(&self, name: &str) -> Failure {
-        Failure::Unknown {
-            kind: "server",
-            name: name.to_owned(),
-            known: joined(self.names()),
-        }
+        Ok(listed
+            .or_else(|| names.next())
+            .unwrap_or_default()
+            .to_owned())
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
@@ -173,61 +156,56 @@ impl Peers {
     }
 }
 
+fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    format!(
+        "there is no {kind} {name}; there are {}",
+        known.collect::<Vec<_>>().join(", ")
+    )
+}
+
 impl Peer {
-    /// Whether it does not say where it listens, so that it has to be told.
+    /// Returns whether it does not say where it listens, so that it has to be told.
     pub(super) fn is_told_its_port(&self) -> bool {
         let mut words = self.command.iter().chain(self.env.values());
         words.any(|word| word.contains(PORT))
     }
 
-    /// Its variables, where it is told to listen at this port.
+    /// Returns its variables, where it is told to listen at this port.
     pub(super) fn variables(&self, port: u16) -> impl Iterator<Item = (&str, String)> {
-        let filled = move |value: &String| value.replace(PORT, &port.to_string());
+        let port = port.to_string();
         self.env
             .iter()
-            .map(move |(name, value)| (&**name, filled(value)))
+            .map(move |(name, value)| (&**name, value.replace(PORT, &port)))
     }
 
-    /// The program and its arguments, with the program found from the server's directory.
+    /// Returns the program and its arguments, with the program found from the server's directory.
     pub(super) fn command(&self, port: u16) -> Vec<String> {
-        let words = self.command.iter();
-        let filled = words.map(|word| self.filled(word).replace(PORT, &port.to_string()));
-        let mut command: Vec<String> = filled.collect();
+        let filled = |word: &String| self.filled(word).replace(PORT, &port.to_string());
+        let mut command: Vec<String> = self.command.iter().map(filled).collect();
         // A name alone is looked for on `PATH`.
         if command[0].contains('/') {
-            let program = self.directory.join(&command[0]);
-            command[0] = program.display().to_string();
+            command[0] = self.directory.join(&command[0]).display().to_string();
         }
         command
     }
 
-    /// The first file that is needed and not there.
+    /// Returns the first file that is needed and not there.
     pub(super) fn missing(&self) -> Option<String> {
         let mut needs = self.needs.iter().map(|file| self.filled(file));
         needs.find(|file| !self.directory.join(file).exists())
     }
 
-    /// With cargo's target directory in its place.
+    /// Puts cargo's target directory in its place.
     fn filled(&self, word: &str) -> String {
-        if !word.contains(TARGET) {
-            return word.to_owned();
-        }
-        let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+        let target = env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
         // A relative one counts from where cargo is started, which is the server's directory.
-        let target = self
-            .directory
-            .join(target.unwrap_or_else(|| "target".into()));
+        let target = self.directory.join(target);
         word.replace(TARGET, &target.display().to_string())
     }
 }
 
 const TARGET: &str = "{target}";
 const PORT: &str = "{port}";
-
-/// Names as a sentence has them.
-pub(super) fn joined<'a>(names: impl Iterator<Item = &'a str>) -> String {
-    names.collect::<Vec<_>>().join(", ")
-}
 
 #[cfg(test)]
 mod tests {
@@ -252,7 +230,8 @@ mod tests {
             let chosen = peers
                 .chosen(&names)
                 .map_err(|failure| failure.to_string())?;
-            Ok::<_, String>(joined(chosen.iter().map(|server| &*server.name)))
+            let chosen: Vec<_> = chosen.iter().map(|server| &*server.name).collect();
+            Ok::<_, String>(chosen.join(", "))
         };
         assert_eq!(names(&[]).unwrap(), "a, b");
         assert_eq!(names(&["b", "a", "b"]).unwrap(), "b, a");
@@ -314,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_list_that_cannot_be_used_says_why() {
-        let reason = |text: &str| Peers::parse(text).unwrap_err();
+        let reason = |text: &str| Peers::parse(text).unwrap_err().to_string();
         assert!(reason("server = []").contains("no [[server]]"));
         assert!(reason("[[server]]\nname = 'a'\ncommand = []").contains("of a is empty"));
         let server = "[[server]]\nname = 'a'\ncommand = ['a']\n";

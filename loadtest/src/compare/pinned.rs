@@ -6,10 +6,10 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use anyhow::{Context as _, Error, Result};
 use clap::Args;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use crate::failure::Failure;
 use crate::limits;
 
 /// Becomes another program, on one CPU, that ends with its parent.
@@ -24,20 +24,20 @@ pub(crate) struct Options {
     command: Vec<String>,
 }
 
-/// Returns only if there is no such program.
-pub(crate) fn run(options: &Options) -> Failure {
-    let signal = set_parent_process_death_signal(Some(Signal::KILL));
-    if let Err(error) = signal {
-        return Failure::System(error.into());
-    }
-    if let Some(Err(failure)) = options.cpu.map(limits::pin) {
-        return failure;
-    }
-    let error = Command::new(&options.command[0])
-        .args(&options.command[1..])
-        .exec();
-    Failure::File {
-        path: options.command[0].clone(),
-        reason: error.to_string(),
-    }
+/// Returns only if there is no such program, and then why.
+pub(crate) fn run(options: &Options) -> Error {
+    exec(options)
+        .err()
+        .unwrap_or_else(|| unreachable!("this is another program by now"))
+}
+
+fn exec(options: &Options) -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    options.cpu.map_or(Ok(()), limits::pin)?;
+    let (program, arguments) = options
+        .command
+        .split_first()
+        .expect("the parser asks for one");
+    let error = Command::new(program).args(arguments).exec();
+    Err(error).with_context(|| format!("{program} cannot be used"))
 }

@@ -1,78 +1,62 @@
 //! What servers are compared in: the scenarios that have names, and a short one to check with.
 
+use anyhow::Result;
+
 use super::peers::Peer;
-use crate::catalogue::{self, Entry};
-use crate::failure::Failure;
+use crate::catalogue::{self, Entry, Sheet};
 
 /// One load.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Scenario {
     /// For the table's title.
     pub(super) name: String,
-    /// Where this happens, or what it is for.
-    pub(super) stands_for: String,
-    /// The command line that it is.
-    pub(super) command_line: String,
-    /// What kind of figures its reports have.
-    pub(super) mode: String,
-    /// The only wire that can do it, if there is one.
-    wire: Option<String>,
+    pub(super) sheet: Sheet,
     /// What the load generator is told, but for whom and where.
     pub(super) words: Vec<String>,
 }
 
-/// The scenarios of these names, or in these files; all that have a name, if there are none.
+/// Finds the scenarios of these names, or in these files; all that have a name, if there are none.
 ///
 /// # Errors
 ///
-/// [`Failure::ScenarioUnknown`] and its kin.
-pub(super) fn chosen(names: &[String], seconds: u32) -> Result<Vec<Scenario>, Failure> {
-    let entries = if names.is_empty() {
-        catalogue::all().collect()
-    } else {
-        let found = names.iter().map(|name| catalogue::find(name));
-        found.collect::<Result<Vec<Entry>, Failure>>()?
+/// That there is none of that name, or it is no scenario.
+pub(super) fn chosen(names: &[String], seconds: u32) -> Result<Vec<Scenario>> {
+    let found = names.iter().map(|name| catalogue::find(name));
+    let all = catalogue::all().filter(|_| names.is_empty()).map(Ok);
+    let scenario = |entry: Result<Entry>| {
+        let entry = entry?;
+        let mut scenario = Scenario::of(&entry, "run")?;
+        scenario
+            .words
+            .extend([entry.name, "--seconds".to_owned(), seconds.to_string()]);
+        Ok(scenario)
     };
-    entries
-        .iter()
-        .map(|entry| Scenario::of(entry, seconds))
-        .collect()
+    found.chain(all).map(scenario).collect()
 }
 
 impl Scenario {
-    fn of(entry: &Entry, seconds: u32) -> Result<Self, Failure> {
-        let sheet = entry.sheet()?;
-        let seconds = seconds.to_string();
-        let words = ["run", &entry.name, "--seconds", &seconds];
+    fn of(entry: &Entry, words: &str) -> Result<Self> {
+        let words = words.split(' ').map(str::to_owned).collect();
         Ok(Self {
             name: entry.name.clone(),
-            command_line: sheet.command_line(),
-            wire: sheet.wire().map(str::to_owned),
-            stands_for: sheet.stands_for,
-            mode: sheet.mode,
-            words: words.map(str::to_owned).into(),
+            sheet: entry.sheet()?,
+            words,
         })
     }
 
-    /// Whether a server speaks what it takes.
+    /// Returns whether a server speaks what it takes.
     pub(super) fn is_for(&self, server: &Peer) -> bool {
-        self.wire.is_none() || self.wire == server.wire
+        self.sheet.wire().is_none() || self.sheet.wire() == server.wire.as_deref()
     }
 
-    /// Proves that a server can be compared: it joins, delivers, and to nobody else.
-    pub(super) fn check() -> Self {
-        Self {
-            name: "check".to_owned(),
-            stands_for: "Half a second that proves that a server delivers.".to_owned(),
-            command_line: CHECK.to_owned(),
-            mode: "fanout".to_owned(),
-            wire: None,
-            words: CHECK.split(' ').map(str::to_owned).collect(),
-        }
+    /// Returns what proves that a server can be compared: it joins, delivers, and to nobody else.
+    pub(super) fn check() -> Result<Self> {
+        let (name, text) = ("check".to_owned(), include_str!("check.toml").to_owned());
+        let entry = Entry { name, text };
+        let words = entry.sheet()?.command_line();
+        Self::of(&entry, &words)
     }
 }
-
-const CHECK: &str = "fanout --rooms 3 --members 20 --window 12 --warmup 0.2 --seconds 0.5";
 
 #[cfg(test)]
 mod tests {
@@ -83,13 +67,18 @@ mod tests {
     fn the_load_generator_understands_every_scenario() {
         let mut scenarios = chosen(&[], 7).unwrap();
         assert_eq!(scenarios.len(), catalogue::all().count());
-        scenarios.push(Scenario::check());
+        scenarios.push(Scenario::check().unwrap());
         for scenario in scenarios {
             let words = ["loadtest".to_owned()].into_iter().chain(scenario.words);
             let Ok(Request::Load(setup)) = cli::read(words.collect()) else {
                 panic!("{} is not understood", scenario.name);
             };
-            assert_eq!(setup.mode.load().name(), scenario.mode, "{}", scenario.name);
+            assert_eq!(
+                setup.mode.load().0,
+                scenario.sheet.mode,
+                "{}",
+                scenario.name
+            );
         }
     }
 

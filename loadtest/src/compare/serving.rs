@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use anyhow::{Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
-use thiserror::Error;
 
 use super::peers::Peer;
 use super::this_program;
@@ -24,106 +24,83 @@ use crate::clock::{Clock, to_ns};
 #[derive(Debug)]
 pub(super) struct Serving {
     child: Child,
-    address: String,
-}
-
-/// Why a server does not run.
-#[derive(Debug, Error)]
-pub(super) enum StartError {
-    #[error("it ended with {0}")]
-    Ended(ExitStatus),
-    #[error("Ctrl-C")]
-    Interrupted,
-    #[error("{0} is missing, try --install")]
-    Missing(String),
-    #[error("it did not say within {} s where it listens", START_TIME_MAX.as_secs())]
-    Silent,
-    #[error("{0}")]
-    System(#[from] io::Error),
+    /// Where it listens, as host and port.
+    pub(super) address: String,
 }
 
 impl Serving {
-    /// Starts a server that is told to take a free port, and waits until it says which one it got; or
-    /// that is told which, and waits until it answers there.
+    /// Starts a server that is told to take a free port, and waits until it says which one it got;
+    /// or that is told which, and waits until it answers there. None if Ctrl-C came meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not run.
     pub(super) fn start(
         server: &Peer,
         cpu: Option<usize>,
         log: &Path,
         interrupted: &AtomicBool,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Option<Self>> {
         let mut log_file = File::options().create(true).append(true).open(log)?;
         let port = server.is_told_its_port().then(free_port).transpose()?;
         let told = port.unwrap_or_default();
         let command = server.command(told);
         writeln!(log_file, "$ {}", command.join(" "))?;
         if let Some(missing) = server.missing() {
-            return Err(StartError::Missing(missing));
+            bail!("{missing} is missing, try --install");
         }
-        let start = usize::try_from(log_file.metadata()?.len()).unwrap_or(usize::MAX);
-        let child = pinned(&command, cpu)
+        let start = usize::try_from(log_file.metadata()?.len())?;
+        let mut pinned = pinned(&command, cpu);
+        pinned
             .current_dir(&server.directory)
             .env("PORT", "0")
-            .envs(server.variables(told))
+            .envs(server.variables(told));
+        pinned
             .stdin(Stdio::null())
             .stdout(log_file.try_clone()?)
-            .stderr(log_file)
-            // Ctrl-C at the terminal is for the comparison, which then ends the server itself.
-            .process_group(0)
-            .spawn()?;
+            .stderr(log_file);
+        // Ctrl-C at the terminal is for the comparison, which then ends the server itself.
+        let child = pinned.process_group(0).spawn()?;
         let mut serving = Self {
             child,
             address: String::new(),
         };
-        let at = |said: &str| match port {
-            None => whole_lines(said).find_map(|line| address(line, server)),
-            Some(port) => answering(port),
-        };
-        serving.address = serving.wait_for_address(at, log, start, interrupted)?;
-        Ok(serving)
+        let clock = Clock::start();
+        while !interrupted.load(Ordering::Relaxed) {
+            // Whether it has ended is asked first: what it said before that is then in the log.
+            let end = serving.child.try_wait()?;
+            let said = fs::read(log)?;
+            let said = String::from_utf8_lossy(said.get(start..).unwrap_or_default());
+            if let Some(status) = end {
+                bail!("it ended with {status}");
+            }
+            let found = match port {
+                None => whole_lines(&said).find_map(|line| address(line, server)),
+                Some(port) => answering(port),
+            };
+            if let Some(address) = found {
+                serving.address = address;
+                return Ok(Some(serving));
+            }
+            let seconds = START_TIME_MAX.as_secs();
+            let is_late = clock.now_ns() > to_ns(START_TIME_MAX);
+            ensure!(
+                !is_late,
+                "it did not say within {seconds} s where it listens"
+            );
+            thread::sleep(POLL_INTERVAL);
+        }
+        Ok(None)
     }
 
-    /// Its process.
+    /// Returns its process.
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Where it listens, as host and port.
-    pub(super) fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// How it ended, if it did.
+    /// Returns how it ended, if it did.
     pub(super) fn end_of_server(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
-    }
-
-    fn wait_for_address(
-        &mut self,
-        at: impl Fn(&str) -> Option<String>,
-        log: &Path,
-        start: usize,
-        interrupted: &AtomicBool,
-    ) -> Result<String, StartError> {
-        let clock = Clock::start();
-        loop {
-            // Whether it has ended is asked first: what it said before that is then in the log.
-            let end = self.child.try_wait()?;
-            let said = fs::read(log)?;
-            let said = String::from_utf8_lossy(said.get(start..).unwrap_or_default());
-            if let Some(status) = end {
-                return Err(StartError::Ended(status));
-            }
-            if let Some(address) = at(&said) {
-                return Ok(address);
-            }
-            if interrupted.load(Ordering::Relaxed) {
-                return Err(StartError::Interrupted);
-            }
-            if clock.now_ns() > to_ns(START_TIME_MAX) {
-                return Err(StartError::Silent);
-            }
-            thread::sleep(POLL_INTERVAL);
-        }
     }
 }
 
@@ -138,7 +115,7 @@ impl Drop for Serving {
     }
 }
 
-/// This program, which becomes the server.
+/// Starts this program, which becomes the server.
 fn pinned(command: &[String], cpu: Option<usize>) -> Command {
     let mut pinned = this_program();
     pinned.arg("pinned");
@@ -149,25 +126,26 @@ fn pinned(command: &[String], cpu: Option<usize>) -> Command {
     pinned
 }
 
-/// A port that nobody listens at. Somebody may before the server does; then the server says so and ends.
+/// Finds a port that nobody listens at. Somebody may before the server does; then the server says
+/// so and ends.
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// The address of a server that was told its port, if it answers.
+/// Returns the address of a server that was told its port, if it answers.
 fn answering(port: u16) -> Option<String> {
     let address = format!("127.0.0.1:{port}");
     TcpStream::connect(&address).ok()?;
     Some(address)
 }
 
-/// Lines that are written to their ends: half a line may have half a port.
+/// Returns the lines that are written to their ends: half a line may have half a port.
 fn whole_lines(text: &str) -> impl Iterator<Item = &str> {
     let end = text.rfind('\n').unwrap_or(0);
     text[..end].lines()
 }
 
-/// The address in a line such as `listening on http://127.0.0.1:8080/`.
+/// Finds the address in a line such as `listening on http://127.0.0.1:8080/`.
 fn address(line: &str, server: &Peer) -> Option<String> {
     let (_, said) = line.split_once(&server.listening)?;
     HOSTS.iter().find_map(|host| {

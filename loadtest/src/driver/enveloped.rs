@@ -1,10 +1,8 @@
 //! The messages of a wire with positions: publications in their envelopes, greetings and answers.
 
-use std::time::Duration;
-
 use proto::OpCode;
 
-use super::messages::{Heard, VISITS_FIRST};
+use super::messages::{Goodbye, Heard, VISITS_FIRST};
 use crate::inbox::Recipient;
 use crate::payload::Stamp;
 use crate::positions::{PositionBook, Seat, Standing};
@@ -42,7 +40,8 @@ impl Enveloped<'_> {
         heard.ledger.deliver(heard.member, stamp, heard.now_ns);
     }
 
-    /// At a member that was away. What it is sent may be in the name of a connection that ended long ago.
+    /// Takes a delivery to a member that was away. It may be in the name of a connection that ended
+    /// long ago.
     #[inline(never)]
     fn deliver_after_return(&mut self, standing: Standing, stamp: Stamp) {
         let heard = &mut self.heard;
@@ -60,68 +59,51 @@ impl Enveloped<'_> {
     #[cold]
     fn message_unusual(&mut self, start: &[u8]) {
         let said = throng::understand(start, self.room);
-        if !self.seat.was_greeted() && !matches!(said, Said::Hello(_)) {
-            self.book.add_wrong("a message before hello", start);
+        let heard = &mut self.heard;
+        match &said {
+            Said::Hello(name) => self.book.name(heard.member, *name),
+            Said::Joined(_) => heard.ledger.come_back(heard.member),
+            _ => {}
         }
-        let understood = match said {
-            Said::Ack(ack) => self.ack(ack),
-            Said::Complaint { id, retry_after } => {
-                self.complain(id.zip(retry_after), start);
-                Ok(())
+        self.seat.hear(&said, start, self.book);
+        match said {
+            Said::Ack(ack) => self.ack(ack, start),
+            // What may be asked again is no fault.
+            Said::Complaint {
+                id: Some(id),
+                retry_after: Some(after),
+            } if id >= throng::FIRST_PUBLICATION_ID => {
+                heard.tidings.put_off.push((id, after));
             }
-            Said::Drain(pause) => {
-                self.heard.tidings.drain = Some(pause);
-                Ok(())
-            }
-            Said::Gap { first, last } => self.seat.pass_over((first, last), self.book),
-            Said::Hello(name) => {
-                self.book.name(self.heard.member, name);
-                self.seat.greet()
-            }
-            Said::Joined(joined) => {
-                self.heard.ledger.come_back(self.heard.member);
-                let joined = self.seat.join(&joined, self.book);
-                self.heard.tidings.caught_up |= self.seat.is_caught_up();
-                joined
-            }
-            Said::Other => Ok(()),
+            Said::Complaint { .. } => heard.outcome.complain(start),
+            Said::Drain(pause) => heard.tidings.drain = Some(pause),
+            Said::Joined(_) => heard.tidings.caught_up |= self.seat.is_caught_up(),
             Said::Publication => {
-                self.heard.ledger.deliver_unreadable();
-                self.book
-                    .note(|| format!("unreadable: {}", String::from_utf8_lossy(start)));
-                Ok(())
+                heard.ledger.deliver_unreadable();
+                let said = || format!("unreadable: {}", String::from_utf8_lossy(start));
+                self.book.tally.first_fault.note(said);
             }
-            Said::Wrong(what) => Err(what),
+            _ => {}
+        }
+    }
+
+    /// Takes an acknowledgement: its publication must have come before it.
+    fn ack(&mut self, ack: Ack, start: &[u8]) {
+        // Its publisher is in the room, so that it had an offset.
+        let passed = match &ack.position {
+            None => Err("an ack without a position"),
+            Some(position) => match self.seat.has_passed(position, self.book) {
+                Some(true) => Ok(()),
+                Some(false) => Err("an ack in front of its publication"),
+                // What was published before a restart keeps the epoch from then.
+                None if ack.duplicate => Ok(()),
+                None => Err("an ack of another epoch"),
+            },
         };
-        if let Err(what) = understood {
+        if let Err(what) = passed {
             self.book.add_wrong(what, start);
         }
-    }
-
-    /// A publication comes before its acknowledgement.
-    fn ack(&mut self, ack: Ack) -> Result<(), &'static str> {
-        let position = ack.position.clone();
-        let is_duplicate = ack.duplicate;
         self.heard.tidings.acks.push(ack);
-        // Its publisher is in the room, so that it had an offset.
-        let position = position.ok_or("an ack without a position")?;
-        match self.seat.has_passed(&position, self.book) {
-            Some(true) => Ok(()),
-            Some(false) => Err("an ack in front of its publication"),
-            // What was published before a restart keeps the epoch from then.
-            None if is_duplicate => Ok(()),
-            None => Err("an ack of another epoch"),
-        }
-    }
-
-    /// What may be asked again is no fault.
-    fn complain(&mut self, put_off: Option<(u64, Duration)>, message: &[u8]) {
-        match put_off {
-            Some(put_off) if put_off.0 >= throng::FIRST_PUBLICATION_ID => {
-                self.heard.tidings.put_off.push(put_off);
-            }
-            _ => self.heard.errors.add(message),
-        }
     }
 }
 
@@ -137,10 +119,10 @@ impl Recipient for Enveloped<'_> {
     }
 
     fn ping(&mut self, payload: &[u8]) {
-        self.heard.reply(OpCode::Pong, payload);
+        self.heard.tidings.reply(OpCode::Pong, payload);
     }
 
     fn close(&mut self, payload: &[u8]) {
-        self.heard.close(payload);
+        self.heard.tidings.closed = Some(Goodbye::of(payload));
     }
 }

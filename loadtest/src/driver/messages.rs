@@ -14,31 +14,16 @@ use crate::plan::{MemberId, StreamId};
 use crate::wire::throng::{self, Ack};
 use crate::wire::{DeliveryShape, Meaning, Wire};
 
+use super::Outcome;
+
 /// The stream of publications that only find out who is in a room; its numbers are rooms.
 pub(super) const PROBES: StreamId = StreamId(u32::MAX);
 
 /// From here on, streams are those of visitors; the book's are far below.
 pub(super) const VISITS_FIRST: u32 = 1 << 31;
 
-/// Complaints of the server, as its wire writes them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ServerErrors {
-    pub(crate) count: u64,
-    pub(crate) first_text: Option<String>,
-}
-
-impl ServerErrors {
-    #[cold]
-    pub(super) fn add(&mut self, message: &[u8]) {
-        self.count += 1;
-        let text = String::from_utf8_lossy(message);
-        self.first_text
-            .get_or_insert_with(|| text.chars().take(200).collect());
-    }
-}
-
 /// How a server ended a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Goodbye {
     /// That of its close frame, if there was one.
     pub(super) code: Option<u16>,
@@ -48,26 +33,26 @@ pub(super) struct Goodbye {
 }
 
 impl Goodbye {
-    /// What a close frame says.
+    /// Reads a close frame.
     pub(super) fn of(payload: &[u8]) -> Self {
         match CloseFrame::parse(payload) {
-            Ok(close) => Self {
-                code: Some(close.code.0),
-                reason: format!("it said {} {}", close.code.0, close.reason)
-                    .trim_end()
-                    .to_owned(),
-                pause: throng::pause(close.code.0, close.reason),
-            },
+            Ok(close) => {
+                let said = format!("it said {} {}", close.code.0, close.reason);
+                Self {
+                    code: Some(close.code.0),
+                    reason: said.trim_end().to_owned(),
+                    pause: throng::pause(close.code.0, close.reason),
+                }
+            }
             Err(error) => Self::without_pause(format!("it sent a {error}")),
         }
     }
 
-    /// An end without a word about coming back.
+    /// Describes an end without a word about coming back.
     pub(super) fn without_pause(reason: String) -> Self {
         Self {
-            code: None,
             reason,
-            pause: None,
+            ..Self::default()
         }
     }
 }
@@ -77,9 +62,9 @@ impl Goodbye {
 pub(super) struct Heard<'a> {
     pub(super) member: MemberId,
     pub(super) now_ns: u64,
-    wire: &'a Wire,
+    pub(super) wire: &'a Wire,
     pub(super) ledger: &'a mut Ledger,
-    pub(super) errors: &'a mut ServerErrors,
+    pub(super) outcome: &'a mut Outcome,
     /// What is to be done about it.
     pub(super) tidings: Tidings,
 }
@@ -88,7 +73,7 @@ pub(super) struct Heard<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Tidings {
     /// What pings, and messages that the wire answers, want back; none allocates nothing.
-    pub(super) replies: Option<Vec<(OpCode, Vec<u8>)>>,
+    pub(super) replies: Vec<(OpCode, Vec<u8>)>,
     /// Why the server said goodbye.
     pub(super) closed: Option<Goodbye>,
     /// Whether a probe of the member's room was there.
@@ -107,43 +92,33 @@ pub(super) struct Tidings {
     pub(super) drain: Option<Duration>,
 }
 
-impl<'a> Heard<'a> {
-    pub(super) fn new(
-        member: MemberId,
-        now_ns: u64,
-        wire: &'a Wire,
-        ledger: &'a mut Ledger,
-        errors: &'a mut ServerErrors,
-    ) -> Self {
-        Self {
-            member,
-            now_ns,
-            wire,
-            ledger,
-            errors,
-            tidings: Tidings::default(),
-        }
+impl Tidings {
+    pub(super) fn reply(&mut self, opcode: OpCode, payload: &[u8]) {
+        self.replies.push((opcode, payload.to_vec()));
     }
 
+    /// Takes what no delivery says on a wire without positions; returns what it means.
+    pub(super) fn take_unusual<'w>(&mut self, wire: &'w Wire, start: &[u8]) -> Meaning<'w> {
+        let meaning = wire.meaning(start);
+        if let Meaning::Answer(text) = meaning {
+            self.reply(OpCode::Text, text.as_bytes());
+        }
+        self.welcomed |= wire.is_welcome(start);
+        meaning
+    }
+}
+
+impl Heard<'_> {
     #[cold]
     fn message_unusual(&mut self, start: &[u8]) {
-        match self.wire.meaning(start) {
-            Meaning::Answer(text) => self.reply(OpCode::Text, text.as_bytes()),
-            Meaning::Complaint => self.errors.add(start),
+        match self.tidings.take_unusual(self.wire, start) {
+            Meaning::Complaint => self.outcome.complain(start),
             Meaning::Misdelivery => self.ledger.deliver_unreadable(),
-            Meaning::Other => {}
+            Meaning::Answer(_) | Meaning::Other => {}
         }
-        let greeting = self.wire.join_after();
-        self.tidings.welcomed |=
-            greeting.is_some_and(|greeting| start.starts_with(greeting.as_bytes()));
     }
 
-    pub(super) fn reply(&mut self, opcode: OpCode, payload: &[u8]) {
-        let reply = (opcode, payload.to_vec());
-        self.tidings.replies.get_or_insert_default().push(reply);
-    }
-
-    /// What is not in the book.
+    /// Takes what is not in the book.
     #[cold]
     pub(super) fn unbooked(&mut self, stamp: Stamp) {
         if stamp.stream != PROBES {
@@ -153,10 +128,6 @@ impl<'a> Heard<'a> {
         } else {
             self.ledger.deliver_unreadable();
         }
-    }
-
-    pub(super) fn close(&mut self, payload: &[u8]) {
-        self.tidings.closed = Some(Goodbye::of(payload));
     }
 }
 
@@ -183,10 +154,10 @@ impl Recipient for Plain<'_> {
     }
 
     fn ping(&mut self, payload: &[u8]) {
-        self.heard.reply(OpCode::Pong, payload);
+        self.heard.tidings.reply(OpCode::Pong, payload);
     }
 
     fn close(&mut self, payload: &[u8]) {
-        self.heard.close(payload);
+        self.heard.tidings.closed = Some(Goodbye::of(payload));
     }
 }

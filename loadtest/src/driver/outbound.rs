@@ -1,8 +1,8 @@
 //! Publications that want to be acknowledged, until they are.
 //!
-//! What was not acknowledged when a connection was lost is sent again on the next one, with the same key,
-//! so that it is published once whatever became of it before. It holds what the publishers' rates bring
-//! while they are away, and a few more.
+//! What was not acknowledged when a connection was lost is sent again on the next one, with the
+//! same key, so that it is published once whatever became of it before. It holds what the
+//! publishers' rates bring while they are away, and a few more.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -19,17 +19,10 @@ pub(super) struct Outbound {
     /// What tells the keys of this run from those of others.
     run: u32,
     next_id: u64,
-    /// By publisher, in the order in which it was published.
-    waiting: HashMap<MemberId, VecDeque<Waiting>>,
+    /// By publisher, in the order in which it was published: each publication with its id.
+    waiting: HashMap<MemberId, VecDeque<(u64, Stamp)>>,
     /// What was refused for now: when to send it again, and whose it is.
     put_off: Vec<(u64, MemberId, u64)>,
-}
-
-/// One publication.
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    id: u64,
-    stamp: Stamp,
 }
 
 impl Outbound {
@@ -46,91 +39,67 @@ impl Outbound {
     fn add(&mut self, member: MemberId, stamp: Stamp) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        self.waiting
-            .entry(member)
-            .or_default()
-            .push_back(Waiting { id, stamp });
+        let waiting = self.waiting.entry(member).or_default();
+        waiting.push_back((id, stamp));
         id
     }
 
-    /// The text by which a server knows a publication that it has had.
+    /// Returns the text by which a server knows a publication that it has had.
     fn key(&self, stamp: Stamp) -> String {
         format!("{:x}-{:x}-{:x}", self.run, stamp.stream.0, stamp.number)
     }
 
-    /// A publication was acknowledged; false if none of this id waited for that.
+    /// Takes an acknowledgement; false if nothing of this id waited for it.
     fn acknowledge(&mut self, member: MemberId, id: u64) -> bool {
         let Some(waiting) = self.waiting.get_mut(&member) else {
             return false;
         };
-        let place = waiting.binary_search_by_key(&id, |it| it.id);
+        let place = waiting.binary_search_by_key(&id, |(id, _)| *id);
         place.is_ok_and(|place| waiting.remove(place).is_some())
     }
 
-    /// A publication that waits, by its id.
-    fn find(&self, member: MemberId, id: u64) -> Option<Waiting> {
-        let waiting = self.waiting.get(&member)?;
-        let place = waiting.binary_search_by_key(&id, |it| it.id).ok()?;
-        waiting.get(place).copied()
-    }
-
-    /// How many publications were not acknowledged so far.
+    /// Returns how many publications were not acknowledged so far.
     pub(super) fn len(&self) -> usize {
         self.waiting.values().map(VecDeque::len).sum()
     }
 
-    /// What was put off until now.
+    /// Takes what was put off until now.
     fn take_due(&mut self, now_ns: u64) -> Vec<(MemberId, u64)> {
-        let due = self
-            .put_off
-            .extract_if(.., |(due_ns, ..)| *due_ns <= now_ns);
+        let is_due = |it: &mut (u64, MemberId, u64)| it.0 <= now_ns;
+        let due = self.put_off.extract_if(.., is_due);
         due.map(|(_, member, id)| (member, id)).collect()
     }
 }
 
 impl Driver<'_> {
-    /// From now on, publications want to be acknowledged; the wire must have positions.
+    /// Lets publications want to be acknowledged from now on; the wire must have positions.
     pub(crate) fn ask_for_acks(&mut self) {
         self.outbound = Some(Outbound::new());
     }
 
     /// Publishes something that is to be acknowledged: now, or when the publisher is back.
     pub(super) fn send_acknowledged(&mut self, member: MemberId, stamp: Stamp) {
-        let Some(outbound) = &mut self.outbound else {
-            return;
-        };
-        let id = outbound.add(member, stamp);
-        if self.connections[member.index()].has_joined {
-            self.write_acknowledged(member, Waiting { id, stamp });
+        if let Some(outbound) = &mut self.outbound {
+            let id = outbound.add(member, stamp);
+            self.write_acknowledged(member, |waiting| waiting == id);
         }
     }
 
     /// Sends again what was not acknowledged on the connection before.
     pub(super) fn send_again(&mut self, member: MemberId) {
-        let waiting = self
-            .outbound
-            .as_ref()
-            .and_then(|outbound| outbound.waiting.get(&member));
-        for waiting in waiting.cloned().unwrap_or_default() {
-            self.write_acknowledged(member, waiting);
-        }
+        self.write_acknowledged(member, |_| true);
     }
 
-    /// Sends what was refused and may be sent again by now.
+    /// Sends what was refused and may be sent again by now. On a connection that is new it is sent
+    /// with everything else.
     pub(super) fn send_put_off(&mut self, now_ns: u64) {
-        let due = self.outbound.as_mut().map(|it| it.take_due(now_ns));
-        for (member, id) in due.unwrap_or_default() {
-            let waiting = self.outbound.as_ref().and_then(|it| it.find(member, id));
-            // On a connection that is new it is sent with everything else.
-            if let Some(waiting) = waiting
-                && self.connections[member.index()].has_joined
-            {
-                self.write_acknowledged(member, waiting);
-            }
+        let outbound = self.outbound.as_mut();
+        for (member, id) in outbound.map(|it| it.take_due(now_ns)).unwrap_or_default() {
+            self.write_acknowledged(member, |waiting| waiting == id);
         }
     }
 
-    /// The server acknowledged a member's publications, or put them off.
+    /// Takes what the server acknowledged of a member's publications, or put off.
     pub(super) fn take_acks(
         &mut self,
         member: MemberId,
@@ -154,22 +123,24 @@ impl Driver<'_> {
         }
     }
 
-    fn write_acknowledged(&mut self, member: MemberId, Waiting { id, stamp }: Waiting) {
+    /// Writes those of a member's publications that wait and are wanted, if it is there.
+    fn write_acknowledged(&mut self, member: MemberId, is_wanted: impl Fn(u64) -> bool) {
         let Some(outbound) = &self.outbound else {
             return;
         };
-        let key = outbound.key(stamp);
-        let room = &self.plan.rooms[self.room_of(member).index()];
-        self.message.clear();
-        let payload_bytes = self.payload_bytes;
-        throng::publish(
-            &room.name,
-            (id, &key),
-            stamp,
-            payload_bytes,
-            &mut self.message,
-        );
-        self.push_message(member);
+        let connection = &mut self.connections[member.index()];
+        if !connection.has_joined {
+            return;
+        }
+        let room = &self.plan.rooms[self.ledger.room_of(member).index()].name;
+        let waiting = outbound.waiting.get(&member).into_iter().flatten();
+        for &(id, stamp) in waiting.filter(|(id, _)| is_wanted(*id)) {
+            self.message.clear();
+            let named = (id, &*outbound.key(stamp));
+            throng::publish(room, named, stamp, self.payload_bytes, &mut self.message);
+            connection.push(proto::OpCode::Text, &self.message);
+        }
+        self.list(member);
     }
 }
 
@@ -198,14 +169,11 @@ mod tests {
             !outbound.acknowledge(MemberId(4), ids[0]),
             "it is another's"
         );
-        assert_eq!(
-            (
-                outbound.len(),
-                outbound.find(member, ids[2]).unwrap().stamp.number
-            ),
-            (2, 2)
-        );
-        assert!(outbound.find(member, ids[1]).is_none());
+        let waiting: Vec<_> = outbound.waiting[&member]
+            .iter()
+            .map(|(id, _)| *id)
+            .collect();
+        assert_eq!((outbound.len(), waiting), (2, vec![ids[0], ids[2]]));
     }
 
     #[test]

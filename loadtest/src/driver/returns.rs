@@ -1,31 +1,34 @@
-//! Many lose their connections at once and come back: openings that are tried again until they succeed.
+//! Many lose their connections at once and come back: openings that are tried again until they
+//! succeed.
 //!
-//! Either this program drops them, or the server ends what it has, as when it is restarted. A member that
-//! is refused waits with exponential backoff and full jitter, and at least as long as the server's
-//! `Retry-After` or the pause of its close frame says.
+//! Either this program drops them, or the server ends what it has, as when it is restarted. A
+//! member that is refused waits with exponential backoff and full jitter, and at least as long as
+//! the server's `Retry-After` or the pause of its close frame says.
 //!
-//! On a wire with positions a member is *served* when it has joined and has everything that it missed; on
-//! others when it has joined and received a publication: rooms are probed for that until all of their
-//! members have one.
+//! On a wire with positions a member is *served* when it has joined and has everything that it
+//! missed; on others when it has joined and received a publication: rooms are probed for that until
+//! all of their members have one.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
+use anyhow::Result;
+use derive_more::AddAssign;
+use serde::Serialize;
 
+use super::deadlines::Deadlines;
 use super::messages::Goodbye;
 use super::{Driver, TICK, URGENT_EVERY};
 use crate::clock::to_ns;
-use crate::connection::{Connection, State};
-use crate::failure::Failure;
-use crate::latencies::latency_histogram;
+use crate::connection::State;
 use crate::opening::{OpeningTally, Refusal};
-use crate::plan::{Home, MemberId, StreamId};
+use crate::plan::{MemberId, StreamId};
+use crate::tally::{Counts, Latency, Most};
 
-/// How often rooms of which not everybody is served are published to, and once more when everybody is
-/// connected. More often would be a load of its own: each goes to all who are served already.
+/// How often rooms of which not everybody is served are published to, and once more when everybody
+/// is connected. More often would be a load of its own: each goes to all who are served already.
 const SERVE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// An attempt without an answer for so long is given up and counted.
@@ -43,8 +46,8 @@ const MISSED_UNDER_WAY_MAX: usize = 1024;
 /// Who keeps the connection when the others lose theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Staying {
-    /// The first members of each room of a group, publishers first; at least so many in each. They are
-    /// read before the others.
+    /// The first members of each room of a group, publishers first; at least so many in each. They
+    /// are read before the others.
     First { group: usize, members: u32 },
     /// Nobody.
     Nobody,
@@ -73,29 +76,33 @@ pub(crate) struct ReturnPlan<'a> {
     pub(crate) within_ns: u64,
     /// When they are not waited for any longer.
     pub(crate) end_ns: u64,
-    /// Whether the pauses that a server asks for are kept; otherwise whoever was closed comes at once.
+    /// Whether the pauses that a server asks for are kept; otherwise whoever was closed comes at
+    /// once.
     pub(crate) keeps_pauses: bool,
     /// Set by whoever knows that there is nothing to wait for.
-    pub(crate) is_hopeless: &'a AtomicBool,
+    pub(crate) is_hopeless: Option<&'a AtomicBool>,
 }
 
-/// How they came back, as one thread saw it.
-#[derive(Debug)]
+/// How they came back. The names are the JSON's.
+#[derive(AddAssign, Clone, Debug, Default, Serialize)]
 pub(crate) struct Returned {
-    pub(crate) opening: OpeningTally,
-    /// Nanoseconds until each member was served: from the drop, from when it was due to come, or from
-    /// when the server ended its connection.
-    pub(crate) served_ns: Histogram<u64>,
-    /// From the beginning until the last was served.
-    pub(crate) last_ns: u64,
+    /// From the beginning until the last was served: it had joined and received a publication, or
+    /// had everything that it missed.
+    all_served_seconds: Most,
     /// Members that were not served when patience ended.
-    pub(crate) missing: u32,
+    pub(crate) not_served: u64,
+    #[serde(flatten)]
+    opening: OpeningTally,
     /// How the server ended connections.
-    pub(crate) lost_by: BTreeMap<String, u64>,
+    ended_by: Counts,
+    /// From when each member lost its connection, or was due to come, until it was served. Without
+    /// positions, whoever was not last waited for a round of publications, of which there are ten a
+    /// second.
+    served_us: Latency,
 }
 
-/// Members on their way back.
-#[derive(Debug)]
+/// Members on their way back; nobody most of the time.
+#[derive(Debug, Default)]
 pub(super) struct Returns {
     from_ns: u64,
     together: u32,
@@ -105,8 +112,7 @@ pub(super) struct Returns {
     due: BinaryHeap<Reverse<(u64, u32)>>,
     /// All members, by their number.
     members: Vec<Returning>,
-    /// Attempts in the order in which they run out of time, with their numbers.
-    deadlines: VecDeque<(u64, MemberId, u32)>,
+    deadlines: Deadlines,
     returned: Returned,
 }
 
@@ -139,7 +145,7 @@ enum Way {
 impl Returns {
     fn new(plan: &ReturnPlan<'_>, all: u32, away: &[MemberId]) -> Self {
         let mut members = vec![Returning::default(); all as usize];
-        let mut due = BinaryHeap::with_capacity(away.len());
+        let mut due = BinaryHeap::new();
         for (nth, member) in (0_u64..).zip(away) {
             let returning = &mut members[member.index()];
             if plan.loss == Loss::ByServer {
@@ -150,25 +156,27 @@ impl Returns {
             returning.lost_ns = plan.from_ns + plan.within_ns * nth / away.len() as u64;
             due.push(Reverse((returning.lost_ns, member.0)));
         }
+        let not_served = away.len() as u64;
         Self {
             from_ns: plan.from_ns,
             together: plan.together,
             keeps_pauses: plan.keeps_pauses,
-            under_way: 0,
             due,
             members,
-            deadlines: VecDeque::new(),
             returned: Returned {
-                opening: OpeningTally::new(),
-                served_ns: latency_histogram(),
-                last_ns: 0,
-                missing: u32::try_from(away.len()).unwrap_or(u32::MAX),
-                lost_by: BTreeMap::new(),
+                not_served,
+                ..Returned::default()
             },
+            ..Self::default()
         }
     }
 
-    /// The next member that may try now.
+    /// Returns whether anybody is expected back now.
+    pub(super) fn are_expected(&self) -> bool {
+        !self.members.is_empty()
+    }
+
+    /// Takes the next member that may try now.
     fn take_due(&mut self, now_ns: u64) -> Option<MemberId> {
         let Reverse((due_ns, member)) = *self.due.peek()?;
         if self.under_way >= self.together || due_ns > now_ns {
@@ -181,67 +189,60 @@ impl Returns {
         returning.attempts += 1;
         self.returned.opening.attempts += 1;
         let deadline_ns = now_ns + to_ns(ATTEMPT_PATIENCE);
-        self.deadlines
-            .push_back((deadline_ns, MemberId(member), returning.attempts));
-        Some(MemberId(member))
+        let (member, attempt) = (MemberId(member), returning.attempts);
+        self.deadlines.push(deadline_ns, member, attempt);
+        Some(member)
     }
 
-    /// An attempt that has run out of time, if it is still the member's newest.
-    fn take_overdue(&mut self, now_ns: u64) -> Option<MemberId> {
-        while let Some(&(deadline_ns, member, attempt)) = self.deadlines.front() {
-            if deadline_ns > now_ns {
-                return None;
-            }
-            self.deadlines.pop_front();
-            if self.members[member.index()].attempts == attempt {
-                return Some(member);
-            }
-        }
-        None
+    /// Takes those whose newest attempt has run out of time.
+    fn take_overdue(&mut self, now_ns: u64) -> Vec<MemberId> {
+        let attempt = |member: MemberId| self.members[member.index()].attempts;
+        self.deadlines.take_overdue(now_ns, attempt)
     }
 
-    /// A member's handshake succeeded.
+    /// Counts a handshake that succeeded.
     pub(super) fn open(&mut self, member: MemberId, now_ns: u64) {
         self.under_way -= 1;
         let after_ns = now_ns - self.members[member.index()].began_ns;
         self.returned.opening.open(after_ns);
     }
 
-    /// A member has what proves that it is back.
+    /// Counts a member that has what proves that it is back.
     pub(super) fn serve(&mut self, member: MemberId, now_ns: u64) {
         let returned = &mut self.returned;
         let after_ns = now_ns.saturating_sub(self.members[member.index()].lost_ns);
-        returned.served_ns.saturating_record(after_ns);
-        returned.last_ns = returned.last_ns.max(now_ns.saturating_sub(self.from_ns));
-        returned.missing -= 1;
+        returned.served_us.record(after_ns);
+        returned.all_served_seconds += Most(now_ns.saturating_sub(self.from_ns) as f64 / 1e9);
+        returned.not_served -= 1;
     }
 
-    /// The server asks a member to stay away for so long when it will have ended the connection.
+    /// Notes how long the server asks a member to stay away when it will have ended the connection.
     pub(super) fn note_pause(&mut self, member: MemberId, pause: Duration) {
-        self.members[member.index()].pause = Some(pause);
+        if let Some(returning) = self.members.get_mut(member.index()) {
+            returning.pause = Some(pause);
+        }
     }
 
-    /// The server ended a connection as was expected of it; its member comes when it may.
+    /// Counts a connection that the server ended as was expected of it; its member comes when it
+    /// may.
     fn lose(&mut self, member: MemberId, goodbye: &Goodbye, now_ns: u64) {
-        let by = goodbye
-            .code
-            .map_or_else(|| "cut_off".to_owned(), |code| format!("code_{code}"));
-        *self.returned.lost_by.entry(by).or_default() += 1;
-        let keeps_pauses = self.keeps_pauses;
+        let code = goodbye.code.map(|code| format!("code_{code}"));
+        let by = code.as_deref().unwrap_or("cut_off");
+        self.returned.ended_by.count(by);
         let returning = &mut self.members[member.index()];
         returning.way = Way::Away;
         returning.lost_ns = now_ns;
         let wait_ns = match goodbye.pause.or(returning.pause) {
-            _ if !keeps_pauses || returning.publishes => 0,
+            _ if !self.keeps_pauses || returning.publishes => 0,
             Some(pause) => to_ns(pause),
             None => fastrand::u64(0..=to_ns(BACKOFF_MIN)),
         };
         self.due.push(Reverse((now_ns + wait_ns, member.0)));
     }
 
-    /// A member is to try again.
+    /// Lets a member try again.
     fn retry(&mut self, member: MemberId, refusal: Refusal, pause: Option<Duration>, now_ns: u64) {
-        self.returned.opening.refuse(refusal);
+        self.returned.opening.refusals.count(refusal);
         let attempts = self.members[member.index()].attempts;
         let pause = pause.filter(|_| self.keeps_pauses).unwrap_or_default();
         let wait_ns = to_ns(pause) + backoff_ns(attempts);
@@ -249,17 +250,16 @@ impl Returns {
     }
 }
 
-/// Up to twice as much for each attempt before: full jitter, so that those who were refused together
-/// do not come back together.
+/// Returns up to twice as much for each attempt before: full jitter, so that those who were refused
+/// together do not come back together.
 fn backoff_ns(attempts: u32) -> u64 {
     let doubled = to_ns(BACKOFF_MIN) << attempts.saturating_sub(1).min(16);
     fastrand::u64(0..=doubled.min(to_ns(BACKOFF_MAX)))
 }
 
 impl Driver<'_> {
-    /// Says, before anybody connects, who will lose the connection and come back.
+    /// Decides, before anybody connects, who will lose the connection and come back.
     pub(crate) fn choose_away(&mut self, staying: Staying) {
-        let members = (0..self.plan.connections()).map(MemberId);
         self.away = match staying {
             Staying::First { group, members } => {
                 self.stayers_are_urgent = true;
@@ -268,45 +268,33 @@ impl Driver<'_> {
                     let here = members.div_ceil(1 + room.other_parts);
                     (room.members.start + here..room.members.end).map(MemberId)
                 });
-                let silent = self.silent_members();
-                let is_silent = |member: &MemberId| silent.binary_search(member).is_ok();
-                beyond.filter(is_silent).collect()
+                let publishes = self.plan.publishing_members();
+                beyond.filter(|member| !publishes[member.index()]).collect()
             }
-            Staying::Nobody => members.collect(),
+            Staying::Nobody => (0..self.members).map(MemberId).collect(),
             Staying::Publishers => self.silent_members(),
         };
     }
 
-    /// How many lose the connection.
-    pub(crate) fn away_count(&self) -> usize {
-        self.away.len()
-    }
-
-    /// Tallies their deliveries apart from those of their groups; returns the place.
-    pub(crate) fn tally_away_apart(&mut self) -> usize {
-        self.ledger.tally_apart(&self.away)
-    }
-
-    /// Whether a member will lose its connection.
+    /// Returns whether a member will lose its connection.
     pub(super) fn goes_away(&self, member: MemberId) -> bool {
         self.away.binary_search(&member).is_ok()
     }
 
-    /// Whether a member is one of those who are expected back now.
+    /// Returns whether a member is one of those who are expected back now.
     pub(super) fn comes_back(&self, member: MemberId) -> bool {
-        let returning = |returns: &Returns| returns.members.get(member.index()).copied();
-        let returning = self.returns.as_ref().and_then(returning);
+        let returning = self.returns.members.get(member.index());
         returning.is_some_and(|returning| returning.way != Way::Stays)
     }
 
-    /// Resets their connections, all at once.
+    /// Resets the connections of those who will come back, all at once.
     pub(crate) fn drop_away(&mut self) {
         for member in self.away.clone() {
             self.abort(member);
         }
     }
 
-    /// A connection is gone, and its member will come back.
+    /// Ends the connection of a member who will come back.
     fn abort(&mut self, member: MemberId) {
         let connection = &mut self.connections[member.index()];
         self.opened -= u32::from(connection.has_joined);
@@ -319,7 +307,7 @@ impl Driver<'_> {
     }
 
     /// Publishes so many times in each room of a group, as fast as those have it who are there.
-    pub(crate) fn publish_in_each_room(&mut self, group: usize, count: u32) -> Result<(), Failure> {
+    pub(crate) fn publish_in_each_room(&mut self, group: usize, count: u32) -> Result<()> {
         for nth in 0..count {
             for room in self.plan.rooms.iter().filter(|room| room.group == group) {
                 let lanes = room.streams.end - room.streams.start;
@@ -338,32 +326,33 @@ impl Driver<'_> {
 
     /// Brings everybody back who is away, or will be, until all are served or patience ends.
     ///
-    /// Before it, [`Shared::begin_waiting`](crate::shared::Shared::begin_waiting): a thread whose members
-    /// are back goes on for the others, for its own may publish to theirs.
-    pub(crate) fn come_back(&mut self, plan: &ReturnPlan<'_>) -> Result<Returned, Failure> {
-        self.returns = Some(self.returns(plan));
+    /// Before it, [`Shared::begin_waiting`](crate::shared::Shared::begin_waiting): a thread whose
+    /// members are back goes on for the others, for its own may publish to theirs.
+    pub(crate) fn come_back(&mut self, plan: &ReturnPlan<'_>) -> Result<Returned> {
+        self.returns = Returns::new(plan, self.members, &self.away);
+        let publishes = self.plan.publishing_members();
+        for (returning, publishes) in self.returns.members.iter_mut().zip(publishes) {
+            returning.publishes = publishes;
+        }
+        let is_set = |it: &AtomicBool| it.load(Ordering::Relaxed);
+        let is_hopeless = || plan.is_hopeless.is_some_and(is_set);
         let probes = self.seats.is_empty();
         let mut is_done = false;
         let mut serve_ns = plan.from_ns;
         let mut all_were_open = false;
         while !self.shared.are_all_done() && !self.shared.must_stop() {
             let now_ns = self.clock.now_ns();
-            if now_ns >= plan.end_ns || plan.is_hopeless.load(Ordering::Relaxed) {
+            if now_ns >= plan.end_ns || is_hopeless() {
                 break;
             }
-            if !is_done
-                && self
-                    .returns
-                    .as_ref()
-                    .is_some_and(|it| it.returned.missing == 0)
-            {
+            if !is_done && self.returns.returned.not_served == 0 {
                 self.shared.note_done();
                 is_done = true;
                 continue;
             }
             self.try_again(now_ns)?;
             // The last to come is not to wait for a round: it would be measured.
-            let all_are_open = self.opened == self.plan.connections();
+            let all_are_open = self.opened == self.members;
             if probes && (now_ns >= serve_ns || all_are_open && !all_were_open) {
                 self.probe_rooms(|_| true)?;
                 serve_ns = now_ns + to_ns(SERVE_INTERVAL);
@@ -371,95 +360,74 @@ impl Driver<'_> {
             all_were_open = all_are_open;
             self.turn(self.until_retry(now_ns))?;
         }
-        let returns = self.returns.take().expect("set at the beginning");
+        let returns = std::mem::take(&mut self.returns);
         self.forget_missing();
         Ok(returns.returned)
     }
 
-    fn returns(&self, plan: &ReturnPlan<'_>) -> Returns {
-        let mut returns = Returns::new(plan, self.plan.connections(), &self.away);
-        for stream in &self.plan.streams {
-            if let Home::Here(member) = stream.home {
-                returns.members[member.index()].publishes = true;
-            }
-        }
-        returns
-    }
-
-    /// How long nothing is due, if that is shorter than a tick.
+    /// Returns how long nothing is due, if that is shorter than a tick.
     fn until_retry(&self, now_ns: u64) -> Duration {
-        let next = self.returns.as_ref().and_then(|returns| {
-            let Reverse((due_ns, _)) = returns.due.peek()?;
-            (returns.under_way < returns.together).then_some(*due_ns)
-        });
-        next.map_or(TICK, |due_ns| {
+        let returns = &self.returns;
+        let may_try = returns.under_way < returns.together;
+        let next = returns.due.peek().filter(|_| may_try);
+        next.map_or(TICK, |Reverse((due_ns, _))| {
             Duration::from_nanos(due_ns.saturating_sub(now_ns)).clamp(MILLISECOND, TICK)
         })
     }
 
-    fn try_again(&mut self, now_ns: u64) -> Result<(), Failure> {
-        while let Some(member) = self.returns.as_mut().and_then(|it| it.take_overdue(now_ns)) {
+    fn try_again(&mut self, now_ns: u64) -> Result<()> {
+        for member in self.returns.take_overdue(now_ns) {
             let connection = &self.connections[member.index()];
             if !connection.has_joined && !matches!(connection.state, State::Closed) {
                 self.retry(member, Refusal::TimedOut, None);
             }
         }
         let mut opened = 0;
-        while let Some(member) = self.returns.as_mut().and_then(|it| it.take_due(now_ns)) {
+        while let Some(member) = self.returns.take_due(now_ns) {
             opened += 1;
             if self.stayers_are_urgent && opened % URGENT_EVERY == 0 {
                 self.urgent_turn()?;
             }
-            let source = self.plan.connections_before + member.0;
-            match Connection::open(self.target, source, None) {
-                Ok(connection) => {
-                    self.connections[member.index()] = connection;
-                    self.register(member)?;
-                }
-                Err(error) => self.retry(member, Refusal::of(&error), None),
-            }
+            self.open(member)?;
         }
         Ok(())
     }
 
-    /// The server ended the connection of somebody who comes back: as was expected of it, or before it was
-    /// of use.
+    /// Takes the end of the connection of somebody who comes back: as was expected of the server,
+    /// or before it was of use.
     pub(super) fn lose(&mut self, member: MemberId, goodbye: &Goodbye) {
-        let returning = self.returns.as_mut();
-        let expected =
-            returning.filter(|returns| returns.members[member.index()].way == Way::There);
-        let Some(returns) = expected else {
+        if self.returns.members[member.index()].way != Way::There {
             return self.retry(member, Refusal::ClosedAtOnce, goodbye.pause);
-        };
-        returns.lose(member, goodbye, self.clock.now_ns());
+        }
+        self.returns.lose(member, goodbye, self.clock.now_ns());
         self.abort(member);
     }
 
-    /// A returning member's connection was refused, or broke before it was of use.
+    /// Lets a returning member try again whose connection was refused, or broke before it was of
+    /// use.
     pub(super) fn retry(&mut self, member: MemberId, refusal: Refusal, pause: Option<Duration>) {
         let now_ns = self.clock.now_ns();
         let connection = &self.connections[member.index()];
-        let (was_open, was_served) = (connection.has_joined, connection.has_received);
+        self.returns.under_way -= u32::from(!connection.has_joined);
+        self.returns.returned.not_served += u64::from(connection.has_received);
         self.abort(member);
-        let returns = self.returns.as_mut().expect("there is a storm");
-        returns.under_way -= u32::from(!was_open);
-        returns.returned.missing += u32::from(was_served);
-        returns.retry(member, refusal, pause, now_ns);
+        self.returns.retry(member, refusal, pause, now_ns);
     }
 
-    /// Nobody waits any longer for those who were not served.
+    /// Waits no longer for those who were not served.
     fn forget_missing(&mut self) {
         let now_ns = self.clock.now_ns();
         for member in self.away.clone() {
-            if !self.connections[member.index()].has_received {
-                self.abort(member);
-                if self.shared.is_interrupted() {
-                    self.ledger.dismiss(member);
-                    continue;
-                }
-                for stream in self.ledger.disconnect(member, now_ns) {
-                    self.pace.retire(stream);
-                }
+            if self.connections[member.index()].has_received {
+                continue;
+            }
+            self.abort(member);
+            if self.shared.is_interrupted() {
+                self.ledger.dismiss(member);
+                continue;
+            }
+            for stream in self.ledger.disconnect(member, now_ns) {
+                self.pace.retire(stream);
             }
         }
     }
@@ -482,8 +450,6 @@ mod tests {
         }
     }
 
-    static HOPEFUL: AtomicBool = AtomicBool::new(false);
-
     fn returns(loss: Loss, keeps_pauses: bool, within_ns: u64) -> Returns {
         let plan = ReturnPlan {
             loss,
@@ -492,7 +458,7 @@ mod tests {
             within_ns,
             end_ns: u64::MAX,
             keeps_pauses,
-            is_hopeless: &HOPEFUL,
+            is_hopeless: None,
         };
         Returns::new(&plan, 3, &[0, 1, 2].map(MemberId))
     }
@@ -524,15 +490,22 @@ mod tests {
         there.lose(MemberId(1), &closed(Some(700)), 5000);
         there.lose(MemberId(2), &closed(None), 5000);
         assert_eq!(due_ms(&there, 5000), [(0, 0), (1, 700), (2, 900)]);
-        assert_eq!(there.returned.lost_by["code_4100"], 3);
+        let ended_by = serde_json::to_value(&there.returned.ended_by).unwrap();
+        assert_eq!(ended_by["code_4100"], 3);
         let mut worst = returns(Loss::ByServer, false, 0);
         worst.lose(MemberId(1), &closed(Some(700)), 5000);
         assert_eq!(due_ms(&worst, 5000), [(1, 0)]);
         worst.serve(MemberId(1), 9000);
         let Returned {
-            last_ns, missing, ..
+            all_served_seconds,
+            not_served,
+            ..
         } = worst.returned;
-        assert_eq!((last_ns, missing), (8000, 2), "from the beginning on");
+        assert_eq!(
+            (all_served_seconds.0, not_served),
+            (8e-6, 2),
+            "from the beginning on"
+        );
     }
 
     #[test]
@@ -562,9 +535,9 @@ mod tests {
         let mut returns = returns(Loss::Dropped, true, 0);
         while returns.take_due(1000).is_some() {}
         let late_ns = 1000 + to_ns(ATTEMPT_PATIENCE);
-        assert_eq!(returns.take_overdue(late_ns - 1), None);
+        assert_eq!(returns.take_overdue(late_ns - 1), []);
         returns.members[0].attempts += 1;
-        assert_eq!(returns.take_overdue(late_ns), Some(MemberId(1)));
-        assert_eq!(returns.take_overdue(late_ns), None);
+        assert_eq!(returns.take_overdue(late_ns), [MemberId(1)]);
+        assert_eq!(returns.take_overdue(late_ns), []);
     }
 }

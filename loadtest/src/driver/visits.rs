@@ -3,36 +3,37 @@
 //! A visitor publishes on a stream of its own, and publishes again when it has received what it
 //! published last. It must receive its own publications once each and in order, and from the first
 //! one that it receives of a resident's, all of that resident's, up to when it leaves. Half-way
-//! arrivals and departures that never end are given up after [`STEP_PATIENCE`]. On a wire with positions
-//! its offsets and answers are checked as a member's are.
+//! arrivals and departures that never end are given up after [`STEP_PATIENCE`]. On a wire with
+//! positions its offsets and answers are checked as a member's are.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use proto::{CloseCode, CloseFrame, OpCode};
+use anyhow::Result;
+use derive_more::AddAssign;
+use proto::{CloseCode, OpCode};
+use serde::Serialize;
 
-use super::messages::VISITS_FIRST;
+use super::deadlines::Deadlines;
+use super::messages::{Goodbye, Tidings, VISITS_FIRST};
 use super::{Driver, TICK};
 use crate::clock::to_ns;
 use crate::connection::{Connection, State};
-use crate::failure::Failure;
 use crate::inbox::Recipient;
-use crate::latencies::latency_histogram;
 use crate::opening::{OpeningTally, Refusal};
 use crate::payload::Stamp;
 use crate::plan::{MemberId, RoomId, StreamId};
 use crate::positions::{PositionBook, Seat};
 use crate::sequence::Faults;
+use crate::tally::{Counts, Latency};
 use crate::wire::throng::{self, Said};
-use crate::wire::{Delivery, Meaning, Name, RoomShape, Wire};
+use crate::wire::{Meaning, Name, RoomShape, Wire};
 
 /// No step of a visit, such as the answer to a publication, may take longer: servers take
 /// milliseconds, and Throng itself cuts a closing connection off after this.
 const STEP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What one thread's visitors do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct VisitPlan {
     /// When the first comes.
     pub(crate) first_due_ns: u64,
@@ -48,98 +49,59 @@ pub(crate) struct VisitPlan {
     pub(crate) rst_percent: u8,
 }
 
-/// What came of visits.
-#[derive(Clone, Debug)]
+/// What came of visits. The names are the JSON's.
+#[derive(AddAssign, Clone, Debug, Default, Serialize)]
 pub(crate) struct VisitTally {
+    /// Handshakes are timed from when a visitor was due.
+    #[serde(flatten)]
     pub(crate) opening: OpeningTally,
-    /// Visitors who came later than they were due because the others had not left.
-    pub(crate) held_back: u64,
     /// Visitors who received a publication of their own.
-    pub(crate) joins: u64,
-    /// Nanoseconds from when a visitor was due until it received its first own publication.
-    pub(crate) join_ns: Histogram<u64>,
-    pub(crate) publications: u64,
+    joins: u64,
+    /// Visitors who came later than they were due because the others had not left.
+    held_back: u64,
+    /// From when a visitor was due to the first publication of its own that it received.
+    join_us: Latency,
+    visitor_publications: u64,
     /// Deliveries to visitors, whoever published them.
-    pub(crate) deliveries: u64,
-    pub(crate) left_by_reset: u64,
-    pub(crate) left_cleanly: u64,
+    visitor_deliveries: u64,
+    left_by_reset: u64,
+    left_cleanly: u64,
     /// Clean leavers whose close frame the server did not answer.
-    pub(crate) closes_unanswered: u64,
+    closes_unanswered: u64,
     /// Visitors whom the server ended, by what it said.
-    pub(crate) ended: BTreeMap<String, u64>,
-    /// What was wrong with what visitors received.
-    pub(crate) faults: Faults,
+    ended_by_server: Counts,
     /// Messages of the server that were neither deliveries nor expected.
-    pub(crate) complaints: u64,
+    visitor_complaints: u64,
+    /// What was wrong with what visitors received; residents are counted with everybody.
+    visitor_faults: Faults,
 }
 
 impl VisitTally {
-    /// Of nobody.
-    pub(crate) fn new() -> Self {
-        Self {
-            opening: OpeningTally::new(),
-            held_back: 0,
-            joins: 0,
-            join_ns: latency_histogram(),
-            publications: 0,
-            deliveries: 0,
-            left_by_reset: 0,
-            left_cleanly: 0,
-            closes_unanswered: 0,
-            ended: BTreeMap::new(),
-            faults: Faults::default(),
-            complaints: 0,
-        }
-    }
-
-    /// Takes over what came of others.
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.opening.add(&other.opening);
-        self.held_back += other.held_back;
-        self.joins += other.joins;
-        self.join_ns
-            .add(&other.join_ns)
-            .expect("all histograms have the same bounds");
-        self.publications += other.publications;
-        self.deliveries += other.deliveries;
-        self.left_by_reset += other.left_by_reset;
-        self.left_cleanly += other.left_cleanly;
-        self.closes_unanswered += other.closes_unanswered;
-        for (reason, count) in &other.ended {
-            *self.ended.entry(reason.clone()).or_default() += count;
-        }
-        self.faults += other.faults;
-        self.complaints += other.complaints;
+    /// Returns whether visitors did not get what they should have. A refusal or an unanswered close
+    /// is no fault of a delivery.
+    pub(crate) fn is_faulty(&self) -> bool {
+        self.visitor_faults != Faults::default()
+            || self.visitor_complaints > 0
+            || !self.ended_by_server.is_empty()
     }
 }
 
-/// All visitors of a thread.
-#[derive(Debug)]
+/// All visitors of a thread; none in other modes than a churn.
+#[derive(Debug, Default)]
 pub(super) struct Visits {
     plan: VisitPlan,
     /// The place of the first visitor's connection.
     first: u32,
-    rooms: u32,
-    thread: u32,
-    threads: u32,
     next_due_ns: u64,
     begun: u32,
     visits: Vec<Visit>,
     free: Vec<u32>,
-    /// Steps in the order in which they run out of time.
-    deadlines: VecDeque<(u64, MemberId, u32)>,
+    deadlines: Deadlines,
     tally: VisitTally,
 }
 
-impl Visits {
-    /// How many visitors there are, on their way in and out too.
-    pub(super) fn present(&self) -> usize {
-        self.visits.len() - self.free.len()
-    }
-}
-
 /// One visitor, or the place of one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Visit {
     due_ns: u64,
     room: RoomId,
@@ -159,27 +121,25 @@ struct Visit {
     name: Option<Name>,
 }
 
-impl Visit {
-    fn nobody() -> Self {
-        Self {
-            due_ns: 0,
-            room: RoomId(0),
-            stream: StreamId(VISITS_FIRST),
-            step: 0,
-            by_reset: false,
-            is_leaving: false,
-            published: 0,
-            expected: 0,
-            residents: Vec::new(),
-            seat: Seat::new(),
-            name: None,
-        }
-    }
-}
-
 impl Visits {
-    /// Somebody comes, if somebody is due and there is a place.
-    fn arrive(&mut self, now_ns: u64) -> Option<MemberId> {
+    /// Returns whether there are any at all.
+    pub(super) fn are_expected(&self) -> bool {
+        !self.visits.is_empty()
+    }
+
+    /// Returns how many visitors there are, on their way in and out too.
+    pub(super) fn present(&self) -> usize {
+        self.visits.len() - self.free.len()
+    }
+
+    /// Lets somebody come, if somebody is due and there is a place. `number` counts the visitors of
+    /// all threads.
+    fn arrive(
+        &mut self,
+        now_ns: u64,
+        number: impl FnOnce(u32) -> u32,
+        rooms: u32,
+    ) -> Option<MemberId> {
         if self.next_due_ns > now_ns || self.next_due_ns >= self.plan.end_ns {
             return None;
         }
@@ -189,21 +149,18 @@ impl Visits {
         // Whoever could have come a turn ago but for the others was held back.
         self.tally.held_back += u64::from(now_ns - due_ns > to_ns(TICK));
         self.tally.opening.attempts += 1;
-        let number = self
-            .begun
-            .wrapping_mul(self.threads)
-            .wrapping_add(self.thread);
-        self.begun = self.begun.wrapping_add(1);
+        let number = number(self.begun);
         let visit = &mut self.visits[place as usize];
         *visit = Visit {
             due_ns,
-            room: RoomId(number % self.rooms),
+            room: RoomId(number % rooms),
             // The last number is that of probes.
             stream: StreamId(VISITS_FIRST + number % (u32::MAX - VISITS_FIRST)),
-            by_reset: is_of_share(self.begun - 1, self.plan.rst_percent),
+            by_reset: is_of_share(self.begun, self.plan.rst_percent),
             step: visit.step,
-            ..Visit::nobody()
+            ..Visit::default()
         };
+        self.begun = self.begun.wrapping_add(1);
         let member = MemberId(self.first + place);
         self.step(member, now_ns);
         Some(member)
@@ -217,45 +174,27 @@ impl Visits {
         self.visits[(member.0 - self.first) as usize].room
     }
 
-    /// A visitor waits for the next thing that must happen.
+    /// Lets a visitor wait for the next thing that must happen.
     fn step(&mut self, member: MemberId, now_ns: u64) {
         let visit = self.visit(member);
         visit.step = visit.step.wrapping_add(1);
         let step = visit.step;
         let deadline_ns = now_ns + to_ns(STEP_PATIENCE);
-        self.deadlines.push_back((deadline_ns, member, step));
+        self.deadlines.push(deadline_ns, member, step);
     }
 
-    /// A visitor to whom nothing happened for too long.
-    fn take_overdue(&mut self, now_ns: u64) -> Option<MemberId> {
-        while let Some(&(deadline_ns, member, step)) = self.deadlines.front() {
-            if deadline_ns > now_ns {
-                return None;
-            }
-            self.deadlines.pop_front();
-            if self.visit(member).step == step {
-                return Some(member);
-            }
-        }
-        None
-    }
-
-    /// A visitor is gone, and another may come in its place.
+    /// Ends a visit, so that another may come in its place.
     fn depart(&mut self, member: MemberId) {
         let visit = self.visit(member);
         visit.step = visit.step.wrapping_add(1);
         // What a server did not deliver to somebody who waited for it is lost.
         let lost = u64::from(visit.published - visit.expected);
-        self.tally.faults.lost += lost;
+        self.tally.visitor_faults.lost += lost;
         self.free.push(member.0 - self.first);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.free.len() == self.visits.len()
     }
 }
 
-/// Whether the `number`th of many belongs to a share that is spread evenly.
+/// Returns whether the `number`th of many belongs to a share that is spread evenly.
 fn is_of_share(number: u32, percent: u8) -> bool {
     let before = |number: u64| number * u64::from(percent) / 100;
     before(u64::from(number) + 1) > before(u64::from(number))
@@ -264,180 +203,141 @@ fn is_of_share(number: u32, percent: u8) -> bool {
 impl Driver<'_> {
     /// Lets visitors come and go beside the members, who publish as they were started to; returns
     /// when the last visitor has left.
-    pub(crate) fn receive_visitors(&mut self, plan: VisitPlan) -> Result<VisitTally, Failure> {
-        self.open_doors(plan);
+    pub(crate) fn receive_visitors(&mut self, plan: VisitPlan) -> Result<VisitTally> {
+        self.visits = Visits {
+            plan,
+            first: self.members,
+            next_due_ns: plan.first_due_ns,
+            visits: (0..plan.visitors_max).map(|_| Visit::default()).collect(),
+            free: (0..plan.visitors_max).rev().collect(),
+            ..Visits::default()
+        };
+        let places = (self.members + plan.visitors_max) as usize;
+        self.connections.resize_with(places, Connection::default);
         loop {
             let now_ns = self.clock.now_ns();
-            let visits = self.visits.as_mut().expect("set above and not taken");
-            if now_ns >= plan.end_ns && visits.is_empty() || self.shared.must_stop() {
+            if now_ns >= plan.end_ns && self.visits.present() == 0 || self.shared.must_stop() {
                 break;
             }
-            while let Some(member) = self.overdue_visitor(now_ns) {
+            let Visits {
+                deadlines,
+                visits,
+                first,
+                ..
+            } = &mut self.visits;
+            let step_of = |member: MemberId| visits[(member.0 - *first) as usize].step;
+            for member in deadlines.take_overdue(now_ns, step_of) {
                 self.give_up_visit(member);
             }
             self.welcome(now_ns)?;
-            let wait = self.until_next_visitor(now_ns);
+            // What is due and has no place waits for somebody to leave, which ends the wait.
+            let wait = match self.visits.next_due_ns.saturating_sub(now_ns) {
+                0 => TICK,
+                wait_ns => TICK.min(Duration::from_nanos(wait_ns)),
+            };
             self.turn(wait)?;
             self.check_alive()?;
         }
-        let visits = self.visits.as_ref().expect("set above and not taken");
-        Ok(visits.tally.clone())
-    }
-
-    fn open_doors(&mut self, plan: VisitPlan) {
-        let rooms = u32::try_from(self.plan.rooms.len()).unwrap_or(u32::MAX);
-        let thread = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        self.visits = Some(Visits {
-            plan,
-            first: self.members,
-            rooms,
-            thread: thread(self.plan.thread),
-            threads: thread(self.shared.threads()),
-            next_due_ns: plan.first_due_ns,
-            begun: 0,
-            visits: (0..plan.visitors_max).map(|_| Visit::nobody()).collect(),
-            free: (0..plan.visitors_max).rev().collect(),
-            deadlines: VecDeque::new(),
-            tally: VisitTally::new(),
-        });
-        let places = self.members + plan.visitors_max;
-        self.connections
-            .resize_with(places as usize, Connection::closed);
-    }
-
-    fn overdue_visitor(&mut self, now_ns: u64) -> Option<MemberId> {
-        self.visits.as_mut()?.take_overdue(now_ns)
+        Ok(self.visits.tally.clone())
     }
 
     /// Begins to connect whoever is due.
-    fn welcome(&mut self, now_ns: u64) -> Result<(), Failure> {
-        while let Some(member) = self.visits.as_mut().and_then(|it| it.arrive(now_ns)) {
-            let source = self.plan.connections_before + member.0;
-            match Connection::open(self.target, source, None) {
-                Ok(connection) => {
-                    self.connections[member.index()] = connection;
-                    self.register(member)?;
-                }
-                Err(error) => self.refuse_visit(member, Refusal::of(&error)),
-            }
+    fn welcome(&mut self, now_ns: u64) -> Result<()> {
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let (thread, threads) = (count(self.plan.thread), count(self.shared.threads()));
+        let rooms = count(self.plan.rooms.len());
+        let number = |begun: u32| begun.wrapping_mul(threads).wrapping_add(thread);
+        while let Some(member) = self.visits.arrive(now_ns, number, rooms) {
+            self.open(member)?;
         }
         Ok(())
     }
 
-    fn until_next_visitor(&self, now_ns: u64) -> Duration {
-        let due = self.visits.as_ref().map(|visits| visits.next_due_ns);
-        let wait_ns = due.unwrap_or_default().saturating_sub(now_ns);
-        // What is due and has no place waits for somebody to leave, which ends the wait.
-        match wait_ns {
-            0 => TICK,
-            _ => Duration::from_nanos(wait_ns).min(TICK),
-        }
-    }
-
-    /// A visitor's connection did not open.
+    /// Counts a visitor whose connection did not open.
     pub(super) fn refuse_visit(&mut self, member: MemberId, refusal: Refusal) {
-        self.connections[member.index()].abort();
-        if let Some(visits) = &mut self.visits {
-            visits.tally.opening.refuse(refusal);
-            visits.depart(member);
-        }
+        self.visits.tally.opening.refusals.count(refusal);
+        self.leave_place(member);
     }
 
-    /// A visitor's connection is open and its join is queued.
+    /// Begins a visit: the connection is open and its join is queued.
     pub(super) fn begin_visit(&mut self, member: MemberId) {
-        let now_ns = self.clock.now_ns();
-        if let Some(visits) = &mut self.visits {
-            let after_ns = now_ns.saturating_sub(visits.visit(member).due_ns);
-            visits.tally.opening.open(after_ns);
-        }
+        let due_ns = self.visits.visit(member).due_ns;
+        let after_ns = self.clock.now_ns().saturating_sub(due_ns);
+        self.visits.tally.opening.open(after_ns);
         self.publish_of_visitor(member);
     }
 
     fn publish_of_visitor(&mut self, member: MemberId) {
         let now_ns = self.clock.now_ns();
-        let Some(visits) = &mut self.visits else {
-            return;
-        };
-        visits.tally.publications += 1;
-        let visit = visits.visit(member);
-        let stamp = Stamp {
-            stream: visit.stream,
-            number: visit.published,
-            due_ns: now_ns,
-        };
+        self.visits.tally.visitor_publications += 1;
+        let visit = self.visits.visit(member);
+        let (stream, number) = (visit.stream, visit.published);
         visit.published += 1;
-        visits.step(member, now_ns);
-        self.send(member, stamp);
+        self.visits.step(member, now_ns);
+        self.send(
+            member,
+            Stamp {
+                stream,
+                number,
+                due_ns: now_ns,
+            },
+        );
     }
 
     /// Takes the first `bytes` of the read buffer, which a visitor received.
     #[cold]
-    pub(super) fn receive_visitor(
-        &mut self,
-        member: MemberId,
-        bytes: usize,
-    ) -> Result<(), Failure> {
+    pub(super) fn receive_visitor(&mut self, member: MemberId, bytes: usize) -> Result<()> {
         let connection = &mut self.connections[member.index()];
         let State::Open(inbox) = &mut connection.state else {
             return self.receive_response(member, bytes);
         };
-        let Some(visits) = &mut self.visits else {
-            return Ok(());
-        };
-        let now_ns = self.clock.now_ns();
-        let visit = &mut visits.visits[(member.0 - visits.first) as usize];
+        let Visits {
+            visits,
+            tally,
+            first,
+            ..
+        } = &mut self.visits;
+        let visit = &mut visits[(member.0 - *first) as usize];
         let room = visit.room;
-        let mut received = VisitorReceived {
+        let mut visitor = Visitor {
             visit,
-            tally: &mut visits.tally,
+            tally,
             book: &mut self.book,
             streams: self.plan.streams.len(),
             wire: &self.target.wire,
             shape: self.shapes.of(room),
             room: &self.plan.rooms[room.index()].name,
-            now_ns,
+            now_ns: self.clock.now_ns(),
             has_own: false,
-            replies: Vec::new(),
-            welcomed: false,
-            closed: None,
+            tidings: Tidings::default(),
         };
-        let decoded = inbox.receive(&mut self.buffer[..bytes], &mut received);
-        let VisitorReceived {
-            has_own,
-            replies,
-            welcomed,
-            closed,
-            ..
-        } = received;
-        for reply in &replies {
-            self.connections[member.index()].push(OpCode::Text, reply.as_bytes());
+        let decoded = inbox.receive(&mut self.buffer[..bytes], &mut visitor);
+        let (has_own, tidings) = (visitor.has_own, visitor.tidings);
+        for (opcode, reply) in &tidings.replies {
+            self.connections[member.index()].push(*opcode, reply);
             self.list(member);
         }
-        if welcomed {
+        if tidings.welcomed {
             self.admit(member);
         }
-        match (decoded, closed) {
-            (Err(error), _) => self.end_visit(member, format!("it sent a {error}")),
-            (_, Some(_)) if self.is_leaving(member) => self.close_visit(member, true),
-            (_, Some(reason)) => self.end_visit(member, reason),
-            _ if has_own && !self.is_leaving(member) => self.go_on(member),
+        let is_leaving = self.visits.visit(member).is_leaving;
+        match (decoded, tidings.closed) {
+            (Err(error), _) => self.end_visit(member, &format!("it sent a {error}")),
+            (_, Some(_)) if is_leaving => self.close_visit(member, true),
+            (_, Some(goodbye)) => {
+                let code = goodbye.code.map(|code| format!("it said {code}"));
+                self.end_visit(member, &code.unwrap_or(goodbye.reason));
+            }
+            _ if has_own && !is_leaving => self.go_on(member),
             _ => {}
         }
         Ok(())
     }
 
-    fn is_leaving(&mut self, member: MemberId) -> bool {
-        let visits = self.visits.as_mut();
-        visits.is_some_and(|visits| visits.visit(member).is_leaving)
-    }
-
-    /// A visitor has received all that it published: it publishes again, or leaves.
+    /// Lets a visitor who has received all that it published publish again, or leave.
     fn go_on(&mut self, member: MemberId) {
-        let Some(visits) = &mut self.visits else {
-            return;
-        };
-        let publications = visits.plan.publications;
-        let visit = visits.visit(member);
+        let publications = self.visits.plan.publications;
+        let visit = self.visits.visit(member);
         if visit.expected < visit.published {
             return;
         }
@@ -445,60 +345,55 @@ impl Driver<'_> {
             return self.publish_of_visitor(member);
         }
         if visit.by_reset {
-            visits.tally.left_by_reset += 1;
-            visits.depart(member);
-            self.connections[member.index()].abort();
-            return;
+            self.visits.tally.left_by_reset += 1;
+            return self.leave_place(member);
         }
         visit.is_leaving = true;
-        visits.step(member, self.clock.now_ns());
-        self.leave(member);
+        self.visits.step(member, self.clock.now_ns());
+        let room = &self.plan.rooms[self.room_of(member).index()];
+        self.say(member, self.target.wire.leave.message(&room.name));
         let goodbye = CloseCode::NORMAL.0.to_be_bytes();
         self.connections[member.index()].push(OpCode::Close, &goodbye);
         self.list(member);
     }
 
-    /// A visitor that was leaving is gone.
+    /// Counts a visitor that was leaving and is gone.
     fn close_visit(&mut self, member: MemberId, answered: bool) {
-        self.connections[member.index()].abort();
-        if let Some(visits) = &mut self.visits {
-            visits.tally.left_cleanly += 1;
-            visits.tally.closes_unanswered += u64::from(!answered);
-            visits.depart(member);
-        }
+        self.visits.tally.left_cleanly += 1;
+        self.visits.tally.closes_unanswered += u64::from(!answered);
+        self.leave_place(member);
     }
 
-    /// The server ended a visitor's connection that was open.
-    pub(super) fn end_visit(&mut self, member: MemberId, reason: String) {
-        if self.is_leaving(member) {
+    /// Counts a visitor whose open connection the server ended.
+    pub(super) fn end_visit(&mut self, member: MemberId, reason: &str) {
+        if self.visits.visit(member).is_leaving {
             return self.close_visit(member, false);
         }
-        self.connections[member.index()].abort();
-        if let Some(visits) = &mut self.visits {
-            *visits.tally.ended.entry(reason).or_default() += 1;
-            visits.depart(member);
-        }
+        self.visits.tally.ended_by_server.count(reason);
+        self.leave_place(member);
     }
 
-    /// Nothing happened to a visitor for too long.
+    /// Ends a visit to which nothing happened for too long.
     fn give_up_visit(&mut self, member: MemberId) {
         if !self.connections[member.index()].has_joined {
             return self.refuse_visit(member, Refusal::TimedOut);
         }
-        if self.is_leaving(member) {
+        if self.visits.visit(member).is_leaving {
             return self.close_visit(member, false);
         }
+        self.visits.tally.left_by_reset += 1;
+        self.leave_place(member);
+    }
+
+    fn leave_place(&mut self, member: MemberId) {
         self.connections[member.index()].abort();
-        if let Some(visits) = &mut self.visits {
-            visits.tally.left_by_reset += 1;
-            visits.depart(member);
-        }
+        self.visits.depart(member);
     }
 }
 
-/// The messages of one read of one visitor.
+/// Takes the messages of one read of one visitor.
 #[derive(Debug)]
-struct VisitorReceived<'a> {
+struct Visitor<'a> {
     visit: &'a mut Visit,
     tally: &'a mut VisitTally,
     book: &'a mut PositionBook,
@@ -510,86 +405,48 @@ struct VisitorReceived<'a> {
     room: &'a str,
     now_ns: u64,
     has_own: bool,
-    /// What messages that the wire answers want back.
-    replies: Vec<String>,
-    /// Whether the message was there after which members join.
-    welcomed: bool,
-    closed: Option<String>,
+    tidings: Tidings,
 }
 
-impl VisitorReceived<'_> {
+impl Visitor<'_> {
     fn message_unusual(&mut self, start: &[u8]) {
-        if self.wire.has_positions() {
-            return self.message_said(start);
-        }
-        let greets = |greeting: &str| start.starts_with(greeting.as_bytes());
-        let welcomed = self.wire.join_after().is_some_and(greets);
-        self.welcomed |= welcomed;
-        match self.wire.meaning(start) {
-            Meaning::Answer(text) => self.replies.push(text.to_owned()),
-            Meaning::Other if welcomed => {}
-            Meaning::Complaint | Meaning::Misdelivery | Meaning::Other => {
-                self.tally.complaints += 1;
-            }
-        }
-    }
-
-    /// What a server with positions says beside publications.
-    fn message_said(&mut self, start: &[u8]) {
-        let Visit { seat, name, .. } = &mut *self.visit;
-        let understood = match throng::understand(start, self.room) {
-            Said::Hello(given) => {
-                *name = Some(given);
-                seat.greet()
-            }
-            _ if !seat.was_greeted() => Err("a message before hello"),
-            Said::Gap { first, last } => seat.pass_over((first, last), self.book),
-            Said::Joined(joined) => seat.join(&joined, self.book),
-            Said::Drain(_) | Said::Other => Ok(()),
-            Said::Ack(_) | Said::Complaint { .. } | Said::Publication => {
-                self.tally.complaints += 1;
-                Ok(())
-            }
-            Said::Wrong(what) => Err(what),
-        };
-        if let Err(what) = understood {
-            self.book.add_wrong(what, start);
-        }
-    }
-
-    /// Looks at what is around a publication, where there is anything.
-    fn check_envelope(&mut self, delivery: &Delivery<'_>, stamp: Stamp) {
-        let Some(envelope) = &delivery.envelope else {
+        if !self.wire.positions {
+            let was_welcome = self.wire.is_welcome(start);
+            let is_expected = match self.tidings.take_unusual(self.wire, start) {
+                Meaning::Answer(_) => true,
+                Meaning::Other => was_welcome,
+                Meaning::Complaint | Meaning::Misdelivery => false,
+            };
+            self.tally.visitor_complaints += u64::from(!is_expected);
             return;
-        };
-        self.visit.seat.take(envelope.offset, self.book);
-        let is_own = stamp.stream == self.visit.stream;
-        if is_own && envelope.from != self.visit.name {
-            self.book.add_wrong_sender();
+        }
+        let said = throng::understand(start, self.room);
+        self.visit.seat.hear(&said, start, self.book);
+        match said {
+            Said::Hello(name) => self.visit.name = Some(name),
+            Said::Ack(_) | Said::Complaint { .. } | Said::Publication => {
+                self.tally.visitor_complaints += 1;
+            }
+            _ => {}
         }
     }
 
     fn deliver(&mut self, stamp: Stamp) {
-        let Visit {
-            stream,
-            expected,
-            residents,
-            due_ns,
-            ..
-        } = &mut *self.visit;
-        if stamp.stream == *stream {
+        let faults = &mut self.tally.visitor_faults;
+        let visit = &mut *self.visit;
+        if stamp.stream == visit.stream {
             self.has_own = true;
-            if stamp.number == 0 && *expected == 0 {
+            if stamp.number == 0 && visit.expected == 0 {
                 self.tally.joins += 1;
-                let after_ns = self.now_ns.saturating_sub(*due_ns);
-                self.tally.join_ns.saturating_record(after_ns);
+                let after_ns = self.now_ns.saturating_sub(visit.due_ns);
+                self.tally.join_us.record(after_ns);
             }
-            check(expected, stamp.number, &mut self.tally.faults);
+            check(&mut visit.expected, stamp.number, faults);
         } else if stamp.stream.index() < self.streams {
-            let known = residents.iter_mut().find(|(id, _)| *id == stamp.stream);
-            match known {
-                Some((_, expected)) => check(expected, stamp.number, &mut self.tally.faults),
-                None => residents.push((stamp.stream, stamp.number + 1)),
+            let mut known = visit.residents.iter_mut();
+            match known.find(|(id, _)| *id == stamp.stream) {
+                Some((_, expected)) => check(expected, stamp.number, faults),
+                None => visit.residents.push((stamp.stream, stamp.number + 1)),
             }
         }
     }
@@ -597,8 +454,8 @@ impl VisitorReceived<'_> {
 
 /// Compares a number with the one that is expected, and expects the next.
 ///
-/// A number that comes after a later one cannot be told from a repetition here: visits are short, and
-/// keep no list of what they miss.
+/// A number that comes after a later one cannot be told from a repetition here: visits are short,
+/// and keep no list of what they miss.
 fn check(expected: &mut u32, number: u32, faults: &mut Faults) {
     if number < *expected {
         faults.repeated += 1;
@@ -608,16 +465,19 @@ fn check(expected: &mut u32, number: u32, faults: &mut Faults) {
     *expected = number + 1;
 }
 
-impl Recipient for VisitorReceived<'_> {
+impl Recipient for Visitor<'_> {
     fn message(&mut self, start: &[u8], message_bytes: u64) {
-        let delivery = self.shape.delivery(start, message_bytes);
-        let stamped = delivery.and_then(|it| Some((it, Stamp::read(it.letters)?)));
-        let Some((delivery, stamp)) = stamped else {
+        let Some((delivery, stamp)) = self.shape.stamped(start, message_bytes) else {
             return self.message_unusual(start);
         };
-        self.tally.deliveries += 1;
-        self.tally.faults.truncated += u64::from(!delivery.is_whole);
-        self.check_envelope(&delivery, stamp);
+        self.tally.visitor_deliveries += 1;
+        self.tally.visitor_faults.truncated += u64::from(!delivery.is_whole);
+        if let Some(envelope) = &delivery.envelope {
+            self.visit.seat.take(envelope.offset, self.book);
+            if stamp.stream == self.visit.stream && envelope.from != self.visit.name {
+                self.book.add_wrong_sender();
+            }
+        }
         self.deliver(stamp);
     }
 
@@ -625,10 +485,7 @@ impl Recipient for VisitorReceived<'_> {
     fn ping(&mut self, _payload: &[u8]) {}
 
     fn close(&mut self, payload: &[u8]) {
-        self.closed = Some(match CloseFrame::parse(payload) {
-            Ok(close) => format!("it said {}", close.code.0),
-            Err(error) => format!("it sent a {error}"),
-        });
+        self.tidings.closed = Some(Goodbye::of(payload));
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -43,36 +42,44 @@ pub(super) struct Flooder {
     pub(super) bytes: Vec<u8>,
     /// Whether it reads what the server answers.
     pub(super) reads: bool,
-    pub(super) stop: Arc<AtomicBool>,
 }
 
 impl Flooder {
     /// Floods until it is told to end.
-    pub(super) fn run(&self) -> Tally {
-        // On Linux that is the thread's own; without the right to it, the driver is measured a little late.
+    pub(super) fn run(&self, stop: &AtomicBool) -> Tally {
+        // On Linux that is the thread's own; without the right to it, the driver is measured a
+        // little late.
         let _ = rustix::process::nice(NICE);
         let mut tally = Tally::default();
-        while !self.must_stop() {
-            let ended = match self.open() {
+        while !must_stop(stop) {
+            let ended = match self.open(stop) {
                 Ok((stream, inbox)) => {
                     tally.connections += 1;
-                    self.flood(&stream, inbox, &mut tally)
+                    self.flood(&stream, inbox, &mut tally, stop)
                 }
                 Err(refusal) => Some(refusal.to_string()),
             };
-            if let Some(ended) = ended.filter(|_| !self.must_stop()) {
-                *tally.ended.entry(ended).or_default() += 1;
+            if let Some(ended) = ended.filter(|_| !must_stop(stop)) {
+                tally.ended.count(ended);
                 thread::sleep(PAUSE);
             }
         }
         tally
     }
 
-    /// Sends, and reads if it is to; how the server ended it, if it did.
-    fn flood(&self, stream: &TcpStream, inbox: Inbox, tally: &mut Tally) -> Option<String> {
+    /// Sends and, if it is to, reads; returns how the server ended it, if it did.
+    fn flood(
+        &self,
+        stream: &TcpStream,
+        inbox: Inbox,
+        tally: &mut Tally,
+        stop: &AtomicBool,
+    ) -> Option<String> {
         let (sent_bytes, broken, closed) = thread::scope(|scope| {
-            let reader = self.reads.then(|| scope.spawn(|| self.read(stream, inbox)));
-            let (sent_bytes, broken) = self.send(stream);
+            let reader = self
+                .reads
+                .then(|| scope.spawn(|| self.read(stream, inbox, stop)));
+            let (sent_bytes, broken) = self.send(stream, stop);
             if broken.is_some() {
                 // The reader has what was there, and then the end.
                 let _ = stream.shutdown(Shutdown::Both);
@@ -81,13 +88,13 @@ impl Flooder {
             (sent_bytes, broken, closed)
         });
         tally.taken_bytes += sent_bytes - waiting_bytes(stream).min(sent_bytes);
-        closed.or_else(|| Some(Refusal::of(&broken?).to_string()))
+        closed.or_else(|| Some(Refusal::from(broken?).to_string()))
     }
 
     /// Sends until it is told to end, or the connection is.
-    fn send(&self, mut stream: &TcpStream) -> (u64, Option<io::Error>) {
+    fn send(&self, mut stream: &TcpStream, stop: &AtomicBool) -> (u64, Option<io::Error>) {
         let (mut sent_bytes, mut at) = (0, 0);
-        while !self.must_stop() {
+        while !must_stop(stop) {
             match stream.write(&self.bytes[at..]) {
                 Ok(bytes) => {
                     sent_bytes += bytes as u64;
@@ -100,11 +107,11 @@ impl Flooder {
         (sent_bytes, None)
     }
 
-    /// Reads until the end; what the server's close frame said, if there was one.
-    fn read(&self, mut stream: &TcpStream, mut inbox: Inbox) -> Option<String> {
+    /// Reads until the end; returns what the server's close frame said, if there was one.
+    fn read(&self, mut stream: &TcpStream, mut inbox: Inbox, stop: &AtomicBool) -> Option<String> {
         let mut buffer = vec![0; READ_BUFFER_BYTES];
         let mut ear = Ear::new(&self.target.wire);
-        while !self.must_stop() && ear.closed.is_none() {
+        while !must_stop(stop) && ear.closed.is_none() {
             match stream.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(bytes) => inbox.receive(&mut buffer[..bytes], &mut ear).ok()?,
@@ -117,33 +124,29 @@ impl Flooder {
         ear.closed
     }
 
-    /// Connects, and says everything that comes before the flood.
-    fn open(&self) -> Result<(TcpStream, Inbox), Refusal> {
-        let mut stream = self.connect().map_err(|error| Refusal::of(&error))?;
-        let mut bytes = self.shake_hands(&mut stream)?;
+    /// Connects and says everything that comes before the flood.
+    fn open(&self, stop: &AtomicBool) -> Result<(TcpStream, Inbox), Refusal> {
+        let mut stream = self.connect()?;
+        let mut bytes = self.shake_hands(&mut stream, stop)?;
         let wire = &self.target.wire;
-        let (mut inbox, mut ear) = (Inbox::new(wire.has_lines()), Ear::new(wire));
-        let mut frames = Vec::new();
-        if let Some(greeting) = wire.greeting() {
-            push_text(&greeting, &mut frames);
-        }
+        let (mut inbox, mut ear) = (Inbox::new(wire.lines), Ear::new(wire));
+        let mut messages = Vec::from_iter(wire.greeting.message(""));
         loop {
             if inbox.receive(&mut bytes, &mut ear).is_err() {
                 return Err(Refusal::Malformed);
             }
-            for reply in ear.replies.drain(..) {
-                push_text(reply.as_bytes(), &mut frames);
+            messages.extend(ear.replies.drain(..).map(|reply| reply.as_bytes().to_vec()));
+            messages.extend(self.join.clone().filter(|_| ear.is_welcome));
+            let mut frames = Vec::new();
+            for message in messages.drain(..) {
+                let key = fastrand::u32(..).to_ne_bytes();
+                proto::frame::encode_masked(OpCode::Text, &message, key, &mut frames);
             }
-            if let (true, Some(join)) = (ear.is_welcome, &self.join) {
-                push_text(join, &mut frames);
-            }
-            let written = stream.write_all(&frames);
-            written.map_err(|error| Refusal::of(&error))?;
-            frames.clear();
+            stream.write_all(&frames)?;
             if ear.is_welcome {
                 return Ok((stream, inbox));
             }
-            bytes = self.hear(&mut stream)?;
+            bytes = hear(&mut stream, stop)?;
         }
     }
 
@@ -157,69 +160,59 @@ impl Flooder {
         Ok(stream)
     }
 
-    /// Does the opening handshake; what came behind its answer.
-    fn shake_hands(&self, stream: &mut TcpStream) -> Result<Vec<u8>, Refusal> {
+    /// Does the opening handshake; returns what came behind its answer.
+    fn shake_hands(&self, stream: &mut TcpStream, stop: &AtomicBool) -> Result<Vec<u8>, Refusal> {
         let key = proto::handshake::request_key(fastrand::u128(..).to_ne_bytes());
-        let asked = stream.write_all(&handshake::request(&self.target, &key));
-        asked.map_err(|error| Refusal::of(&error))?;
+        stream.write_all(&handshake::request(&self.target, &key))?;
         let mut response = Vec::new();
         loop {
-            response.append(&mut self.hear(stream)?);
+            response.append(&mut hear(stream, stop)?);
             match handshake::read(&response, &key, &self.target) {
-                Response::Accepted { head_bytes } => return Ok(response.split_off(head_bytes)),
+                Response::Accepted { head_bytes, .. } => return Ok(response.split_off(head_bytes)),
                 Response::Incomplete => {}
-                Response::Refused { status, .. } => {
-                    return Err(status.map_or(Refusal::Malformed, Refusal::Status));
-                }
+                Response::Refused(refused) => return Err(refused.refusal),
             }
         }
-    }
-
-    /// Waits for bytes.
-    fn hear(&self, stream: &mut TcpStream) -> Result<Vec<u8>, Refusal> {
-        let mut buffer = vec![0; READ_BUFFER_BYTES];
-        for _ in 0..OPENING_PATIENCE.as_millis() / LOOK_INTERVAL.as_millis() {
-            match stream.read(&mut buffer) {
-                Ok(0) => return Err(Refusal::Reset),
-                Ok(bytes) => {
-                    buffer.truncate(bytes);
-                    return Ok(buffer);
-                }
-                Err(error) if is_pause(&error) && !self.must_stop() => {}
-                Err(error) => return Err(Refusal::of(&error)),
-            }
-        }
-        Err(Refusal::TimedOut)
-    }
-
-    fn must_stop(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
     }
 }
 
-/// Whether a call only waited for too long.
+/// Waits for bytes.
+fn hear(stream: &mut TcpStream, stop: &AtomicBool) -> Result<Vec<u8>, Refusal> {
+    let mut buffer = vec![0; READ_BUFFER_BYTES];
+    for _ in 0..OPENING_PATIENCE.as_millis() / LOOK_INTERVAL.as_millis() {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Err(Refusal::Reset),
+            Ok(bytes) => {
+                buffer.truncate(bytes);
+                return Ok(buffer);
+            }
+            Err(error) if is_pause(&error) && !must_stop(stop) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Refusal::TimedOut)
+}
+
+fn must_stop(stop: &AtomicBool) -> bool {
+    stop.load(Ordering::Relaxed)
+}
+
+/// Returns whether a call only waited for too long.
 fn is_pause(error: &io::Error) -> bool {
-    let kind = error.kind();
-    matches!(
-        kind,
-        ErrorKind::Interrupted | ErrorKind::TimedOut | ErrorKind::WouldBlock
-    )
+    use ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
 }
 
-fn push_text(message: &[u8], out: &mut Vec<u8>) {
-    let key = fastrand::u32(..).to_ne_bytes();
-    proto::frame::encode_masked(OpCode::Text, message, key, out);
-}
-
-/// What was sent and not read by the server, at both ends as far as they are on this machine.
+/// Returns what was sent and not read by the server, at both ends as far as they are on this
+/// machine.
 fn waiting_bytes(stream: &TcpStream) -> u64 {
     let (Ok(own), Ok(server)) = (stream.local_addr(), stream.peer_addr()) else {
         return 0; // it has ended
     };
     let connections = sockets::connections();
-    let unsent = connections.get(&(own, server)).map(|it| it.unsent_bytes);
-    let unread = connections.get(&(server, own)).map(|it| it.unread_bytes);
-    unsent.unwrap_or_default() + unread.unwrap_or_default()
+    let unsent = connections.get(&(own, server)).map_or(0, |it| it.tx_queue);
+    let unread = connections.get(&(server, own)).map_or(0, |it| it.rx_queue);
+    u64::from(unsent) + u64::from(unread)
 }
 
 /// What is listened for: who asks for an answer, who lets in, who says goodbye.
@@ -236,7 +229,7 @@ impl<'a> Ear<'a> {
         Self {
             wire,
             replies: Vec::new(),
-            is_welcome: wire.join_after().is_none(),
+            is_welcome: wire.join_after.is_none(),
             closed: None,
         }
     }
@@ -247,15 +240,14 @@ impl Recipient for Ear<'_> {
         if let Meaning::Answer(text) = self.wire.meaning(start) {
             self.replies.push(text);
         }
-        let greeting = self.wire.join_after();
-        self.is_welcome |= greeting.is_some_and(|it| start.starts_with(it.as_bytes()));
+        self.is_welcome |= self.wire.is_welcome(start);
     }
 
     fn ping(&mut self, _payload: &[u8]) {}
 
     fn close(&mut self, payload: &[u8]) {
         let code = CloseFrame::parse(payload).map(|close| close.code.0);
-        self.closed =
-            Some(code.map_or_else(|_| "closed".to_owned(), |code| format!("closed_{code}")));
+        let named = code.map(|code| format!("closed_{code}"));
+        self.closed = Some(named.unwrap_or_else(|_| "closed".to_owned()));
     }
 }

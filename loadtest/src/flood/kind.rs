@@ -8,10 +8,11 @@ use serde::Serialize;
 use crate::wire::Wire;
 
 /// What a flood is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
     /// Publications to a room that nobody is in
+    #[default]
     Msg,
     /// Publications to a room that the flooder is in: on throng.v1 with history
     Room,
@@ -44,24 +45,20 @@ const ARRAYS_MAX: usize = 60;
 const SMALL: &[u8] = br#""................""#;
 
 impl Kind {
-    /// As the command line and reports call it.
+    /// Returns its name on the command line and in reports.
     pub(crate) fn name(self) -> String {
         let value = self.to_possible_value().expect("no kind is hidden");
         value.get_name().to_owned()
     }
 
-    /// Whether a flooder is a member of its room.
-    pub(super) fn joins(self) -> bool {
-        self == Self::Room
-    }
-
-    /// Whole frames to send again and again, on behalf of a room; none if the wire cannot say them.
+    /// Returns whole frames to send again and again, on behalf of a room; none if the wire cannot
+    /// say them.
     pub(super) fn bytes(self, wire: &Wire, room: &str) -> Option<Vec<u8>> {
         let round = self.round(wire, room)?;
         Some(round.repeat(WRITE_BYTES_MIN.div_ceil(round.len())))
     }
 
-    /// The frames that are repeated.
+    /// Returns the frames that are repeated.
     fn round(self, wire: &Wire, room: &str) -> Option<Vec<u8>> {
         let mut frames = Vec::new();
         let publication = |payload: &[u8]| {
@@ -78,10 +75,10 @@ impl Kind {
                 }
             }
             Self::Binary => push(OpCode::Binary, SMALL, &mut frames),
-            Self::Unknown => push(OpCode::Text, &wire.unknown(room)?, &mut frames),
+            Self::Unknown => push(OpCode::Text, &wire.unknown.message(room)?, &mut frames),
             Self::Join => {
-                push(OpCode::Text, &wire.join(room)?, &mut frames);
-                push(OpCode::Text, &wire.leave(room)?, &mut frames);
+                push(OpCode::Text, &wire.join.message(room)?, &mut frames);
+                push(OpCode::Text, &wire.leave.message(room)?, &mut frames);
             }
             Self::Fragment => push_bytewise(&publication(SMALL)?, &mut frames),
         }
@@ -114,25 +111,25 @@ fn push_bytewise(message: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Numbers that take the long way to be read exactly.
+/// Returns numbers that take the long way to be read exactly.
 fn numbers() -> Vec<u8> {
     listed(b"-1.7976931348623157e-298")
 }
 
-/// One string of escapes.
+/// Returns one string of escapes.
 fn escapes() -> Vec<u8> {
     let escape = br"\ud83c\udf75\u0041\n";
     let escapes = escape.repeat(JSON_BYTES / escape.len());
     [b"\"", &*escapes, b"\""].concat()
 }
 
-/// Arrays in arrays, and again.
+/// Returns arrays in arrays, and again.
 fn arrays() -> Vec<u8> {
     let nested = [b"[".repeat(ARRAYS_MAX), b"]".repeat(ARRAYS_MAX)].concat();
     listed(&nested)
 }
 
-/// An array of the same value, of about [`JSON_BYTES`].
+/// Returns an array of the same value, of about [`JSON_BYTES`].
 fn listed(value: &[u8]) -> Vec<u8> {
     let count = JSON_BYTES / (value.len() + 1);
     let values = vec![value; count].join(&b","[..]);
@@ -144,7 +141,6 @@ mod tests {
     use proto::{Input, Limits, Message, MessageReader, Role};
 
     use super::*;
-    use crate::wire::Spoken;
 
     /// What a server reads of a round, as a transcript.
     fn heard(kind: Kind, wire: &str) -> Option<Vec<String>> {
@@ -237,11 +233,7 @@ mod tests {
             let said = Kind::value_variants().iter().filter(can).count();
             assert_eq!(said, Kind::value_variants().len(), "{name}");
         }
-        let bare = Wire::spoken(Spoken {
-            publish: "{payload}".to_owned(),
-            ..Spoken::default()
-        });
-        let bare = bare.unwrap();
+        let bare = Wire::default();
         for kind in [Kind::Msg, Kind::Json, Kind::Unknown, Kind::Join] {
             assert_eq!(kind.round(&bare, "tea"), None, "{kind:?}");
         }

@@ -1,19 +1,18 @@
-//! Somebody who asks for a page ten times a second, as a load balancer asks whether a server is well.
+//! Somebody who asks for a page ten times a second, as a load balancer asks whether a server is
+//! well.
 //!
-//! Each question is a connection of its own: it has to be accepted and answered, beside everything else
-//! that the server does. The next is asked when the last was answered.
+//! Each question is a connection of its own: it has to be accepted and answered, beside everything
+//! else that the server does. The next is asked when the last was answered.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
+use super::Background;
 use crate::clock::Clock;
-use crate::latencies::latency_histogram;
+use crate::tally::Latency;
 use crate::target::Target;
 
 /// Between an answer and the next question.
@@ -23,54 +22,30 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What became of the questions.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Answers {
     /// From the first step of a connection to the first byte of the answer, of any status.
-    pub(crate) answered_ns: Histogram<u64>,
+    pub(crate) answered: Latency,
     /// Questions without an answer.
     pub(crate) unanswered: u64,
 }
 
-/// Asks until it is told to end.
-#[derive(Debug)]
-pub(crate) struct Visitor {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Answers>,
-}
-
-impl Visitor {
-    /// Begins to ask the server for a page.
-    pub(crate) fn start(clock: Clock, target: &Target, path: &str) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, target) = (Arc::clone(&stop), target.clone());
-        let host = &target.authority;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        let thread = thread::spawn(move || {
-            let mut answers = Answers {
-                answered_ns: latency_histogram(),
-                unanswered: 0,
-            };
-            while !stopped.load(Ordering::Relaxed) {
-                let asked_ns = clock.now_ns();
-                match ask(&target, request.as_bytes()) {
-                    Ok(()) => answers
-                        .answered_ns
-                        .saturating_record(clock.now_ns() - asked_ns),
-                    Err(_) => answers.unanswered += 1,
-                }
-                thread::sleep(INTERVAL);
+/// Begins to ask the server for a page, until it is told to end.
+pub(crate) fn start(clock: Clock, target: &Target, path: &str) -> Background<Answers> {
+    let (target, host) = (target.clone(), &target.authority);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    Background::start(move |stop| {
+        let mut answers = Answers::default();
+        while !stop.load(Ordering::Relaxed) {
+            let asked_ns = clock.now_ns();
+            match ask(&target, request.as_bytes()) {
+                Ok(()) => answers.answered.record(clock.now_ns() - asked_ns),
+                Err(_) => answers.unanswered += 1,
             }
-            answers
-        });
-        Self { stop, thread }
-    }
-
-    /// Waits for the answer that is under way, and asks for no other; what became of all.
-    pub(crate) fn end(self) -> Answers {
-        self.stop.store(true, Ordering::Relaxed);
-        let answers = self.thread.join();
-        answers.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
+            thread::sleep(INTERVAL);
+        }
+        answers
+    })
 }
 
 /// Asks once, and waits for the first byte of the answer.
@@ -94,7 +69,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("ws://{}/ws", listener.local_addr().unwrap());
         let target = Target::resolve(&url, false, Wire::named("golem").unwrap()).unwrap();
-        let visitor = Visitor::start(Clock::start(), &target, "/healthz");
+        let visitor = start(Clock::start(), &target, "/healthz");
         for answer in [
             "HTTP/1.1 200 OK\r\n\r\n",
             "HTTP/1.1 404 Not Found\r\n\r\n",
@@ -111,7 +86,7 @@ mod tests {
             question.write_all(answer.as_bytes()).unwrap();
         }
         let answers = visitor.end();
-        assert_eq!(answers.answered_ns.len(), 2);
+        assert_eq!(answers.answered.count(), 2);
         assert!(answers.unanswered >= 1);
     }
 }

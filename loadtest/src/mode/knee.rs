@@ -1,27 +1,26 @@
 //! The highest rate that a server carries: by the clock, faster and faster, until it is too late.
 //!
 //! A rate holds if the 99th percentile of latency is within the limit, nothing is lost, and as much
-//! is published as was asked for. Latency and pace are tried twice, because one pause of the machine
-//! breaks a short step; a loss is none of the machine's doing.
+//! is published as was asked for. Latency and pace are tried twice, because one pause of the
+//! machine breaks a short step; a loss is none of the machine's doing.
 
 mod search;
 
-use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 
 use self::search::Search;
 use super::Load;
 use super::rooms::Rooms;
 use crate::cli::units;
-use crate::failure::Failure;
-use crate::interval::Interval;
-use crate::report::Latency;
-use crate::report::figures::{Grouped, Micros, ratio};
-use crate::report::verdict::{self, Kind, Verdict};
-use crate::run::{Outcome, Run};
+use crate::interval::{Bottleneck, Interval};
+use crate::monitor::Measured;
+use crate::report::text::Grouped;
+use crate::run::Run;
 use crate::scenario::Group;
 
 /// The flags of `knee`.
@@ -30,15 +29,15 @@ pub(crate) struct Options {
     #[command(flatten)]
     rooms: Rooms,
 
-    /// Publications per second in all to begin with; doubled until one is too many
+    /// First rate to try, in publications per second in total
     #[arg(long, value_name = "PER_SECOND", default_value = "10", value_parser = units::rate)]
     rate: f64,
 
-    /// The latency that 99 of 100 deliveries may have, with its unit: 20ms, 500us
+    /// Limit for the 99th percentile of latency, with its unit: 20ms, 500us
     #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = units::latency)]
     p99: Duration,
 
-    /// How long each rate is tried: a number of seconds, or 500ms, 1m
+    /// How long to try each rate: seconds, or 500ms, 1m
     #[arg(long, value_name = "TIME", default_value = "5", value_parser = units::some_duration)]
     step_seconds: Duration,
 }
@@ -50,7 +49,7 @@ const ACHIEVED_MIN: f64 = 0.95;
 const WARMUP_SHARE: u32 = 10;
 
 /// One rate that was tried.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct Step {
     rate: f64,
     publications_per_second: f64,
@@ -62,7 +61,7 @@ struct Step {
     held: bool,
     /// What the limit was broken by.
     broken_by: Option<Breach>,
-    verdict: Kind,
+    verdict: Bottleneck,
 }
 
 /// Why a rate does not hold.
@@ -77,246 +76,129 @@ enum Breach {
     Loss,
 }
 
-/// The section of the report.
-#[derive(Debug, Serialize)]
-struct Knee {
-    p99_limit_us: f64,
-    step_seconds: f64,
-    /// The highest rate that held, in publications per second.
-    rate_held: Option<f64>,
-    /// Whether a higher one broke. Without, the search ended before it came to a limit.
-    limit_found: bool,
-    deliveries_per_second: Option<f64>,
-    /// Whether it was the generator that could not do more, and not the server.
-    generator_gave_out: bool,
-    steps: Vec<Step>,
-}
-
 impl Load for Options {
-    fn name(&self) -> &'static str {
-        "knee"
-    }
-
-    fn groups(&self) -> Result<Vec<Group>, Failure> {
+    fn groups(&self) -> Result<Vec<Group>> {
         Ok(vec![self.rooms.open(self.rate)?])
     }
 
-    /// The whole search; it takes some twenty steps.
+    /// Returns the time of the whole search; it takes some twenty steps.
     fn measured(&self) -> Duration {
         Duration::from_secs(600)
     }
 
-    fn run(&self, run: &mut Run<'_>) -> Result<(), Failure> {
+    fn run(&self, run: &mut Run<'_>) -> Result<()> {
         run.assemble()?;
         let mut search = Search::new(self.rate);
         let mut steps: Vec<Step> = Vec::new();
         let mut best = None;
-        while let Some(rate) = search.next().filter(|_| !run.is_out_of_time()) {
-            let mut trial = self.try_rate(run, rate)?;
-            if trial.may_be_chance() && !run.is_interrupted() {
-                steps.push(trial.step);
-                trial = self.try_rate(run, rate)?;
+        // However late the first comes: a search that tries nothing says nothing.
+        let may_go_on = |run: &Run<'_>, steps: &[Step]| steps.is_empty() || !run.is_out_of_time();
+        while let Some(rate) = search.next().filter(|_| may_go_on(run, &steps)) {
+            let (mut step, mut measured) = self.try_rate(run, rate)?;
+            if step.may_be_chance() && !run.is_interrupted() {
+                steps.push(step);
+                (step, measured) = self.try_rate(run, rate)?;
             }
             if run.is_interrupted() {
                 break;
             }
-            search.tell(rate, trial.step.held);
-            if trial.step.held {
-                best = Some((trial.interval, trial.each, trial.last));
+            search.tell(rate, step.held);
+            if step.held {
+                best = Some((step.clone(), measured));
             }
-            steps.push(trial.step);
+            steps.push(step);
         }
-        if let Some((interval, each, last)) = best {
-            run.report.set_interval(&interval);
-            run.report.set_latencies(each, last);
+        let deliveries_per_second = best.as_ref().map(|(step, _)| step.deliveries_per_second);
+        if let Some((_, measured)) = best {
+            run.report.set_measured(measured);
         }
-        self.report(run, &search, steps);
+        let broken_with = |kind| steps.iter().any(|step| !step.held && step.verdict == kind);
+        let generator_gave_out =
+            broken_with(Bottleneck::Generator) && !broken_with(Bottleneck::Server);
+        if generator_gave_out {
+            let sentence = "it was the generator that gave out above this rate, and not the server";
+            run.report.verdicts.push(sentence.to_owned());
+        }
+        // A rate that breaks is what was looked for; that none holds is a fault.
+        run.report.losses_excused = search.held.is_some();
+        let knee = json!({
+            "p99_limit_us": self.p99.as_secs_f64() * 1e6,
+            "step_seconds": self.step_seconds.as_secs_f64(),
+            // The highest rate that held, in publications per second.
+            "rate_held": search.held,
+            // Whether a higher one broke. Without, the search ended before it came to a limit.
+            "limit_found": search.broke.is_some(),
+            "deliveries_per_second": deliveries_per_second,
+            // Whether it was the generator that could not do more, and not the server.
+            "generator_gave_out": generator_gave_out,
+            "steps": steps,
+        });
+        run.report.add_section("knee", &knee, false);
         Ok(())
     }
 }
 
-/// A step with all that it measured.
-struct Trial {
-    step: Step,
-    interval: Interval,
-    each: Option<Latency>,
-    last: Option<Latency>,
-}
-
-impl Trial {
-    /// Whether another try could come out otherwise.
+impl Step {
+    /// Returns whether another try could come out otherwise.
     fn may_be_chance(&self) -> bool {
-        matches!(self.step.broken_by, Some(Breach::Behind | Breach::Latency))
+        matches!(self.broken_by, Some(Breach::Behind | Breach::Latency))
     }
 }
 
 impl Options {
-    fn try_rate(&self, run: &mut Run<'_>, rate: f64) -> Result<Trial, Failure> {
-        run.set_rate(0, rate);
+    fn try_rate(&self, run: &mut Run<'_>, rate: f64) -> Result<(Step, Measured)> {
+        run.fleet.set_rate(0, rate);
         let faults = run.faults_so_far();
         run.warm_up(&[0], self.step_seconds / WARMUP_SHARE)?;
-        let limit = self.p99;
-        // Later than that is no matter of a percentile: the queue would only grow.
-        let hopeless =
-            |under_way| under_way as f64 > 10.0 + rate * (limit * 10).as_secs_f64().max(1.0);
-        let Outcome {
-            interval,
-            latencies,
-        } = run.measure_for(
-            format!("{} per second", Grouped(rate)),
-            self.step_seconds,
-            Some(&hopeless),
-        )?;
-        let [each, last] = [&latencies.each_ns, &latencies.last_ns].map(Latency::of);
+        // Later than ten times the limit is no matter of a percentile: the queue would only grow.
+        let under_way_max = 10.0 + rate * (self.p99 * 10).as_secs_f64().max(1.0);
+        let hopeless = |under_way| under_way as f64 > under_way_max;
+        let name = format!("{} per second", Grouped(rate));
+        let measured = run.measure_for(&name, self.step_seconds, Some(&hopeless))?;
         let lost = run.faults_so_far() - faults;
-        let step = self.judge(rate, &interval, each.as_ref(), lost);
+        let step = self.judge(
+            rate,
+            &measured.interval,
+            measured.latencies.each.us(0.99),
+            lost,
+        );
         if lost > 0 {
             // What a broken step left behind would break the next one too.
             run.begin_anew()?;
         }
-        Ok(Trial {
-            step,
-            interval,
-            each,
-            last,
-        })
+        Ok((step, measured))
     }
 
-    fn judge(&self, rate: f64, interval: &Interval, each: Option<&Latency>, lost: u64) -> Step {
-        let seconds = interval.elapsed.as_secs_f64();
-        let per_second = |count: u64| ratio(count as f64, seconds).unwrap_or_default();
-        let publications_per_second = per_second(interval.publications);
-        let p99_us = each.map(|each| each.p99);
+    fn judge(&self, rate: f64, interval: &Interval, p99_us: Option<f64>, lost: u64) -> Step {
         let limit_us = self.p99.as_secs_f64() * 1e6;
         // A slow rate may have one publication more or less in a step.
-        let achieved = (interval.publications + 1) as f64 >= rate * seconds * ACHIEVED_MIN;
+        let due = rate * interval.measured_seconds * ACHIEVED_MIN;
         let broken_by = if lost > 0 {
             Some(Breach::Loss)
-        } else if !achieved {
+        } else if ((interval.publications + 1) as f64) < due {
             Some(Breach::Behind)
         } else if p99_us.is_none_or(|p99| p99 > limit_us) {
             Some(Breach::Latency)
         } else {
             None
         };
-        let usage = interval.usage();
         Step {
             rate,
-            publications_per_second,
-            deliveries_per_second: per_second(interval.deliveries),
+            publications_per_second: interval.publications_per_second,
+            deliveries_per_second: interval.deliveries_per_second,
             p99_us,
             lost,
-            driver_cpu_percent: usage.driver_percent,
-            server_cpu_percent: interval.server.cpu_percent(),
+            driver_cpu_percent: interval.busiest_driver_percent,
+            server_cpu_percent: interval.server_cpu_percent,
             held: broken_by.is_none(),
             broken_by,
-            verdict: verdict::bottleneck(&usage),
+            verdict: interval.verdict,
         }
-    }
-
-    fn report(&self, run: &mut Run<'_>, search: &Search, steps: Vec<Step>) {
-        let rate = search.knee();
-        let best = steps
-            .iter()
-            .rfind(|step| Some(step.rate) == rate && step.held);
-        let broken_with = |kind| steps.iter().any(|step| !step.held && step.verdict == kind);
-        let generator_gave_out =
-            broken_with(Kind::GeneratorBottleneck) && !broken_with(Kind::ServerBottleneck);
-        let deliveries_per_second = best.map(|step| step.deliveries_per_second);
-        let knee = Knee {
-            p99_limit_us: self.p99.as_secs_f64() * 1e6,
-            step_seconds: self.step_seconds.as_secs_f64(),
-            rate_held: rate,
-            limit_found: search.found_limit(),
-            deliveries_per_second,
-            generator_gave_out,
-            steps,
-        };
-        // A rate that breaks is what was looked for; that none holds is a fault.
-        run.report.excuse_losses(rate.is_some());
-        if generator_gave_out {
-            run.report.verdicts.push(Verdict::new(
-                Kind::GeneratorBottleneck,
-                "it was the generator that gave out above this rate, and not the server",
-            ));
-        }
-        run.report.add_section("knee", &knee);
-    }
-}
-
-impl Display for Knee {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let heads = [
-            "rate",
-            "published/s",
-            "deliveries/s",
-            "p99",
-            "lost",
-            "server",
-            "generator",
-        ];
-        let [rate, published, deliveries, p99, lost, server, generator] = heads;
-        writeln!(
-            f,
-            "{rate:>10} {published:>12} {deliveries:>13} {p99:>9} {lost:>8} {server:>7} {generator:>9}"
-        )?;
-        for step in &self.steps {
-            writeln!(f, "{step}")?;
-        }
-        let limit = Micros(self.p99_limit_us);
-        match (self.rate_held, self.deliveries_per_second) {
-            (Some(rate), Some(deliveries)) => {
-                let [rate, deliveries] = [rate, deliveries].map(Grouped);
-                if self.limit_found {
-                    write!(
-                        f,
-                        "\n{rate} publications per second is the last rate that held"
-                    )?;
-                } else {
-                    write!(
-                        f,
-                        "\nno limit was found up to {rate} publications per second"
-                    )?;
-                }
-                writeln!(
-                    f,
-                    " ({deliveries} deliveries per second, p99 up to {limit})"
-                )
-            }
-            _ => writeln!(f, "\nno rate held a p99 of {limit} without a loss"),
-        }
-    }
-}
-
-impl Display for Step {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let percent = |used: f64| format!("{used:.0} %");
-        let server = self
-            .server_cpu_percent
-            .map_or_else(|| "-".to_owned(), percent);
-        let p99 = self
-            .p99_us
-            .map_or_else(|| "-".to_owned(), |p99| Micros(p99).to_string());
-        let broken = match self.broken_by {
-            None => "holds",
-            Some(Breach::Behind) => "falls behind",
-            Some(Breach::Latency) => "too late",
-            Some(Breach::Loss) => "loses",
-        };
-        let [rate, deliveries] = [self.rate, self.deliveries_per_second].map(Grouped);
-        let (published, lost) = (self.publications_per_second, self.lost);
-        let driver = percent(self.driver_cpu_percent);
-        write!(
-            f,
-            "{rate:>10} {published:>12.1} {deliveries:>13} {p99:>9} {lost:>8} {server:>7} {driver:>9}  {broken}"
-        )
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use hdrhistogram::Histogram;
-
     use super::*;
 
     fn options() -> Options {
@@ -329,26 +211,23 @@ mod tests {
         Alone::parse_from(["knee"]).options
     }
 
-    fn judge(rate: f64, publications: u64, p99_ms: u64, lost: u64) -> Option<Breach> {
+    fn judge(rate: f64, publications: u64, p99_ms: f64, lost: u64) -> Option<Breach> {
         let interval = Interval {
-            elapsed: Duration::from_secs(5),
+            measured_seconds: 5.0,
             publications,
             ..Interval::default()
         };
-        let mut latency_ns = Histogram::new_with_bounds(1_000, 600_000_000_000, 3).unwrap();
-        latency_ns.record(p99_ms * 1_000_000).unwrap();
-        let each = Latency::of(&latency_ns);
         options()
-            .judge(rate, &interval, each.as_ref(), lost)
+            .judge(rate, &interval, Some(p99_ms * 1000.0), lost)
             .broken_by
     }
 
     #[test]
     fn a_rate_holds_if_it_is_reached_in_time_and_without_a_loss() {
-        assert_eq!(judge(100.0, 500, 19, 0), None);
-        assert_eq!(judge(100.0, 500, 21, 0), Some(Breach::Latency));
-        assert_eq!(judge(100.0, 400, 1, 0), Some(Breach::Behind));
-        assert_eq!(judge(100.0, 400, 99, 1), Some(Breach::Loss));
-        assert_eq!(judge(0.2, 0, 1, 0), None, "one more or less is no pace");
+        assert_eq!(judge(100.0, 500, 19.0, 0), None);
+        assert_eq!(judge(100.0, 500, 21.0, 0), Some(Breach::Latency));
+        assert_eq!(judge(100.0, 400, 1.0, 0), Some(Breach::Behind));
+        assert_eq!(judge(100.0, 400, 99.0, 1), Some(Breach::Loss));
+        assert_eq!(judge(0.2, 0, 1.0, 0), None, "one more or less is no pace");
     }
 }

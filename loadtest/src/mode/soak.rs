@@ -1,22 +1,22 @@
-//! A fixed rate for long: whether latency and memory are at the end what they were at the beginning.
+//! A fixed rate for long: whether latency and memory are at the end what they were at the
+//! beginning.
 
-use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
+use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
 use super::Load;
+use super::plain::publish;
 use super::rooms::Rooms;
 use crate::cli::units;
 use crate::drift::{Line, Slots};
-use crate::failure::Failure;
-use crate::report::Latency;
-use crate::report::figures::{Bytes, Micros, ratio};
-use crate::report::verdict::{Kind, Verdict};
+use crate::report::text::Bytes;
 use crate::run::Run;
 use crate::scenario::Group;
 use crate::series::Point;
+use crate::tally::{Latency, ratio};
 
 /// The flags of `soak`.
 #[derive(Args, Clone, Debug)]
@@ -24,8 +24,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     rooms: Rooms,
 
-    /// Publications per second in all; latency counts from when each was due, so that a stall is
-    /// not hidden
+    /// Publications per second in total; latency counts from when each was due, so that stalls show
     #[arg(long, value_name = "PER_SECOND", default_value = "20", value_parser = units::rate)]
     rate: f64,
 }
@@ -61,11 +60,7 @@ const GROWTH_MAX: f64 = 0.05;
 const GROWTH_MIN_BYTES: f64 = 1024.0 * 1024.0;
 
 impl Load for Options {
-    fn name(&self) -> &'static str {
-        "soak"
-    }
-
-    fn groups(&self) -> Result<Vec<Group>, Failure> {
+    fn groups(&self) -> Result<Vec<Group>> {
         Ok(vec![self.rooms.open(self.rate)?])
     }
 
@@ -73,13 +68,12 @@ impl Load for Options {
         Duration::from_secs(600)
     }
 
-    fn run(&self, run: &mut Run<'_>) -> Result<(), Failure> {
-        run.assemble()?;
-        run.measure_and_report()?;
-        if let Some(course) = run.end_of_course() {
+    fn run(&self, run: &mut Run<'_>) -> Result<()> {
+        publish(run)?;
+        if let Some(course) = run.monitor.stop() {
             let soak = Soak::of(&course.slots, &course.points);
             run.report.verdicts.extend(soak.verdicts());
-            run.report.add_section("soak", &soak);
+            run.report.add_section("soak", &soak, false);
             run.report.series = course.points;
         }
         Ok(())
@@ -90,11 +84,8 @@ impl Soak {
     fn of(slots: &Slots, points: &[Point]) -> Self {
         let mut soak = Self::default();
         if let Some((first, last)) = slots.first_and_last_tenth() {
-            let p99 = |tenth| {
-                let latency = Latency::of(tenth).filter(|latency| latency.count >= COUNT_MIN);
-                latency.map(|latency| latency.p99)
-            };
-            soak.take_latencies(p99(&first), p99(&last));
+            let p99 = |tenth: Latency| tenth.us(0.99).filter(|_| tenth.count() >= COUNT_MIN);
+            soak.take_latencies(p99(first), p99(last));
         }
         if let Some(line) = Line::through_memory(points) {
             soak.take_memory(&line, points.last().map_or(0.0, |point| point.seconds));
@@ -120,41 +111,20 @@ impl Soak {
             grown > GROWTH_MIN_BYTES && self.pss_growth_ratio.is_some_and(|part| part > GROWTH_MAX);
     }
 
-    fn verdicts(&self) -> Vec<Verdict> {
-        let mut verdicts = Vec::new();
-        if let (true, Some(ratio)) = (self.latency_drifts, self.p99_ratio) {
-            let sentence = format!("latency drifts: p99 is {ratio:.1} times what it was at first");
-            verdicts.push(Verdict::new(Kind::Drift, sentence));
-        }
-        if let (true, Some(slope)) = (self.memory_drifts, self.pss_growth_bytes_per_hour) {
-            let sentence = format!(
+    fn verdicts(&self) -> impl Iterator<Item = String> {
+        let ratio = self.p99_ratio.filter(|_| self.latency_drifts);
+        let latency = ratio
+            .map(|ratio| format!("latency drifts: p99 is {ratio:.1} times what it was at first"));
+        let slope = self
+            .pss_growth_bytes_per_hour
+            .filter(|_| self.memory_drifts);
+        let memory = slope.map(|slope| {
+            format!(
                 "memory drifts: the server grows by {} per hour",
                 Bytes(slope)
-            );
-            verdicts.push(Verdict::new(Kind::Drift, sentence));
-        }
-        verdicts
-    }
-}
-
-impl Display for Soak {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if let (Some(first), Some(last), Some(ratio)) =
-            (self.p99_first_us, self.p99_last_us, self.p99_ratio)
-        {
-            let (first, last) = (Micros(first), Micros(last));
-            let name = "p99 over time";
-            writeln!(
-                f,
-                "{name:<16} {first} in the first tenth, {last} in the last: x {ratio:.2}"
-            )?;
-        }
-        if let Some(slope) = self.pss_growth_bytes_per_hour {
-            let part = self.pss_growth_ratio.unwrap_or_default() * 100.0;
-            let (name, slope) = ("memory slope", Bytes(slope));
-            writeln!(f, "{name:<16} {slope} per hour, {part:+.1} % in this run")?;
-        }
-        Ok(())
+            )
+        });
+        latency.into_iter().chain(memory)
     }
 }
 
@@ -199,7 +169,7 @@ mod tests {
         let leak = memory(100.0 * MIB, MIB / 60.0, 3600.0);
         assert!(leak.memory_drifts);
         assert_eq!(leak.pss_growth_bytes_per_hour, Some(60.0 * MIB));
-        assert!(leak.verdicts()[0].sentence.contains("60.0 MiB per hour"));
+        assert!(leak.verdicts().any(|it| it.contains("60.0 MiB per hour")));
         assert!(
             !memory(100.0 * MIB, MIB / 3600.0, 3600.0).memory_drifts,
             "1 % of it"

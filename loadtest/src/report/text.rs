@@ -1,262 +1,143 @@
-//! The report as a text: the headline, a table of latencies, what was used, what went wrong.
+//! Texts for people, from the same structures that programs get as JSON: a template in `assets` has
+//! the words, and here is how numbers are written.
 
 use std::fmt::{self, Display, Formatter};
 
-use super::figures::{Bytes, Grouped, Micros};
-use super::latency::Latency;
-use super::{IDLE, Memory, Parameters, Report};
-use crate::positions::PositionTally;
-use crate::sequence::Faults;
+use minijinja::{Environment, UndefinedBehavior, Value};
+use serde::Serialize;
 
-impl Display for Report {
+/// Fills a template with the figures of a report, or of a comparison.
+///
+/// # Panics
+///
+/// If the template is broken, which tests would have shown.
+pub(crate) fn render(template: &str, figures: &impl Serialize) -> String {
+    let mut environment = Environment::new();
+    // A section that a mode does not have is as absent as its figures.
+    environment.set_undefined_behavior(UndefinedBehavior::Chainable);
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.set_keep_trailing_newline(true);
+    environment.add_filter("bytes", |size: f64| Bytes(size).to_string());
+    environment.add_filter("fixed", |value: f64, decimals: usize| {
+        format!("{value:.decimals$}")
+    });
+    environment.add_filter("grouped", |value: f64| Grouped(value).to_string());
+    environment.add_filter("left", |text: String, width: usize| {
+        format!("{text:<width$}")
+    });
+    environment.add_filter("number", |value: f64| value.to_string());
+    environment.add_filter("right", |text: String, width: usize| {
+        format!("{text:>width$}")
+    });
+    environment.add_filter("short", short);
+    environment.add_filter("signed", |value: f64| format!("{value:+.1}"));
+    environment.add_filter("us", |us: f64| Micros(us).to_string());
+    let figures = Value::from_serialize(figures);
+    let rendered = environment.render_str(template, figures);
+    rendered.unwrap_or_else(|error| panic!("a template of this program is broken: {error:#}"))
+}
+
+/// A number without decimals and with commas at the thousands.
+pub(crate) struct Grouped(pub(crate) f64);
+
+impl Display for Grouped {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.scenario)?;
-        for note in &self.notes {
-            writeln!(f, "{note}")?;
-        }
-        writeln!(f)?;
-        self.write_headline(f)?;
-        self.write_rates(f)?;
-        self.write_latencies(f)?;
-        self.write_memory(f)?;
-        self.write_faults(f)?;
-        for text in self.section_texts.iter().filter(|text| !text.is_empty()) {
-            write!(f, "\n{text}")?;
-        }
-        if self.interrupted {
-            writeln!(f, "\ninterrupted: these are the figures so far")?;
-        }
-        if !self.verdicts.is_empty() {
-            writeln!(f)?;
-        }
-        for verdict in &self.verdicts {
-            writeln!(f, "{}", verdict.sentence)?;
+        let digits = format!("{:.0}", self.0.abs());
+        f.write_str(if self.0 < 0.0 { "-" } else { "" })?;
+        for (index, digit) in digits.char_indices() {
+            let comma = index > 0 && (digits.len() - index).is_multiple_of(3);
+            write!(f, "{}{digit}", if comma { "," } else { "" })?;
         }
         Ok(())
     }
 }
 
-/// One line of the text: what it is about, and the rest.
-fn row(f: &mut Formatter<'_>, name: &str, figures: impl Display) -> fmt::Result {
-    writeln!(f, "{name:<16} {figures}")
-}
+/// Bytes in the unit that leaves one to four digits.
+pub(crate) struct Bytes(pub(crate) f64);
 
-impl Report {
-    /// The CPU of a delivery: of all figures the one that a busy machine disturbs least.
-    fn write_headline(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let line = |us: f64, percent: f64| {
-            format!("{us:>9.3} us per delivery {percent:>12.0} % of a core")
-        };
-        if let (Some(us), Some(percent)) =
-            (self.server_cpu_us_per_delivery, self.server_cpu_percent)
-        {
-            row(f, "server CPU", line(us, percent))?;
-        }
-        if let (Some(us), Some(frames)) =
-            (self.driver_cpu_us_per_delivery, self.deliveries_per_read)
-        {
-            let line = line(us, self.driver_cpu_percent);
-            row(
-                f,
-                "generator CPU",
-                format!("{line}, {frames:.1} deliveries per read"),
-            )?;
-        }
-        Ok(())
-    }
-
-    fn write_rates(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if self.scenario.mode == IDLE {
-            let (had, all) = (self.deliveries, self.connections);
-            row(
-                f,
-                "received",
-                format!("{had} of {all} had the last publication"),
-            )?;
-        } else {
-            let line = |per_second: f64, count: u64| {
-                let (per_second, count) = (Grouped(per_second), Grouped(count as f64));
-                let seconds = self.measured_seconds;
-                format!("{per_second:>12} per second {count:>16} in {seconds:.1} s")
-            };
-            let deliveries = line(self.deliveries_per_second, self.deliveries);
-            row(f, "deliveries", deliveries)?;
-            let publications = line(self.publications_per_second, self.publications);
-            row(f, "publications", publications)?;
-        }
-        let (connections, rate) = (
-            Grouped(f64::from(self.connections)),
-            Grouped(self.connects_per_second),
-        );
-        row(
-            f,
-            "connections",
-            format!("{connections:>12}, opened at {rate} per second"),
-        )
-    }
-
-    fn write_latencies(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let neighbour = self.neighbour.as_ref();
-        let rows = [
-            ("to each member", self.latency_us.as_ref()),
-            ("to the last", self.latency_last_us.as_ref()),
-            (
-                "small, alone",
-                neighbour.and_then(|small| small.alone.as_ref()),
-            ),
-            (
-                "small, flooded",
-                neighbour.and_then(|small| small.flooded.as_ref()),
-            ),
-        ];
-        if rows.iter().all(|(_, latency)| latency.is_none()) {
-            return Ok(());
-        }
-        let [p50, p90, p99, p999, max] = ["p50", "p90", "p99", "p99.9", "max"];
-        let heads = format!("{p50:>9} {p90:>9} {p99:>9} {p999:>9} {max:>9}");
-        row(f, "\nlatency", heads.as_str())?;
-        for (name, latency) in rows {
-            if let Some(latency) = latency {
-                row(f, name, latency)?;
+impl Display for Bytes {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let (mut size, mut unit) = (self.0, "B");
+        for larger in ["KiB", "MiB", "GiB"] {
+            if size.abs() >= 1024.0 {
+                (size, unit) = (size / 1024.0, larger);
             }
         }
-        writeln!(f)
-    }
-
-    fn write_memory(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Memory {
-            before: Some(before),
-            after: Some(after),
-        } = self.server_pss_bytes
-        else {
-            return Ok(());
-        };
-        let (before, after) = (Bytes(before as f64), Bytes(after as f64));
-        let each = match self.bytes_per_connection {
-            Some(bytes) => format!(", {} bytes per connection", Grouped(bytes)),
-            None => String::new(),
-        };
-        row(
-            f,
-            "server memory",
-            format!("{before} before, {after} after{each}"),
-        )
-    }
-
-    fn write_faults(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Faults {
-            lost,
-            repeated,
-            reordered,
-            truncated,
-        } = self.faults;
-        row(
-            f,
-            "faults",
-            format!(
-                "{lost} lost, {repeated} repeated, {reordered} reordered, {truncated} truncated"
-            ),
-        )?;
-        if let Some(positions) = &self.positions {
-            positions.write(f)?;
-        }
-        if self.unreadable > 0 {
-            row(
-                f,
-                "",
-                format!("{} unreadable or misdirected", self.unreadable),
-            )?;
-        }
-        if self.given_up > 0 {
-            let waited = format!("{} publications no longer waited for", self.given_up);
-            row(f, "", waited)?;
-        }
-        if self.stood_still_seconds > 0.0 {
-            row(
-                f,
-                "",
-                format!("stood still for {:.1} s", self.stood_still_seconds),
-            )?;
-        }
-        if let Some(reason) = &self.first_disconnect {
-            row(
-                f,
-                "",
-                format!("{} disconnected: {reason}", self.disconnected),
-            )?;
-        }
-        if let Some(text) = &self.first_server_error {
-            row(f, "", format!("{} errors: {text}", self.server_errors))?;
-        }
-        Ok(())
+        let decimals = usize::from(size.abs() < 100.0 && unit != "B");
+        write!(f, "{size:.decimals$} {unit}")
     }
 }
 
-impl PositionTally {
-    fn write(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self {
-            offsets_missing: missing,
-            offsets_repeated: repeated,
-            announced,
-            wrong_senders,
-            wrong_messages,
-            unacknowledged,
-            ..
-        } = self;
-        let offsets = format!("{missing} offsets missing, {repeated} repeated, ");
-        let told = format!("{announced} told by gaps, {wrong_senders} wrong senders, ");
-        let wrong = format!("{wrong_messages} wrong messages");
-        row(f, "positions", format!("{offsets}{told}{wrong}"))?;
-        if *unacknowledged > 0 {
-            row(f, "", format!("{unacknowledged} never acknowledged"))?;
-        }
-        match &self.first_fault {
-            Some(fault) => row(f, "", fault),
-            None => Ok(()),
-        }
-    }
-}
+/// A latency in microseconds, in the unit that leaves one to four digits.
+pub(crate) struct Micros(pub(crate) f64);
 
-impl Display for Latency {
+impl Display for Micros {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let [p50, p90, p99, p999, max] =
-            [self.p50, self.p90, self.p99, self.p999, self.max].map(Micros);
-        write!(f, "{p50:>9} {p90:>9} {p99:>9} {p999:>9} {max:>9}")
+        match self.0 {
+            us @ ..1_000.0 => write!(f, "{us:.0} us"),
+            us @ ..100_000.0 => write!(f, "{:.1} ms", us / 1e3),
+            us @ ..1_000_000.0 => write!(f, "{:.0} ms", us / 1e3),
+            us => write!(f, "{:.1} s", us / 1e6),
+        }
     }
 }
 
-impl Latency {
-    /// The same in a line of its own.
-    pub(crate) fn in_words(&self) -> impl Display {
-        let [p50, p90, p99, p999, max] =
-            [self.p50, self.p90, self.p99, self.p999, self.max].map(Micros);
-        format!("p50 {p50}, p90 {p90}, p99 {p99}, p99.9 {p999}, max {max}")
+/// Writes the digits that matter, with commas from five of them on.
+pub(crate) fn short(figure: f64) -> String {
+    match figure.abs() {
+        10_000.0.. => Grouped(figure).to_string(),
+        100.0.. => format!("{figure:.0}"),
+        1.0.. => format!("{figure:.2}"),
+        _ => format!("{figure:.4}"),
     }
 }
 
-impl Display for Parameters {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self {
-            mode,
-            rooms,
-            members,
-            publishers,
-            payload_bytes,
-            ..
-        } = self;
-        if let Some(name) = self.name.as_ref().filter(|name| name.as_str() != *mode) {
-            write!(f, "{name}, ")?;
-        }
-        let plural = if *rooms == 1 { "room" } else { "rooms" };
-        write!(f, "{mode}: {rooms} {plural} x {members} members")?;
-        if let Some(visitors) = self.visitors_max {
-            write!(f, ", up to {visitors} visitors")?;
-        }
-        match (self.window, self.rate) {
-            (Some(window), _) => write!(f, ", {window} under way")?,
-            (_, Some(rate)) => write!(f, ", {rate} publications per second")?,
-            _ => return Ok(()),
-        }
-        write!(f, ", {publishers} publishing, {payload_bytes} bytes")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        let text = |number| Grouped(number).to_string();
+        assert_eq!(text(0.4), "0");
+        assert_eq!(text(999.0), "999");
+        assert_eq!(text(1_234_567.0), "1,234,567");
+        assert_eq!(text(-123_456.0), "-123,456");
+    }
+
+    #[test]
+    fn sizes_and_times_have_the_unit_that_fits() {
+        assert_eq!(
+            [0.0, 1023.0, 1536.0, 3.3e6, 5e9].map(|bytes| Bytes(bytes).to_string()),
+            ["0 B", "1023 B", "1.5 KiB", "3.1 MiB", "4.7 GiB"]
+        );
+        assert_eq!(
+            [0.4, 999.0, 1_500.0, 123_000.0, 2_500_000.0].map(|us| Micros(us).to_string()),
+            ["0 us", "999 us", "1.5 ms", "123 ms", "2.5 s"]
+        );
+    }
+
+    #[test]
+    fn figures_keep_the_digits_that_matter() {
+        let figures = [
+            0.02153,
+            2.841,
+            533.7,
+            9999.4,
+            21250.0,
+            1_234_567.0,
+            -45678.0,
+        ];
+        let texts = [
+            "0.0215",
+            "2.84",
+            "534",
+            "9999",
+            "21,250",
+            "1,234,567",
+            "-45,678",
+        ];
+        assert_eq!(figures.map(short), texts);
     }
 }

@@ -4,9 +4,10 @@
 //! msg {"room":"tea","offset":58,"from":"Xk3qTz9bA_w","at":1732270000000,"msg":"..."}
 //! ```
 //!
-//! This is read for every delivery, so there are two ways. [`EnvelopeShape::read`] knows the fields in the
-//! order in which Throng writes them, compares what is always the same, and allocates nothing. What it
-//! does not know goes through a JSON parser, for another order and more fields are the protocol too.
+//! This is read for every delivery, so there are two ways. [`EnvelopeShape::read`] knows the fields
+//! in the order in which Throng writes them, compares what is always the same, and allocates
+//! nothing. What it does not know goes through a JSON parser, for another order and more fields are
+//! the protocol too.
 
 use std::borrow::Cow;
 
@@ -14,8 +15,8 @@ use serde::Deserialize;
 
 use crate::payload::STAMP_BYTES;
 
-/// What a connection is called: its first eight characters and its last eight, which overlap, so that two
-/// are compared in two steps.
+/// What a connection is called: its first eight characters and its last eight, which overlap, so
+/// that two are compared in two steps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Name {
     first: u64,
@@ -44,8 +45,8 @@ pub(crate) struct EnvelopeShape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Envelope<'m> {
     pub(crate) offset: u64,
-    /// Who published it, which may be no [usual](Name::is_usual) name; none if that was the server's
-    /// application.
+    /// Who published it, which may be no [usual](Name::is_usual) name; none if that was the
+    /// server's application.
     pub(crate) from: Option<Name>,
     /// The letters of the payload's stamp.
     pub(crate) letters: &'m [u8; STAMP_BYTES],
@@ -76,7 +77,7 @@ const BEHIND_BYTES: usize = LETTERS_PLACE + STAMP_BYTES;
 type Behind = [u8; BEHIND_BYTES];
 
 impl Name {
-    /// The name in a text, if it may be one: 11 characters of base64url.
+    /// Reads the name in a text, if it may be one: 11 characters of base64url.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let name = Self::of(text.as_bytes().try_into().ok()?);
         name.is_usual().then_some(name)
@@ -94,8 +95,8 @@ impl Name {
         }
     }
 
-    /// Whether it has no character that names do not have. One that equals a name that was looked at need
-    /// not be looked at.
+    /// Returns whether it has no character that names do not have. One that equals a name that was
+    /// looked at need not be looked at.
     pub(crate) fn is_usual(self) -> bool {
         let is_usual = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-' || *byte == b'_';
         let halves = [self.first.to_le_bytes(), self.last.to_le_bytes()];
@@ -104,7 +105,8 @@ impl Name {
 }
 
 impl EnvelopeShape {
-    /// Recognizes deliveries of a room, whose envelopes begin with `head` and whose payloads are so long.
+    /// Recognizes deliveries of a room, whose envelopes begin with `head` and whose payloads are so
+    /// long.
     pub(super) fn new(room: &str, head: &[u8], payload_bytes: usize) -> Self {
         Self {
             room: room.into(),
@@ -122,15 +124,17 @@ impl EnvelopeShape {
         }
     }
 
-    /// The same if it is written as Throng writes it.
-    // A call is a twentieth of a delivery, and the compiler saves it only where there is one caller.
+    /// Reads the same if it is written as Throng writes it.
+    // A call is a twentieth of a delivery, and the compiler saves it only where there is one
+    // caller.
     #[inline(always)]
     fn read_usual<'m>(&self, start: &'m [u8], message_bytes: u64) -> Option<Envelope<'m>> {
         let rest = start.strip_prefix(&*self.head)?;
         let (offset, digits) = whole_number(rest)?;
         let behind: &Behind = rest.get(digits..)?.first_chunk()?;
         let from = from(behind)?;
-        // The payload's first quote stands in front of the letters, the object's brace behind the last.
+        // The payload's first quote stands in front of the letters, the object's brace behind the
+        // last.
         let payload_place = self.head.len() + digits + LETTERS_PLACE - 1;
         let has_length = message_bytes == (payload_place + self.payload_bytes + 1) as u64;
         Some(Envelope {
@@ -141,7 +145,8 @@ impl EnvelopeShape {
         })
     }
 
-    /// The same if it is all there, whatever the order of its fields and however many others it has.
+    /// Reads the same if it is all there, whatever the order of its fields and however many others
+    /// it has.
     #[inline(never)]
     fn read_any<'m>(&self, start: &'m [u8], message_bytes: u64) -> Option<Envelope<'m>> {
         if start.len() as u64 != message_bytes {
@@ -176,7 +181,7 @@ struct Fields<'m> {
     msg: &'m str,
 }
 
-/// An offset without leading zeros, and how many digits it has.
+/// Reads an offset without leading zeros, and how many digits it has.
 #[inline]
 fn whole_number(text: &[u8]) -> Option<(u64, usize)> {
     let eight: &[u8; 8] = text.first_chunk()?;
@@ -194,7 +199,7 @@ fn whole_number(text: &[u8]) -> Option<(u64, usize)> {
     Some((value, digits))
 }
 
-/// The same for what is shorter or longer than nearly all are.
+/// Reads the same for what is shorter or longer than nearly all are.
 #[cold]
 fn whole_number_slowly(text: &[u8]) -> Option<(u64, usize)> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -203,7 +208,7 @@ fn whole_number_slowly(text: &[u8]) -> Option<(u64, usize)> {
     (is_offset && value <= WHOLE_NUMBER_MAX).then_some((value, digits))
 }
 
-/// Eight bytes of which those are zero that are digits, up to the first that is none.
+/// Returns eight bytes of which those are zero that are digits, up to the first that is none.
 #[inline]
 fn other_than_digits(eight: u64) -> u64 {
     const HIGH: u64 = 0xF0F0_F0F0_F0F0_F0F0;
@@ -212,7 +217,7 @@ fn other_than_digits(eight: u64) -> u64 {
     ((eight & HIGH) ^ THREE) | ((eight.wrapping_add(0x0606_0606_0606_0606) & HIGH) ^ THREE)
 }
 
-/// Who published it, if what stands around that is as it should be.
+/// Returns who published it, if what stands around that is as it should be.
 #[inline]
 fn from(behind: &Behind) -> Option<Name> {
     let is_as_written = part::<{ FROM.len() }>(behind, 0) == FROM
@@ -225,7 +230,7 @@ fn from(behind: &Behind) -> Option<Name> {
     is_as_written.then(|| Name::of(part(behind, NAME_PLACE)))
 }
 
-/// So many bytes from a place on; both are constants, so that nothing is checked.
+/// Returns so many bytes from a place on; both are constants, so that nothing is checked.
 #[inline]
 fn part<const BYTES: usize>(behind: &Behind, place: usize) -> &[u8; BYTES] {
     behind[place..]
@@ -238,7 +243,8 @@ fn are_digits(eight: [u8; 8]) -> bool {
     other_than_digits(u64::from_le_bytes(eight)) == 0
 }
 
-/// Whether a message ends with the payload's quote and the object's brace, as far as it is there.
+/// Returns whether a message ends with the payload's quote and the object's brace, as far as it is
+/// there.
 #[inline]
 fn has_end(start: &[u8], message_bytes: u64) -> bool {
     (start.len() as u64) < message_bytes || start.ends_with(b"\"}")
@@ -337,8 +343,8 @@ mod tests {
         }
     }
 
-    /// One byte is wrong, or missing, or too many: in front of the filler, where JSON has its bones,
-    /// and at the end. Filler is not looked at.
+    /// One byte is wrong, or missing, or too many: in front of the filler, where JSON has its
+    /// bones, and at the end. Filler is not looked at.
     #[test]
     fn what_is_broken_is_read_as_a_parser_reads_it_or_not_at_all() {
         let mut random = fastrand::Rng::with_seed(5);
@@ -383,16 +389,15 @@ mod tests {
         let payload = payload(40);
         let at = 1_732_270_000_000_u64;
         let offset = 58;
+        let [msg, room] = [
+            format!(r#""msg":"{payload}""#),
+            r#""room":"tea""#.to_owned(),
+        ];
+        let rest = format!(r#""offset":{offset},"from":"{from}","at":{at}"#);
         for other in [
-            format!(
-                r#"msg {{"msg":"{payload}","at":{at},"from":"{from}","offset":{offset},"room":"tea"}}"#
-            ),
-            format!(
-                r#"msg {{"room":"tea","offset":{offset},"from":"{from}","at":{at},"msg":"{payload}","new":1}}"#
-            ),
-            format!(
-                r#"msg {{ "room":"tea", "offset":{offset}, "from":"{from}", "at":{at}, "msg":"{payload}"}}"#
-            ),
+            format!(r#"msg {{{msg},"at":{at},"from":"{from}","offset":{offset},{room}}}"#),
+            format!(r#"msg {{{room},{rest},{msg},"new":1}}"#),
+            format!(r#"msg {{ {room}, {}, {msg}}}"#, rest.replace(',', ", ")),
         ] {
             let envelope = shape(40)
                 .read(other.as_bytes(), other.len() as u64)

@@ -1,91 +1,98 @@
 //! The flags that choose a wire, or say one that is not in `wires.toml`.
 
+use anyhow::{Result, bail};
 use clap::Args;
 
-use super::{Answer, Spoken, Wire};
-use crate::failure::Failure;
+use super::template::Template;
+use super::{Answer, Wire};
 
 /// What the server speaks.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Wire")]
 pub(crate) struct WireFlags {
-    /// What the server speaks: centrifugo or golem or socket.io or throng (which is throng.v1, with
+    /// Wire that the server speaks: centrifugo or golem or socket.io or throng (throng.v1, with
     /// positions and recovery)
-    #[arg(long, global = true, value_name = "NAME", default_value = "golem", value_parser = parse_wire)]
+    #[arg(long, global = true, value_name = "NAME", default_value = "golem")]
+    #[arg(value_parser = parse_wire)]
     wire: Wire,
 
-    /// For a server of another wire: the message that joins a room, where {room} is its name; empty
-    /// if being connected is enough
-    #[arg(long, global = true, value_name = "TEXT", requires_all = ["publish", "delivery_prefix"], conflicts_with = "wire")]
-    join: Option<String>,
+    /// Custom wire: the message that joins a room, where {room} is its name; empty if connecting is
+    /// enough
+    #[arg(long, global = true, value_name = "TEXT", conflicts_with = "wire")]
+    #[arg(requires_all = ["publish", "delivery_prefix"])]
+    join: Option<Template>,
 
-    /// For a server of another wire: the message that publishes, where {payload} is a JSON string
-    /// with its quotes
+    /// Custom wire: the message that publishes, where {payload} is a JSON string with its quotes
     #[arg(long, global = true, value_name = "TEXT", requires_all = ["join", "delivery_prefix"])]
-    publish: Option<String>,
+    publish: Option<Template>,
 
-    /// For a server of another wire: what a delivery has in front of the payload; {room} may stand
-    /// in it
+    /// Custom wire: the text before the payload of each delivery; may contain {room}
     #[arg(long, global = true, value_name = "TEXT", requires_all = ["join", "publish"])]
-    delivery_prefix: Option<String>,
+    delivery_prefix: Option<Template>,
 
-    /// For a server of another wire: what a delivery has behind the payload
+    /// Custom wire: the text after the payload of each delivery
     #[arg(long, global = true, value_name = "TEXT", requires = "join")]
-    delivery_suffix: Option<String>,
+    delivery_suffix: Option<Template>,
 
-    /// For a server of another wire: the message that leaves a room, if there is one
+    /// Custom wire: the message that leaves a room, if there is one
     #[arg(long, global = true, value_name = "TEXT", requires = "join")]
-    leave: Option<String>,
+    leave: Option<Template>,
 
-    /// For a server of another wire: how the message begins after which a connection may join
+    /// Custom wire: the beginning of the message after which a connection may join
     #[arg(long, global = true, value_name = "TEXT", requires = "join")]
     join_after: Option<String>,
 
-    /// For a server of another wire: what to answer to messages that begin with a text; may be
-    /// repeated
+    /// Custom wire: the answer to messages that begin with a text; may be repeated
     #[arg(long, global = true, num_args = 2, value_names = ["PREFIX", "TEXT"], requires = "join")]
     answer: Vec<String>,
 
-    /// For a server of another wire: how its complaints begin; may be repeated
+    /// Custom wire: the beginning of error messages; may be repeated
     #[arg(long, global = true, value_name = "TEXT", requires = "join")]
     error_prefix: Vec<String>,
 
-    /// The Sec-WebSocket-Protocol to ask for
+    /// Value of Sec-WebSocket-Protocol to request
     #[arg(long, global = true, value_name = "NAME")]
     sub_protocol: Option<String>,
 }
 
 impl WireFlags {
-    /// The wire that the flags say.
-    pub(crate) fn wire(&self) -> Result<Wire, Failure> {
-        let mut wire = match (&self.join, &self.publish, &self.delivery_prefix) {
-            (Some(join), Some(publish), Some(delivery_prefix)) => Wire::spoken(Spoken {
-                answers: self.answers(),
-                join_after: self.join_after.clone(),
-                join: join.clone(),
-                publish: publish.clone(),
-                leave: self.leave.clone().unwrap_or_default(),
-                delivery_prefix: delivery_prefix.clone(),
-                delivery_suffix: self.delivery_suffix.clone().unwrap_or_default(),
-                error_prefixes: self.error_prefix.clone(),
-            })?,
-            _ => self.wire.clone(),
+    /// Returns the wire that the flags say.
+    pub(crate) fn wire(self) -> Result<Wire> {
+        let (Some(join), Some(publish), Some(delivery_prefix)) =
+            (self.join, self.publish, self.delivery_prefix)
+        else {
+            let sub_protocol = self.sub_protocol.or(self.wire.sub_protocol);
+            return Ok(Wire {
+                sub_protocol,
+                ..self.wire
+            });
         };
-        if self.sub_protocol.is_some() {
-            wire.sub_protocol.clone_from(&self.sub_protocol);
+        let wire = Wire {
+            name: "template".to_owned(),
+            sub_protocol: self.sub_protocol,
+            answers: answers(&self.answer),
+            join_after: self.join_after,
+            join,
+            publish,
+            leave: self.leave.unwrap_or_default(),
+            delivery_prefix,
+            delivery_suffix: self.delivery_suffix.unwrap_or_default(),
+            error_prefixes: self.error_prefix,
+            ..Wire::default()
+        };
+        match wire.check() {
+            Ok(()) => Ok(wire),
+            Err(reason) => bail!("conflicting flags: {reason}"),
         }
-        Ok(wire)
     }
+}
 
-    fn answers(&self) -> Vec<Answer> {
-        let pairs = self.answer.as_chunks().0.iter();
-        pairs
-            .map(|[to, text]: &[String; 2]| Answer {
-                to: to.clone(),
-                text: text.clone(),
-            })
-            .collect()
-    }
+fn answers(words: &[String]) -> Vec<Answer> {
+    let answer = |[to, text]: &[String; 2]| Answer {
+        to: to.clone(),
+        text: text.clone(),
+    };
+    words.as_chunks().0.iter().map(answer).collect()
 }
 
 fn parse_wire(name: &str) -> Result<Wire, String> {
@@ -144,9 +151,9 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(wire.sub_protocol.as_deref(), Some("chat.v2"));
-        assert_eq!(wire.join("tea").unwrap(), b"SUB tea");
-        assert_eq!(wire.leave("tea").unwrap(), b"UNSUB tea");
-        assert_eq!(wire.join_after(), Some("HELLO"));
+        assert_eq!(wire.join.message("tea").unwrap(), b"SUB tea");
+        assert_eq!(wire.leave.message("tea").unwrap(), b"UNSUB tea");
+        assert_eq!(wire.join_after.as_deref(), Some("HELLO"));
         assert_eq!(wire.meaning(b"PING 1"), Meaning::Answer("PONG"));
         assert_eq!(wire.meaning(b"WHO"), Meaning::Answer("ME"));
         assert_eq!(wire.meaning(b"ERR no"), Meaning::Complaint);

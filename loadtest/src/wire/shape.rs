@@ -1,11 +1,11 @@
 //! How a delivery is told from everything else: the bytes in front of its stamp, and its length.
 //!
-//! This is looked at for every delivery, so it is one comparison of eight bytes and allocates nothing,
-//! which is no slower than a prefix that is written into the program. Only a longer one costs a
-//! second comparison.
+//! This is looked at for every delivery, so it is one comparison of eight bytes and allocates
+//! nothing, which is no slower than a prefix that is written into the program. Only a longer one
+//! costs a second comparison.
 
 use super::envelope::{Envelope, EnvelopeShape};
-use crate::payload::STAMP_BYTES;
+use crate::payload::{STAMP_BYTES, Stamp};
 use crate::plan::RoomId;
 
 /// What a delivery looks like.
@@ -20,7 +20,8 @@ pub(crate) struct DeliveryShape {
     prefix_bytes: usize,
     /// How long a delivery is, or at least.
     message_bytes: u64,
-    /// Where the payload's last byte is, its quote, if the server says more behind it than is known.
+    /// Where the payload's last byte is, its quote, if the server says more behind it than is
+    /// known.
     quote_at: Option<usize>,
 }
 
@@ -56,21 +57,34 @@ pub(crate) struct Delivery<'m> {
 impl RoomShape {
     /// Takes a message of `message_bytes`, of which this is the beginning, for a delivery.
     pub(crate) fn delivery<'m>(&self, start: &'m [u8], message_bytes: u64) -> Option<Delivery<'m>> {
-        match self {
+        let plain = |letters, is_whole| Delivery {
+            letters,
+            is_whole,
+            envelope: None,
+        };
+        Some(match self {
             Self::Enveloped(shape) => {
                 let envelope = shape.read(start, message_bytes)?;
-                Some(Delivery {
-                    letters: envelope.letters,
-                    is_whole: envelope.is_whole,
+                let delivery = plain(envelope.letters, envelope.is_whole);
+                Delivery {
                     envelope: Some(envelope),
-                })
+                    ..delivery
+                }
             }
-            Self::Plain(shape) => Some(Delivery {
-                letters: shape.letters(start)?,
-                is_whole: shape.is_whole(start, message_bytes),
-                envelope: None,
-            }),
-        }
+            Self::Plain(shape) => {
+                plain(shape.letters(start)?, shape.is_whole(start, message_bytes))
+            }
+        })
+    }
+
+    /// Takes the same for a delivery with a stamp.
+    pub(crate) fn stamped<'m>(
+        &self,
+        start: &'m [u8],
+        message_bytes: u64,
+    ) -> Option<(Delivery<'m>, Stamp)> {
+        let delivery = self.delivery(start, message_bytes)?;
+        Some((delivery, Stamp::read(delivery.letters)?))
     }
 }
 
@@ -106,7 +120,8 @@ impl DeliveryShape {
         self
     }
 
-    /// Whether a delivery of `message_bytes`, which begins with `start`, has the whole payload.
+    /// Returns whether a delivery of `message_bytes`, which begins with `start`, has the whole
+    /// payload.
     #[inline]
     pub(crate) fn is_whole(&self, start: &[u8], message_bytes: u64) -> bool {
         message_bytes == self.message_bytes
@@ -117,7 +132,7 @@ impl DeliveryShape {
             })
     }
 
-    /// The letters of the stamp in a message that begins with the prefix.
+    /// Returns the letters of the stamp in a message that begins with the prefix.
     #[inline]
     pub(crate) fn letters<'a>(&self, message: &'a [u8]) -> Option<&'a [u8; STAMP_BYTES]> {
         let start = u64::from_le_bytes(*message.first_chunk()?);
@@ -130,7 +145,8 @@ impl DeliveryShape {
         message.get(self.prefix_bytes..)?.first_chunk()
     }
 
-    /// Apart, so that it does not weigh on wires with short prefixes.
+    /// Compares the rest of a long prefix; apart, so that it does not weigh on wires with short
+    /// ones.
     #[inline(never)]
     fn has_tail(&self, message: &[u8]) -> bool {
         message[HEAD_BYTES..].starts_with(&self.tail)
@@ -138,7 +154,7 @@ impl DeliveryShape {
 }
 
 impl DeliveryShapes {
-    /// What a room's deliveries look like.
+    /// Returns what a room's deliveries look like.
     #[inline]
     pub(crate) fn of(&self, room: RoomId) -> &RoomShape {
         match self {

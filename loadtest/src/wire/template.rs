@@ -9,7 +9,7 @@ use serde::Deserialize;
 /// Braces that are not one of the two places stand for themselves: JSON is full of them.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(from = "String")]
-pub(super) struct Template {
+pub(crate) struct Template {
     parts: Vec<Part>,
 }
 
@@ -25,7 +25,7 @@ const PAYLOAD: &str = "{payload}";
 
 impl Template {
     /// Takes a text apart.
-    pub(super) fn parse(mut text: &str) -> Self {
+    pub(crate) fn parse(mut text: &str) -> Self {
         let mut parts = Vec::new();
         while let Some((at, place, part)) = first_place(text) {
             if at > 0 {
@@ -51,8 +51,8 @@ impl Template {
         }
     }
 
-    /// The text for a room; none if there is nothing to say.
-    pub(super) fn message(&self, room: &str) -> Option<Vec<u8>> {
+    /// Returns the text for a room; none if there is nothing to say.
+    pub(crate) fn message(&self, room: &str) -> Option<Vec<u8>> {
         let mut message = Vec::new();
         self.write(room, |_| {}, &mut message);
         (!message.is_empty()).then_some(message)
@@ -66,7 +66,7 @@ impl Template {
         self.parts.contains(&Part::Payload)
     }
 
-    /// What it begins with whatever the room is.
+    /// Returns what it begins with whatever the room is.
     pub(super) fn constant_start(&self) -> &str {
         match self.parts.first() {
             Some(Part::Text(text)) => text,
@@ -74,7 +74,7 @@ impl Template {
         }
     }
 
-    /// Its length without what fills the places.
+    /// Returns its length without what fills the places.
     pub(super) fn bytes_min(&self) -> usize {
         let text = |part: &Part| match part {
             Part::Text(text) => text.len(),

@@ -1,8 +1,9 @@
-//! What throng.v1 says beside publications, read and written: greetings, answers, gaps, the end of a
-//! server.
+//! What throng.v1 says beside publications, read and written: greetings, answers, gaps, the end of
+//! a server.
 //!
-//! None of this is on the way of a delivery, so that a JSON parser reads it. What is said against the
-//! protocol is [`Said::Wrong`], with what is wrong; what the protocol does not name is for others.
+//! None of this is on the way of a delivery, so that a JSON parser reads it. What is said against
+//! the protocol is [`Said::Wrong`], with what is wrong; what the protocol does not name is for
+//! others.
 
 use std::time::Duration;
 
@@ -26,21 +27,23 @@ pub(crate) struct Position {
 }
 
 /// Where a membership began.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub(crate) struct Joined {
     pub(crate) position: Position,
     /// Whether nothing is missing; none if nothing was asked for.
     pub(crate) recovered: Option<bool>,
     /// The first publication that is sent again.
     pub(crate) first: Option<u64>,
+    #[serde(default)]
     pub(crate) already: bool,
 }
 
 /// What became of a publication.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub(crate) struct Ack {
     pub(crate) id: u64,
     pub(crate) position: Option<Position>,
+    #[serde(default)]
     pub(crate) duplicate: bool,
 }
 
@@ -48,7 +51,8 @@ pub(crate) struct Ack {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
     Ack(Ack),
-    /// A request was refused; which, and after which time it may be sent again, as far as it is said.
+    /// A request was refused; which, and after which time it may be sent again, as far as it is
+    /// said.
     Complaint {
         id: Option<u64>,
         retry_after: Option<Duration>,
@@ -69,7 +73,8 @@ pub(crate) enum Said {
     Wrong(&'static str),
 }
 
-/// The message that makes a connection a member of a room, and asks for what came behind a position.
+/// Returns the message that makes a connection a member of a room, and asks for what came behind a
+/// position.
 pub(crate) fn join(room: &str, epoch: &str, offset: u64) -> Vec<u8> {
     format!(
         r#"join {{"id":{JOIN_ID},"room":"{room}","since":{{"epoch":"{epoch}","offset":{offset}}}}}"#
@@ -77,8 +82,8 @@ pub(crate) fn join(room: &str, epoch: &str, offset: u64) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Writes the message that publishes a payload of so many bytes and wants to be acknowledged. Whoever
-/// sends the same again with the same key publishes it once.
+/// Writes the message that publishes a payload of so many bytes and wants to be acknowledged.
+/// Whoever sends the same again with the same key publishes it once.
 pub(crate) fn publish(
     room: &str,
     (id, key): (u64, &str),
@@ -92,7 +97,7 @@ pub(crate) fn publish(
     out.push(b'}');
 }
 
-/// How long not to come back, by the reason of a close frame that says so.
+/// Returns how long not to come back, by the reason of a close frame that says so.
 pub(crate) fn pause(code: u16, reason: &str) -> Option<Duration> {
     if !COME_BACK_LATER.contains(&code) {
         return None;
@@ -104,17 +109,17 @@ pub(crate) fn pause(code: u16, reason: &str) -> Option<Duration> {
 /// Close codes that have a pause in their reason.
 const COME_BACK_LATER: std::ops::RangeInclusive<u16> = 4100..=4199;
 
-/// What a message to a member of `room` means.
+/// Returns what a message to a member of `room` means.
 pub(crate) fn understand(message: &[u8], room: &str) -> Said {
     let space = message.iter().position(|&byte| byte == b' ');
     let (event, data) = message.split_at(space.unwrap_or(message.len()));
     let said = match event {
-        b"ack" => ack(data, room),
+        b"ack" => about(data, room, ack),
         b"drain" => parsed(data).map(|Pause { after_ms }| Said::Drain(ms(after_ms))),
         b"error" => complaint(data),
-        b"gap" => gap(data, room),
+        b"gap" => about(data, room, gap),
         b"hello" => hello(data),
-        b"joined" => joined(data, room),
+        b"joined" => about(data, room, joined),
         b"msg" => Ok(Said::Publication),
         b"left" | b"history" | b"pong" => parsed::<IgnoredAny>(data).map(|_| Said::Other),
         _ => Ok(Said::Other),
@@ -124,14 +129,23 @@ pub(crate) fn understand(message: &[u8], room: &str) -> Said {
 
 type Understood = Result<Said, &'static str>;
 
-fn ack(data: &[u8], room: &str) -> Understood {
-    let answer: AckData = parsed(data)?;
-    check_room(&answer.room, room)?;
-    Ok(Said::Ack(Ack {
-        id: answer.id.ok_or("an ack without an id")?,
-        position: answer.position.map(checked).transpose()?,
-        duplicate: answer.duplicate,
-    }))
+/// Reads an answer that has to be about the member's room.
+fn about<T: DeserializeOwned>(
+    data: &[u8],
+    room: &str,
+    understood: fn(T) -> Understood,
+) -> Understood {
+    let About { room: told, answer } = parsed(data)?;
+    if told == room {
+        understood(answer)
+    } else {
+        Err("an answer about another room")
+    }
+}
+
+fn ack(ack: Ack) -> Understood {
+    ack.position.as_ref().map_or(Ok(()), check)?;
+    Ok(Said::Ack(ack))
 }
 
 fn complaint(data: &[u8]) -> Understood {
@@ -145,16 +159,16 @@ fn complaint(data: &[u8]) -> Understood {
     })
 }
 
-fn gap(data: &[u8], room: &str) -> Understood {
-    let gap: GapData = parsed(data)?;
-    check_room(&gap.room, room)?;
-    if gap.from == 0 || gap.from > gap.to || gap.to > WHOLE_NUMBER_MAX {
+fn gap(
+    Gap {
+        from: first,
+        to: last,
+    }: Gap,
+) -> Understood {
+    if first == 0 || first > last || last > WHOLE_NUMBER_MAX {
         return Err("a gap of nothing");
     }
-    Ok(Said::Gap {
-        first: gap.from,
-        last: gap.to,
-    })
+    Ok(Said::Gap { first, last })
 }
 
 fn hello(data: &[u8]) -> Understood {
@@ -166,44 +180,29 @@ fn hello(data: &[u8]) -> Understood {
     Ok(Said::Hello(name))
 }
 
-fn joined(data: &[u8], room: &str) -> Understood {
-    let answer: JoinedData = parsed(data)?;
-    check_room(&answer.room, room)?;
-    if answer.id != Some(JOIN_ID) {
+fn joined(Answer { id, answer: joined }: Answer<Joined>) -> Understood {
+    if id != JOIN_ID {
         return Err("a joined without the id of the join");
     }
-    let position = checked(answer.position)?;
-    if answer
+    check(&joined.position)?;
+    if joined
         .first
-        .is_some_and(|first| first == 0 || first > position.offset + 1)
+        .is_some_and(|first| first == 0 || first > joined.position.offset + 1)
     {
         return Err("a joined whose first publication is behind its position");
     }
-    Ok(Said::Joined(Joined {
-        position,
-        recovered: answer.recovered,
-        first: answer.first,
-        already: answer.already,
-    }))
+    Ok(Said::Joined(joined))
 }
 
 fn parsed<T: DeserializeOwned>(data: &[u8]) -> Result<T, &'static str> {
     serde_json::from_slice(data).map_err(|_| "what cannot be read")
 }
 
-fn check_room(told: &str, room: &str) -> Result<(), &'static str> {
-    if told == room {
-        Ok(())
-    } else {
-        Err("an answer about another room")
-    }
-}
-
-fn checked(position: Position) -> Result<Position, &'static str> {
+fn check(position: &Position) -> Result<(), &'static str> {
     let is_usual = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
     let is_epoch = (1..=EPOCH_BYTES_MAX).contains(&position.epoch.len());
     if is_epoch && position.epoch.bytes().all(is_usual) && position.offset <= WHOLE_NUMBER_MAX {
-        Ok(position)
+        Ok(())
     } else {
         Err("what is no position")
     }
@@ -216,12 +215,17 @@ fn ms(after_ms: u64) -> Duration {
 }
 
 #[derive(Deserialize)]
-struct AckData {
-    id: Option<u64>,
+struct About<T> {
     room: String,
-    position: Option<Position>,
-    #[serde(default)]
-    duplicate: bool,
+    #[serde(flatten)]
+    answer: T,
+}
+
+#[derive(Deserialize)]
+struct Answer<T> {
+    id: u64,
+    #[serde(flatten)]
+    answer: T,
 }
 
 #[derive(Deserialize)]
@@ -233,48 +237,33 @@ struct ErrorData {
 }
 
 #[derive(Deserialize)]
-struct GapData {
-    room: String,
+struct Gap {
     from: u64,
     to: u64,
 }
 
+/// The limits are there, and numbers; nothing that is sent here is beyond them.
 #[derive(Deserialize)]
+#[expect(
+    dead_code,
+    reason = "that they are there is all that is asked of most of them"
+)]
 struct HelloData {
     server: String,
     connection: String,
-    #[serde(rename = "keepalive_ms")]
-    _keepalive_ms: u64,
-    #[serde(rename = "limits")]
-    _limits: HelloLimits,
+    keepalive_ms: u64,
+    limits: HelloLimits,
 }
 
-/// They are there, and numbers; nothing that is sent here is beyond them.
 #[derive(Deserialize)]
+#[expect(dead_code, reason = "that they are there is all that is asked of them")]
 struct HelloLimits {
-    #[serde(rename = "message_bytes")]
-    _message_bytes: u64,
-    #[serde(rename = "rooms")]
-    _rooms: u64,
-    #[serde(rename = "room_name_bytes")]
-    _room_name_bytes: u64,
-    #[serde(rename = "key_bytes")]
-    _key_bytes: u64,
-    #[serde(rename = "history_publications")]
-    _history_publications: u64,
-    #[serde(rename = "history_bytes")]
-    _history_bytes: u64,
-}
-
-#[derive(Deserialize)]
-struct JoinedData {
-    id: Option<u64>,
-    room: String,
-    position: Position,
-    recovered: Option<bool>,
-    first: Option<u64>,
-    #[serde(default)]
-    already: bool,
+    message_bytes: u64,
+    rooms: u64,
+    room_name_bytes: u64,
+    key_bytes: u64,
+    history_publications: u64,
+    history_bytes: u64,
 }
 
 #[derive(Deserialize)]
@@ -300,14 +289,15 @@ mod tests {
 
     #[test]
     fn what_a_server_says_is_understood() {
-        let limits = r#"{"message_bytes":65536,"rooms":128,"room_name_bytes":255,"key_bytes":64,"history_publications":1000,"history_bytes":262144}"#;
-        let hello = format!(
-            r#"hello {{"server":"throng/0.1.0","connection":"Xk3qTz9bA_w","keepalive_ms":25000,"limits":{limits},"new":[]}}"#
-        );
+        let limits = r#""rooms":128,"room_name_bytes":255,"key_bytes":64,"history_bytes":262144"#;
+        let limits = format!(r#"{{"message_bytes":65536,"history_publications":1000,{limits}}}"#);
+        let who = r#""server":"throng/0.1.0","connection":"Xk3qTz9bA_w""#;
+        let hello = format!(r#"hello {{{who},"keepalive_ms":25000,"limits":{limits},"new":[]}}"#);
         assert_eq!(
             said(&hello),
             Said::Hello(Name::parse("Xk3qTz9bA_w").unwrap())
         );
+        let position_text = r#""position":{"epoch":"k3f9","offset":57}"#;
         let joined = Joined {
             position: position(57),
             recovered: Some(true),
@@ -315,9 +305,9 @@ mod tests {
             already: false,
         };
         assert_eq!(
-            said(
-                r#"joined {"id":0,"room":"tea","position":{"epoch":"k3f9","offset":57},"recovered":true,"first":42}"#
-            ),
+            said(&format!(
+                r#"joined {{"id":0,"room":"tea",{position_text},"recovered":true,"first":42}}"#
+            )),
             Said::Joined(joined)
         );
         let ack = |id, duplicate| Ack {
@@ -340,9 +330,10 @@ mod tests {
             said(r#"drain {"after_ms":1730}"#),
             Said::Drain(Duration::from_millis(1730))
         );
-        let error = r#"error {"id":3,"event":"msg","code":"overloaded","message":"later","retry_after_ms":1500}"#;
+        let why = r#""code":"overloaded","message":"later","retry_after_ms":1500"#;
+        let error = format!(r#"error {{"id":3,"event":"msg",{why}}}"#);
         assert_eq!(
-            said(error),
+            said(&error),
             Said::Complaint {
                 id: Some(3),
                 retry_after: Some(Duration::from_millis(1500))

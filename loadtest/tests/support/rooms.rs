@@ -1,13 +1,13 @@
 //! A server of rooms in this process that speaks whatever a test wants.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
-use tungstenite::handshake::server::{Request, Response};
-use tungstenite::protocol::Role;
-use tungstenite::{Message, WebSocket};
+use tungstenite::Message;
+
+use crate::server::{Event, Events, Socket, Welcome, Writer, listen};
 
 /// What a server says and understands, by the text of a message.
 pub(crate) trait Speech: Clone + Send + 'static {
@@ -29,73 +29,50 @@ pub(crate) enum Heard {
     Nothing,
 }
 
-type Writer = WebSocket<TcpStream>;
-type Requests = (Heard, Option<Writer>);
-
 /// Serves until the test's process ends.
 pub(crate) fn start(speech: impl Speech) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let (requests, inbox) = channel();
+    let (events, inbox) = channel();
     let rooms = speech.clone();
     thread::spawn(move || serve_rooms(&rooms, &inbox));
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (speech, requests) = (speech.clone(), requests.clone());
-            // A driver that ends early takes its connection with it, handshake or not.
-            thread::spawn(move || serve_connection(&speech, stream.unwrap(), &requests));
+    let hear = move |socket: &mut Socket, text: &str| match speech.understand(text) {
+        Heard::Answer(text) => {
+            let _ = socket.send(Message::text(text));
+            None
         }
-    });
-    address
-}
-
-fn serve_connection(
-    speech: &impl Speech,
-    stream: TcpStream,
-    requests: &Sender<Requests>,
-) -> Option<()> {
-    stream.set_nodelay(true).ok()?;
-    let writer = stream.try_clone().ok()?;
-    #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
-    let agree = |request: &Request, mut response: Response| {
-        let name = "Sec-WebSocket-Protocol";
-        if let Some(wanted) = request.headers().get(name) {
-            response.headers_mut().insert(name, wanted.clone());
-        }
-        Ok(response)
+        Heard::Nothing => None,
+        heard => Some(heard),
     };
-    let mut socket = tungstenite::accept_hdr(stream, agree).ok()?;
-    let mut writer = Some(WebSocket::from_raw_socket(writer, Role::Server, None));
-    if let Some(greeting) = speech.greeting() {
-        socket.send(Message::text(greeting)).ok()?;
-    }
-    while let Ok(Message::Text(text)) = socket.read() {
-        match speech.understand(&text) {
-            Heard::Answer(text) => socket.send(Message::text(text)).ok()?,
-            Heard::Nothing => {}
-            join @ Heard::Join(_) => requests.send((join, writer.take())).ok()?,
-            publish @ Heard::Publish { .. } => requests.send((publish, None)).ok()?,
-        }
-    }
-    Some(())
+    listen(events, |_| Welcome::Accept, hear)
 }
 
-/// Owns all members, so that every room has one order.
-fn serve_rooms(speech: &impl Speech, inbox: &Receiver<Requests>) {
+fn serve_rooms(speech: &impl Speech, inbox: &Receiver<Events<Heard>>) {
+    let mut writers: HashMap<u64, Writer> = HashMap::new();
     let mut rooms: HashMap<String, Vec<Writer>> = HashMap::new();
-    for request in inbox {
-        match request {
-            (Heard::Join(room), Some(writer)) => rooms.entry(room).or_default().push(writer),
-            (Heard::Publish { room, payload }, _) => {
+    for (id, event) in inbox {
+        match event {
+            Event::Connected(mut writer) => {
+                if let Some(greeting) = speech.greeting() {
+                    let _ = writer.send(Message::text(greeting));
+                }
+                writers.insert(id, writer);
+            }
+            Event::Heard(Heard::Join(room)) => {
+                let writer = writers.remove(&id);
+                rooms.entry(room).or_default().extend(writer);
+            }
+            Event::Heard(Heard::Publish { room, payload }) => {
                 let members = rooms.get_mut(&room).into_iter().flatten();
                 for (index, member) in members.enumerate() {
                     if let Some(delivery) = speech.delivery(&room, index, &payload) {
-                        // A driver that has ended does not read; that is not this thread's business.
+                        // A driver that has ended does not read; that is not this thread's
+                        // business.
                         let _ = member.send(Message::text(delivery));
                     }
                 }
             }
-            _ => {}
+            // Of whoever is no member, this was the last hold on the socket.
+            Event::Gone => drop(writers.remove(&id)),
+            Event::Heard(_) => {}
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,9 +14,10 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tungstenite::handshake::server::{Request, Response};
-use tungstenite::protocol::{CloseFrame, Role};
-use tungstenite::{Message, WebSocket};
+use tungstenite::Message;
+use tungstenite::protocol::CloseFrame;
+
+use crate::server::{Event, Events, Welcome, Writer, listen};
 
 /// What is done to one delivery.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -125,36 +126,21 @@ pub(crate) struct Server {
     injected: Arc<Injected>,
 }
 
-enum Event {
-    Connected(Writer),
-    Gone,
-    Request(String, Value),
-    Restart(u64),
-}
-
-type Writer = Box<WebSocket<TcpStream>>;
-type Events = (u64, Event);
-
 impl Server {
     pub(crate) fn start(manners: Manners) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let injected = Arc::new(Injected::default());
         let (events, inbox) = channel();
         if let Some((pipe, after_ms)) = manners.restarts.clone() {
             let events = events.clone();
             thread::spawn(move || watch(&pipe, after_ms, &events));
         }
-        let greeting = manners.greeting;
+        let welcome = match manners.greeting {
+            Greeting::WithoutProtocol => Welcome::AcceptWithout,
+            _ => Welcome::Accept,
+        };
         let counts = Arc::clone(&injected);
         thread::spawn(move || Rooms::new(manners, counts).serve(&inbox));
-        thread::spawn(move || {
-            for (id, stream) in (0..).zip(listener.incoming()) {
-                let events = events.clone();
-                // A driver that ends early takes its connection with it, handshake or not.
-                thread::spawn(move || serve_connection(id, stream.unwrap(), greeting, &events));
-            }
-        });
+        let address = listen(events, move |_| welcome, |_, text| Some(text.to_owned()));
         Self { address, injected }
     }
 
@@ -164,43 +150,14 @@ impl Server {
 }
 
 /// Ends all connections whenever somebody wrote to the pipe and closed it.
-fn watch(pipe: &PathBuf, after_ms: u64, events: &Sender<Events>) {
+fn watch(pipe: &PathBuf, after_ms: u64, events: &Sender<Events<String>>) {
     while let Ok(mut file) = File::open(pipe) {
         let _ = file.read_to_end(&mut Vec::new());
-        if events.send((0, Event::Restart(after_ms))).is_err() {
+        let restart = Event::Heard(format!("restart {after_ms}"));
+        if events.send((0, restart)).is_err() {
             return;
         }
     }
-}
-
-fn serve_connection(
-    id: u64,
-    stream: TcpStream,
-    greeting: Greeting,
-    events: &Sender<Events>,
-) -> Option<()> {
-    stream.set_nodelay(true).ok()?;
-    let writer = stream.try_clone().ok()?;
-    #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
-    let agree = |request: &Request, mut response: Response| {
-        let name = "Sec-WebSocket-Protocol";
-        let wanted = request.headers().get(name).cloned();
-        if let Some(wanted) = wanted.filter(|_| greeting != Greeting::WithoutProtocol) {
-            response.headers_mut().insert(name, wanted);
-        }
-        Ok(response)
-    };
-    let mut socket = tungstenite::accept_hdr(stream, agree).ok()?;
-    let writer = Box::new(WebSocket::from_raw_socket(writer, Role::Server, None));
-    events.send((id, Event::Connected(writer))).ok()?;
-    while let Ok(Message::Text(text)) = socket.read() {
-        let (event, data) = text.split_once(' ').unwrap();
-        let data = serde_json::from_str(data).unwrap();
-        let request = Event::Request(event.to_owned(), data);
-        events.send((id, request)).ok()?;
-    }
-    let _ = socket.flush();
-    events.send((id, Event::Gone)).ok()
 }
 
 /// One publication as it is kept.
@@ -247,18 +204,28 @@ impl Rooms {
         }
     }
 
-    fn serve(mut self, inbox: &Receiver<Events>) {
+    fn serve(mut self, inbox: &Receiver<Events<String>>) {
         for (id, event) in inbox {
+            let text = match event {
+                Event::Connected(writer) => {
+                    self.greet(id, writer);
+                    continue;
+                }
+                Event::Gone => {
+                    self.forget(id);
+                    continue;
+                }
+                Event::Heard(text) => text,
+            };
+            let (event, data) = text.split_once(' ').unwrap();
+            let data: Value = serde_json::from_str(data).unwrap();
             match event {
-                Event::Connected(writer) => self.greet(id, writer),
-                Event::Gone => self.forget(id),
-                Event::Request(event, data) => match &*event {
-                    "join" => self.join(id, &data),
-                    "leave" => self.leave(id, &data),
-                    "msg" => self.publish(id, &data),
-                    other => panic!("unknown event {other}"),
-                },
-                Event::Restart(after_ms) => self.restart(after_ms),
+                "join" => self.join(id, &data),
+                "leave" => self.leave(id, &data),
+                "msg" => self.publish(id, &data),
+                // From the pipe; no client says so.
+                "restart" => self.restart(data.as_u64().unwrap()),
+                other => panic!("unknown event {other}"),
             }
         }
     }
@@ -472,9 +439,10 @@ fn faulty(room: &str, kept: &Kept, fault: Fault) -> Option<String> {
         Fault::Announce => format!(r#"gap {{"room":"{room}","from":{offset},"to":{offset}}}"#),
         Fault::Drop => return None,
         Fault::None => good(),
-        Fault::Other => format!(
-            r#"msg {{"new":[1,{{}}],"msg":{msg}, "at":{AT_MS},"offset":{offset},"from":"{from}","room":"{room}"}}"#
-        ),
+        Fault::Other => {
+            let place = format!(r#""offset":{offset},"from":"{from}","room":"{room}""#);
+            format!(r#"msg {{"new":[1,{{}}],"msg":{msg}, "at":{AT_MS},{place}}}"#)
+        }
         Fault::RepeatOffset => envelope(room, kept, offset - 1),
         Fault::Stall => {
             thread::sleep(Duration::from_millis(150));

@@ -7,9 +7,9 @@
 pub(super) struct Search {
     first: f64,
     /// The highest rate that held.
-    held: Option<f64>,
-    /// The lowest rate that broke.
-    broke: Option<f64>,
+    pub(super) held: Option<f64>,
+    /// The lowest rate that broke; without one there is no limit, only an end of the search.
+    pub(super) broke: Option<f64>,
 }
 
 /// The knee is known when the unknown is so much of it.
@@ -22,7 +22,7 @@ const HALVINGS_MAX: i32 = 10;
 const RATE_MAX: f64 = 1_000_000.0;
 
 impl Search {
-    /// A search that begins at this rate.
+    /// Begins at this rate.
     pub(super) fn new(first: f64) -> Self {
         Self {
             first,
@@ -31,7 +31,7 @@ impl Search {
         }
     }
 
-    /// The rate to try, none if the knee is known.
+    /// Returns the rate to try; none if the knee is known.
     pub(super) fn next(&self) -> Option<f64> {
         match (self.held, self.broke) {
             (None, None) => Some(self.first),
@@ -53,16 +53,6 @@ impl Search {
             self.broke = Some(self.broke.map_or(rate, |other| other.min(rate)));
         }
     }
-
-    /// Whether a rate broke, so that there is a limit and not only an end of the search.
-    pub(super) fn found_limit(&self) -> bool {
-        self.broke.is_some()
-    }
-
-    /// The last rate that held.
-    pub(super) fn knee(&self) -> Option<f64> {
-        self.held
-    }
 }
 
 #[cfg(test)]
@@ -78,7 +68,7 @@ mod tests {
             search.tell(rate, rate <= limit);
             assert!(tried.len() < 100, "it does not end: {tried:?}");
         }
-        (search.knee(), tried)
+        (search.held, tried)
     }
 
     #[test]
@@ -117,13 +107,13 @@ mod tests {
         let (knee, tried) = search(10.0, 0.0);
         assert_eq!((knee, tried.len()), (None, 11));
         let mut endless = Search::new(10.0);
-        assert!(!endless.found_limit());
+        assert!(endless.broke.is_none());
         while let Some(rate) = endless.next() {
             endless.tell(rate, true);
         }
-        assert!(!endless.found_limit() && endless.knee().is_some());
+        assert!(endless.broke.is_none() && endless.held.is_some());
         endless.tell(RATE_MAX, false);
-        assert!(endless.found_limit());
+        assert!(endless.broke.is_some());
         let (knee, tried) = search(10.0, f64::INFINITY);
         assert!(knee.unwrap() > 500_000.0 && tried.len() < 20);
     }
