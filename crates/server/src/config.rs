@@ -108,7 +108,7 @@ pub enum ListenAddress {
 
 /// Text that is no address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("\"{text}\" is no address: write 127.0.0.1:8080, [::1]:8080 or unix:/path/to/socket")]
+#[error("\"{text}\" is not an address: use 127.0.0.1:8080, [::1]:8080 or unix:/path/to/socket")]
 pub struct ListenAddressError {
     text: String,
 }
@@ -152,7 +152,7 @@ pub enum FlushMode {
 
 /// Text that names no flush mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("write auto, uring or write")]
+#[error("use auto, uring or write")]
 pub struct FlushModeError;
 
 impl FromStr for FlushMode {
@@ -283,7 +283,7 @@ impl From<usize> for ConnectionsMax {
 
 /// Text that says no number of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("write auto or a whole number")]
+#[error("use auto or a whole number")]
 pub struct ConnectionsMaxError;
 
 impl FromStr for ConnectionsMax {

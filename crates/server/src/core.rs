@@ -503,7 +503,7 @@ impl Core {
         let counts = self.local.counts();
         metrics.deliveries.set(counts.deliveries);
         metrics.skipped.set(counts.skipped);
-        metrics.passed_over.set(counts.passed_over);
+        metrics.ephemeral_dropped.set(counts.passed_over);
         metrics.replayed.set(counts.replayed);
     }
 

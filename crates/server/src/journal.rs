@@ -98,7 +98,7 @@ impl Histories {
             Err(error) if disk.on_failure() == OnFailure::Serve && is_the_disks_fault(&error) => {
                 tracing::error!(
                     error = %crate::explain(&error),
-                    "histories are kept in memory only until the next start"
+                    "histories are retained in memory only until the next start"
                 );
             }
             Err(error) => return Err(error),
@@ -218,10 +218,10 @@ fn open_in(path: &Path) -> Result<Opened, OpenError> {
     let opened = Store::open(&path.join(STORE_DIRECTORY), &Options::default())?;
     let Tightened { closed, open } = &opened.tightened;
     for path in closed {
-        tracing::warn!(path = %path.display(), "others could read it, and no longer can");
+        tracing::warn!(path = %path.display(), "permissions were too open: now private to the owner");
     }
     for path in open {
-        tracing::warn!(path = %path.display(), "others can read it, and that cannot be changed");
+        tracing::warn!(path = %path.display(), "cannot restrict permissions: other users can read it");
     }
     Ok(opened)
 }
@@ -234,7 +234,7 @@ fn lost_batches(path: &Path, vouched: Vouched) -> u64 {
         Vouched::NoWitness => {
             tracing::info!(
                 %path,
-                "histories of an earlier version: from now on it is noticed if some of them go missing"
+                "opened histories of an earlier version: lost data is detected from now on"
             );
             0
         }
@@ -242,14 +242,14 @@ fn lost_batches(path: &Path, vouched: Vouched) -> u64 {
             tracing::error!(
                 %path,
                 batches = missing,
-                "histories that were written are not there any more: rooms go on in new epochs"
+                "stored histories are missing: rooms continue in new epochs"
             );
             missing
         }
         Vouched::Nothing => {
             tracing::error!(
                 %path,
-                "nothing says whether these histories are complete: rooms go on in new epochs"
+                "cannot verify that histories are complete: rooms continue in new epochs"
             );
             1
         }
@@ -294,11 +294,11 @@ fn prepare(path: &Path) -> io::Result<()> {
     };
     let shown = path.display();
     if !fs::read_dir(path)?.all(is_ours) {
-        tracing::warn!(path = %shown, "others can look into it; it has other files too");
+        tracing::warn!(path = %shown, "permissions kept, because it contains other files: other users can read it");
     } else if let Err(error) = fs::set_permissions(path, Permissions::from_mode(mode & 0o7700)) {
-        tracing::warn!(path = %shown, %error, "others can look into it, and that cannot be changed");
+        tracing::warn!(path = %shown, %error, "cannot restrict permissions: other users can read it");
     } else {
-        tracing::warn!(path = %shown, "others could look into it, and no longer can");
+        tracing::warn!(path = %shown, "permissions were too open: now private to the owner");
     }
     Ok(())
 }

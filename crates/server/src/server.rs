@@ -76,7 +76,7 @@ impl fmt::Debug for Server {
 #[derive(Debug, Error)]
 pub enum BindError {
     /// io_uring was demanded, and the kernel does not give it, or the crate was built without `uring`.
-    #[error("io_uring was demanded and cannot be had: {0}")]
+    #[error("io_uring is required but not available: {0}")]
     Flush(io::Error),
     /// The histories on disk cannot be had. Never without the crate's feature `disk`.
     #[error("cannot open the histories")]
@@ -380,7 +380,7 @@ impl Server {
             Vec::new()
         };
         if pin && cpus.is_empty() {
-            tracing::warn!("not pinned: the system does not tell its CPUs");
+            tracing::warn!("cannot pin threads: the CPUs are unknown");
         }
         let cores = (0..=u8::MAX).zip(self.cores.clone());
         cores
@@ -471,7 +471,7 @@ impl Seat {
         if let Some(cpu) = self.cpu
             && !core_affinity::set_for_current(cpu)
         {
-            tracing::warn!(core = self.id.0, cpu = cpu.id, "not pinned: refused");
+            tracing::warn!(core = self.id.0, cpu = cpu.id, "cannot pin core to CPU");
         }
         let visited = Arc::<Visited>::default();
         runtime.block_on(async {

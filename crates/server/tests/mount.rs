@@ -391,7 +391,7 @@ fn a_stream_that_is_no_socket_is_counted_and_gives_its_place_back() {
             tokio::time::timeout(TIMEOUT, all).await.unwrap().unwrap();
             assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         });
-        wait_for_metric(inside, &refused("untakeable"), count);
+        wait_for_metric(inside, &refused("undeliverable"), count);
     }
     running.stop().drain();
     running.join().unwrap();

@@ -48,11 +48,11 @@ impl Limit {
     /// What the peer is told.
     pub(crate) const fn sentence(self) -> &'static str {
         match self {
-            Self::Connections => "the server has as many connections as it takes",
-            Self::ConnectionsPerIp => "your address has as many connections as it may",
-            Self::FallbackConnections => "the server answers as many clients as it takes",
-            Self::Handshakes => "the server has as many handshakes under way as it takes",
-            Self::OpenFiles => "the server has as many files open as it may",
+            Self::Connections => "too many connections",
+            Self::ConnectionsPerIp => "too many connections from your address",
+            Self::FallbackConnections => "too many HTTP clients",
+            Self::Handshakes => "too many handshakes in progress",
+            Self::OpenFiles => "too many open files",
             Self::Stopping => "the server is stopping",
         }
     }

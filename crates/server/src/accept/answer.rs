@@ -69,7 +69,10 @@ pub(crate) fn overloaded(refused: Limit) -> Answer {
 const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
 pub(super) fn method_not_allowed() -> Answer {
-    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "this is read with GET\n");
+    let mut answer = text(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method not allowed: use GET\n",
+    );
     answer.headers_mut().insert(header::ALLOW, ALLOWED);
     answer
 }

@@ -52,7 +52,7 @@ pub struct Hosts {
 /// A text that is no rule for hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "\"{pattern}\" is no host: write chat.example.com, chat.example.com:8443, *.example.com, \
+    "\"{pattern}\" is not a host: use chat.example.com, chat.example.com:8443, *.example.com, \
      192.0.2.1, [2001:db8::1] or *"
 )]
 pub struct HostsError {
@@ -204,7 +204,7 @@ impl fmt::Display for Unserved<'_> {
     /// visible ASCII and bounded, whatever was sent.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.wanted().is_none() {
-            return f.write_str("the Host header is no name that this server can be told to serve");
+            return f.write_str("the Host header is not a valid host name");
         }
         let others = if self.rules.rules.is_empty() {
             ""
@@ -446,7 +446,7 @@ mod tests {
             "",
         ] {
             let error = Hosts::list(["a.example", rule]).unwrap_err();
-            let wanted = format!("\"{rule}\" is no host: ");
+            let wanted = format!("\"{rule}\" is not a host: ");
             assert!(error.to_string().starts_with(&wanted), "{error}");
         }
         assert_eq!("".parse(), Ok(Hosts::default()));

@@ -139,7 +139,7 @@ async fn choose(site: &Site, request: &http::Request<Incoming>, caller: &Caller)
         "*" if request.method() == Method::OPTIONS => Choice::Answer(Box::new(allowed())),
         _ if site.gate.config.get().path.is_none() => Choice::WebSocket,
         _ => {
-            let answer = text(StatusCode::NOT_FOUND, "there is nothing here\n");
+            let answer = text(StatusCode::NOT_FOUND, "not found\n");
             Choice::Answer(Box::new(answer))
         }
     }
@@ -185,7 +185,10 @@ async fn own(site: &Site, request: &http::Request<Incoming>) -> Option<Answer> {
     if request.headers().contains_key(header::TRANSFER_ENCODING) {
         // With a Content-Length beside it, that is how requests are smuggled (RFC 9112 section
         // 6.1).
-        let answer = text(StatusCode::BAD_REQUEST, "this takes no body in chunks\n");
+        let answer = text(
+            StatusCode::BAD_REQUEST,
+            "chunked bodies are not supported\n",
+        );
         return Some(closing(answer));
     }
     match *request.method() {
@@ -235,7 +238,7 @@ async fn fall_back(
             visit.restart_clock();
             visit.note_answer();
             let status = StatusCode::INTERNAL_SERVER_ERROR;
-            text(status, "something went wrong here\n").map(Either::Left)
+            text(status, "internal error\n").map(Either::Left)
         }
     }
 }

@@ -45,7 +45,7 @@ use crate::metrics::{CoreMetrics, RefusedCounts};
 /// - **HTTP/1.1 with upgrades**: `axum::serve` has them, hyper's connections need `with_upgrades()`.
 /// - **TCP or a Unix socket of tokio's, without TLS of its own.** The socket is taken out of that server once it
 ///   has answered 101, and a stream that is encrypted in this process is no socket. Such a connection ends at
-///   once; it is logged as an error, once, and counted in `throng_handshakes_refused_total` as `untakeable`.
+///   once; it is logged as an error, once, and counted in `throng_handshakes_refused_total` as `undeliverable`.
 ///   End TLS in a proxy.
 /// - **The peer's address**, if [`connections_per_ip_max`](crate::Limits::connections_per_ip_max) is to
 ///   count and [`Request::peer`](crate::Request::peer) is to know it: an [`IpAddr`] in the request's
@@ -245,12 +245,12 @@ impl Entrance {
     }
 
     fn complain(&self) {
-        self.refused().untakeable.count();
+        self.refused().undeliverable.count();
         // It is so of all connections, or of none.
         if !self.has_complained.swap(true, Ordering::Relaxed) {
             tracing::error!(
-                "a WebSocket cannot be taken out of the server that it is mounted in: its stream is no TCP or \
-                 Unix socket of tokio's. If that server speaks TLS, let a proxy do so instead"
+                "cannot take over the connection: its stream is not a tokio TCP or Unix socket. \
+                 Terminate TLS in a proxy instead"
             );
         }
     }

@@ -160,10 +160,11 @@ impl Gate {
         let time = self.config.get().timeouts.handshake;
         match tokio::time::timeout(time, checking).await {
             Ok(checked) => checked.map_err(failed)?.map(Some),
-            Err(_) => Err(
-                Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "it took too long\n")
-                    .header(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S)),
-            ),
+            Err(_) => Err(Rejection::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the handshake timed out\n",
+            )
+            .header(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S))),
         }
     }
 }
@@ -238,8 +239,8 @@ fn bad_handshake(error: OpeningError) -> Answer {
 /// The answer to a page from elsewhere.
 fn other_origin(forbidden: &Forbidden<'_>) -> Answer {
     let sentence = format!(
-        "{forbidden} may not open a WebSocket here: who runs the server allows it \
-         (THRONG_ORIGINS, or Config::origins)\n"
+        "{forbidden} may not open a WebSocket here; the operator can allow it with \
+         THRONG_ORIGINS (Config::origins)\n"
     );
     text(StatusCode::FORBIDDEN, sentence)
 }

@@ -54,7 +54,7 @@ pub struct Origins {
 /// A rule for origins that is none.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "\"{pattern}\" is no origin: write same, https://chat.example.com, https://*.example.com, \
+    "\"{pattern}\" is not an origin: use same, https://chat.example.com, https://*.example.com, \
      http://localhost:*, null, file:// or *"
 )]
 pub struct OriginsError {
@@ -604,7 +604,7 @@ mod tests {
             "::1",
         ] {
             let error = Origins::list(["same", rule]).unwrap_err();
-            let wanted = format!("\"{rule}\" is no origin: ");
+            let wanted = format!("\"{rule}\" is not an origin: ");
             assert!(error.to_string().starts_with(&wanted), "{error}");
         }
         let error = "same,a/b,c/d".parse::<Origins>().unwrap_err();

@@ -57,7 +57,7 @@ pub enum Fsync {
 
 /// Text that names no way to bring histories to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("write always, interval or never")]
+#[error("use always, interval or never")]
 pub struct FsyncError;
 
 impl FromStr for Fsync {
@@ -95,7 +95,7 @@ pub enum OnFailure {
 
 /// Text that names nothing that happens while the disk fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("write refuse or serve")]
+#[error("use refuse or serve")]
 pub struct OnFailureError;
 
 impl FromStr for OnFailure {

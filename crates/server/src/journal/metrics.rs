@@ -61,17 +61,17 @@ impl JournalMetrics {
         let gauges = [
             (
                 "journal_failing",
-                "1 while the disk takes no histories",
+                "1 while histories cannot be written",
                 self.failing.get(),
             ),
             (
                 "journal_disk_bytes",
-                "What histories take on disk",
+                "Disk space of histories, in bytes",
                 self.disk_bytes.get(),
             ),
             (
                 "journal_pending_bytes",
-                "What waits to be written",
+                "Bytes queued for the disk",
                 pending_bytes,
             ),
         ];
@@ -86,19 +86,15 @@ impl JournalMetrics {
                 "Changes of rooms written",
                 self.records.get(),
             ),
-            (
-                "journal_syncs",
-                "Times that it was brought to the disk",
-                self.syncs.get(),
-            ),
+            ("journal_syncs", "fsyncs of histories", self.syncs.get()),
             (
                 "journal_failures",
-                "Times that the disk did not take it",
+                "Failed writes of histories",
                 self.failures.get(),
             ),
             (
                 "journal_lost_batches",
-                "Batches that were written and were not there at the start",
+                "Committed batches that were missing at the start",
                 self.lost_batches.get(),
             ),
         ];

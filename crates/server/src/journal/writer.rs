@@ -133,7 +133,7 @@ impl Writer {
             },
             Err(error) => {
                 // The store went with the closure; without a thread nothing is ever written.
-                tracing::error!(%error, "no thread to write histories with");
+                tracing::error!(%error, "cannot start the thread that writes histories");
                 Writing::nothing()
             }
         }
@@ -172,7 +172,7 @@ impl Writer {
         }
         self.set_time();
         if let Err(error) = self.store.close() {
-            tracing::error!(error = %crate::explain(&error), "the histories were not closed");
+            tracing::error!(error = %crate::explain(&error), "cannot close the histories");
         }
     }
 
@@ -287,7 +287,7 @@ impl Writer {
             self.journal.queue.drain(&mut discarded);
             discarded.clear();
             if self.stopping.load(Ordering::Acquire) {
-                tracing::error!("stopped while histories could not be written");
+                tracing::error!("stopped while the disk was failing: recent histories are lost");
                 return false;
             }
             thread::park_timeout(RETRY);
@@ -302,7 +302,7 @@ impl Writer {
         self.journal.set_refuses(false);
         self.metrics.set_failing(false);
         if self.said.ended().is_some() {
-            tracing::info!("histories are written again");
+            tracing::info!("writing histories again");
         }
         true
     }
@@ -314,13 +314,13 @@ impl Writer {
         let outcome = if self.refuses() {
             "publications are refused"
         } else {
-            "they are kept in memory only"
+            "they are retained in memory only"
         };
         tracing::error!(
             error = %crate::explain(failure),
             path = %self.disk.path.display(),
             times,
-            "histories cannot be written: {outcome}"
+            "cannot write histories: {outcome}"
         );
     }
 

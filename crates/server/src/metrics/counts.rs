@@ -48,7 +48,7 @@ pub(crate) struct CoreMetrics {
     pub(crate) memberships: Count,
     pub(crate) deliveries: Count,
     pub(crate) skipped: Count,
-    pub(crate) passed_over: Count,
+    pub(crate) ephemeral_dropped: Count,
     pub(crate) replayed: Count,
     pub(crate) messages_in: Count,
     pub(crate) bytes_in: Count,
@@ -121,7 +121,7 @@ labelled! {
         open_files,
         origin,
         stopping,
-        untakeable,
+        undeliverable,
     }
 }
 

@@ -24,7 +24,7 @@ impl Uring {
 const REASON: &str = if cfg!(target_os = "linux") {
     "the library was built without its feature `uring`"
 } else {
-    "only Linux has it"
+    "io_uring needs Linux"
 };
 
 #[cfg(test)]
