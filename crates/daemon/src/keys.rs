@@ -4,6 +4,7 @@
 use std::any::TypeId;
 use std::error::Error as _;
 use std::fmt;
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
@@ -17,7 +18,7 @@ pub(crate) struct Keys {
     command: Command,
     /// The one that is no argument.
     other: &'static str,
-    /// What they are of.
+    /// The word for one in an error.
     of: &'static str,
 }
 
@@ -53,7 +54,7 @@ impl Keys {
     ) -> Result<Setting, Fault> {
         let name = key.get_ref().as_ref();
         let Some(arg) = self.arguments().find(|arg| arg.get_id() == name) else {
-            return Err(Fault::at(key, name, self.unknown(name)));
+            return Err(self.unknown(key));
         };
         let kind = Kind::of(arg);
         let text = kind
@@ -70,28 +71,46 @@ impl Keys {
         }
     }
 
-    /// That there is no such key, and what may have been meant.
-    fn unknown(&self, name: &str) -> String {
+    /// Returns that there is no such key, and what may have been meant.
+    fn unknown(&self, key: &Spanned<DeString<'_>>) -> Fault {
+        let name = key.get_ref().as_ref();
         let known = self.arguments().map(|arg| arg.get_id().as_str());
-        nearest(name, known.chain([self.other])).map_or_else(
-            || format!("is no setting of {}", self.of),
-            |nearest| format!("is no setting of {}; did you mean {nearest}?", self.of),
-        )
+        let hint = nearest(name, known.chain([self.other]))
+            .map(|nearest| format!("; did you mean {nearest:?}?"))
+            .unwrap_or_default();
+        Fault {
+            offset: key.span().start,
+            key: None,
+            reason: format!("unknown {} {name:?}{hint}", self.of),
+        }
     }
 }
 
-/// Returns the name that was probably meant.
+/// Returns the name that was probably meant: a similar one, or the only one that begins so.
 pub(crate) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    let likeness = |known| strsim::normalized_damerau_levenshtein(name, known);
-    known
-        .map(|known| (likeness(known), known))
+    let likeness = |known: &str| strsim::normalized_damerau_levenshtein(name, known);
+    let known: Vec<&str> = known.collect();
+    let similar = known
+        .iter()
+        .map(|known| (likeness(known), *known))
         .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
         .max_by(|one, other| one.0.total_cmp(&other.0))
-        .map(|(_, nearest)| nearest)
+        .map(|(_, nearest)| nearest);
+    similar.or_else(|| {
+        let begins_so = |known: &&&str| name.len() >= BEGINNING_LEN_MIN && known.starts_with(name);
+        let mut beginning = known.iter().filter(begins_so);
+        beginning
+            .next()
+            .filter(|_| beginning.next().is_none())
+            .copied()
+    })
 }
 
-/// From which likeness on a name is taken for a misspelt one: half of its letters.
+/// The likeness from which on a name is taken for a misspelt one: half of its letters.
 const LIKENESS_MIN: f64 = 0.5;
+
+/// The length, in bytes, from which on a name is taken for the beginning of one: `max`.
+const BEGINNING_LEN_MIN: usize = 3;
 
 impl Setting {
     /// Sets the field of this name.
@@ -173,6 +192,22 @@ impl Kind {
         }
     }
 
+    /// Returns what is wrong with a text that the argument's parser refused, if that is its kind.
+    pub(crate) fn complaint(self, text: &str) -> Option<&'static str> {
+        match self {
+            Self::Boolean => Some("use true or false"),
+            Self::Integer => match text.parse::<u64>() {
+                Ok(_) => None,
+                Err(error) if *error.kind() == IntErrorKind::PosOverflow => {
+                    Some("the number is too large")
+                }
+                Err(_) if text.parse::<i64>().is_ok() => Some("must not be negative"),
+                Err(_) => Some("use a whole number"),
+            },
+            Self::IntegerOrAuto | Self::Seconds | Self::String | Self::Strings => None,
+        }
+    }
+
     /// What was given for an argument, as a file would say it; nothing if nothing was.
     pub(crate) fn written(self, id: &str, given: &ArgMatches) -> Option<String> {
         let values = given
@@ -185,14 +220,18 @@ impl Kind {
         })
     }
 
-    /// Not the text itself where that may be no TOML: 007, .5.
+    /// Returns the value as TOML, which the text itself may not be: 007, .5.
     fn written_text(self, text: &str) -> String {
         let number = match self {
             Self::Boolean => Some(text.to_owned()),
             Self::Integer | Self::IntegerOrAuto => {
                 text.parse().ok().map(|number: u64| number.to_string())
             }
-            Self::Seconds => text.parse().ok().map(|number: f64| number.to_string()),
+            // Adding 0 turns -0 into 0.
+            Self::Seconds => text
+                .parse()
+                .ok()
+                .map(|number: f64| (number + 0.0).to_string()),
             Self::String | Self::Strings => None,
         };
         number.unwrap_or_else(|| quoted(text))
@@ -281,9 +320,12 @@ impl Fault {
         fault
     }
 
-    /// The same, of one of several tables that have such a key.
+    /// Names the table, of several that have such a key.
     pub(crate) fn of(mut self, table: &str) -> Self {
-        self.key = self.key.map(|key| format!("{key} of {table:?}"));
+        self.key = Some(match self.key {
+            Some(key) => format!("{key} of {table:?}"),
+            None => format!("match = {table:?}"),
+        });
         self
     }
 
@@ -340,6 +382,7 @@ mod tests {
             (Kind::Seconds, ".5", "0.5"),
             (Kind::Seconds, "1e3", "1000"),
             (Kind::Seconds, "25.0", "25"),
+            (Kind::Seconds, "-0", "0"),
             (Kind::Boolean, "true", "true"),
             (Kind::String, "a\"b\\c\td", "'a\"b\\c\td'"),
             (Kind::String, "'\u{1b}\"", "\"'\\u001B\\\"\""),

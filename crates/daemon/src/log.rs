@@ -199,7 +199,7 @@ impl Lines {
             // As an error, so that it is said whatever is logged.
             tracing::error!(
                 lines = unsaid,
-                "log lines were dropped, because standard error took them too slowly or not at all"
+                "log lines dropped: standard error is blocked or too slow"
             );
         }
         self.written.notify_all();

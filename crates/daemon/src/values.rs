@@ -17,7 +17,7 @@ pub(crate) fn log_filter(text: &str) -> Result<Targets, String> {
     for directive in text.split(',').map(str::trim) {
         match directive.split_once('=') {
             None if level.is_some() => {
-                return Err(format!("{directive:?} is a second level for everything"));
+                return Err(format!("{directive:?} sets the global level twice"));
             }
             None => level = Some(log_level(directive)?),
             Some((target, level)) => {
@@ -38,8 +38,8 @@ fn log_level(text: &str) -> Result<LevelFilter, String> {
         "trace" => LevelFilter::TRACE,
         _ => {
             return Err(format!(
-                "{text:?} is no level: write off, error, warn, info, debug or trace, or levels for \
-                 parts, as warn,throng=debug"
+                "{text:?} is not a level: use off, error, warn, info, debug or trace, or levels for \
+                 parts, such as warn,throng=debug"
             ));
         }
     };
@@ -54,7 +54,7 @@ fn log_target(text: &str) -> Result<&str, String> {
     }
     let parts = LOGGING.join(" or ");
     Err(format!(
-        "{text:?} logs nothing: write {parts}, as throng=debug"
+        "{text:?} is not a part of the program: use {parts}, such as throng=debug"
     ))
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn positive_usize(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".to_owned()),
         Ok(number) => Ok(number),
-        Err(error) => Err(format!("{error}")),
+        Err(_) => Err("must be a whole number".to_owned()),
     }
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 
 pub(crate) fn positive_seconds(text: &str) -> Result<Duration, String> {
     match seconds(text)? {
-        Duration::ZERO => Err("must be over 0 seconds".to_owned()),
+        Duration::ZERO => Err("must be more than 0 seconds".to_owned()),
         time => Ok(time),
     }
 }
