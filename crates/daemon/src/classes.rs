@@ -11,7 +11,7 @@ use toml::de::DeValue;
 use crate::keys::{Fault, Keys, Setting, in_order};
 use crate::values::seconds;
 
-/// What may be set for the rooms of one class. As flags, the default class.
+/// Settings of the rooms of one class. As flags, the default class.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ClassSettings {
     /// Publications that a room retains; 0 turns history off
@@ -47,8 +47,8 @@ pub(crate) struct ClassSettings {
 }
 
 impl ClassSettings {
-    /// The classes of the tables, each with this one's settings where its table says nothing, and
-    /// this one for all other rooms.
+    /// Returns the classes of the tables, each with this one's settings where its table sets
+    /// nothing, and this one for all other rooms.
     pub(crate) fn classes(&self, rooms: &[RoomTable], message_bytes_max: usize) -> Classes {
         let patterns = rooms.iter().map(|table| {
             let mut settings = self.clone();
@@ -81,7 +81,7 @@ impl ClassSettings {
     }
 }
 
-/// Rounded up: what is over 0 stays so, for 0 turns things off.
+/// Returns the time in milliseconds, rounded up: more than 0 stays so, because 0 turns things off.
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
@@ -164,7 +164,7 @@ impl RoomTable {
     }
 }
 
-/// Classes that tell which table is a room's, and nothing else.
+/// Returns classes that tell which table matches a room, and nothing else.
 fn matching(tables: &[RoomTable]) -> Classes {
     let patterns = tables.iter().map(|table| table.pattern.as_str().into());
     let patterns = patterns
@@ -182,7 +182,8 @@ fn pattern_of(value: &Spanned<DeValue<'_>>) -> Result<String, Fault> {
 }
 
 fn not_tables(value: &Spanned<DeValue<'_>>) -> Fault {
-    let reason = "must be tables [[rooms]], or an array such as [{match = \"cursor:*\", slow_consumer = \"latest\"}]";
+    let reason = "must be tables [[rooms]], or an array such as \
+                  [{match = \"cursor:*\", slow_consumer = \"latest\"}]";
     Fault::at(value, ROOMS, reason)
 }
 
@@ -222,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    /// The classes that these flags and this array make.
+    /// Returns the classes that these flags and this array make.
     fn classes(flags: &[&str], rooms: &str) -> Classes {
         let command = ClassSettings::augment_args(Command::new("t").no_binary_name(true));
         let given = command
@@ -237,7 +238,8 @@ mod tests {
     fn a_table_overrides_the_default_class_and_has_the_rest_from_it() {
         let classes = classes(
             &["--max-keys=7", "--history-bytes=5", "--slow-consumer=skip"],
-            r#"[{match = "a*", max_keys = 8, slow_consumer = "latest"}, {match = "*", history_age_s = 1.5}]"#,
+            r#"[{match = "a*", max_keys = 8, slow_consumer = "latest"},
+                {match = "*", history_age_s = 1.5}]"#,
         );
 
         let other = RoomClass {
@@ -277,7 +279,8 @@ mod tests {
     fn the_largest_publication_is_what_a_message_may_be_unless_it_is_set() {
         let classes = classes(
             &["--max-publication-bytes=5"],
-            r#"[{match = "a", max_publication_bytes = 0}, {match = "b", max_publication_bytes = 6}]"#,
+            r#"[{match = "a", max_publication_bytes = 0},
+                {match = "b", max_publication_bytes = 6}]"#,
         );
 
         let bytes_max = |name| classes.of(name).publication_bytes_max;

@@ -49,7 +49,7 @@ pub(crate) fn command() -> Command {
     Cli::command().mut_args(|arg| arg.global(true))
 }
 
-/// What to do but serve.
+/// A task other than serving.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum Task {
     /// Print every setting with its value and source, as a configuration file, and exit
@@ -59,7 +59,7 @@ pub(crate) enum Task {
     History(HistoryTask),
 }
 
-/// What to do with the histories on disk.
+/// A task on the histories on disk.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(crate) enum HistoryTask {
     /// Give every room a new epoch. Run this after you restore --history-path from a copy, before
@@ -67,7 +67,7 @@ pub(crate) enum HistoryTask {
     Restore,
 }
 
-/// What may also stand in the configuration file, under the field's name.
+/// Settings that may also be in the configuration file, under the field's name.
 #[derive(Debug, Args)]
 pub(crate) struct Settings {
     /// Addresses to listen on, separated by commas: 127.0.0.1:8080, [::1]:8080,
@@ -102,15 +102,33 @@ pub(crate) struct Settings {
     allowed_hosts: Vec<Hosts>,
 
     /// Number of cores, 1 to 256; 0 uses all CPUs that the process may use
-    #[arg(long, env = "THRONG_CORES", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=256))]
+    #[arg(
+        long,
+        env = "THRONG_CORES",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u16).range(0..=256)
+    )]
     cores: u16,
 
     /// Pin the thread of each core to one CPU
-    #[arg(long, env = "THRONG_PIN", default_value_t = false, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    #[arg(
+        long,
+        env = "THRONG_PIN",
+        default_value_t = false,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
     pin: bool,
 
     /// Number of shards in the table of rooms, rounded up to a power of two; 0 is 4 per core
-    #[arg(long, env = "THRONG_SHARDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
+    #[arg(
+        long,
+        env = "THRONG_SHARDS",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u32).range(0..=1_048_576)
+    )]
     shards: u32,
 
     /// Way of writing to sockets: auto, uring (fails to start without io_uring) or write (one
@@ -119,42 +137,87 @@ pub(crate) struct Settings {
     flush: FlushMode,
 
     /// Largest message, in bytes; a larger one closes the connection with 1009
-    #[arg(long, env = "THRONG_MAX_MESSAGE_BYTES", default_value_t = 65_536, value_parser = positive_usize)]
+    #[arg(
+        long,
+        env = "THRONG_MAX_MESSAGE_BYTES",
+        default_value_t = 65_536,
+        value_parser = positive_usize
+    )]
     max_message_bytes: usize,
 
     /// Maximum fragments of one message; more close the connection with 1009
-    #[arg(long, env = "THRONG_MAX_FRAGMENTS", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        env = "THRONG_MAX_FRAGMENTS",
+        default_value_t = 128,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     max_fragments: u32,
 
     /// Maximum rooms per connection; joining more is answered with an error event
-    #[arg(long, env = "THRONG_MAX_ROOMS_PER_CONNECTION", default_value_t = 128, value_parser = positive_usize)]
+    #[arg(
+        long,
+        env = "THRONG_MAX_ROOMS_PER_CONNECTION",
+        default_value_t = 128,
+        value_parser = positive_usize
+    )]
     max_rooms_per_connection: usize,
 
     /// Longest room name, in bytes; a longer one is answered with an error event
-    #[arg(long, env = "THRONG_MAX_ROOM_NAME_BYTES", default_value_t = 255, value_parser = positive_usize)]
+    #[arg(
+        long,
+        env = "THRONG_MAX_ROOM_NAME_BYTES",
+        default_value_t = 255,
+        value_parser = positive_usize
+    )]
     max_room_name_bytes: usize,
 
     /// Maximum bytes queued for one connection; --slow-consumer says what happens at the limit
-    #[arg(long, env = "THRONG_MAX_OUTBOX_BYTES", default_value_t = 1_048_576, value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
+    #[arg(
+        long,
+        env = "THRONG_MAX_OUTBOX_BYTES",
+        default_value_t = 1_048_576,
+        value_parser = clap::value_parser!(u32).range(1..=1 << 30)
+    )]
     max_outbox_bytes: u32,
 
     /// Maximum bytes that the kernel holds unsent for a slow connection; 0 for the kernel's own
     /// limit
-    #[arg(long, env = "THRONG_MAX_UNSENT_BYTES", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(..=1 << 30))]
+    #[arg(
+        long,
+        env = "THRONG_MAX_UNSENT_BYTES",
+        default_value_t = 16_384,
+        value_parser = clap::value_parser!(u32).range(..=1 << 30)
+    )]
     max_unsent_bytes: u32,
 
     /// Maximum kernel memory for sent, unacknowledged data of one connection, in bytes; 0 lets the
     /// kernel choose
-    #[arg(long, env = "THRONG_SEND_BUFFER_BYTES", default_value_t = 524_288, value_parser = clap::value_parser!(u32).range(..=1 << 30))]
+    #[arg(
+        long,
+        env = "THRONG_SEND_BUFFER_BYTES",
+        default_value_t = 524_288,
+        value_parser = clap::value_parser!(u32).range(..=1 << 30)
+    )]
     send_buffer_bytes: u32,
 
     /// Maximum kernel memory for received, unread data of one connection, in bytes; 0 lets the
     /// kernel choose
-    #[arg(long, env = "THRONG_RECEIVE_BUFFER_BYTES", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(..=1 << 30))]
+    #[arg(
+        long,
+        env = "THRONG_RECEIVE_BUFFER_BYTES",
+        default_value_t = 262_144,
+        value_parser = clap::value_parser!(u32).range(..=1 << 30)
+    )]
     receive_buffer_bytes: u32,
 
     /// Bytes of pending work on a core at which the server stops reading from publishers
-    #[arg(long, env = "THRONG_MAX_MAILBOX_BYTES", default_value_t = 16_777_216, value_parser = positive_usize)]
+    #[arg(
+        long,
+        env = "THRONG_MAX_MAILBOX_BYTES",
+        default_value_t = 16_777_216,
+        value_parser = positive_usize
+    )]
     max_mailbox_bytes: usize,
 
     /// Maximum connections; others get HTTP 503 with Retry-After. auto is what the limit of open
@@ -177,7 +240,12 @@ pub(crate) struct Settings {
     ping_interval_s: Duration,
 
     /// Seconds after a ping within which the peer must respond; otherwise it is closed
-    #[arg(long, env = "THRONG_PONG_TIMEOUT_S", default_value = "10", value_parser = positive_seconds)]
+    #[arg(
+        long,
+        env = "THRONG_PONG_TIMEOUT_S",
+        default_value = "10",
+        value_parser = positive_seconds
+    )]
     pong_timeout_s: Duration,
 
     /// Seconds without a message from a peer after which it is closed; 0 is never
@@ -185,19 +253,39 @@ pub(crate) struct Settings {
     idle_timeout_s: Duration,
 
     /// Seconds that an HTTP connection may last without an upgrade to WebSocket
-    #[arg(long, env = "THRONG_HANDSHAKE_TIMEOUT_S", default_value = "30", value_parser = positive_seconds)]
+    #[arg(
+        long,
+        env = "THRONG_HANDSHAKE_TIMEOUT_S",
+        default_value = "30",
+        value_parser = positive_seconds
+    )]
     handshake_timeout_s: Duration,
 
     /// Seconds within which the head of a request must arrive
-    #[arg(long, env = "THRONG_HEADER_TIMEOUT_S", default_value = "10", value_parser = positive_seconds)]
+    #[arg(
+        long,
+        env = "THRONG_HEADER_TIMEOUT_S",
+        default_value = "10",
+        value_parser = positive_seconds
+    )]
     header_timeout_s: Duration,
 
     /// Seconds within which a peer must end the connection after a close frame
-    #[arg(long, env = "THRONG_CLOSE_TIMEOUT_S", default_value = "5", value_parser = positive_seconds)]
+    #[arg(
+        long,
+        env = "THRONG_CLOSE_TIMEOUT_S",
+        default_value = "5",
+        value_parser = positive_seconds
+    )]
     close_timeout_s: Duration,
 
     /// Maximum seconds for a drain, from the signal to the end of the process
-    #[arg(long, env = "THRONG_DRAIN_TIMEOUT_S", default_value = "10", value_parser = positive_seconds)]
+    #[arg(
+        long,
+        env = "THRONG_DRAIN_TIMEOUT_S",
+        default_value = "10",
+        value_parser = positive_seconds
+    )]
     drain_timeout_s: Duration,
 
     /// Seconds over which the clients of a stopping server are told to reconnect
@@ -229,7 +317,12 @@ pub(crate) struct Settings {
     history_fsync: Fsync,
 
     /// Seconds between fsyncs (with --history-fsync=interval)
-    #[arg(long, env = "THRONG_HISTORY_FSYNC_INTERVAL_S", default_value = "1", value_parser = positive_seconds)]
+    #[arg(
+        long,
+        env = "THRONG_HISTORY_FSYNC_INTERVAL_S",
+        default_value = "1",
+        value_parser = positive_seconds
+    )]
     history_fsync_interval_s: Duration,
 
     /// While the disk fails: refuse publications, or serve them from memory [default: refuse with
@@ -276,12 +369,12 @@ impl Settings {
         }
     }
 
-    /// Their keys in the file.
+    /// Returns the keys of the settings in the file.
     pub(crate) fn keys() -> Keys {
         Keys::new::<Self>(ROOMS, "setting")
     }
 
-    /// The library's configuration.
+    /// Returns the library's configuration.
     pub(crate) fn config(&self, rooms: &[RoomTable]) -> Config {
         Config {
             listen: self.listen.clone(),

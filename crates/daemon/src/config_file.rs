@@ -47,7 +47,7 @@ impl ConfigFile {
         })
     }
 
-    /// The same of its text.
+    /// Parses the text of a file.
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, Fault> {
         let table = DeTable::parse(text).map_err(|error| Fault::syntax(&error, text))?;
         let mut file = Self {
@@ -71,7 +71,7 @@ impl ConfigFile {
 mod tests {
     use super::*;
 
-    /// The line and what is wrong there.
+    /// Returns the line, and what is wrong there.
     fn refused(text: &str) -> (usize, String) {
         let fault = ConfigFile::parse(Path::new("t.toml"), text).unwrap_err();
         (fault.line(text), fault.to_string())
@@ -165,7 +165,8 @@ mod tests {
             ),
             (
                 "origins = [\"same\", \"https://a.example/\"]",
-                "origins: \"https://a.example/\" is not an origin: use same, https://chat.example.com, \
+                "origins: \"https://a.example/\" is not an origin: use same, \
+                 https://chat.example.com, \
                  https://*.example.com, http://localhost:*, null, file:// or *",
             ),
             (
@@ -225,7 +226,8 @@ mod tests {
             ),
             (
                 "log = \"thrang=debug\"",
-                "log: \"thrang\" is not a part of the program: use mio or throng, such as throng=debug",
+                "log: \"thrang\" is not a part of the program: use mio or throng, such as \
+                 throng=debug",
             ),
             (
                 "history_path = \" \"",
@@ -267,7 +269,8 @@ mod tests {
         assert_refused(
             "[[rooms]]\nmatch = \"chat:*\"\n[[rooms]]\nmatch = \"chat:vip*\"\n",
             3,
-            "match: \"chat:vip*\" matches no room: the earlier pattern \"chat:*\" matches the same rooms",
+            "match: \"chat:vip*\" matches no room: the earlier pattern \"chat:*\" matches the same \
+             rooms",
         );
         for (setting, wanted) in [
             ("cores = 1", "match = \"a\": unknown room setting \"cores\""),

@@ -86,7 +86,7 @@ fn variable_of(error: &clap::Error) -> Option<BadVariable> {
     })
 }
 
-/// A sentence that names what to change.
+/// Returns a sentence that names what to change.
 pub(crate) fn bind_error(error: &BindError, setup: &Setup) -> String {
     let flush = setup.name("flush");
     let listen = setup.name("listen");

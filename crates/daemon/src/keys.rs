@@ -31,7 +31,7 @@ pub(crate) struct Setting {
 }
 
 impl Keys {
-    /// A key for each of these arguments, and `other`, which the caller reads.
+    /// Returns a key for each of these arguments, and `other`, which the caller reads.
     pub(crate) fn new<T: Args>(other: &'static str, of: &'static str) -> Self {
         let command = T::augment_args(Command::new("table"))
             .no_binary_name(true)
@@ -41,7 +41,7 @@ impl Keys {
         Self { command, other, of }
     }
 
-    /// The arguments, in the order they are declared.
+    /// Returns the arguments, in the order they are declared.
     pub(crate) fn arguments(&self) -> impl Iterator<Item = &Arg> {
         self.command.get_arguments()
     }
@@ -120,13 +120,13 @@ impl Setting {
             .expect("the argument took the value when it was read");
     }
 
-    /// Its value as a file would say it.
+    /// Returns its value as a file would have it.
     pub(crate) fn written(&self) -> Option<String> {
         self.kind.written(&self.key, &self.value)
     }
 }
 
-/// What a key's value must be.
+/// The kind of value that a key takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     Boolean,
@@ -138,7 +138,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// By the type that the argument is parsed to.
+    /// Returns the kind by the type that the argument is parsed to.
     pub(crate) fn of(arg: &Arg) -> Self {
         let type_id = arg.get_value_parser().type_id();
         let integers = [
@@ -162,7 +162,7 @@ impl Kind {
         }
     }
 
-    /// What one would type behind the flag.
+    /// Returns the text that one would type behind the flag.
     fn text(self, value: &DeValue<'_>) -> Result<String, String> {
         match (self, value) {
             (Self::Boolean, DeValue::Boolean(value)) => Ok(value.to_string()),
@@ -208,7 +208,7 @@ impl Kind {
         }
     }
 
-    /// What was given for an argument, as a file would say it; nothing if nothing was.
+    /// Returns the value of an argument as a file would have it; none if it has none.
     pub(crate) fn written(self, id: &str, given: &ArgMatches) -> Option<String> {
         let values = given
             .get_raw(id)?
@@ -251,7 +251,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A type of TOML's with its article.
+/// Returns a type of TOML's with its article.
 pub(crate) fn a(type_name: &str) -> String {
     let article = if type_name.starts_with(['a', 'i']) {
         "an"
@@ -261,25 +261,25 @@ pub(crate) fn a(type_name: &str) -> String {
     format!("{article} {type_name}")
 }
 
-/// A text as TOML has it between quotation marks.
+/// Returns a text as TOML has it between quotation marks.
 pub(crate) fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
-/// What the argument's parser says.
+/// Returns the reason that the argument's parser gives.
 fn reason_of(error: &clap::Error) -> String {
     error
         .source()
         .map_or_else(|| error.kind().to_string(), |reason| reason.to_string())
 }
 
-/// Whether TOML takes it for a key without quotation marks.
+/// Returns whether TOML takes it for a key without quotation marks.
 fn is_bare_key(text: &str) -> bool {
     let is_of_a_key = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     !text.is_empty() && text.chars().all(is_of_a_key)
 }
 
-/// The keys of a table in the order they are written; the parser sorts them by name.
+/// Returns the keys of a table in the order they are written; the parser sorts them by name.
 pub(crate) fn in_order<'a, 'i>(
     table: &'a DeTable<'i>,
 ) -> Vec<(&'a Spanned<DeString<'i>>, &'a Spanned<DeValue<'i>>)> {
@@ -288,10 +288,10 @@ pub(crate) fn in_order<'a, 'i>(
     keys
 }
 
-/// What is wrong with a text.
+/// A fault in a text.
 #[derive(Debug)]
 pub(crate) struct Fault {
-    /// Where in the text, in bytes.
+    /// Place in the text, in bytes.
     offset: usize,
     /// Of what; none where it is no TOML.
     key: Option<String>,
@@ -307,7 +307,7 @@ impl Fault {
         }
     }
 
-    /// That a text is no TOML.
+    /// Returns the fault of a text that is not TOML.
     pub(crate) fn syntax(error: &toml::de::Error, text: &str) -> Self {
         let mut fault = Self {
             offset: error.span().map_or(0, |span| span.start),
@@ -329,7 +329,7 @@ impl Fault {
         self
     }
 
-    /// The line it is in, from 1.
+    /// Returns the line that the fault is in, from 1.
     pub(crate) fn line(&self, text: &str) -> usize {
         let before = text.bytes().take(self.offset);
         before.filter(|byte| *byte == b'\n').count() + 1

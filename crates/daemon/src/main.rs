@@ -80,7 +80,7 @@ struct Failure {
 }
 
 impl Failure {
-    /// That the system gives no way to hear signals.
+    /// Returns the failure to install signal handlers.
     fn no_signals(error: &io::Error) -> Self {
         Self {
             text: format!("cannot install signal handlers: {error}"),

@@ -5,9 +5,9 @@ use throng::Handle;
 use crate::log::Filter;
 use crate::setup::{Change, Setup};
 
-/// What a server has, and how to give it something else.
+/// The settings of a server, and the handle to change them.
 pub(crate) struct Reloader {
-    /// What is in force: as the file says, but for what needs a restart.
+    /// The settings in force: those of the file, except those that need a restart.
     setup: Setup,
     handle: Handle,
     filter: Filter,

@@ -38,8 +38,8 @@ fn log_level(text: &str) -> Result<LevelFilter, String> {
         "trace" => LevelFilter::TRACE,
         _ => {
             return Err(format!(
-                "{text:?} is not a level: use off, error, warn, info, debug or trace, or levels for \
-                 parts, such as warn,throng=debug"
+                "{text:?} is not a level: use off, error, warn, info, debug or trace, or levels \
+                 for parts, such as warn,throng=debug"
             ));
         }
     };
@@ -58,7 +58,7 @@ fn log_target(text: &str) -> Result<&str, String> {
     ))
 }
 
-/// A text that is not empty and not blank.
+/// Accepts a text that is neither empty nor blank.
 pub(crate) fn directory(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("must name a directory".to_owned()),

@@ -39,7 +39,7 @@ impl Drop for ConfigFile {
     }
 }
 
-/// What `check-config` prints for this command.
+/// Returns what `check-config` prints for this command.
 fn checked(command: &mut Command) -> String {
     let output = command.arg("check-config").output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -47,7 +47,7 @@ fn checked(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The same, with the file alone.
+/// Returns what `check-config` prints for the file alone.
 fn checked_file(path: &str) -> String {
     checked(Binary::command().args(["--config", path]))
 }

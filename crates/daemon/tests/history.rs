@@ -32,7 +32,7 @@ fn publish(client: &mut Throng, room: &str, number: u64) -> Value {
     client.ask("msg", msg, "ack")
 }
 
-/// What `/metrics` says of a name.
+/// Returns the value of a metric.
 fn metric(address: SocketAddr, name: &str) -> u64 {
     let text = harness::get(address, "/metrics").body;
     let found = text.lines().find_map(|line| line.strip_prefix(name));
@@ -223,7 +223,8 @@ fn one_directory_is_one_servers_and_a_damaged_one_is_refused_or_left_alone() {
     serves.wait_for_line("listening on");
 }
 
-/// Renames the directory, publishes, and expects what is to happen while it is away; then it is back.
+/// Renames the directory, publishes, and expects what is to happen while it is away; then it is
+/// back.
 #[test]
 fn a_directory_that_is_moved_while_in_use_fails_and_has_everything_when_it_is_back() {
     for (fsync, refuses) in [("always", true), ("interval", false), ("never", false)] {

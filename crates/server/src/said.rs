@@ -9,7 +9,8 @@ use crate::accept::origin::{Forbidden, Origins};
 use crate::clock;
 use crate::log_limit::{LogLimit, LogOnce};
 
-/// What was said. One for a server, for what befalls one core mostly befalls all.
+/// Limits of the log lines about newcomers. One for a server, for what befalls one core mostly
+/// befalls all.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
     accepting: Mutex<LogLimit>,
@@ -25,8 +26,8 @@ impl Said {
             tracing::warn!(
                 %error,
                 times,
-                "out of file descriptors: new connections get 503 (health and metrics are answered). \
-                 Raise the limit of open files (LimitNOFILE=, ulimit -Hn), or set \
+                "out of file descriptors: new connections get 503 (health and metrics are \
+                 answered). Raise the limit of open files (LimitNOFILE=, ulimit -Hn), or set \
                  THRONG_MAX_CONNECTIONS=auto"
             );
         }

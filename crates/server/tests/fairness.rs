@@ -1,4 +1,5 @@
-//! One peer sends as much as it can: what that takes of a turn has a bound, and others come in between.
+//! One peer sends as much as it can: what that takes of a turn has a bound, and others come in
+//! between.
 
 #![expect(
     clippy::unwrap_used,

@@ -388,8 +388,8 @@ mod origins {
             let reply = ask(&server, &format!("Origin: {page}\r\n"));
             assert_eq!(reply.status, 403, "{page}");
             let wanted = format!(
-                "the origin \"{page}\" may not open a WebSocket here; the operator can allow it with \
-                 THRONG_ORIGINS (Config::origins)\n"
+                "the origin \"{page}\" may not open a WebSocket here; the operator can allow it \
+                 with THRONG_ORIGINS (Config::origins)\n"
             );
             assert_eq!(reply.body, wanted);
             let content_type = reply.header("content-type");

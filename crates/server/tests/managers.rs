@@ -16,12 +16,13 @@ use throng::{
     Server,
 };
 
-/// What is kept for a connection: the query of its request.
+/// State of a connection: the query of its request.
 struct Named(String);
 
 type Peer = Connection<Named>;
 
-/// A server on two cores, two managers, a room without a name, everybody; and connections with names.
+/// A server on two cores, two managers, a room without a name, everybody; and connections with
+/// names.
 struct House {
     server: TestServer,
     rooms: RoomManager,

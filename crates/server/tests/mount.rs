@@ -29,7 +29,7 @@ use throng::{
 
 /// A mounted server with the chat, and the other server that it is mounted in.
 struct Mounted {
-    /// Where the other server listens.
+    /// Address of the other server.
     address: SocketAddr,
     /// The mounted one's own, for its metrics.
     inside: SocketAddr,

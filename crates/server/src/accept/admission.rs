@@ -45,7 +45,7 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
-    /// What the peer is told.
+    /// Returns the text that the peer gets.
     pub(crate) const fn sentence(self) -> &'static str {
         match self {
             Self::Connections => "too many connections",
@@ -76,7 +76,8 @@ impl Drop for Permit {
 }
 
 impl Admission {
-    /// `connections_max` is what the limit comes to; none is no limit.
+    /// Returns an admission with nobody in it. `connections_max` is the effective limit; none is no
+    /// limit.
     pub(crate) fn new(limits: &Limits, connections_max: Option<usize>) -> Self {
         let admission = Self {
             connections: AtomicUsize::new(0),
@@ -115,7 +116,7 @@ impl Admission {
         seat.ok_or(Limit::FallbackConnections)
     }
 
-    /// Has an HTTP connection that the server waits for make way: its file descriptor is needed.
+    /// Closes an HTTP connection that the server waits for: its file descriptor is needed.
     pub(crate) fn free_a_descriptor(&self) {
         self.handshakes.make_way();
         self.guests.make_way();

@@ -16,7 +16,7 @@ use crate::clock::{self, AgeClock};
 use crate::config::{Disk, Fsync, OnFailure};
 use crate::log_limit::LogLimit;
 
-/// How many bytes are written in one batch.
+/// Maximum bytes that are written in one batch.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// For how long changes are collected before they are written, if nobody waits for that: a batch of
@@ -26,11 +26,11 @@ const COLLECT: Duration = Duration::from_millis(10);
 /// After how long a disk that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often what the disk takes is looked at.
+/// Time between two measurements of the disk space.
 const MEASURE: Duration = Duration::from_secs(10);
 
-/// How often the time is noted while nothing is written: what is held ages by less than this too little if the
-/// process is killed.
+/// Time between two notes of the time while nothing is written: what is held ages by less than this
+/// too little if the process is killed.
 const NOTE_TIME: Duration = Duration::from_secs(60);
 
 /// The thread that writes.
@@ -60,7 +60,7 @@ impl Writing {
     }
 }
 
-/// What the thread has.
+/// The state of the thread.
 pub(super) struct Writer {
     table: Arc<RoomTable>,
     journal: Arc<Journal>,
@@ -73,7 +73,7 @@ pub(super) struct Writer {
     measured_at: Option<Instant>,
     noted_at: Instant,
     has_unsynced: bool,
-    /// What the log says of a disk that fails.
+    /// Limit of the log lines about a disk that fails.
     said: LogLimit,
 }
 
@@ -176,7 +176,7 @@ impl Writer {
         }
     }
 
-    /// Until when nothing need be done if nothing comes.
+    /// Returns the time for which nothing need be done if nothing comes.
     fn until_next(&self) -> Duration {
         let now = clock::now();
         let until = |at: Instant, interval: Duration| {
@@ -278,8 +278,8 @@ impl Writer {
         }
     }
 
-    /// Goes on as is configured while the disk fails, and tries it again until it has everything. False if the
-    /// server stopped meanwhile.
+    /// Goes on as is configured while the disk fails, and tries it again until it has everything.
+    /// False if the server stopped meanwhile.
     fn survive(&mut self) -> bool {
         let mut discarded = Vec::new();
         loop {
@@ -324,8 +324,8 @@ impl Writer {
         );
     }
 
-    /// Opens the store again and writes all that is in memory in the place of what is there: all of it or nothing, for
-    /// half of it would be less than was there before.
+    /// Opens the store again and writes all that is in memory in the place of what is there: all of
+    /// it or nothing, for half of it would be less than was there before.
     fn rewrite(&mut self) -> Result<(), StillFails> {
         self.store.reopen()?;
         // Since the last drain nobody could push: the shards wrote nothing down.

@@ -34,13 +34,13 @@ impl Count {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The number.
+    /// Returns the number.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What one core counts.
+/// The counters of one core.
 #[derive(Debug, Default)]
 pub(crate) struct CoreMetrics {
     pub(crate) connections: Count,
@@ -66,7 +66,7 @@ pub(crate) struct CoreMetrics {
     pub(crate) refused: RefusedCounts,
     pub(crate) errors: ErrorCounts,
     pub(crate) system_calls: SystemCalls,
-    /// Who wants to know what waits for the core's connections.
+    /// The scrapers that want to know what is queued for the core's connections.
     pub(crate) asked: Asked,
 }
 

@@ -20,7 +20,7 @@ use crate::journal::JournalMetrics;
 pub(crate) struct Exposition {
     pub(crate) table: Arc<RoomTable>,
     pub(crate) cores: Vec<Arc<CoreMetrics>>,
-    /// What is counted on threads that are no core's.
+    /// Counts of threads that are no core's.
     pub(crate) outside: Arc<CoreMetrics>,
     /// If histories are kept on disk.
     pub(crate) journal: Option<Arc<JournalMetrics>>,
@@ -65,7 +65,7 @@ impl Exposition {
     }
 }
 
-/// What is read once for one answer.
+/// The values that are read once for one answer.
 #[derive(Debug)]
 struct Scrape {
     exposition: Arc<Exposition>,
@@ -94,8 +94,8 @@ impl Scrape {
     }
 }
 
-/// One series of a metric. What a label may be is written in the program: a scraper keeps each
-/// value that it has ever seen, so none may come from a peer, such as a name or an address.
+/// Begins one series of a metric. What a label may be is written in the program: a scraper keeps
+/// each value that it has ever seen, so none may come from a peer, such as a name or an address.
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the place that the ban points to"
@@ -260,7 +260,7 @@ impl Exposition {
 }
 
 impl Exposition {
-    /// One counter with a label, summed over the cores.
+    /// Encodes one counter with a label, summed over the cores.
     fn family(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
@@ -286,7 +286,7 @@ impl Exposition {
     }
 }
 
-/// How long a core is waited for. One that takes longer is left out.
+/// Maximum time for which a core is waited for. One that takes longer is left out.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Asks every core.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use proto::Json;
 use rooms::Since;
 
-/// What a connection asks of the engine.
+/// A request of a connection to the engine.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Request<'m> {
     /// Sends an event to who is in a room now.
@@ -34,7 +34,7 @@ pub(crate) enum Request<'m> {
     },
 }
 
-/// What a connection wants to do, as [hooks](crate::Router::before) are asked.
+/// An action that a connection wants to do, as [hooks](crate::Router::before) are asked.
 ///
 /// Looking back is [`History`](Self::History) whichever way it is asked: by the request `history`,
 /// or by a join with `since` or `last`, for which hooks are asked twice.

@@ -49,7 +49,7 @@ pub(crate) struct TestServer {
     pub(crate) addresses: Vec<ListenAddress>,
     pub(crate) rooms: RoomManager,
     pub(crate) stop: Stop,
-    /// What `serve` returned.
+    /// The result of `serve`.
     ended: Receiver<Result<(), ServeError>>,
     was_awaited: bool,
 }

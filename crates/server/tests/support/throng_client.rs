@@ -20,7 +20,7 @@ impl Throng {
         Self::connect_to(server.address())
     }
 
-    /// The same, to a server in another process.
+    /// Connects to a server in another process.
     pub(crate) fn connect_to(address: SocketAddr) -> Self {
         let headers = [("sec-websocket-protocol", "other, throng.v1")];
         let mut client = Client::connect_with(address, "/ws", &headers);
@@ -30,7 +30,7 @@ impl Throng {
         Self { client, hello }
     }
 
-    /// What others see its publications come from.
+    /// Returns the name that others see its publications come from.
     pub(crate) fn name(&self) -> &str {
         self.hello["connection"].as_str().unwrap()
     }

@@ -9,6 +9,8 @@ use super::{Results, Send};
 pub(crate) enum Uring {}
 
 impl Uring {
+    /// Fails: the library was built without io_uring.
+    ///
     /// # Errors
     ///
     /// Always, with what would have to be otherwise.
