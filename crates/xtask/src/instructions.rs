@@ -28,9 +28,9 @@ use table::Table;
 
 /// Count the instructions of the hot paths and compare with the baseline
 ///
-/// Fails if a path takes over 3 % more instructions than benches/instructions/baseline.toml says, or
-/// if the two do not name the same paths. Needs valgrind; gungraun's runner is built with cargo the
-/// first time, into target/tools.
+/// Fails if a path takes over 3 % more instructions than benches/instructions/baseline.toml says,
+/// or if the two do not name the same paths. Needs valgrind; gungraun's runner is built with cargo
+/// the first time, into target/tools.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Write what was counted to the baseline, for a change that is meant.
@@ -122,7 +122,7 @@ fn parse_summary(line: &str) -> Result<(String, u64)> {
     }
 }
 
-/// gungraun's own program, of the version of its library, built if it is not there yet.
+/// Returns gungraun's own program, of the version of its library, built if it is not there yet.
 fn runner(repository: &Repository) -> Result<PathBuf> {
     let lock = fs::read_to_string(repository.path("Cargo.lock"))?;
     let version = locked_version(&lock, RUNNER)
@@ -157,7 +157,7 @@ const BASELINE: &str = "benches/instructions/baseline.toml";
 
 const RUNNER: &str = "gungraun-runner";
 
-/// Where in a summary the count is: version 7 of its schema.
+/// Place of the count in a summary: version 7 of its schema.
 const INSTRUCTIONS: &str = "/profiles/0/data/total/metrics/Ir/values/new";
 
 #[cfg(test)]

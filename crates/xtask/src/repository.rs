@@ -44,24 +44,24 @@ impl Repository {
         Ok(Self { root, target })
     }
 
-    /// A path in the repository.
+    /// Returns a path in the repository.
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.root.join(relative)
     }
 
-    /// A path among what is built and can be thrown away.
+    /// Returns a path among what is built and can be thrown away.
     pub(crate) fn target(&self, relative: &str) -> PathBuf {
         self.target.join(relative)
     }
 
-    /// A command in the root of the repository, with nothing on its standard input.
+    /// Returns a command in the root of the repository, with nothing on its standard input.
     pub(crate) fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.root).stdin(Stdio::null());
         command
     }
 
-    /// The same cargo that started us, in the root of the repository.
+    /// Returns the cargo that started us, in the root of the repository.
     pub(crate) fn cargo(&self) -> Command {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = self.command(cargo);
@@ -69,7 +69,8 @@ impl Repository {
         command
     }
 
-    /// What clients and conformance tests drive: the server and the example that echoes, optimized.
+    /// Returns the build of what clients and conformance tests drive: the server and the example
+    /// that echoes, optimized.
     ///
     /// One command wherever it is needed, the same for every caller: another selection of packages
     /// selects other features, and the whole optimized build starts again.
@@ -92,8 +93,8 @@ impl Repository {
         command
     }
 
-    /// The examples that clients drive: as the tests build them, so that this is done already, and not
-    /// optimized, since that takes a minute for each of them.
+    /// Returns the build of the examples that clients drive: as the tests build them, so that this
+    /// is done already, and not optimized, since that takes a minute for each of them.
     pub(crate) fn examples_build(&self) -> Command {
         let mut command = self.cargo();
         command.args([
@@ -106,7 +107,8 @@ impl Repository {
         command
     }
 
-    /// Every file that is or could be committed, relative to the root, with `/` between the parts.
+    /// Returns every file that is or could be committed, relative to the root, with `/` between the
+    /// parts.
     ///
     /// # Errors
     ///

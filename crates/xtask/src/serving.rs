@@ -53,7 +53,7 @@ impl Serving {
         Ok(server)
     }
 
-    /// Where it listens, as host and port.
+    /// Returns the address that it listens on, as host and port.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
@@ -80,7 +80,7 @@ fn follow(output: impl Read + Send + 'static, mut log: File, addresses: Sender<S
     });
 }
 
-/// The address in a line such as `listening on http://127.0.0.1:8080/`.
+/// Returns the address in a line such as `listening on http://127.0.0.1:8080/`.
 fn address(line: &str) -> Option<String> {
     let (_, said) = line.split_once("listening")?;
     let (_, after) = said.split_once(HOST)?;

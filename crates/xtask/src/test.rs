@@ -41,7 +41,7 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "steps")]
     quick: bool,
 
-    /// How long each fuzz target runs.
+    /// Seconds for which each fuzz target runs.
     #[arg(long, value_name = "N", default_value_t = fuzz::SECONDS)]
     fuzz_seconds: u32,
 
@@ -165,7 +165,7 @@ fn carry_out(
     }
 }
 
-/// All workspaces: some are no members of the main one, but the same people read them.
+/// Checks all workspaces: some are no members of the main one, but the same people read them.
 fn fmt(repository: &Repository, installer: &Installer) -> Result<Outcome> {
     if let Err(reason) = installer.component(repository, "fmt", "rustfmt") {
         return Ok(Outcome::Skipped(reason));
@@ -180,7 +180,8 @@ fn fmt(repository: &Repository, installer: &Installer) -> Result<Outcome> {
     Ok(outcomes.into_iter().find(failed).unwrap_or(Outcome::PASSED))
 }
 
-/// All of cargo's tests. The one of the example for nginx passes without one, so that is said here.
+/// Runs all of cargo's tests. The one of the example for nginx passes without one, so that is said
+/// here.
 fn tests(repository: &Repository, installer: &Installer) -> Result<Outcome> {
     let nginx = installer.program(repository, &["nginx"], &["nginx-light"]);
     let mut cargo = repository.cargo();
@@ -236,7 +237,7 @@ fn now() -> Instant {
 /// The peer that is written in Rust.
 const PEER_MANIFEST: &str = "benches/peers/tokio/Cargo.toml";
 
-/// What `--quick` runs: nothing that needs an optimized build or another program.
+/// The steps of `--quick`: nothing that needs an optimized build or another program.
 const QUICK: [Step; 4] = [Step::Fmt, Step::Tidy, Step::Clippy, Step::Tests];
 
 #[cfg(test)]

@@ -25,9 +25,10 @@ use tree::Tree;
 
 /// Check the house rules that no compiler knows
 ///
-/// Arrows between crates and between files, file headers, lints that every crate opts into, links and anchors in
-/// documents, unfinished work, where unsafe code may be, environment variables and dependencies
-/// that the documents must name. `cargo test` checks the same.
+/// Arrows between crates and between files, file headers, doc comments, long lines, lints that
+/// every crate opts into, links and anchors in documents, unfinished work, where unsafe code may
+/// be, environment variables and dependencies that the documents must name. `cargo test` checks the
+/// same.
 #[derive(Args)]
 pub(crate) struct Options {}
 

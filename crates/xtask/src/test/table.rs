@@ -5,26 +5,26 @@ use std::time::Duration;
 
 use crate::outcome::Outcome;
 
-/// What became of every step, in the order in which they ran.
+/// The results of every step, in the order in which they ran.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     /// One row a step.
     pub(super) rows: Vec<Row>,
 }
 
-/// What became of one step.
+/// The result of one step.
 #[derive(Debug)]
 pub(super) struct Row {
     /// The step's name on the command line.
     pub(super) name: String,
-    /// How it ended.
+    /// The outcome of the step.
     pub(super) outcome: Outcome,
-    /// How long it took.
+    /// Time that the step took.
     pub(super) elapsed: Duration,
 }
 
 impl Table {
-    /// The whole run's outcome: failed if any step was.
+    /// Returns the whole run's outcome: failed if any step was.
     pub(super) fn outcome(&self) -> Outcome {
         let failed = |row: &&Row| matches!(row.outcome, Outcome::Failed(_));
         let failed: Vec<&str> = self

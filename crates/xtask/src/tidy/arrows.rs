@@ -4,8 +4,8 @@ use super::Violation;
 use super::manifest::{Member, members};
 use super::tree::Tree;
 
-/// No crate may depend on one of ours that its row in [`ARROWS`] does not name, for whatever
-/// purpose: a test that reaches upwards is a test in the wrong crate.
+/// Checks that no crate depends on one of ours that its row in [`ARROWS`] does not name, for
+/// whatever purpose: a test that reaches upwards is a test in the wrong crate.
 pub(super) fn check(tree: &Tree) -> Vec<Violation> {
     let members = members(tree);
     let ours: Vec<&str> = members.iter().map(|member| &*member.name).collect();
@@ -119,7 +119,8 @@ mod tests {
         assert_eq!(
             violations(manifest),
             [
-                "it/Cargo.toml:4: xtask may not depend on throng-proto: of ours, it may only know itself."
+                "it/Cargo.toml:4: xtask may not depend on throng-proto: of ours, it may only \
+                 know itself."
             ]
         );
     }
