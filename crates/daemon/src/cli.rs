@@ -12,7 +12,9 @@ use tracing_subscriber::filter::Targets;
 
 use crate::classes::{ClassSettings, ROOMS, RoomTable, RoomTables};
 use crate::keys::Keys;
-use crate::values::{directory, log_filter, path, positive_seconds, positive_usize, seconds};
+use crate::values::{
+    directory, hosts, log_filter, path, positive_seconds, positive_usize, seconds,
+};
 
 /// Throng, a WebSocket broadcast server.
 ///
@@ -98,7 +100,12 @@ pub(crate) struct Settings {
     /// Hosts to serve, by the Host header, separated by commas: chat.example.com, *.example.com, or
     /// * for all. Loopback names are always served. Without a list, listeners on loopback addresses
     /// serve nothing else, and other listeners serve every host
-    #[arg(long, env = "THRONG_ALLOWED_HOSTS", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "THRONG_ALLOWED_HOSTS",
+        value_delimiter = ',',
+        value_parser = hosts
+    )]
     allowed_hosts: Vec<Hosts>,
 
     /// Number of cores, 1 to 256; 0 uses all CPUs that the process may use

@@ -174,6 +174,10 @@ mod tests {
                 "allowed_hosts: \"http://a.example\" is not a host: use chat.example.com, \
                  chat.example.com:8443, *.example.com, 192.0.2.1, [2001:db8::1] or *",
             ),
+            (
+                "allowed_hosts = [\"\"]",
+                "allowed_hosts: is empty: list hosts, or leave the setting out",
+            ),
             ("path = \"\"", "path: a path begins with /"),
             ("path = \"/a b\"", "path: a path has no ' '"),
             ("cores = 257", "cores: 257 is not in 0..=256"),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use throng::Hosts;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 /// The crates that log anything, by the first part of their targets.
@@ -63,6 +64,14 @@ pub(crate) fn directory(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("must name a directory".to_owned()),
         _ => Ok(text.to_owned()),
+    }
+}
+
+/// Reads hosts. An empty text could mean none or all, and is refused.
+pub(crate) fn hosts(text: &str) -> Result<Hosts, String> {
+    match text.trim() {
+        "" => Err("is empty: list hosts, or leave the setting out".to_owned()),
+        _ => text.parse::<Hosts>().map_err(|error| error.to_string()),
     }
 }
 
