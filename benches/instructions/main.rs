@@ -1,8 +1,8 @@
 //! Instruction counts of the hot paths, under callgrind: exact where times are noise.
 //!
-//! `cargo xtask instructions` runs this and compares with the checked-in `baseline.toml`. Each bench
-//! is prepared by a function that is not counted, which also runs the path once, so that memory that
-//! is reused is there; and its result is checked by another.
+//! `cargo xtask instructions` runs this and compares with the checked-in `baseline.toml`. Each
+//! bench is prepared by a function that is not counted, which also runs the path once, so that
+//! memory that is reused is there; and its result is checked by another.
 
 #[expect(
     unused_qualifications,
@@ -10,7 +10,7 @@
 )]
 mod suite;
 
-/// Without its runner this says what to do, and does not fail: `cargo bench` runs every bench.
+/// Says what to do if its runner is missing, and does not fail: `cargo bench` runs every bench.
 fn main() {
     let inside_callgrind = std::env::args().any(|argument| argument == "--gungraun-run");
     if inside_callgrind || has_runner() {

@@ -99,8 +99,8 @@ fn assert_in_mailbox(mut core: Core) {
     assert_eq!(core.turn(), 1);
 }
 
-// The same with an offset, and kept in a history that is full: for members on one wire, which is the
-// history's, and on two.
+// The same with an offset, and kept in a history that is full: for members on one wire, which is
+// the history's, and on two.
 #[library_benchmark(setup = full_history, teardown = assert_kept)]
 #[bench::one_wire(&WIRES[1..])]
 #[bench::two_wires(&WIRES)]
@@ -328,7 +328,7 @@ fn assert_drained(drained: Vec<Command>) {
     assert_eq!(drained.len(), 256);
 }
 
-/// How many publications a room keeps by default.
+/// Publications that a room retains by default.
 const HISTORY_LEN: u64 = 1000;
 
 fn frame_of_64() -> SharedFrame {

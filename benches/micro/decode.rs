@@ -6,35 +6,36 @@ use proto::{FrameDecoder, Input, Message, MessageReader, OpCode, Role, frame};
 
 use benches::chat::{LIMITS, client_frames};
 
-/// 250 texts of 64 bytes in one read, as a busy publisher sends them.
+/// Decodes 250 texts of 64 bytes from one read, as a busy publisher sends them.
 #[divan::bench]
 fn many_in_one_read(bencher: Bencher<'_, '_>) {
     let bytes = client_frames(&"x".repeat(64), COUNT);
     measure(bencher, &bytes, bytes.len(), COUNT);
 }
 
-/// The same, every read of so many bytes: a network that cuts anywhere.
+/// Decodes the texts of [`many_in_one_read`] from reads of so many bytes: a network that cuts
+/// anywhere.
 #[divan::bench(args = [1, 7, 64, 1400])]
 fn many_in_cut_reads(bencher: Bencher<'_, '_>, read_len: usize) {
     let bytes = client_frames(&"x".repeat(64), COUNT);
     measure(bencher, &bytes, read_len, COUNT);
 }
 
-/// The largest message that the server takes, in one read.
+/// Decodes the largest message that the server accepts, from one read.
 #[divan::bench]
 fn one_large(bencher: Bencher<'_, '_>) {
     let bytes = client_frames(&"x".repeat(LIMITS.message_len_max), 1);
     measure(bencher, &bytes, bytes.len(), 1);
 }
 
-/// The same in reads of 16 KiB, so that it has to be put together.
+/// Decodes the largest message from reads of 16 KiB, so that it has to be put together.
 #[divan::bench]
 fn one_large_in_cut_reads(bencher: Bencher<'_, '_>) {
     let bytes = client_frames(&"x".repeat(LIMITS.message_len_max), 1);
     measure(bencher, &bytes, 16 * 1024, 1);
 }
 
-/// What the load generator does with what it receives: headers are read, payloads skipped.
+/// Decodes as the load generator does: headers are read, payloads skipped.
 #[divan::bench]
 fn many_as_a_client(bencher: Bencher<'_, '_>) {
     let one = frame::encode(OpCode::Text, &[b'x'; 64]);

@@ -5,7 +5,7 @@ use divan::{Bencher, black_box};
 use proto::event::EventEncoder;
 use proto::{FrameHeader, OpCode, frame};
 
-/// One frame: its header, its payload, one allocation.
+/// Encodes one frame: its header, its payload, one allocation.
 #[divan::bench(args = [16, 64, 1024, 16 * 1024])]
 fn frame(bencher: Bencher<'_, '_>, payload_len: usize) {
     let payload = vec![b'x'; payload_len];
@@ -30,7 +30,7 @@ fn header(bencher: Bencher<'_, '_>, payload_len: u64) {
         .bench_local(|| black_box(header).encode());
 }
 
-/// `msg` with a string of so many bytes, its header in front.
+/// Encodes `msg` with a string of so many bytes, its header in front.
 #[divan::bench(args = [16, 64, 1024, 16 * 1024])]
 fn event(bencher: Bencher<'_, '_>, payload_len: usize) {
     let mut encoder = EventEncoder::default();

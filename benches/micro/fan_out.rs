@@ -6,13 +6,13 @@ use proto::{OpCode, frame};
 
 use benches::Core;
 
-/// One publication; the outboxes are emptied after it. An item is one delivery.
+/// Fans out one publication; the outboxes are emptied after it. An item is one delivery.
 #[divan::bench(args = MEMBER_COUNTS)]
 fn one_publication(bencher: Bencher<'_, '_>, member_count: usize) {
     measure(bencher, member_count, 1);
 }
 
-/// 16 publications of one turn, which are merged.
+/// Fans out 16 publications of one turn, which are merged.
 #[divan::bench(args = MEMBER_COUNTS)]
 fn sixteen_merged(bencher: Bencher<'_, '_>, member_count: usize) {
     measure(bencher, member_count, 16);

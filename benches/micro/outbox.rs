@@ -7,7 +7,7 @@ use divan::{Bencher, black_box};
 use proto::{OpCode, SharedFrame, frame};
 use rooms::{Command, Mailbox, Outbox, Tag};
 
-/// One buffer in and out: the usual case, since a turn's publications are merged.
+/// Moves one buffer in and out: the usual case, since a turn's publications are merged.
 #[divan::bench]
 fn push_and_advance(bencher: Bencher<'_, '_>) {
     let mut outbox = Outbox::default();
@@ -22,7 +22,7 @@ fn push_and_advance(bencher: Bencher<'_, '_>) {
     bencher.counter(ItemsCount::new(1_usize)).bench_local(pass);
 }
 
-/// 16 buffers in, taken by one vectored write: a member whose flush came late.
+/// Moves 16 buffers in, and out by one vectored write: a member whose flush came late.
 #[divan::bench]
 fn push_sixteen_and_advance(bencher: Bencher<'_, '_>) {
     let mut outbox = Outbox::default();
@@ -41,7 +41,7 @@ fn push_sixteen_and_advance(bencher: Bencher<'_, '_>) {
     bencher.counter(ItemsCount::new(16_usize)).bench_local(pass);
 }
 
-/// 256 commands pushed one by one and drained at once.
+/// Pushes 256 commands one by one, and drains them at once.
 #[divan::bench]
 fn mailbox_push_and_drain(bencher: Bencher<'_, '_>) {
     let mailbox = Mailbox::new(16 << 20);

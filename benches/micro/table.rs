@@ -34,7 +34,7 @@ fn join_and_leave(bencher: Bencher<'_, '_>, shard_count: usize) {
         .bench(|| house.join_and_leave(false));
 }
 
-/// The same where the room begins and ends with its only member.
+/// Joins and leaves a room that begins and ends with its only member.
 #[divan::bench(args = SHARD_COUNTS, threads = THREAD_COUNTS)]
 fn create_and_remove(bencher: Bencher<'_, '_>, shard_count: usize) {
     let house = House::new(shard_count);
@@ -47,7 +47,7 @@ fn create_and_remove(bencher: Bencher<'_, '_>, shard_count: usize) {
 /// A table whose rooms all have a member, and its cores.
 struct House {
     table: Arc<RoomTable>,
-    /// What threads take turns at; nobody else wants a thread's own.
+    /// Cores that the threads take in turn; nobody else wants a thread's own.
     cores: [Mutex<Visited>; 2],
     names: Vec<String>,
 }
@@ -126,7 +126,8 @@ impl House {
     }
 }
 
-/// Which core the thread is: threads are counted as they come, and there are never more than two.
+/// Returns the core of this thread: threads are counted as they come, and there are never more than
+/// two.
 fn thread_index() -> usize {
     static THREAD_COUNT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

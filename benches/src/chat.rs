@@ -1,4 +1,5 @@
-//! The chat of the binary `throng`, without its sockets: what a client sends, and what becomes of it.
+//! The chat of the binary `throng`, without its sockets: what a client sends, and what becomes of
+//! it.
 
 use proto::MaskingKey;
 use proto::event::{self, EventEncoder, JsonParser};
@@ -18,12 +19,12 @@ pub struct RoomRequest<'a> {
 pub struct Msg<'a> {
     /// The room's name.
     pub to: &'a str,
-    /// What its members are sent.
+    /// The message that members get.
     #[serde(borrow)]
     pub msg: Json<'a>,
 }
 
-/// The text of a `msg` to `room` with a string of `payload_len` bytes.
+/// Returns the text of a `msg` to `room` with a string of `payload_len` bytes.
 pub fn msg_text(room: &str, payload_len: usize) -> String {
     format!(
         r#"msg {{"to":"{room}","msg":"{}"}}"#,
@@ -31,7 +32,7 @@ pub fn msg_text(room: &str, payload_len: usize) -> String {
     )
 }
 
-/// The bytes of `count` equal text frames, as a client sends them.
+/// Returns the bytes of `count` equal text frames, as a client sends them.
 pub fn client_frames(text: &str, count: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     for _ in 0..count {

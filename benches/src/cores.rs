@@ -15,11 +15,11 @@ pub struct Core {
     pub table: Arc<RoomTable>,
     /// This core's members.
     pub local: LocalRooms,
-    /// What is taken out of the mailbox, for its memory.
+    /// Commands taken out of the mailbox; kept for its memory.
     commands: Vec<Command>,
 }
 
-/// A table for so many cores and shards, with the server's limits otherwise.
+/// Returns a table for so many cores and shards, otherwise with the server's limits.
 pub fn table(core_count: usize, shard_count: usize) -> Arc<RoomTable> {
     Arc::new(RoomTable::new(TableConfig {
         core_count,
@@ -35,7 +35,7 @@ pub fn table(core_count: usize, shard_count: usize) -> Arc<RoomTable> {
 pub const WIRES: [Wire; 2] = [Wire(0), Wire(1)];
 
 impl Core {
-    /// A core of its own whose rooms keep what rooms keep by default.
+    /// Returns a core of its own, whose rooms retain what rooms retain by default.
     pub fn keeping() -> Self {
         let table = RoomTable::new(TableConfig {
             shard_count: 1,
@@ -65,12 +65,12 @@ impl Core {
         published.expect("a good name, a good key, any size")
     }
 
-    /// A core of its own, with a table of so many shards.
+    /// Returns a core of its own, with a table of so many shards.
     pub fn alone(shard_count: usize) -> Self {
         Self::of(table(1, shard_count), 0)
     }
 
-    /// One of the cores of a table.
+    /// Returns one of the cores of a table.
     pub fn of(table: Arc<RoomTable>, id: u8) -> Self {
         let limits = LocalLimits {
             rooms_per_connection_max: usize::MAX,
@@ -129,8 +129,8 @@ impl Core {
         count
     }
 
-    /// Applies what is in the mailbox; returns how many commands there were. Who asked for a replay gets
-    /// it, without an answer.
+    /// Applies what is in the mailbox; returns how many commands there were. Who asked for a replay
+    /// gets it, without an answer.
     ///
     /// # Panics
     ///

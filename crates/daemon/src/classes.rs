@@ -11,44 +11,44 @@ use toml::de::DeValue;
 use crate::keys::{Fault, Keys, Setting, in_order};
 use crate::values::seconds;
 
-/// What may be set for the rooms of one class. As flags, the default class.
+/// Settings of the rooms of one class. As flags, the default class.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ClassSettings {
-    /// How many publications a room keeps; more drop the oldest; 0 for no history
+    /// Publications that a room retains; 0 turns history off
     #[arg(long, env = "THRONG_HISTORY_PUBLICATIONS", default_value_t = 1000)]
     history_publications: u32,
 
-    /// How many bytes of publications a room keeps; more drop the oldest; 0 for no history
+    /// Bytes of publications that a room retains; 0 turns history off
     #[arg(long, env = "THRONG_HISTORY_BYTES", default_value_t = 1_048_576)]
     history_bytes: usize,
 
-    /// How many seconds a room keeps a publication; 0 for no history
+    /// Seconds for which a room retains a publication; 0 turns history off
     #[arg(long, env = "THRONG_HISTORY_AGE_S", default_value = "600", value_parser = seconds)]
     history_age_s: Duration,
 
-    /// What happens to a member that is too slow: disconnect (4102), skip the oldest that wait for
-    /// it, or let only the latest wait
+    /// Treatment of a slow member: disconnect (close with 4102), skip (drop the oldest queued
+    /// publications) or latest (queue only the newest)
     #[arg(long, env = "THRONG_SLOW_CONSUMER", default_value_t = SlowConsumer::Disconnect)]
     slow_consumer: SlowConsumer,
 
-    /// Seconds in which a publication with the key of an earlier one is not published again; 0 for
-    /// never
+    /// Seconds for which a room remembers a publication's key, so that a repeat is not published
+    /// again; 0 is never
     #[arg(long, env = "THRONG_KEY_WINDOW_S", default_value = "300", value_parser = seconds)]
     key_window_s: Duration,
 
-    /// How many keys a room remembers; more forget the oldest
+    /// Keys that a room remembers; above it, the oldest are forgotten
     #[arg(long, env = "THRONG_MAX_KEYS", default_value_t = 10_000)]
     max_keys: u32,
 
-    /// The largest publication, in bytes; larger ones are answered with an error event; 0 for what
-    /// --max-message-bytes lets in
+    /// Largest publication, in bytes; a larger one is answered with an error event; 0 is the same
+    /// as --max-message-bytes
     #[arg(long, env = "THRONG_MAX_PUBLICATION_BYTES", default_value_t = 0)]
     max_publication_bytes: u32,
 }
 
 impl ClassSettings {
-    /// The classes of the tables, each with this one's settings where its table says nothing, and
-    /// this one for all other rooms.
+    /// Returns the classes of the tables, each with this one's settings where its table sets
+    /// nothing, and this one for all other rooms.
     pub(crate) fn classes(&self, rooms: &[RoomTable], message_bytes_max: usize) -> Classes {
         let patterns = rooms.iter().map(|table| {
             let mut settings = self.clone();
@@ -81,7 +81,7 @@ impl ClassSettings {
     }
 }
 
-/// Rounded up: what is over 0 stays so, for 0 turns things off.
+/// Returns the time in milliseconds, rounded up: more than 0 stays so, because 0 turns things off.
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
@@ -116,11 +116,11 @@ impl RoomTables {
             // What matches a pattern's own text matches all that the pattern does.
             if let Some(first) = matching(&tables).pattern_of(pattern) {
                 let reason = if first == pattern {
-                    format!("{pattern:?} has a class already, and the first decides")
+                    format!("{pattern:?} is listed twice; the first table applies")
                 } else {
                     format!(
-                        "{pattern:?} is no room's, for {first:?} comes first and matches all of \
-                         them"
+                        "{pattern:?} matches no room: the earlier pattern {first:?} matches the \
+                         same rooms"
                     )
                 };
                 return Err(Fault::at(value, MATCH, reason));
@@ -148,12 +148,12 @@ impl RoomTable {
         };
         let pattern = match table.get(MATCH) {
             None => {
-                let reason = "is missing: which rooms are of this class, as \"chat:*\"";
+                let reason = "is missing: set the pattern of room names, such as \"chat:*\"";
                 return Err(Fault::at(value, MATCH, reason));
             }
             Some(pattern) => pattern_of(pattern)?,
         };
-        let keys = Keys::new::<ClassSettings>(MATCH, "a class of rooms");
+        let keys = Keys::new::<ClassSettings>(MATCH, "room setting");
         let settings = in_order(table)
             .into_iter()
             .filter(|(key, _)| key.get_ref() != MATCH)
@@ -164,7 +164,7 @@ impl RoomTable {
     }
 }
 
-/// Classes that tell which table is a room's, and nothing else.
+/// Returns classes that tell which table matches a room, and nothing else.
 fn matching(tables: &[RoomTable]) -> Classes {
     let patterns = tables.iter().map(|table| table.pattern.as_str().into());
     let patterns = patterns
@@ -182,7 +182,8 @@ fn pattern_of(value: &Spanned<DeValue<'_>>) -> Result<String, Fault> {
 }
 
 fn not_tables(value: &Spanned<DeValue<'_>>) -> Fault {
-    let reason = "must be tables [[rooms]], or an array as [{match = \"cursor:*\", slow_consumer = \"latest\"}]";
+    let reason = "must be tables [[rooms]], or an array such as \
+                  [{match = \"cursor:*\", slow_consumer = \"latest\"}]";
     Fault::at(value, ROOMS, reason)
 }
 
@@ -211,7 +212,7 @@ pub(crate) fn announce(classes: &Classes) {
             key_window_ms,
             keys_max,
             publication_bytes_max,
-            "class of rooms, the first that matches"
+            "room class (the first match applies)"
         );
     }
 }
@@ -222,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    /// The classes that these flags and this array make.
+    /// Returns the classes that these flags and this array make.
     fn classes(flags: &[&str], rooms: &str) -> Classes {
         let command = ClassSettings::augment_args(Command::new("t").no_binary_name(true));
         let given = command
@@ -237,7 +238,8 @@ mod tests {
     fn a_table_overrides_the_default_class_and_has_the_rest_from_it() {
         let classes = classes(
             &["--max-keys=7", "--history-bytes=5", "--slow-consumer=skip"],
-            r#"[{match = "a*", max_keys = 8, slow_consumer = "latest"}, {match = "*", history_age_s = 1.5}]"#,
+            r#"[{match = "a*", max_keys = 8, slow_consumer = "latest"},
+                {match = "*", history_age_s = 1.5}]"#,
         );
 
         let other = RoomClass {
@@ -277,7 +279,8 @@ mod tests {
     fn the_largest_publication_is_what_a_message_may_be_unless_it_is_set() {
         let classes = classes(
             &["--max-publication-bytes=5"],
-            r#"[{match = "a", max_publication_bytes = 0}, {match = "b", max_publication_bytes = 6}]"#,
+            r#"[{match = "a", max_publication_bytes = 0},
+                {match = "b", max_publication_bytes = 6}]"#,
         );
 
         let bytes_max = |name| classes.of(name).publication_bytes_max;

@@ -47,7 +47,7 @@ impl ConfigFile {
         })
     }
 
-    /// The same of its text.
+    /// Parses the text of a file.
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, Fault> {
         let table = DeTable::parse(text).map_err(|error| Fault::syntax(&error, text))?;
         let mut file = Self {
@@ -71,7 +71,7 @@ impl ConfigFile {
 mod tests {
     use super::*;
 
-    /// The line and what is wrong there.
+    /// Returns the line, and what is wrong there.
     fn refused(text: &str) -> (usize, String) {
         let fault = ConfigFile::parse(Path::new("t.toml"), text).unwrap_err();
         (fault.line(text), fault.to_string())
@@ -87,24 +87,24 @@ mod tests {
         for (text, wanted) in [
             (
                 "lisen = []",
-                "lisen: is no setting of the server; did you mean listen?",
+                "unknown setting \"lisen\"; did you mean \"listen\"?",
             ),
             (
                 "max-keys = 1",
-                "max-keys: is no setting of the server; did you mean max_keys?",
+                "unknown setting \"max-keys\"; did you mean \"max_keys\"?",
             ),
-            ("MAX_KEYS = 1", "MAX_KEYS: is no setting of the server"),
+            ("MAX_KEYS = 1", "unknown setting \"MAX_KEYS\""),
             (
                 "[[room]]",
-                "room: is no setting of the server; did you mean rooms?",
+                "unknown setting \"room\"; did you mean \"rooms\"?",
             ),
-            ("config = \"a\"", "config: is no setting of the server"),
-            ("help = true", "help: is no setting of the server"),
+            ("config = \"a\"", "unknown setting \"config\""),
+            ("help = true", "unknown setting \"help\""),
             (
                 "\"cores=4\" = 1",
-                "cores=4: is no setting of the server; did you mean cores?",
+                "unknown setting \"cores=4\"; did you mean \"cores\"?",
             ),
-            ("\"\" = 1", ": is no setting of the server"),
+            ("\"\" = 1", "unknown setting \"\""),
         ] {
             assert_refused(text, 1, wanted);
         }
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_value_that_the_flag_would_refuse_is_refused_for_the_same_reason() {
-        let address = "is no address: write 127.0.0.1:8080, [::1]:8080 or unix:/path/to/socket";
+        let address = "is not an address: use 127.0.0.1:8080, [::1]:8080 or unix:/path/to/socket";
         for (text, wanted) in [
             (
                 "listen = []",
@@ -165,13 +165,18 @@ mod tests {
             ),
             (
                 "origins = [\"same\", \"https://a.example/\"]",
-                "origins: \"https://a.example/\" is no origin: write same, https://chat.example.com, \
+                "origins: \"https://a.example/\" is not an origin: use same, \
+                 https://chat.example.com, \
                  https://*.example.com, http://localhost:*, null, file:// or *",
             ),
             (
                 "allowed_hosts = [\"http://a.example\"]",
-                "allowed_hosts: \"http://a.example\" is no host: write chat.example.com, \
+                "allowed_hosts: \"http://a.example\" is not a host: use chat.example.com, \
                  chat.example.com:8443, *.example.com, 192.0.2.1, [2001:db8::1] or *",
+            ),
+            (
+                "allowed_hosts = [\"\"]",
+                "allowed_hosts: is empty: list hosts, or leave the setting out",
             ),
             ("path = \"\"", "path: a path begins with /"),
             ("path = \"/a b\"", "path: a path has no ' '"),
@@ -197,14 +202,14 @@ mod tests {
                 "max_message_bytes = 0",
                 "max_message_bytes: must be at least 1",
             ),
-            ("flush = \"fast\"", "flush: write auto, uring or write"),
+            ("flush = \"fast\"", "flush: use auto, uring or write"),
             (
                 "slow_consumer = \"wait\"",
                 "slow_consumer: write disconnect, skip or latest",
             ),
             (
                 "pong_timeout_s = 0",
-                "pong_timeout_s: must be over 0 seconds",
+                "pong_timeout_s: must be more than 0 seconds",
             ),
             (
                 "drain_spread_s = -0.5",
@@ -220,12 +225,13 @@ mod tests {
             ),
             (
                 "log = \"warning\"",
-                "log: \"warning\" is no level: write off, error, warn, info, debug or trace, or \
-                 levels for parts, as warn,throng=debug",
+                "log: \"warning\" is not a level: use off, error, warn, info, debug or trace, or \
+                 levels for parts, such as warn,throng=debug",
             ),
             (
                 "log = \"thrang=debug\"",
-                "log: \"thrang\" logs nothing: write mio or throng, as throng=debug",
+                "log: \"thrang\" is not a part of the program: use mio or throng, such as \
+                 throng=debug",
             ),
             (
                 "history_path = \" \"",
@@ -243,7 +249,7 @@ mod tests {
     #[test]
     fn a_class_without_rooms_or_with_a_bad_setting_is_refused() {
         let class = "[[rooms]]\nmatch = \"a\"\n";
-        let tables = "rooms: must be tables [[rooms]], or an array as \
+        let tables = "rooms: must be tables [[rooms]], or an array such as \
                       [{match = \"cursor:*\", slow_consumer = \"latest\"}]";
         assert_refused("rooms = 5", 1, tables);
         assert_refused("rooms = [5]", 1, tables);
@@ -251,7 +257,7 @@ mod tests {
         assert_refused(
             &format!("{class}[[rooms]]\nmax_keys = 1\n"),
             3,
-            "match: is missing: which rooms are of this class, as \"chat:*\"",
+            "match: is missing: set the pattern of room names, such as \"chat:*\"",
         );
         assert_refused("[[rooms]]\nmatch = 5", 2, "match: must be a string");
         assert_refused(
@@ -262,22 +268,25 @@ mod tests {
         assert_refused(
             &format!("{class}{class}"),
             3,
-            "match: \"a\" has a class already, and the first decides",
+            "match: \"a\" is listed twice; the first table applies",
         );
         assert_refused(
             "[[rooms]]\nmatch = \"chat:*\"\n[[rooms]]\nmatch = \"chat:vip*\"\n",
             3,
-            "match: \"chat:vip*\" is no room's, for \"chat:*\" comes first and matches all of them",
+            "match: \"chat:vip*\" matches no room: the earlier pattern \"chat:*\" matches the same \
+             rooms",
         );
         for (setting, wanted) in [
-            (
-                "cores = 1",
-                "cores of \"a\": is no setting of a class of rooms",
-            ),
+            ("cores = 1", "match = \"a\": unknown room setting \"cores\""),
             (
                 "mach = 1",
-                "mach of \"a\": is no setting of a class of rooms; did you mean match?",
+                "match = \"a\": unknown room setting \"mach\"; did you mean \"match\"?",
             ),
+            (
+                "slow = \"skip\"",
+                "match = \"a\": unknown room setting \"slow\"; did you mean \"slow_consumer\"?",
+            ),
+            ("max = 1", "match = \"a\": unknown room setting \"max\""),
             (
                 "max_keys = \"1\"",
                 "max_keys of \"a\": must be an integer, not a string",
@@ -314,8 +323,8 @@ mod tests {
         assert_refused(
             "rooms = [{match = \"a\", z = 1}]\nb = 1\n",
             1,
-            "z of \"a\": is no setting of a class of rooms",
+            "match = \"a\": unknown room setting \"z\"",
         );
-        assert_refused("zz = 1\naa = 1\n", 1, "zz: is no setting of the server");
+        assert_refused("zz = 1\naa = 1\n", 1, "unknown setting \"zz\"");
     }
 }

@@ -8,6 +8,7 @@ use throng::{BindError, ListenError};
 
 use crate::USAGE;
 use crate::cli::command;
+use crate::keys::Kind;
 use crate::log::{Log, is_in_colour};
 use crate::setup::{Setup, SetupError};
 
@@ -31,13 +32,7 @@ pub(crate) fn complain(text: &str, log: &Log) {
 ///
 /// clap knows only its flags, and says "--cores" of a bad `THRONG_CORES`.
 fn usage(error: &clap::Error, log: &Log) -> ExitCode {
-    let text = variable_of(error).map(|(variable, value)| {
-        let why = std::error::Error::source(error).map(|why| format!(": {why}"));
-        format!(
-            "{variable}={value} is no valid setting{}",
-            why.unwrap_or_default()
-        )
-    });
+    let text = variable_of(error).map(|variable| variable.complaint(error));
     match text {
         Some(text) => complain(&text, log),
         None if !error.use_stderr() => _ = error.print(),
@@ -47,8 +42,29 @@ fn usage(error: &clap::Error, log: &Log) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
 }
 
-/// The environment variable, and its value, that a bad value came from.
-fn variable_of(error: &clap::Error) -> Option<(String, String)> {
+/// An environment variable with a value that its setting does not take.
+struct BadVariable {
+    name: String,
+    value: String,
+    kind: Kind,
+}
+
+impl BadVariable {
+    /// Returns what is wrong with the value.
+    fn complaint(&self, error: &clap::Error) -> String {
+        let Self { name, value, kind } = self;
+        if value.is_empty() {
+            return format!("{name} is empty: set a value, or unset it for the default");
+        }
+        let why = kind.complaint(value).map(str::to_owned);
+        let why = why.or_else(|| Some(std::error::Error::source(error)?.to_string()));
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        format!("{name}={value} is not valid{why}")
+    }
+}
+
+/// Returns the environment variable that a bad value came from.
+fn variable_of(error: &clap::Error) -> Option<BadVariable> {
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
         return None;
     };
@@ -61,12 +77,16 @@ fn variable_of(error: &clap::Error) -> Option<(String, String)> {
     let arg = command
         .get_arguments()
         .find(|arg| arg.get_long() == Some(flag))?;
-    let variable = arg.get_env()?.to_str()?.to_owned();
-    let value = std::env::var_os(&variable)?.to_string_lossy().into_owned();
-    Some((variable, value))
+    let name = arg.get_env()?.to_str()?.to_owned();
+    let value = std::env::var_os(&name)?.to_string_lossy().into_owned();
+    Some(BadVariable {
+        name,
+        value,
+        kind: Kind::of(arg),
+    })
 }
 
-/// A sentence that names what to change.
+/// Returns a sentence that names what to change.
 pub(crate) fn bind_error(error: &BindError, setup: &Setup) -> String {
     let flush = setup.name("flush");
     let listen = setup.name("listen");
@@ -81,7 +101,7 @@ pub(crate) fn bind_error(error: &BindError, setup: &Setup) -> String {
             let is_the_systems =
                 std::error::Error::source(error).is_some_and(|why| why.is::<io::Error>());
             let hint = if is_the_systems {
-                ": name a directory that this server can make, and write to"
+                ": use a directory that the server can create and write to"
             } else {
                 ""
             };
@@ -90,15 +110,17 @@ pub(crate) fn bind_error(error: &BindError, setup: &Setup) -> String {
         BindError::Listen(error) => error,
     };
     let what = match source.kind() {
-        io::ErrorKind::AddrInUse => "it is in use by another server: stop that, or set another",
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address: set another",
+        io::ErrorKind::AddrInUse => {
+            "the address is in use by another process: stop that process, or use another address"
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address: use another address",
         io::ErrorKind::PermissionDenied => {
-            "permission denied (ports below 1024 need a privilege): set another"
+            "permission denied (ports below 1024 need CAP_NET_BIND_SERVICE): use another address"
         }
         io::ErrorKind::AlreadyExists => {
-            "there is a file that is no socket: remove it or set another"
+            "the path is a file, not a socket: remove it, or use another path"
         }
-        io::ErrorKind::NotFound => "the directory does not exist: make it or set another",
+        io::ErrorKind::NotFound => "the directory does not exist: create it, or use another path",
         _ => return format!("{listen}={address}: {source}"),
     };
     format!("{listen}={address}: {what}")

@@ -4,6 +4,7 @@
 use std::any::TypeId;
 use std::error::Error as _;
 use std::fmt;
+use std::num::IntErrorKind;
 use std::time::Duration;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
@@ -17,7 +18,7 @@ pub(crate) struct Keys {
     command: Command,
     /// The one that is no argument.
     other: &'static str,
-    /// What they are of.
+    /// The word for one in an error.
     of: &'static str,
 }
 
@@ -30,7 +31,7 @@ pub(crate) struct Setting {
 }
 
 impl Keys {
-    /// A key for each of these arguments, and `other`, which the caller reads.
+    /// Returns a key for each of these arguments, and `other`, which the caller reads.
     pub(crate) fn new<T: Args>(other: &'static str, of: &'static str) -> Self {
         let command = T::augment_args(Command::new("table"))
             .no_binary_name(true)
@@ -40,7 +41,7 @@ impl Keys {
         Self { command, other, of }
     }
 
-    /// The arguments, in the order they are declared.
+    /// Returns the arguments, in the order they are declared.
     pub(crate) fn arguments(&self) -> impl Iterator<Item = &Arg> {
         self.command.get_arguments()
     }
@@ -53,7 +54,7 @@ impl Keys {
     ) -> Result<Setting, Fault> {
         let name = key.get_ref().as_ref();
         let Some(arg) = self.arguments().find(|arg| arg.get_id() == name) else {
-            return Err(Fault::at(key, name, self.unknown(name)));
+            return Err(self.unknown(key));
         };
         let kind = Kind::of(arg);
         let text = kind
@@ -70,28 +71,46 @@ impl Keys {
         }
     }
 
-    /// That there is no such key, and what may have been meant.
-    fn unknown(&self, name: &str) -> String {
+    /// Returns that there is no such key, and what may have been meant.
+    fn unknown(&self, key: &Spanned<DeString<'_>>) -> Fault {
+        let name = key.get_ref().as_ref();
         let known = self.arguments().map(|arg| arg.get_id().as_str());
-        nearest(name, known.chain([self.other])).map_or_else(
-            || format!("is no setting of {}", self.of),
-            |nearest| format!("is no setting of {}; did you mean {nearest}?", self.of),
-        )
+        let hint = nearest(name, known.chain([self.other]))
+            .map(|nearest| format!("; did you mean {nearest:?}?"))
+            .unwrap_or_default();
+        Fault {
+            offset: key.span().start,
+            key: None,
+            reason: format!("unknown {} {name:?}{hint}", self.of),
+        }
     }
 }
 
-/// Returns the name that was probably meant.
+/// Returns the name that was probably meant: a similar one, or the only one that begins so.
 pub(crate) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    let likeness = |known| strsim::normalized_damerau_levenshtein(name, known);
-    known
-        .map(|known| (likeness(known), known))
+    let likeness = |known: &str| strsim::normalized_damerau_levenshtein(name, known);
+    let known: Vec<&str> = known.collect();
+    let similar = known
+        .iter()
+        .map(|known| (likeness(known), *known))
         .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
         .max_by(|one, other| one.0.total_cmp(&other.0))
-        .map(|(_, nearest)| nearest)
+        .map(|(_, nearest)| nearest);
+    similar.or_else(|| {
+        let begins_so = |known: &&&str| name.len() >= BEGINNING_LEN_MIN && known.starts_with(name);
+        let mut beginning = known.iter().filter(begins_so);
+        beginning
+            .next()
+            .filter(|_| beginning.next().is_none())
+            .copied()
+    })
 }
 
-/// From which likeness on a name is taken for a misspelt one: half of its letters.
+/// The likeness from which on a name is taken for a misspelt one: half of its letters.
 const LIKENESS_MIN: f64 = 0.5;
+
+/// The length, in bytes, from which on a name is taken for the beginning of one: `max`.
+const BEGINNING_LEN_MIN: usize = 3;
 
 impl Setting {
     /// Sets the field of this name.
@@ -101,13 +120,13 @@ impl Setting {
             .expect("the argument took the value when it was read");
     }
 
-    /// Its value as a file would say it.
+    /// Returns its value as a file would have it.
     pub(crate) fn written(&self) -> Option<String> {
         self.kind.written(&self.key, &self.value)
     }
 }
 
-/// What a key's value must be.
+/// The kind of value that a key takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
     Boolean,
@@ -119,7 +138,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// By the type that the argument is parsed to.
+    /// Returns the kind by the type that the argument is parsed to.
     pub(crate) fn of(arg: &Arg) -> Self {
         let type_id = arg.get_value_parser().type_id();
         let integers = [
@@ -143,7 +162,7 @@ impl Kind {
         }
     }
 
-    /// What one would type behind the flag.
+    /// Returns the text that one would type behind the flag.
     fn text(self, value: &DeValue<'_>) -> Result<String, String> {
         match (self, value) {
             (Self::Boolean, DeValue::Boolean(value)) => Ok(value.to_string()),
@@ -173,7 +192,23 @@ impl Kind {
         }
     }
 
-    /// What was given for an argument, as a file would say it; nothing if nothing was.
+    /// Returns what is wrong with a text that the argument's parser refused, if that is its kind.
+    pub(crate) fn complaint(self, text: &str) -> Option<&'static str> {
+        match self {
+            Self::Boolean => Some("use true or false"),
+            Self::Integer => match text.parse::<u64>() {
+                Ok(_) => None,
+                Err(error) if *error.kind() == IntErrorKind::PosOverflow => {
+                    Some("the number is too large")
+                }
+                Err(_) if text.parse::<i64>().is_ok() => Some("must not be negative"),
+                Err(_) => Some("use a whole number"),
+            },
+            Self::IntegerOrAuto | Self::Seconds | Self::String | Self::Strings => None,
+        }
+    }
+
+    /// Returns the value of an argument as a file would have it; none if it has none.
     pub(crate) fn written(self, id: &str, given: &ArgMatches) -> Option<String> {
         let values = given
             .get_raw(id)?
@@ -185,14 +220,18 @@ impl Kind {
         })
     }
 
-    /// Not the text itself where that may be no TOML: 007, .5.
+    /// Returns the value as TOML, which the text itself may not be: 007, .5.
     fn written_text(self, text: &str) -> String {
         let number = match self {
             Self::Boolean => Some(text.to_owned()),
             Self::Integer | Self::IntegerOrAuto => {
                 text.parse().ok().map(|number: u64| number.to_string())
             }
-            Self::Seconds => text.parse().ok().map(|number: f64| number.to_string()),
+            // Adding 0 turns -0 into 0.
+            Self::Seconds => text
+                .parse()
+                .ok()
+                .map(|number: f64| (number + 0.0).to_string()),
             Self::String | Self::Strings => None,
         };
         number.unwrap_or_else(|| quoted(text))
@@ -212,7 +251,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A type of TOML's with its article.
+/// Returns a type of TOML's with its article.
 pub(crate) fn a(type_name: &str) -> String {
     let article = if type_name.starts_with(['a', 'i']) {
         "an"
@@ -222,25 +261,25 @@ pub(crate) fn a(type_name: &str) -> String {
     format!("{article} {type_name}")
 }
 
-/// A text as TOML has it between quotation marks.
+/// Returns a text as TOML has it between quotation marks.
 pub(crate) fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
-/// What the argument's parser says.
+/// Returns the reason that the argument's parser gives.
 fn reason_of(error: &clap::Error) -> String {
     error
         .source()
         .map_or_else(|| error.kind().to_string(), |reason| reason.to_string())
 }
 
-/// Whether TOML takes it for a key without quotation marks.
+/// Returns whether TOML takes it for a key without quotation marks.
 fn is_bare_key(text: &str) -> bool {
     let is_of_a_key = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     !text.is_empty() && text.chars().all(is_of_a_key)
 }
 
-/// The keys of a table in the order they are written; the parser sorts them by name.
+/// Returns the keys of a table in the order they are written; the parser sorts them by name.
 pub(crate) fn in_order<'a, 'i>(
     table: &'a DeTable<'i>,
 ) -> Vec<(&'a Spanned<DeString<'i>>, &'a Spanned<DeValue<'i>>)> {
@@ -249,10 +288,10 @@ pub(crate) fn in_order<'a, 'i>(
     keys
 }
 
-/// What is wrong with a text.
+/// A fault in a text.
 #[derive(Debug)]
 pub(crate) struct Fault {
-    /// Where in the text, in bytes.
+    /// Place in the text, in bytes.
     offset: usize,
     /// Of what; none where it is no TOML.
     key: Option<String>,
@@ -268,7 +307,7 @@ impl Fault {
         }
     }
 
-    /// That a text is no TOML.
+    /// Returns the fault of a text that is not TOML.
     pub(crate) fn syntax(error: &toml::de::Error, text: &str) -> Self {
         let mut fault = Self {
             offset: error.span().map_or(0, |span| span.start),
@@ -281,13 +320,16 @@ impl Fault {
         fault
     }
 
-    /// The same, of one of several tables that have such a key.
+    /// Names the table, of several that have such a key.
     pub(crate) fn of(mut self, table: &str) -> Self {
-        self.key = self.key.map(|key| format!("{key} of {table:?}"));
+        self.key = Some(match self.key {
+            Some(key) => format!("{key} of {table:?}"),
+            None => format!("match = {table:?}"),
+        });
         self
     }
 
-    /// The line it is in, from 1.
+    /// Returns the line that the fault is in, from 1.
     pub(crate) fn line(&self, text: &str) -> usize {
         let before = text.bytes().take(self.offset);
         before.filter(|byte| *byte == b'\n').count() + 1
@@ -340,6 +382,7 @@ mod tests {
             (Kind::Seconds, ".5", "0.5"),
             (Kind::Seconds, "1e3", "1000"),
             (Kind::Seconds, "25.0", "25"),
+            (Kind::Seconds, "-0", "0"),
             (Kind::Boolean, "true", "true"),
             (Kind::String, "a\"b\\c\td", "'a\"b\\c\td'"),
             (Kind::String, "'\u{1b}\"", "\"'\\u001B\\\"\""),

@@ -24,19 +24,19 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
 
-/// How many bytes may wait to be written: some thousand lines, which is more than a burst has.
+/// Maximum bytes that are queued for writing: some thousand lines, which is more than a burst has.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
-/// What a burst leaves of the buffer, in bytes.
+/// Bytes of the buffer that remain allocated after a burst.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
-/// How long the end of the process waits for what is not written yet.
+/// Maximum time for which the end of the process waits for what is not written yet.
 const LAST_LINES_MAX: Duration = Duration::from_secs(1);
 
 /// When a standard error that another process has made non-blocking is tried again.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Where lines go. Cheap to clone.
+/// The log that lines go to. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Log(Arc<Lines>);
 
@@ -82,7 +82,7 @@ impl Log {
         self.0.push(text.as_bytes());
     }
 
-    /// How many lines were dropped.
+    /// Returns the number of dropped lines.
     pub(crate) fn dropped(&self) -> u64 {
         self.0.dropped.load(Ordering::Relaxed)
     }
@@ -97,12 +97,12 @@ impl Log {
     }
 }
 
-/// Whether standard error is a person's terminal.
+/// Returns whether standard error is a terminal that takes colours.
 pub(crate) fn is_in_colour() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
-/// What is logged, which may change.
+/// The filter of what is logged, which may change.
 pub(crate) struct Filter(reload::Handle<Targets, Registry>);
 
 impl Filter {
@@ -140,7 +140,7 @@ struct Waiting {
     bytes: Vec<u8>,
     /// The thread is about to write what it has taken.
     is_writing: bool,
-    /// How many lines were dropped that the log does not speak of yet.
+    /// Dropped lines that the log does not mention yet.
     unsaid: u64,
 }
 
@@ -199,7 +199,7 @@ impl Lines {
             // As an error, so that it is said whatever is logged.
             tracing::error!(
                 lines = unsaid,
-                "log lines were dropped, because standard error took them too slowly or not at all"
+                "log lines dropped: standard error is blocked or too slow"
             );
         }
         self.written.notify_all();

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         Ok(log) => log,
         Err(error) => {
             // Nothing to be done if standard error is closed.
-            _ = writeln!(io::stderr(), "error: no thread to log with: {error}");
+            _ = writeln!(io::stderr(), "error: cannot start the log thread: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -80,10 +80,10 @@ struct Failure {
 }
 
 impl Failure {
-    /// That the system gives no way to hear signals.
+    /// Returns the failure to install signal handlers.
     fn no_signals(error: &io::Error) -> Self {
         Self {
-            text: format!("no signal handler: {error}"),
+            text: format!("cannot install signal handlers: {error}"),
             code: 1,
         }
     }
@@ -106,7 +106,7 @@ fn serve(setup: Setup, log: &Log) -> Result<(), Failure> {
     pages::add_to(&mut server, path);
     server.on_idle(memory::give_back);
     let counted = log.clone();
-    let help = "Lines that were not logged, because standard error did not take them";
+    let help = "Log lines dropped because standard error was blocked";
     server.counter("log_lines_dropped", help, move || counted.dropped());
     let mut router = Router::new();
     router.serve_throng_v1().serve_golem();
@@ -135,7 +135,7 @@ fn announce(config: &Config, server: &Server, open_files_max: Option<u64>) {
         shards = config.shard_count(),
         flush = server.flush_name(),
         pinned = config.pin,
-        "throng starts"
+        "starting"
     );
     let throng::Limits {
         message_bytes_max,
@@ -170,16 +170,8 @@ fn announce(config: &Config, server: &Server, open_files_max: Option<u64>) {
         connections_per_ip_max,
         handshakes_max,
         open_files_max,
-        "limits, 0 is none"
+        "limits (0: none)"
     );
-    if let Some(open_files) = open_files_max.filter(|files| *files <= connections_max as u64) {
-        tracing::warn!(
-            connections_max,
-            open_files,
-            "connections need more open files than the system allows: raise its hard limit, or \
-             lower THRONG_MAX_CONNECTIONS"
-        );
-    }
     let throng::History {
         memory_bytes_max,
         ref disk,
@@ -187,15 +179,15 @@ fn announce(config: &Config, server: &Server, open_files_max: Option<u64>) {
     tracing::info!(
         memory_bytes_max,
         on_disk = disk.is_some(),
-        "histories of all rooms together, 0 is none"
+        "history memory for all rooms (0: no history)"
     );
     classes::announce(&config.classes);
     let throng::Drain { spread, rate } = config.drain;
-    tracing::info!(?spread, rate, "how clients will leave, 0 is all at once");
-    tracing::info!(origins = %config.origins, "pages that may open a WebSocket");
+    tracing::info!(?spread, rate, "drain settings (rate 0: all at once)");
+    tracing::info!(origins = %config.origins, "allowed origins");
     tracing::info!(
         allowed_hosts = %config.allowed_hosts,
-        "hosts that are served; without one, all but on loopback addresses"
+        "allowed hosts (empty: all, except on loopback addresses)"
     );
     for address in server.addresses() {
         match address {

@@ -47,17 +47,17 @@ const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
-/// The page with the WebSocket's path in it, relative to the page's own: a proxy may serve both
-/// below a path that nobody here knows.
+/// Returns the page with the WebSocket's path in it, relative to the page's own: a proxy may serve
+/// both below a path that nobody here knows.
 fn index(websocket: &str) -> String {
     let relative = websocket.trim_start_matches('/');
     include_str!("../assets/index.html").replacen(WEBSOCKET, &with_path(relative), 1)
 }
 
-/// What the file says, as it is served by default.
+/// The tag in the file, as it is served by default.
 const WEBSOCKET: &str = r#"<meta name="throng-websocket" content="ws">"#;
 
-/// The same for another path. The command line takes none with a quote in it.
+/// Returns the tag for another path. The command line takes none with a quote in it.
 fn with_path(relative: &str) -> String {
     format!(r#"<meta name="throng-websocket" content="./{relative}">"#)
 }

@@ -5,9 +5,9 @@ use throng::Handle;
 use crate::log::Filter;
 use crate::setup::{Change, Setup};
 
-/// What a server has, and how to give it something else.
+/// The settings of a server, and the handle to change them.
 pub(crate) struct Reloader {
-    /// What is in force: as the file says, but for what needs a restart.
+    /// The settings in force: those of the file, except those that need a restart.
     setup: Setup,
     handle: Handle,
     filter: Filter,
@@ -26,15 +26,15 @@ impl Reloader {
     pub(crate) fn reload(&mut self) {
         if self.setup.file().is_none() {
             tracing::warn!(
-                "nothing to read again: no configuration file was named, and flags and variables \
-                 stay as they were at the start"
+                "no configuration file to reload: flags and environment variables change only at a \
+                 restart"
             );
             return;
         }
         match Setup::load() {
             Ok(new) => self.take_over(&new),
             Err(error) => {
-                tracing::error!("the configuration is not valid, and nothing was changed: {error}");
+                tracing::error!("configuration not reloaded: {error}");
             }
         }
     }
@@ -52,12 +52,12 @@ impl Reloader {
             tracing::info!(key, from, to, "setting changed");
         }
         for Change { key, from, to, .. } in &waiting {
-            tracing::warn!(key, from, to, "setting not changed: it needs a restart");
+            tracing::warn!(key, from, to, "setting needs a restart");
         }
         tracing::info!(
             changed = taken.len(),
             needs_restart = waiting.len(),
-            "configuration read again"
+            "configuration reloaded"
         );
     }
 }

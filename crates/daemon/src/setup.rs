@@ -19,7 +19,7 @@ use crate::keys::{Kind, Setting, quoted};
 pub(crate) struct Setup {
     /// Each setting as it goes.
     cli: Cli,
-    /// What flags, variables and defaults say.
+    /// Values of flags, variables and defaults.
     given: ArgMatches,
     /// The file, without the settings that flags and variables say otherwise.
     file: Option<ConfigFile>,
@@ -92,41 +92,41 @@ impl Setup {
         Self { cli, given, file }
     }
 
-    /// What to do but serve.
+    /// Returns the task, if it is not serving.
     pub(crate) const fn task(&self) -> Option<Task> {
         self.cli.task
     }
 
-    /// What to log.
+    /// Returns the filter of the log.
     pub(crate) fn log(&self) -> Targets {
         self.cli.settings.log.clone()
     }
 
-    /// The file that was read.
+    /// Returns the file that was read.
     pub(crate) fn file(&self) -> Option<&Path> {
         self.file.as_ref().map(|file| &*file.path)
     }
 
-    /// The classes of rooms that are not the default one.
+    /// Returns the classes of rooms that are not the default one.
     pub(crate) fn rooms(&self) -> &[RoomTable] {
         let of_file = self.file.as_ref().and_then(|file| file.rooms.as_ref());
         let rooms = self.cli.rooms.as_ref().or(of_file);
         rooms.map_or(&[], |rooms| &rooms.0)
     }
 
-    /// The library's configuration.
+    /// Returns the library's configuration.
     pub(crate) fn config(&self) -> Config {
         self.cli.settings.config(self.rooms())
     }
 
-    /// The value of this setting, as a file would say it.
+    /// Returns the value of this setting, as a file would have it.
     pub(crate) fn written(&self, arg: &Arg) -> Option<String> {
         let key = arg.get_id().as_str();
         self.of_file(key)
             .map_or_else(|| Kind::of(arg).written(key, &self.given), Setting::written)
     }
 
-    /// Where the value of this key is from.
+    /// Returns the source of this key's value.
     pub(crate) fn source(&self, key: &str) -> Source {
         let in_file = || match &self.file {
             Some(file) if key == ROOMS => file.rooms.is_some(),
@@ -139,7 +139,8 @@ impl Setup {
         }
     }
 
-    /// What to change to change this key: the flag, the place in the file, or else the variable.
+    /// Returns what to edit to change this key: the flag, the place in the file, or else the
+    /// variable.
     pub(crate) fn name(&self, key: &str) -> String {
         match (self.source(key), self.file()) {
             (Source::Flag, _) => format!("--{}", key.replace('_', "-")),
@@ -193,7 +194,7 @@ impl Setup {
         Self::new(cli, self.given.clone(), file)
     }
 
-    /// The classes of rooms, as the flag would say them.
+    /// Returns the classes of rooms, as the flag would have them.
     fn rooms_written(&self) -> String {
         let tables = self.rooms().iter().map(|table| {
             let written =
@@ -210,7 +211,7 @@ impl Setup {
     }
 }
 
-/// Where a value is from, if a flag or a variable says it.
+/// Returns the source of a value, if it is a flag or a variable.
 fn said(given: &ArgMatches, key: &str) -> Option<Source> {
     match given.value_source(key)? {
         ValueSource::CommandLine => Some(Source::Flag),
@@ -219,7 +220,7 @@ fn said(given: &ArgMatches, key: &str) -> Option<Source> {
     }
 }
 
-/// Where a value is from.
+/// The source of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Default,
@@ -245,7 +246,7 @@ mod tests {
 
     use super::*;
 
-    /// What these flags and this file say, whatever the environment of the tests does.
+    /// Returns the setup of these flags and this file, whatever the environment of the tests is.
     fn setup(flags: &[&str], file: &str) -> Setup {
         let command = command().mut_args(|arg| arg.env(None));
         let arguments = [&["throng"], flags].concat();

@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::log::Log;
 use crate::reload::Reloader;
 
-/// What a shell reports for a process ended by SIGINT.
+/// The exit code that a shell reports for a process ended by SIGINT.
 const INTERRUPTED: i32 = 130;
 
 /// Signals that have no meaning here and would end the process: two that others reopen logs by,
@@ -60,8 +60,8 @@ impl Signals {
     }
 }
 
-/// Reads the configuration again on a thread of its own: a file may take for ever to open, as a pipe does
-/// or one on another machine, and no signal may wait for that.
+/// Reads the configuration again on a thread of its own: a file may take for ever to open, as a
+/// pipe does or one on another machine, and no signal may wait for that.
 fn reload_aside(mut reloader: Reloader) -> io::Result<SyncSender<()>> {
     let (sender, reloads) = sync_channel(1);
     let reload = move || reloads.iter().for_each(|()| reloader.reload());

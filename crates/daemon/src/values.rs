@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use throng::Hosts;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 /// The crates that log anything, by the first part of their targets.
@@ -17,7 +18,7 @@ pub(crate) fn log_filter(text: &str) -> Result<Targets, String> {
     for directive in text.split(',').map(str::trim) {
         match directive.split_once('=') {
             None if level.is_some() => {
-                return Err(format!("{directive:?} is a second level for everything"));
+                return Err(format!("{directive:?} sets the global level twice"));
             }
             None => level = Some(log_level(directive)?),
             Some((target, level)) => {
@@ -38,8 +39,8 @@ fn log_level(text: &str) -> Result<LevelFilter, String> {
         "trace" => LevelFilter::TRACE,
         _ => {
             return Err(format!(
-                "{text:?} is no level: write off, error, warn, info, debug or trace, or levels for \
-                 parts, as warn,throng=debug"
+                "{text:?} is not a level: use off, error, warn, info, debug or trace, or levels \
+                 for parts, such as warn,throng=debug"
             ));
         }
     };
@@ -54,15 +55,23 @@ fn log_target(text: &str) -> Result<&str, String> {
     }
     let parts = LOGGING.join(" or ");
     Err(format!(
-        "{text:?} logs nothing: write {parts}, as throng=debug"
+        "{text:?} is not a part of the program: use {parts}, such as throng=debug"
     ))
 }
 
-/// A text that is not empty and not blank.
+/// Accepts a text that is neither empty nor blank.
 pub(crate) fn directory(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("must name a directory".to_owned()),
         _ => Ok(text.to_owned()),
+    }
+}
+
+/// Reads hosts. An empty text could mean none or all, and is refused.
+pub(crate) fn hosts(text: &str) -> Result<Hosts, String> {
+    match text.trim() {
+        "" => Err("is empty: list hosts, or leave the setting out".to_owned()),
+        _ => text.parse::<Hosts>().map_err(|error| error.to_string()),
     }
 }
 
@@ -81,7 +90,7 @@ pub(crate) fn positive_usize(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".to_owned()),
         Ok(number) => Ok(number),
-        Err(error) => Err(format!("{error}")),
+        Err(_) => Err("must be a whole number".to_owned()),
     }
 }
 
@@ -103,7 +112,7 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 
 pub(crate) fn positive_seconds(text: &str) -> Result<Duration, String> {
     match seconds(text)? {
-        Duration::ZERO => Err("must be over 0 seconds".to_owned()),
+        Duration::ZERO => Err("must be more than 0 seconds".to_owned()),
         time => Ok(time),
     }
 }

@@ -40,7 +40,7 @@ impl Drop for ConfigFile {
     }
 }
 
-/// What `check-config` prints for this command.
+/// Returns what `check-config` prints for this command.
 fn checked(command: &mut Command) -> String {
     let output = command.arg("check-config").output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -48,7 +48,7 @@ fn checked(command: &mut Command) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The same, with the file alone.
+/// Returns what `check-config` prints for the file alone.
 fn checked_file(path: &str) -> String {
     checked(Binary::command().args(["--config", path]))
 }
@@ -183,7 +183,7 @@ fn a_file_that_cannot_be_used_is_refused_by_line_and_key_and_by_the_server_too()
     for (case, (text, wanted)) in [
         (
             "cores = 1\n\nmax_keyz = 5\n",
-            "3: max_keyz: is no setting of the server; did you mean max_keys?",
+            "3: unknown setting \"max_keyz\"; did you mean \"max_keys\"?",
         ),
         ("cores = 257\n", "1: cores: 257 is not in 0..=256"),
         ("path = 5\n", "1: path: must be a string, not an integer"),
@@ -250,8 +250,12 @@ fn classes_in_a_variable_that_cannot_be_used_are_refused_on_one_line() {
         ("[", "unclosed array"),
         ("[{max_keys = 1}]", "match: is missing"),
         (
+            r#"[{match = "a", slow = "skip"}]"#,
+            r#"match = "a": unknown room setting "slow"; did you mean "slow_consumer"?"#,
+        ),
+        (
             r#"[{match = "a", history_byte = 1}]"#,
-            r#"history_byte of "a": is no setting of a class of rooms; did you mean history_bytes?"#,
+            r#"match = "a": unknown room setting "history_byte"; did you mean "history_bytes"?"#,
         ),
     ] {
         let mut command = Binary::command();
@@ -259,8 +263,46 @@ fn classes_in_a_variable_that_cannot_be_used_are_refused_on_one_line() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
-        let wanted = format!("error: THRONG_ROOMS={classes} is no valid setting: {wanted}");
+        let wanted = format!("error: THRONG_ROOMS={classes} is not valid: {wanted}");
         assert!(stderr.starts_with(&wanted), "{stderr}");
+    }
+}
+
+#[test]
+fn a_variable_of_the_wrong_kind_is_refused_with_what_it_may_be() {
+    for (variable, value, wanted) in [
+        ("THRONG_PIN", "yes", "=yes is not valid: use true or false"),
+        (
+            "THRONG_CORES",
+            "0x1",
+            "=0x1 is not valid: use a whole number",
+        ),
+        (
+            "THRONG_CORES",
+            "-1",
+            "=-1 is not valid: must not be negative",
+        ),
+        (
+            "THRONG_CORES",
+            "257",
+            "=257 is not valid: 257 is not in 0..=256",
+        ),
+        (
+            "THRONG_MAX_KEYS",
+            "99999999999999999999",
+            "=99999999999999999999 is not valid: the number is too large",
+        ),
+        (
+            "THRONG_ALLOWED_HOSTS",
+            "",
+            " is empty: set a value, or unset it for the default",
+        ),
+    ] {
+        let mut command = Binary::command();
+        let output = command.env(variable, value).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert_eq!(stderr, format!("error: {variable}{wanted}\n"));
     }
 }
 
@@ -418,25 +460,25 @@ fn a_file_that_is_not_valid_changes_nothing_and_is_said_why() {
     for (text, why) in [
         (
             "max_message_bytes = 100\nmax_keyz = 1\n",
-            ":2: max_keyz: is no setting",
+            ":2: unknown setting \"max_keyz\"",
         ),
         (
             "max_message_bytes = 100\nlog = \"warning\"\n",
-            ":2: log: \"warning\" is no level",
+            ":2: log: \"warning\" is not a level",
         ),
         (
             "max_message_bytes = 100\nhistory_fsync = \"always\"\n",
-            "history_fsync: always needs a directory",
+            "history_fsync: always needs history_path",
         ),
     ] {
         fs::write(file.path(), text).unwrap();
         server.signal("HUP");
-        let line = server.wait_for_line("nothing was changed");
+        let line = server.wait_for_line("configuration not reloaded");
         assert!(line.contains("ERROR") && line.contains(why), "{line}");
     }
     fs::remove_file(file.path()).unwrap();
     server.signal("HUP");
-    let line = server.wait_for_line("nothing was changed");
+    let line = server.wait_for_line("configuration not reloaded");
     assert!(line.contains("cannot be read"), "{line}");
     let mut alice = Client::connect(address);
     alice.say("tea", &"x".repeat(50));

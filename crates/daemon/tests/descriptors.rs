@@ -74,7 +74,7 @@ fn when_all_descriptors_are_used_up_health_and_metrics_are_answered_and_others_g
     let (mut members, refusal) = open_until_refused(address);
     assert_eq!(refusal.status, 503);
     assert!(refusal.header("retry-after").is_some(), "{refusal:?}");
-    assert!(refusal.body.contains("files open"), "{refusal:?}");
+    assert!(refusal.body.contains("too many open files"), "{refusal:?}");
     // Also again and again, and behind peers that say nothing.
     let _silent: Vec<Raw> = (0..50).map(|_| Raw::connect(address)).collect();
     for _ in 0..20 {
@@ -114,7 +114,7 @@ fn by_default_the_limit_of_open_files_is_what_connections_follow_from() {
     };
     let (members, refusal) = open_until_refused(address);
     assert_eq!(refusal.status, 503);
-    assert!(refusal.body.contains("as many connections"), "{refusal:?}");
+    assert!(refusal.body.contains("too many connections"), "{refusal:?}");
     let refused = r#"throng_handshakes_refused_total{reason="connections"}"#;
     assert_eq!(metric(address, refused), 1);
     let refused = r#"throng_handshakes_refused_total{reason="open_files"}"#;
@@ -137,7 +137,7 @@ fn the_log_says_how_many_connections_there_may_be_and_that_the_limit_of_open_fil
             ("THRONG_LISTEN", "127.0.0.1:0"),
         ];
         let binary = Binary::start_by(&["prlimit", &limit], &variables);
-        let line = binary.wait_for_line("limits, 0 is none");
+        let line = binary.wait_for_line("limits (0: none)");
         assert!(line.contains(&format!("max_connections={max} ")), "{line}");
         assert!(line.contains("open_files_max=200"), "{line}");
         let number = line.split(" connections_max=").nth(1).unwrap();

@@ -33,7 +33,7 @@ fn publish(client: &mut Throng, room: &str, number: u64) -> Value {
     client.ask("msg", msg, "ack")
 }
 
-/// What `/metrics` says of a name.
+/// Returns the value of a metric.
 fn metric(address: SocketAddr, name: &str) -> u64 {
     let text = throng_testing::get(address, "/metrics").body;
     let found = text.lines().find_map(|line| line.strip_prefix(name));
@@ -169,7 +169,7 @@ fn a_full_disk_refuses_publications_and_what_was_acknowledged_is_there_when_it_t
     assert_eq!(alice.receive("msg")["offset"], acknowledged);
 
     binary.lift_file_limit();
-    binary.wait_for_line("histories are written again");
+    binary.wait_for_line("writing histories again");
     let msg = json!({"id": 0, "to": "tea", "msg": "again"});
     let ack = bob.ask("msg", msg, "ack");
     assert_eq!(ack["position"]["offset"], acknowledged + 1);
@@ -220,11 +220,12 @@ fn one_directory_is_one_servers_and_a_damaged_one_is_refused_or_left_alone() {
     refused.wait_for_line("error: THRONG_HISTORY_PATH: ");
     assert_eq!(refused.wait().code(), Some(2));
     let serves = start(&[]);
-    serves.wait_for_line("histories are kept in memory only");
+    serves.wait_for_line("histories are retained in memory only");
     serves.wait_for_line("listening on");
 }
 
-/// Renames the directory, publishes, and expects what is to happen while it is away; then it is back.
+/// Renames the directory, publishes, and expects what is to happen while it is away; then it is
+/// back.
 #[test]
 fn a_directory_that_is_moved_while_in_use_fails_and_has_everything_when_it_is_back() {
     for (fsync, refuses) in [("always", true), ("interval", false), ("never", false)] {
@@ -243,12 +244,12 @@ fn a_directory_that_is_moved_while_in_use_fails_and_has_everything_when_it_is_ba
         } else {
             assert_eq!(bob.receive("ack")["position"]["offset"], 2);
         }
-        binary.wait_for_line("histories cannot be written");
+        binary.wait_for_line("cannot write histories");
         assert_eq!(failing(address), 1, "{fsync}");
         assert!(!path.exists(), "nothing is made in its place");
 
         fs::rename(&away, &path).unwrap();
-        binary.wait_for_line("histories are written again");
+        binary.wait_for_line("writing histories again");
         assert_eq!(failing(address), 0, "{fsync}");
         publish(&mut bob, "tea", 2);
         kill(binary);
@@ -294,12 +295,12 @@ fn a_directory_that_becomes_unreadable_while_in_use_fails() {
     bob.expect_error("storage");
     assert!(
         binary
-            .wait_for_line("cannot be written")
+            .wait_for_line("cannot write histories")
             .contains("reached")
     );
     assert_eq!(failing(address), 1);
     set(0o700);
-    binary.wait_for_line("histories are written again");
+    binary.wait_for_line("writing histories again");
     assert_eq!(publish(&mut bob, "tea", 2)["position"]["offset"], 2);
 }
 
@@ -336,7 +337,7 @@ fn histories_are_on_disk_when_they_are_said_to_be_written_again() {
     bob.request("msg", json!({"id": 0, "to": "tea", "msg": 0}));
     bob.expect_error("storage");
     binary.lift_file_limit();
-    binary.wait_for_line("histories are written again");
+    binary.wait_for_line("writing histories again");
     kill(binary);
 
     let (_binary, address) = serve(home.path(), "always");

@@ -1,4 +1,5 @@
-//! How much memory the binary takes for peers that no decent person wrote, and what is left of them.
+//! How much memory the binary takes for peers that no decent person wrote, and what is left of
+//! them.
 
 #![expect(
     clippy::unwrap_used,
@@ -14,8 +15,8 @@ use throng_testing::{Client, Raw, get, opcode, text, until};
 
 const CROWD: u64 = 1_000;
 
-/// How much memory may be left of an attack. At its height the second one holds 180 MB, of which
-/// the allocator keeps up to 20.
+/// Maximum memory that may be left of an attack. At its height the second one holds 180 MB, of
+/// which the allocator keeps up to 20.
 const LEFT_BYTES_MAX: u64 = 32 << 20;
 
 #[test]
@@ -44,7 +45,7 @@ fn the_memory_of_a_crowd_and_of_half_sent_messages_is_given_back() {
     }
 }
 
-/// What any use leaves behind for good.
+/// Uses the server as any client does, which leaves some memory behind for good.
 fn server_is_used(address: std::net::SocketAddr) {
     let mut alice = Client::connect(address);
     alice.send(r#"join {"name":"tea"}"#);
@@ -100,7 +101,7 @@ fn half_asks(address: std::net::SocketAddr) {
 
 const HALF_ASKERS: usize = 3_000;
 
-/// The same on a server that is used for nothing else, where nothing else gives their memory back.
+/// Attacks a server that is used for nothing else, where nothing else gives the memory back.
 #[test]
 fn the_memory_of_requests_without_an_end_is_given_back_though_nobody_else_comes() {
     _ = rlimit::increase_nofile_limit(u64::MAX);
@@ -165,11 +166,12 @@ fn pongs_that_nobody_reads_take_little_more_memory_than_the_outbox_allows() {
 
 const HISTORY_BYTES: u64 = 16 << 20;
 
-/// What is published until ten times the limit has passed through.
+/// A load, published until ten times the limit has passed through.
 struct Load {
     name: &'static str,
     rooms: u64,
-    /// How long what is published is, in bytes; each as often as it stands here. Those of 20 have keys.
+    /// Lengths of what is published, in bytes; each as often as it stands here. Those of 20 have
+    /// keys.
     lens: &'static [usize],
 }
 
@@ -186,7 +188,8 @@ const LOADS: [Load; 2] = [
     },
 ];
 
-/// The limit is one of the process's memory, whatever is published: it is what a machine is sized by.
+/// The limit is one of the process's memory, whatever is published: it is what a machine is sized
+/// by.
 #[test]
 fn the_process_grows_by_what_histories_may_take() {
     for load in LOADS {
@@ -209,8 +212,8 @@ fn the_process_grows_by_what_histories_may_take() {
         let room = HISTORY_BYTES - held_before;
         let resident = || binary.resident_bytes().unwrap();
         let percent = || (resident() - before) * 100 / room;
-        // What is freed is given back a little later. What the process takes for itself counts more here than with a
-        // limit that anybody sets.
+        // What is freed is given back a little later. What the process takes for itself counts more
+        // here than with a limit that anybody sets.
         until(
             || (80..=115).contains(&percent()).then_some(()),
             || format!("{}: grown by {} % of the limit", load.name, percent()),
@@ -230,7 +233,8 @@ fn speak_throng_v1(address: std::net::SocketAddr) -> Raw {
     raw
 }
 
-/// Publishes so many bytes, with what the smallest frames have around them; returns how many publications those were.
+/// Publishes so many bytes, with what the smallest frames have around them; returns how many
+/// publications those were.
 fn publish(raw: &mut Raw, load: &Load, seed: u64, bytes: u64) -> u64 {
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut count, mut sent, mut batch) = (0, 0, Vec::new());

@@ -67,7 +67,7 @@ fn open_files_used_up_are_said_when_they_are_and_when_they_are_not_any_more() {
     alice.expect("msg \"hi\"");
     server.limit_open_files(OPEN_FILES_MAX);
     let waiting: Vec<Raw> = (0..OPEN_FILES_MAX).map(|_| Raw::connect(address)).collect();
-    server.wait_for_line("cannot accept connections");
+    server.wait_for_line("out of file descriptors");
     alice.say("tea", "still there");
     alice.expect("msg \"still there\"");
     server.limit_open_files(4 * OPEN_FILES_MAX);
@@ -166,7 +166,7 @@ fn signals_that_mean_nothing_here_end_nothing() {
     for signal in ["HUP", "USR1", "USR2", "XFSZ", "PIPE"] {
         server.signal(signal);
     }
-    server.wait_for_line("nothing to read again");
+    server.wait_for_line("no configuration file to reload");
     alice.send(r#"join {"name":"tea"}"#);
     alice.say("tea", "hi");
     alice.expect("msg \"hi\"");

@@ -32,7 +32,8 @@ fn main() -> demo::Result {
 
     router.on_connect(move |conn: &Connection, _: &Request| {
         tracing::info!("a client has come");
-        // Refused on threads that are not the server's alone, and hooks are called on those that are.
+        // Refused on threads that are not the server's alone, and hooks are called on those that
+        // are.
         _ = rooms.close_with_last_room(conn, true);
     });
 

@@ -16,13 +16,13 @@ struct ChatMessage {
     msg: String,
 }
 
-/// Typed data, read by serde and sent back.
+/// Reads typed data with serde, and sends it back.
 fn json(conn: &Connection, message: ChatMessage) -> Result<(), EmitError> {
     tracing::info!("JSON: {}", message.msg);
     conn.emit("json", &message)
 }
 
-/// The bytes as they came: nothing reads them, and they need not even be JSON.
+/// Sends back the bytes as they came: nothing reads them, and they need not even be JSON.
 fn raw(conn: &Connection, data: Data<'_>) -> Result<(), EmitError> {
     tracing::info!("raw: {}", String::from_utf8_lossy(data.as_bytes()));
     conn.emit("raw", "Raw byte array received.")
@@ -39,13 +39,13 @@ impl FromData for Text {
     }
 }
 
-/// Data that says by its type how it is read.
+/// Takes data that says by its type how it is read.
 fn custom(conn: &Connection, Text(text): Text) -> Result<(), EmitError> {
     tracing::info!("custom: {text}");
     conn.emit("custom", "Custom handler use to receive data.")
 }
 
-/// No data.
+/// Takes no data.
 fn nodata(conn: &Connection) -> Result<(), EmitError> {
     tracing::info!("no data");
     let msg = "Hi from nodata!".to_owned();

@@ -13,19 +13,19 @@ use throng::{Config, Connection, EmitError, Request, Router};
 #[path = "support/demo.rs"]
 mod demo;
 
-/// What is kept for a connection as long as it lives. Handlers share it, so what changes is atomic.
+/// State of a connection for as long as it lives. Handlers share it, so what changes is atomic.
 struct Visitor {
     counter: AtomicU32,
 }
 
 impl Visitor {
-    /// Made of the request that opened the connection, which this one has no use for.
+    /// Makes the state from the request that opened the connection, which this one has no use for.
     fn new(_: &Request) -> Self {
         let counter = AtomicU32::new(1);
         Self { counter }
     }
 
-    /// One more event; returns how many there are.
+    /// Counts one more event; returns how many there are.
     fn count(&self) -> u32 {
         1 + self.counter.fetch_add(1, Ordering::Relaxed)
     }
@@ -42,7 +42,7 @@ struct Answer<'a> {
     msg: &'a str,
 }
 
-/// What a connection of this program can do besides.
+/// Methods that a connection of this program has besides.
 trait Answering {
     fn answer(&self, msg: &str) -> Result<(), EmitError>;
 }

@@ -5,7 +5,8 @@
 //! curl -d 'hello' http://127.0.0.1:9002/rooms/lobby
 //! ```
 //!
-//! It shows [`throng::Server::fallback`] with axum's router, which is any of tower's services to it.
+//! It shows [`throng::Server::fallback`] with axum's router, which is any of tower's services to
+//! it.
 
 use axum::extract::Path;
 use axum::http::StatusCode;

@@ -1,11 +1,12 @@
-//! Who is there, and somebody who may do more: what golem's examples leave out, and what golem has not.
+//! Who is there, and somebody who may do more: what golem's examples leave out, and what golem has
+//! not.
 //!
 //! ```text
 //! cargo run --example lounge
 //! ```
 //!
-//! Open `/?ada` and `/?host`: the name behind the question mark is the visitor's. What is typed at the terminal
-//! is announced to everybody.
+//! Open `/?ada` and `/?host`: the name behind the question mark is the visitor's. What is typed at
+//! the terminal is announced to everybody.
 
 use std::io;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use throng::{Action, CloseCode, Config, Connection, EmitError, Hub, Refusal, Req
 #[path = "support/demo.rs"]
 mod demo;
 
-/// Who is at the other end.
+/// The person at the other end.
 struct Visitor {
     name: String,
 }
@@ -27,7 +28,8 @@ struct RoomRequest {
     name: String,
 }
 
-/// What the host alone may do. A real host would have to prove who it is: see the example `session`.
+/// Requests that only the host may make. A real host would have to prove who it is: see the example
+/// `session`.
 const HOST_ONLY: [&str; 3] = ["announce", "destroy", "stop"];
 
 fn may(conn: &Connection<Visitor>, action: Action<'_>) -> Result<(), Refusal> {
@@ -41,7 +43,8 @@ fn may(conn: &Connection<Visitor>, action: Action<'_>) -> Result<(), Refusal> {
 
 fn main() -> demo::Result {
     let mut config = Config::default();
-    // No pings: golem's SetHeartbeat(false). Who vanishes is then noticed when something is sent to it.
+    // No pings: golem's SetHeartbeat(false). Who vanishes is then noticed when something is sent to
+    // it.
     config.timeouts.ping_interval = Duration::ZERO;
     let server = demo::bind(config, page!("lounge"))?;
     let hub = server.hub();
@@ -120,8 +123,8 @@ fn announce(hub: &Hub, text: &str) -> Result<(), EmitError> {
     hub.broadcast("announcement", text)
 }
 
-/// Reads the terminal on a thread of its own. It is not one of the server's: when they have more to do than
-/// they may keep, it is refused.
+/// Reads the terminal on a thread of its own. It is not one of the server's: when they have more to
+/// do than they may keep, it is refused.
 fn announce_what_is_typed(hub: Hub) {
     std::thread::spawn(move || {
         for line in io::stdin().lines().map_while(Result::ok) {

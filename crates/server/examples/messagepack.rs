@@ -1,5 +1,5 @@
-//! One server, two protocols: MessagePack with clients that ask for the subprotocol `msgpack`, JSON with
-//! all others, in the same room.
+//! One server, two protocols: MessagePack with clients that ask for the subprotocol `msgpack`, JSON
+//! with all others, in the same room.
 //!
 //! ```text
 //! cargo run --example messagepack --features messagepack

@@ -4,8 +4,8 @@
 //! cargo run --example mount -- 127.0.0.1:9003
 //! ```
 //!
-//! It shows [`throng::Server::mount`], with the order in which both end: first the connections are told when to
-//! come back, then axum stops.
+//! It shows [`throng::Server::mount`], with the order in which both end: first the connections are
+//! told when to come back, then axum stops.
 
 use std::net::{IpAddr, SocketAddr};
 

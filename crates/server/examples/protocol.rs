@@ -29,8 +29,8 @@ struct Envelope<'a, T: ?Sized> {
 /// A document with nothing in it: its length, and its end.
 const NOTHING: &[u8] = &[5, 0, 0, 0, 0];
 
-/// How deep data may nest. Whoever reads a document calls itself for each level, and a peer could send
-/// thousands of them in one message.
+/// Maximum depth to which data may nest. Whoever reads a document calls itself for each level, and
+/// a peer could send thousands of them in one message.
 const DEPTH_MAX: usize = 32;
 
 impl Protocol for BsonProtocol {
@@ -88,7 +88,7 @@ struct Answer {
     msg: &'static str,
 }
 
-/// The same as in the example `simple`: handlers do not know which protocol they are called by.
+/// Greets as the example `simple` does: handlers do not know which protocol they are called by.
 fn hello(conn: &Connection, hello: Hello) -> Result<(), EmitError> {
     tracing::info!("hello from {} to {}", hello.from, hello.to);
     let msg = "Thanks, client!";

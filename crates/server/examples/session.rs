@@ -24,10 +24,11 @@ mod demo;
 /// The cookie that a session is known by.
 const COOKIE_NAME: &str = "throng.sid";
 
-/// How many sessions there may be: anybody may begin one here, and a list without an end is a leak.
+/// Maximum number of sessions: anybody may begin one here, and a list without an end is a leak.
 const SESSIONS_MAX: usize = 10_000;
 
-/// Who is logged in. A real one asks who it is first, forgets old ones, and is kept in a database.
+/// The sessions that are logged in. A real one asks who it is first, forgets old ones, and is kept
+/// in a database.
 #[derive(Clone, Default)]
 struct Sessions(Arc<Mutex<HashSet<String>>>);
 
@@ -54,7 +55,7 @@ impl Sessions {
     }
 }
 
-/// POST /login: begins a session, and goes back to the page.
+/// Answers POST /login: begins a session, and goes back to the page.
 async fn login(State(sessions): State<Sessions>) -> impl IntoResponse {
     match sessions.begin() {
         Ok(Some(id)) => back(format!(
@@ -65,7 +66,7 @@ async fn login(State(sessions): State<Sessions>) -> impl IntoResponse {
     }
 }
 
-/// POST /logout: ends it. Connections that it has opened stay open, as golem's do.
+/// Answers POST /logout: ends the session. Connections that it has opened stay open, as golem's do.
 async fn logout(State(sessions): State<Sessions>, headers: HeaderMap) -> impl IntoResponse {
     if let Some(id) = cookie(&headers, COOKIE_NAME) {
         sessions.end(id);

@@ -11,7 +11,8 @@ use throng::{Config, Connection, EmitError, Router};
 #[path = "support/demo.rs"]
 mod demo;
 
-/// The data of `hello`. What else a client sends with it is ignored; without these two it is told so.
+/// The data of `hello`. What else a client sends with it is ignored; without these two it is told
+/// so.
 #[derive(Deserialize)]
 struct Hello {
     to: String,

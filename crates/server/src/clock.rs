@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rooms::Moment;
 
-/// The time now.
+/// Returns the time now.
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the place that the ban points to"
@@ -13,8 +13,8 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// The time of day, in Unix milliseconds: what is written into publications. It may jump when somebody sets the
-/// system's clock, so no duration is measured by it.
+/// Returns the time of day, in Unix milliseconds: what is written into publications. It may jump
+/// when somebody sets the system's clock, so no duration is measured by it.
 pub(crate) fn unix_ms() -> u64 {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since_epoch.map_or(0, |since| {
@@ -24,28 +24,29 @@ pub(crate) fn unix_ms() -> u64 {
 
 /// The clock that histories and keys age by.
 ///
-/// It moves on with the system's monotonic clock, whatever is done to the time of day. So only the time counts in which
-/// the server runs: none while the machine is suspended, and at most [`DOWN_MAX`] for the time between two processes,
-/// of which only the time of day tells.
+/// It moves on with the system's monotonic clock, whatever is done to the time of day. So only the
+/// time counts in which the server runs: none while the machine is suspended, and at most
+/// [`DOWN_MAX`] for the time between two processes, of which only the time of day tells.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AgeClock {
     began: Instant,
     began_at: Moment,
 }
 
-/// How much what is held ages at most from one process to the next. A restart takes seconds; what takes longer may
-/// as well be a clock that was set.
+/// Maximum time by which what is held ages from one process to the next. A restart takes seconds;
+/// what takes longer may as well be a clock that was set.
 const DOWN_MAX: Duration = Duration::from_secs(60);
 
 impl AgeClock {
-    /// A clock for what begins to be held now. It shows the time of day, which makes its numbers easier to read.
+    /// Returns a clock for what begins to be held now. It shows the time of day, which makes its
+    /// numbers easier to read.
     pub(crate) fn new() -> Self {
         let unix_ms = unix_ms();
         Self::resumed(unix_ms, unix_ms, unix_ms)
     }
 
-    /// Goes on, at this time of day, from a time that an earlier process has noted, on this clock and of the day, in
-    /// milliseconds.
+    /// Goes on, at this time of day, from a time that an earlier process has noted, on this clock
+    /// and of the day, in milliseconds.
     pub(crate) fn resumed(unix_ms: u64, age_ms: u64, noted_unix_ms: u64) -> Self {
         let down_max_ms = u64::try_from(DOWN_MAX.as_millis()).unwrap_or(u64::MAX);
         let down_ms = unix_ms.saturating_sub(noted_unix_ms).min(down_max_ms);
@@ -55,12 +56,12 @@ impl AgeClock {
         }
     }
 
-    /// The moment now.
+    /// Returns the moment now.
     pub(crate) fn now(&self) -> Moment {
         self.at(now())
     }
 
-    /// The moment at this time.
+    /// Returns the moment at this time.
     pub(crate) fn at(&self, time: Instant) -> Moment {
         let since = time.saturating_duration_since(self.began).as_millis();
         let since_ms = u64::try_from(since).unwrap_or(u64::MAX);

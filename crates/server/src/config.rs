@@ -42,42 +42,44 @@ pub(crate) type Disk = std::convert::Infallible;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen; all of them. None for a server that is only [mounted](crate::Server::mount).
+    /// Addresses to listen on; all of them. None for a server that is only
+    /// [mounted](crate::Server::mount).
     pub listen: Vec<ListenAddress>,
     /// The path of the WebSocket; none accepts one on every path that is no page.
     pub path: Option<String>,
-    /// Which pages may open a WebSocket, by the request's `Origin`. Others: HTTP 403. Requests without
-    /// one, which are not a page's, are not looked at.
+    /// Which pages may open a WebSocket, by the request's `Origin`. Others: HTTP 403. Requests
+    /// without one, which are not a page's, are not looked at.
     pub origins: Origins,
     /// Which hosts are served, by the request's `Host`. Others: HTTP 403. Without a rule, a
     /// listener on a loopback address serves the loopback's names alone, and every other listener
     /// serves all. What is [mounted](crate::Server::mount) has no listener, and serves all unless
     /// there is a rule.
     pub allowed_hosts: Hosts,
-    /// How many cores to use; 0 is as many as this process may run on.
+    /// Number of cores; 0 is as many as this process may run on.
     pub cores: usize,
-    /// Whether each core's thread stays on one CPU.
+    /// True if each core's thread stays on one CPU.
     pub pin: bool,
-    /// How many shards the table of rooms has; 0 is four times the cores. Rounded up to a power of
+    /// Number of shards in the table of rooms; 0 is four times the cores. Rounded up to a power of
     /// two.
     pub shards: usize,
-    /// How frames are written to sockets.
+    /// Way of writing frames to sockets.
     pub flush: FlushMode,
-    /// What peers may use.
+    /// Limits of what peers may use.
     pub limits: Limits,
-    /// How long things may take.
+    /// Maximum times.
     pub timeouts: Timeouts,
-    /// What is so of a room by its name: how much of it is kept, and what happens to members that are
-    /// slow. [`RoomClass`](crate::RoomClass) says what happens at each of its limits.
+    /// Per-room settings, by the room's name: how much of its history is retained, and what happens
+    /// to slow members. [`RoomClass`](crate::RoomClass) says what happens at each of its limits.
     pub classes: Classes,
-    /// What the histories of all rooms may take together.
+    /// Limits of the histories of all rooms together.
     pub history: History,
-    /// How clients leave when the server stops.
+    /// Pace at which clients leave when the server stops.
     pub drain: Drain,
 }
 
 impl Default for Config {
-    /// `127.0.0.1:8080`, `/ws` for pages of the same origin, all CPUs, io_uring where the kernel allows it; rooms keep no history.
+    /// Returns the defaults: `127.0.0.1:8080`, `/ws` for pages of the same origin, all CPUs,
+    /// io_uring where the kernel allows it; rooms keep no history.
     fn default() -> Self {
         Self {
             listen: vec![ListenAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)))],
@@ -108,7 +110,7 @@ pub enum ListenAddress {
 
 /// Text that is no address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("\"{text}\" is no address: write 127.0.0.1:8080, [::1]:8080 or unix:/path/to/socket")]
+#[error("\"{text}\" is not an address: use 127.0.0.1:8080, [::1]:8080 or unix:/path/to/socket")]
 pub struct ListenAddressError {
     text: String,
 }
@@ -138,10 +140,11 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// How frames are written to sockets.
+/// Way of writing frames to sockets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FlushMode {
-    /// io_uring if the kernel allows it and the crate has its feature `uring`, else one `send` a member.
+    /// io_uring if the kernel allows it and the crate has its feature `uring`, else one `send` a
+    /// member.
     #[default]
     Auto,
     /// io_uring, or refuse to start.
@@ -152,7 +155,7 @@ pub enum FlushMode {
 
 /// Text that names no flush mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("write auto, uring or write")]
+#[error("use auto, uring or write")]
 pub struct FlushModeError;
 
 impl FromStr for FlushMode {
@@ -178,7 +181,7 @@ impl fmt::Display for FlushMode {
     }
 }
 
-/// What peers may use. At each limit the answer is a clear refusal, and a counter moves.
+/// Limits of what peers may use. At each limit the answer is a clear refusal, and a counter moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The largest message, in bytes. Larger: closed with 1009.
@@ -192,19 +195,19 @@ pub struct Limits {
     /// The most bytes that wait for one connection's socket. More: what the room's class says of
     /// [slow consumers](crate::SlowConsumer); without a word of it, closed with 4102.
     pub outbox_bytes_max: u32,
-    /// The most bytes that the kernel holds unsent for one TCP connection that is slow; 0 is the kernel's own
-    /// bound. More waits in the outbox, where it can still be replaced by what is newer. A connection is slow
-    /// from the first time on that its socket takes less than it is offered; that once, up to 64 KiB more
-    /// may lie there.
+    /// The most bytes that the kernel holds unsent for one TCP connection that is slow; 0 is the
+    /// kernel's own bound. More waits in the outbox, where it can still be replaced by what is
+    /// newer. A connection is slow from the first time on that its socket takes less than it is
+    /// offered; that once, up to 64 KiB more may lie there.
     pub unsent_bytes_max: u32,
-    /// The most memory that the kernel takes for what one connection was sent and has not acknowledged, in
-    /// bytes; 0 lets the kernel choose, on most machines up to 4 MiB. More waits in the outbox. The kernel has a
-    /// ceiling of its own: twice `net.core.wmem_max`. Bounds what a distant connection is sent in one
-    /// round trip.
+    /// The most memory that the kernel takes for what one connection was sent and has not
+    /// acknowledged, in bytes; 0 lets the kernel choose, on most machines up to 4 MiB. More waits
+    /// in the outbox. The kernel has a ceiling of its own: twice `net.core.wmem_max`. Bounds what a
+    /// distant connection is sent in one round trip.
     pub send_buffer_bytes: u32,
-    /// The most memory that the kernel takes for what one connection has sent and was not read, in bytes; 0
-    /// lets the kernel choose, on most machines up to 6 MiB. More waits at the peer. The kernel's ceiling is
-    /// twice `net.core.rmem_max`.
+    /// The most memory that the kernel takes for what one connection has sent and was not read, in
+    /// bytes; 0 lets the kernel choose, on most machines up to 6 MiB. More waits at the peer. The
+    /// kernel's ceiling is twice `net.core.rmem_max`.
     pub receive_buffer_bytes: u32,
     /// The bytes of undone work from which on a core holds publishers back: they are not read from
     /// until it has caught up.
@@ -225,7 +228,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// From how many bytes on a mailbox is full: at 0 it would be for ever.
+    /// Returns the bytes at which a mailbox is full: at 0 it would be for ever.
     pub(crate) const fn mailbox_bytes_full(&self) -> usize {
         if self.mailbox_bytes_max == 0 {
             1
@@ -255,7 +258,7 @@ impl Default for Limits {
     }
 }
 
-/// How many connections there may be.
+/// Maximum number of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConnectionsMax {
     /// As many as the process's limit of open files has room for, beside listeners, cores,
@@ -271,7 +274,7 @@ pub enum ConnectionsMax {
 }
 
 impl From<usize> for ConnectionsMax {
-    /// 0 is no limit.
+    /// Converts a number, of which 0 is no limit.
     fn from(count: usize) -> Self {
         if count == 0 {
             Self::Unlimited
@@ -283,7 +286,7 @@ impl From<usize> for ConnectionsMax {
 
 /// Text that says no number of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("write auto or a whole number")]
+#[error("use auto or a whole number")]
 pub struct ConnectionsMaxError;
 
 impl FromStr for ConnectionsMax {
@@ -310,24 +313,25 @@ impl fmt::Display for ConnectionsMax {
     }
 }
 
-/// How long things may take.
+/// Maximum times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// After how long without a byte from a peer it is sent a ping; zero never pings.
     pub ping_interval: Duration,
-    /// How long after a ping the peer may stay silent before it is closed.
+    /// Time after a ping within which the peer must respond; otherwise it is closed.
     pub pong_timeout: Duration,
-    /// How long a peer may send no message before it is closed; zero is for ever.
+    /// Time without a message after which a peer is closed; zero is for ever.
     pub idle: Duration,
-    /// How long an HTTP connection may last without becoming a WebSocket. With
-    /// [`Server::fallback`](crate::Server::fallback) the time stands while that is at work, and starts anew
-    /// with each 64 KiB of its answers that the peer takes.
+    /// Time that an HTTP connection may last without an upgrade to WebSocket. With
+    /// [`Server::fallback`](crate::Server::fallback) the time stands while that is at work, and
+    /// starts anew with each 64 KiB of its answers that the peer takes.
     pub handshake: Duration,
-    /// How long a request's head may take to arrive; also how long a connection may wait for its next.
+    /// Time within which a request's head must arrive; also how long a connection may wait for its
+    /// next.
     pub header_read: Duration,
-    /// How long a peer may take to end the connection after a close frame.
+    /// Time within which a peer must end the connection after a close frame.
     pub close: Duration,
-    /// How long a drain may take, from the signal to the end.
+    /// Maximum time for a drain, from the signal to the end.
     pub drain: Duration,
 }
 
@@ -345,20 +349,20 @@ impl Default for Timeouts {
     }
 }
 
-/// What the histories of all rooms may take together. What one room keeps is its class's to say.
+/// Limits of the histories of all rooms together. What one room keeps is its class's to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
-    /// How many bytes all histories take in memory; 0 keeps none. More: the oldest publications that
-    /// are held are dropped, though the limits of their rooms would keep them. Who asks for them is
+    /// Memory for all histories, in bytes; 0 keeps none. More: the oldest publications that are
+    /// held are dropped, though the limits of their rooms would keep them. Who asks for them is
     /// told that they are missing.
     pub memory_bytes_max: usize,
-    /// Where they are kept over a restart; none keeps them in memory only. Needs the crate's feature `disk`,
-    /// without which there is no `Disk` to say it with.
+    /// Directory for histories that survive a restart; none keeps them in memory only. Needs the
+    /// crate's feature `disk`, without which there is no `Disk` to say it with.
     pub disk: Option<Disk>,
 }
 
 impl Default for History {
-    /// 256 MiB, in memory only.
+    /// Returns the default: 256 MiB, in memory only.
     fn default() -> Self {
         Self {
             memory_bytes_max: 256 << 20,
@@ -367,18 +371,19 @@ impl Default for History {
     }
 }
 
-/// How clients leave when the server stops. [`Timeouts::drain`] bounds how long all of it takes.
+/// Pace at which clients leave when the server stops. [`Timeouts::drain`] bounds how long all of it
+/// takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
     /// The time over which clients are told to come back, each at a moment of its own, so that they
     /// do not come all at once; zero tells all of them to come at once.
     pub spread: Duration,
-    /// How many connections are closed in a second; 0 closes all at once.
+    /// Connections that are closed per second; 0 closes all at once.
     pub rate: u32,
 }
 
 impl Default for Drain {
-    /// 5 seconds; 5,000 connections a second.
+    /// Returns the default: 5 seconds; 5,000 connections a second.
     fn default() -> Self {
         Self {
             spread: Duration::from_secs(5),
@@ -433,7 +438,8 @@ impl Config {
         }
     }
 
-    /// How many cores will be used: at most 256, and as many as asked for or allowed.
+    /// Returns the number of cores that will be used: at most 256, and as many as asked for or
+    /// allowed.
     pub fn core_count(&self) -> usize {
         let allowed = || std::thread::available_parallelism().map_or(1, usize::from);
         if self.cores == 0 {
@@ -443,7 +449,7 @@ impl Config {
         }
     }
 
-    /// How many shards there will be.
+    /// Returns the number of shards that there will be.
     pub fn shard_count(&self) -> usize {
         let shards = if self.shards == 0 {
             4 * self.core_count()

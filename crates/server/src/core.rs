@@ -9,9 +9,10 @@
 //!   6 read    from the backlog: those that send more than their share           (read.rs)
 //! ```
 //!
-//! Invariants: only this loop touches its connections; each step takes a slice of time and leaves the
-//! rest to the next turn (share.rs); at most one read from and one write to a connection a turn; the loop
-//! waits when there is nothing to do and yields to the handshakes of its runtime when there is more.
+//! Invariants: only this loop touches its connections; each step takes a slice of time and leaves
+//! the rest to the next turn (share.rs); at most one read from and one write to a connection a
+//! turn; the loop waits when there is nothing to do and yields to the handshakes of its runtime
+//! when there is more.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -75,18 +76,18 @@ use wheel::Wheel;
 #[derive(Debug)]
 pub(crate) struct NewSocket {
     pub(crate) stream: socket2::Socket,
-    /// What the peer sent behind its request.
+    /// Bytes that the peer sent behind its request.
     pub(crate) leftover: bytes::Bytes,
     pub(crate) place: Permit,
     /// The request, if the application wants it.
     pub(crate) request: Option<Request>,
-    /// What the application keeps for the connection, if it is made already.
+    /// State that the application keeps for the connection, if it is made already.
     pub(crate) state: Option<State>,
-    /// What the peer speaks.
+    /// The wire that the peer speaks.
     pub(crate) wire: Wire,
 }
 
-/// What a core is made with.
+/// The parts of which a core is made.
 pub(crate) struct CoreParts {
     pub(crate) id: CoreId,
     pub(crate) engine: Arc<Engine>,
@@ -135,7 +136,7 @@ pub(crate) struct Core {
     /// No socket will come any more: the listeners are closed and all handshakes done.
     handshakes_ended: bool,
     flusher: Flusher,
-    /// How much a slow connection is written at a time.
+    /// Maximum bytes that a slow connection is written at a time.
     unsent_slice: usize,
     batch: Vec<Slot>,
     results: Results,
@@ -145,7 +146,7 @@ pub(crate) struct Core {
     closing: VecDeque<(Instant, ConnectionId)>,
     /// When what waits in front of their close frames makes way, in that order.
     hurrying: VecDeque<(Instant, ConnectionId)>,
-    /// How far a drain is, once it has begun.
+    /// Progress of a drain, once it has begun.
     draining: Option<Draining>,
     /// When the rooms are looked at for what has expired.
     sweep_at: Option<Instant>,
@@ -154,7 +155,7 @@ pub(crate) struct Core {
     idle: Idle,
     /// HTTP connections that ended are work too, of which the loop sees nothing.
     visited: Arc<Visited>,
-    /// What the log says of members that are too slow.
+    /// Limit of the log lines about members that are too slow.
     slow_consumers: LogLimit,
     tick: Pin<Box<Sleep>>,
 }
@@ -170,13 +171,14 @@ struct Ready {
     dead: bool,
 }
 
-/// How much is read at once. A publisher with 256 small messages under way fits four times.
+/// Maximum bytes that are read at once. A publisher with 256 small messages under way fits four
+/// times.
 const READ_BUFFER_LEN: usize = 64 * 1024;
 
-/// How many entries of the readiness set are taken in one turn.
+/// Maximum entries of the readiness set that are taken in one turn.
 const EVENTS_MAX: usize = 1024;
 
-/// What of the limits is the rooms' to know.
+/// Returns the limits that the rooms need to know.
 const fn local_limits(config: &Config) -> LocalLimits {
     LocalLimits {
         rooms_per_connection_max: config.limits.rooms_per_connection_max,
@@ -184,7 +186,7 @@ const fn local_limits(config: &Config) -> LocalLimits {
     }
 }
 
-/// A readiness set that the runtime can wait for.
+/// Returns a readiness set that the runtime can wait for.
 #[expect(
     deprecated,
     reason = "its successor is unsafe only because a type could change its descriptor; mio::Poll \
@@ -282,7 +284,7 @@ impl Core {
         }
     }
 
-    /// One turn of the loop.
+    /// Runs one turn of the loop.
     fn turn(&mut self) -> io::Result<()> {
         let _on_core = self.engine.enter_core();
         let now = clock::now();
@@ -308,7 +310,7 @@ impl Core {
         Ok(())
     }
 
-    /// Whether the next turn has something to do already.
+    /// Returns whether the next turn has something to do already.
     fn has_work(&self) -> bool {
         self.has_events
             || !self.lines.is_empty()
@@ -317,7 +319,7 @@ impl Core {
             || self.local.has_flushes()
     }
 
-    /// Whether a drain has ended: everybody is gone, or time is up.
+    /// Returns whether a drain has ended: everybody is gone, or time is up.
     fn is_drained(&self) -> bool {
         let nobody = self.local.connection_count() == 0 && self.handshakes_ended;
         self.draining
@@ -367,8 +369,8 @@ impl Core {
         }
     }
 
-    /// Sets the timer to the next deadline: a keepalive, the end of a close, the next step of a drain, a
-    /// look whether the core is idle or something has expired.
+    /// Sets the timer to the next deadline: a keepalive, the end of a close, the next step of a
+    /// drain, a look whether the core is idle or something has expired.
     fn set_tick(&mut self) {
         let [closing, hurrying] = [&self.closing, &self.hurrying].map(|line| Some(line.front()?.0));
         let look = self.idle.next_look(clock::now);
@@ -383,8 +385,8 @@ impl Core {
         self.tick.as_mut().reset(next.into());
     }
 
-    /// Says whether this turn has left commands or fan-outs undone: whoever publishes waits until it is
-    /// done, or the others' publications would wait behind more and more of it.
+    /// Says whether this turn has left commands or fan-outs undone: whoever publishes waits until
+    /// it is done, or the others' publications would wait behind more and more of it.
     fn note_lateness(&mut self) {
         let late =
             !self.inbox.is_empty() || self.local.has_published() || self.local.has_overflow();
@@ -503,7 +505,7 @@ impl Core {
         let counts = self.local.counts();
         metrics.deliveries.set(counts.deliveries);
         metrics.skipped.set(counts.skipped);
-        metrics.passed_over.set(counts.ephemeral_dropped);
+        metrics.ephemeral_dropped.set(counts.ephemeral_dropped);
         metrics.replayed.set(counts.replayed);
     }
 

@@ -29,25 +29,26 @@ use crate::wire::{AnyWire, Spoken as _};
 /// [`RoomManager`](crate::RoomManager).
 pub(crate) struct Engine {
     pub(crate) table: Arc<RoomTable>,
-    /// What its rooms keep ages by this one.
+    /// The clock by which what its rooms keep ages.
     pub(crate) clock: AgeClock,
     pub(crate) room_hooks: RwLock<RoomHooks>,
     /// The default manager's.
     pub(crate) gate: Arc<Gate>,
     space_count: AtomicU64,
     naming: Naming,
-    /// What is spoken; known when serving begins.
+    /// The languages in use; known when serving begins.
     languages: OnceLock<Arc<Languages>>,
 }
 
-/// Who wants to hear of rooms. Read once a room's birth or death, never for a message.
+/// The hooks for the beginning and the end of rooms. Read once a room's birth or death, never for a
+/// message.
 #[derive(Default)]
 pub(crate) struct RoomHooks {
     pub(crate) created: Vec<(Space, RoomHook)>,
     pub(crate) removed: Vec<(Space, RoomHook)>,
 }
 
-/// How something is sent to a room.
+/// The way in which something is sent to a room.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent<'a> {
     pub(crate) kind: EventKind,
@@ -55,7 +56,7 @@ pub(crate) struct Sent<'a> {
     pub(crate) from: Option<ConnectionId>,
     /// Which member is not sent it.
     pub(crate) except: Option<ConnectionId>,
-    /// What a repeat is recognised by.
+    /// The key that identifies a repeat.
     pub(crate) key: Option<&'a str>,
 }
 
@@ -70,7 +71,7 @@ impl Default for Sent<'_> {
     }
 }
 
-/// Whether a manager's rooms can be joined: they can until they are stopped.
+/// The gate to a manager's rooms: they can be joined until they are stopped.
 #[derive(Debug, Default)]
 pub(crate) struct Gate(AtomicBool);
 
@@ -141,7 +142,7 @@ impl Engine {
         }
     }
 
-    /// What a connection is called on the wire.
+    /// Returns the name of a connection on the wire.
     pub(crate) fn name_of(&self, connection: ConnectionId) -> ConnectionName {
         self.naming.name(connection)
     }
@@ -154,8 +155,9 @@ impl Engine {
         }
     }
 
-    /// Says that this thread does a core's work now, until what is returned is dropped: what else runs on a
-    /// core's thread, such as an answer over HTTP, cannot be held back by not reading from a connection.
+    /// Says that this thread does a core's work now, until what is returned is dropped: what else
+    /// runs on a core's thread, such as an answer over HTTP, cannot be held back by not reading
+    /// from a connection.
     pub(crate) fn enter_core(&self) -> OnCore {
         OnCore {
             before: ON_CORE_OF.replace(self.address()),
@@ -187,7 +189,7 @@ impl Engine {
         languages.map_or_else(AnyWire::golem, |languages| languages.wire(wire))
     }
 
-    /// What tells this engine from others in the process, while it lives.
+    /// Returns an address that tells this engine from others in the process, while it lives.
     fn address(&self) -> usize {
         Arc::as_ptr(&self.table).addr()
     }
@@ -290,7 +292,7 @@ impl Engine {
         self.ask(connection, |table| table.answer(connection, frame))
     }
 
-    /// The time; on one of its cores as of the turn's beginning.
+    /// Returns the time; on one of its cores as of the turn's beginning.
     fn now(&self) -> Now {
         match TURN.get() {
             // Another server's core has another clock.
@@ -302,8 +304,8 @@ impl Engine {
         }
     }
 
-    /// Publishes to a room, in a connection's name or the application's. Who publishes is answered, if
-    /// there is an answer.
+    /// Publishes to a room, in a connection's name or the application's. Who publishes is answered,
+    /// if there is an answer.
     pub(crate) fn publish<T: Serialize + ?Sized>(
         &self,
         room: RoomKey<'_>,
@@ -415,7 +417,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes what a message lacks. Behind the shard's lock and not under it: this calls the application.
+    /// Writes what a message lacks. Behind the shard's lock and not under it: this calls the
+    /// application.
     fn add_frames<T>(
         &self,
         message: &mut Message<'_>,
@@ -436,7 +439,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The frames for all wires on which an event is not written as on golem's.
+    /// Returns the frames for all wires on which an event is not written as on golem's.
     fn frames_for_protocols<T>(
         &self,
         event: &str,
@@ -452,14 +455,14 @@ impl Engine {
         others.map(frame).collect()
     }
 
-    /// Whether anybody may speak a wire of the engine's own.
+    /// Returns whether anybody may speak a wire of the engine's own.
     fn speaks_json(&self) -> bool {
         let languages = self.languages.get();
         languages.is_none_or(|spoken| wire::OWN.iter().any(|own| spoken.has(*own)))
     }
 
-    /// Whether the application may send an event of this name to many: one of throng.v1's own would not be
-    /// understood by who speaks that, if anybody may.
+    /// Checks that the application may send an event of this name to many: throng.v1's own would
+    /// not be understood by its clients, if there may be any.
     ///
     /// # Errors
     ///
@@ -525,7 +528,7 @@ impl Engine {
         tell(&hooks, name);
     }
 
-    /// A space that nobody has yet.
+    /// Returns a space that nobody has yet.
     pub(crate) fn new_space(&self) -> Space {
         Space(1 + self.space_count.fetch_add(1, Ordering::Relaxed))
     }
@@ -577,7 +580,8 @@ struct Now {
     age: Moment,
 }
 
-/// Says what time it is in this turn of a core, on the clock that what its rooms keep ages by. Reads the time of day.
+/// Says what time it is in this turn of a core, on the clock that what its rooms keep ages by.
+/// Reads the time of day.
 pub(crate) fn begin_turn(age: Moment) {
     let unix_ms = clock::unix_ms();
     TURN.set(Some(Now { unix_ms, age }));
@@ -589,7 +593,7 @@ pub(crate) fn begin_answers(connection: ConnectionId) {
     ANSWERED.set(Some((connection, 0)));
 }
 
-/// How many bytes the connection has been answered with since.
+/// Returns the bytes of answers to the connection since the last call.
 #[inline]
 pub(crate) fn take_answered() -> usize {
     ANSWERED.take().map_or(0, |(_, len)| len)
@@ -604,13 +608,14 @@ fn note_answer(to: ConnectionId, len: usize) {
     }
 }
 
-/// The full queue that was noted since the last call.
+/// Returns the full queue that was noted since the last call.
 #[inline]
 pub(crate) fn take_full() -> Option<Full> {
     FULL.take()
 }
 
-/// Writes something with this thread's draft, or with a new one inside a `Serialize` that publishes.
+/// Writes something with this thread's draft, or with a new one inside a `Serialize` that
+/// publishes.
 fn with_draft<R>(write: impl FnOnce(&mut Draft) -> R) -> R {
     DRAFT.with(|draft| match draft.try_borrow_mut() {
         Ok(mut draft) => write(&mut draft),

@@ -1,11 +1,11 @@
-//! Histories on disk: one thread writes down what the rooms' table says, in batches behind it, and gives
-//! it back after a restart.
+//! Histories on disk: one thread writes down what the rooms' table says, in batches behind it, and
+//! gives it back after a restart.
 //!
 //! Invariants:
-//! - what is on disk is what was in memory at some moment, room for room, or the journal is failing and
-//!   says so;
-//! - after a failure nothing is written until the store was opened again, and then everything anew, at once. The
-//!   journal fails until that is done;
+//! - what is on disk is what was in memory at some moment, room for room, or the journal is failing
+//!   and says so;
+//! - after a failure nothing is written until the store was opened again, and then everything anew,
+//!   at once. The journal fails until that is done;
 //! - what follows from something that is missing is on disk before anybody is told of it;
 //! - with `fsync = always` nobody has seen a publication before it is on disk.
 
@@ -35,7 +35,7 @@ pub(crate) use writer::Writing;
 use records::image_of;
 use writer::Writer;
 
-/// How many bytes may wait to be written before publishers are held back.
+/// Bytes queued for the disk at which publishers are held back.
 const PENDING_BYTES_MAX: usize = 32 << 20;
 
 /// The file that says how the process before wrote.
@@ -47,7 +47,7 @@ const ORDER_FILE_NEW: &str = "write-order.new";
 /// The directory of the store.
 const STORE_DIRECTORY: &str = "store";
 
-/// What that file says if nobody could see what was not on disk.
+/// The text of that file if nobody could see what was not on disk.
 const AHEAD: &str = "ahead\n";
 
 /// Histories that were opened, and are not yet written to.
@@ -56,9 +56,9 @@ pub(crate) struct Histories {
     disk: Disk,
     store: Option<Store>,
     rooms: Vec<RoomRecord>,
-    /// Whether all that the process before published is there.
+    /// True if all that the process before published is there.
     is_complete: bool,
-    /// How many batches are not there that were reported as committed; 1 if nobody knows.
+    /// Batches that were reported as committed and are missing; 1 if nobody knows.
     lost_batches: u64,
     clock: AgeClock,
 }
@@ -98,7 +98,7 @@ impl Histories {
             Err(error) if disk.on_failure() == OnFailure::Serve && is_the_disks_fault(&error) => {
                 tracing::error!(
                     error = %crate::explain(&error),
-                    "histories are kept in memory only until the next start"
+                    "histories are retained in memory only until the next start"
                 );
             }
             Err(error) => return Err(error),
@@ -106,12 +106,13 @@ impl Histories {
         Ok(histories)
     }
 
-    /// What the table is to write its changes to.
+    /// Returns the journal that the table is to write its changes to.
     pub(crate) fn journal(&self) -> Arc<Journal> {
         self.journal.clone()
     }
 
-    /// The clock that what is held ages by. It goes on from where it was when the disk was last written to.
+    /// Returns the clock that what is held ages by. It goes on from where it was when the disk was
+    /// last written to.
     pub(crate) const fn clock(&self) -> AgeClock {
         self.clock
     }
@@ -139,10 +140,11 @@ impl Histories {
         Ok(())
     }
 
-    /// Gives the rooms back to the table, and begins to write. What cannot be given back is forgotten.
+    /// Gives the rooms back to the table, and begins to write. What cannot be given back is
+    /// forgotten.
     ///
-    /// What that changes, new epochs above all, is on disk when this returns: who was told of an epoch that the next
-    /// process does not know would be told wrong things by that one.
+    /// What that changes, new epochs above all, is on disk when this returns: who was told of an
+    /// epoch that the next process does not know would be told wrong things by that one.
     pub(crate) fn start(self, table: Arc<RoomTable>) -> (Writing, Arc<JournalMetrics>) {
         let metrics = Arc::<JournalMetrics>::default();
         let writing = self.start_counting(table, metrics.clone());
@@ -185,7 +187,7 @@ impl Histories {
     }
 }
 
-/// Whether the name of a directory, or the rights on it, is what is wrong: that will be so
+/// Returns whether the name of a directory, or the rights on it, is wrong: that will be so
 /// tomorrow, too.
 const fn is_about_the_path(kind: io::ErrorKind) -> bool {
     use io::ErrorKind as Kind;
@@ -201,7 +203,7 @@ const fn is_about_the_path(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// Whether the disk failed, and not whoever named the directory.
+/// Returns whether the disk failed, and not whoever named the directory.
 fn is_the_disks_fault(error: &OpenError) -> bool {
     match error {
         OpenError::Corrupted { .. } => true,
@@ -218,15 +220,17 @@ fn open_in(path: &Path) -> Result<Opened, OpenError> {
     let opened = Store::open(&path.join(STORE_DIRECTORY), &Options::default())?;
     let Tightened { closed, open } = &opened.tightened;
     for path in closed {
-        tracing::warn!(path = %path.display(), "others could read it, and no longer can");
+        let path = path.display();
+        tracing::warn!(%path, "permissions were too open: now private to the owner");
     }
     for path in open {
-        tracing::warn!(path = %path.display(), "others can read it, and that cannot be changed");
+        let path = path.display();
+        tracing::warn!(%path, "cannot restrict permissions: other users can read it");
     }
     Ok(opened)
 }
 
-/// How many batches are not there that were reported as committed; 1 if nobody knows. Says so.
+/// Returns the batches that were reported as committed and are missing; 1 if nobody knows. Says so.
 fn lost_batches(path: &Path, vouched: Vouched) -> u64 {
     let path = path.display();
     match vouched {
@@ -234,7 +238,7 @@ fn lost_batches(path: &Path, vouched: Vouched) -> u64 {
         Vouched::NoWitness => {
             tracing::info!(
                 %path,
-                "histories of an earlier version: from now on it is noticed if some of them go missing"
+                "opened histories of an earlier version: lost data is detected from now on"
             );
             0
         }
@@ -242,21 +246,21 @@ fn lost_batches(path: &Path, vouched: Vouched) -> u64 {
             tracing::error!(
                 %path,
                 batches = missing,
-                "histories that were written are not there any more: rooms go on in new epochs"
+                "stored histories are missing: rooms continue in new epochs"
             );
             missing
         }
         Vouched::Nothing => {
             tracing::error!(
                 %path,
-                "nothing says whether these histories are complete: rooms go on in new epochs"
+                "cannot verify that histories are complete: rooms continue in new epochs"
             );
             1
         }
     }
 }
 
-/// When what was opened was last written to; none if it never was.
+/// Returns the time at which what was opened was last written to; none if it never was.
 fn last_time(opened: &Opened) -> Option<store::Clock> {
     let publications = opened.rooms.iter().flat_map(|room| &room.publications);
     let keys = opened.rooms.iter().flat_map(|room| &room.keys);
@@ -277,8 +281,8 @@ fn last_time(opened: &Opened) -> Option<store::Clock> {
     })
 }
 
-/// Creates the directory for its owner alone; takes one that is there, and has nothing of anybody else's in it, from
-/// all others.
+/// Creates the directory for its owner alone; takes one that is there, and has nothing of anybody
+/// else's in it, from all others.
 fn prepare(path: &Path) -> io::Result<()> {
     if !path.is_dir() {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
@@ -292,13 +296,17 @@ fn prepare(path: &Path) -> io::Result<()> {
     let is_ours = |entry: io::Result<fs::DirEntry>| {
         entry.is_ok_and(|entry| ours.iter().any(|name| entry.file_name() == *name))
     };
-    let shown = path.display();
-    if !fs::read_dir(path)?.all(is_ours) {
-        tracing::warn!(path = %shown, "others can look into it; it has other files too");
-    } else if let Err(error) = fs::set_permissions(path, Permissions::from_mode(mode & 0o7700)) {
-        tracing::warn!(path = %shown, %error, "others can look into it, and that cannot be changed");
+    let (directory, path) = (path, path.display());
+    if !fs::read_dir(directory)?.all(is_ours) {
+        tracing::warn!(
+            %path,
+            "permissions kept, because it contains other files: other users can read it"
+        );
+    } else if let Err(error) = fs::set_permissions(directory, Permissions::from_mode(mode & 0o7700))
+    {
+        tracing::warn!(%path, %error, "cannot restrict permissions: other users can read it");
     } else {
-        tracing::warn!(path = %shown, "others could look into it, and no longer can");
+        tracing::warn!(%path, "permissions were too open: now private to the owner");
     }
     Ok(())
 }

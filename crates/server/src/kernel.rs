@@ -1,8 +1,8 @@
 //! What the kernel may hold for one connection.
 //!
-//! Left alone, it takes megabytes for a peer that reads slowly, and all of it is older than what the
-//! outbox would send by now. So both of a socket's buffers are bounded, and of what is to be sent the
-//! part that is not even on its way is bounded far lower.
+//! Left alone, it takes megabytes for a peer that reads slowly, and all of it is older than what
+//! the outbox would send by now. So both of a socket's buffers are bounded, and of what is to be
+//! sent the part that is not even on its way is bounded far lower.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub(crate) fn bound_unsent(socket: &SockRef<'_>, limits: &Limits) {
     let _ = (socket, limits);
 }
 
-/// How many bytes a slow connection is written at a time.
+/// Returns the maximum bytes that a slow connection is written at a time.
 pub(crate) fn unsent_slice(limits: &Limits) -> usize {
     match limits.unsent_bytes_max {
         0 => usize::MAX,
@@ -42,8 +42,8 @@ pub(crate) fn unsent_slice(limits: &Limits) -> usize {
     }
 }
 
-/// Lets the kernel forget a closed socket whose peer does not acknowledge what it was sent last. Costs a
-/// system call.
+/// Lets the kernel forget a closed socket whose peer does not acknowledge what it was sent last.
+/// Costs a system call.
 pub(crate) fn forget_after(socket: &SockRef<'_>, time: Duration) {
     #[cfg(target_os = "linux")]
     {

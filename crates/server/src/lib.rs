@@ -41,7 +41,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! Clients speak text messages `event json`: `join {"name":"lobby"}`, `msg {"to":"lobby","msg":"hi"}`.
+//! Clients speak text messages `event json`: `join {"name":"lobby"}`, `msg
+//! {"to":"lobby","msg":"hi"}`.
 //!
 //! # How it works
 //!
@@ -66,18 +67,19 @@
 //!
 //! # Events and publications
 //!
-//! [`RoomManager::emit`] sends an event to whoever is in a room now. [`RoomManager::publish`] also gives it a place in
-//! the room's history, if rooms of its [class](RoomClass) have one: clients of the subprotocol throng.v1
-//! ([`Router::serve_throng_v1`]) that lost their connection get it when they are back. Both are written once
-//! for each protocol that members speak, and once only, however many members there are.
+//! [`RoomManager::emit`] sends an event to whoever is in a room now. [`RoomManager::publish`] also
+//! gives it a place in the room's history, if rooms of its [class](RoomClass) have one: clients of
+//! the subprotocol throng.v1 ([`Router::serve_throng_v1`]) that lost their connection get it when
+//! they are back. Both are written once for each protocol that members speak, and once only,
+//! however many members there are.
 //!
 //! What one thread sends to a room arrives in its order, at all members alike.
 //!
 //! # From elsewhere
 //!
-//! All handles are `Send + Sync`, cheap to clone, and work from any thread and any runtime. Nothing waits. A handler
-//! that sends too much is held back by not reading from its connection; whoever else does gets [`Overloaded`],
-//! nothing was done, and it may try again.
+//! All handles are `Send + Sync`, cheap to clone, and work from any thread and any runtime. Nothing
+//! waits. A handler that sends too much is held back by not reading from its connection; whoever
+//! else does gets [`Overloaded`], nothing was done, and it may try again.
 //!
 //! # When something is wrong
 //!
@@ -90,8 +92,8 @@
 //! | a member does not take what it is sent | what the [class](SlowConsumer) of the room says: it is closed with 4102, or told which publications it was not sent |
 //! | a host or an origin that is not allowed, a limit of connections, a hook that refuses | an answer over HTTP: 403, 503, or what the [`Rejection`] says |
 //!
-//! What is bounded, and what happens at each bound, is in [`Limits`], [`Timeouts`], [`RoomClass`] and
-//! [`History`]. What is counted is at `/metrics`.
+//! What is bounded, and what happens at each bound, is in [`Limits`], [`Timeouts`], [`RoomClass`]
+//! and [`History`]. What is counted is at `/metrics`.
 //!
 //! # Features
 //!
@@ -101,8 +103,9 @@
 //! | `disk` | no | histories that outlive the process: `Disk` in [`History`] | SQLite, built along by a C compiler |
 //! | `messagepack` | no | the protocol `MessagePack` | the crate `rmp-serde` |
 //!
-//! Without `uring` frames are written with one system call a member, and a server that demands io_uring is refused
-//! by [`Server::bind`]. Without `disk` there is no way to ask for it: the types are missing.
+//! Without `uring` frames are written with one system call a member, and a server that demands
+//! io_uring is refused by [`Server::bind`]. Without `disk` there is no way to ask for it: the types
+//! are missing.
 
 mod accept;
 mod app;
@@ -164,7 +167,7 @@ pub use wire::messagepack::MessagePack;
 pub use wire::protocol::{Mode, Protocol, ProtocolError};
 pub use wire::request::Action;
 
-/// An error with what caused it, in one sentence.
+/// Returns an error with its causes, in one sentence.
 fn explain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

@@ -12,8 +12,8 @@ use crate::app::question::Question;
 use crate::config::Config;
 use crate::engine::Engine;
 
-/// What is in force. Read once for a handshake; each core has a copy of its own, and reads nothing
-/// shared for a message.
+/// The configuration in force. Read once for a handshake; each core has a copy of its own, and
+/// reads nothing shared for a message.
 #[derive(Debug)]
 pub(crate) struct Live(RwLock<Arc<Config>>);
 
@@ -22,7 +22,7 @@ impl Live {
         Self(RwLock::new(Arc::new(config)))
     }
 
-    /// What is in force now.
+    /// Returns the configuration in force now.
     pub(crate) fn get(&self) -> Arc<Config> {
         self.0.read().clone()
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// The least time between two lines about the same thing.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// How many subjects are told apart.
+/// Maximum subjects that are told apart.
 const SUBJECTS_MAX: usize = 256;
 
 /// Lets a line through at most once in ten seconds, with how often there was a reason for it.
@@ -20,7 +20,7 @@ const SUBJECTS_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct LogLimit {
     said_at: Option<Instant>,
-    /// How often it has happened since the last line.
+    /// Times that it has happened since the last line.
     unsaid: u64,
     /// The last line said that it lasts.
     is_open: bool,

@@ -35,7 +35,7 @@ impl Histories {
     }
 }
 
-/// What nobody counts.
+/// Counters that nobody has.
 #[derive(Debug)]
 pub(crate) enum JournalMetrics {}
 

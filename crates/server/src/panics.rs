@@ -15,7 +15,8 @@ use rooms::ConnectionId;
 use crate::clock;
 use crate::log_limit::LogLimits;
 
-/// What was said of the functions that panic: a peer may make them do so as often as it likes.
+/// Limits of the log lines about the functions that panic: a peer may make them do so as often as
+/// it likes.
 static SAID: LazyLock<Mutex<LogLimits>> = LazyLock::new(Mutex::default);
 
 /// A function of the application has panicked.
@@ -58,7 +59,7 @@ pub(crate) async fn catch_in<F: Future>(what: &str, future: F) -> Result<F::Outp
     .await
 }
 
-/// What `panic!` was given, if it was a text.
+/// Returns the text that `panic!` was given, if it was one.
 fn text(payload: &(dyn Any + Send)) -> &str {
     let owned = || payload.downcast_ref::<String>().map(String::as_str);
     payload

@@ -17,7 +17,7 @@ pub enum ServeError {
     Core {
         /// Which core.
         core: usize,
-        /// What was refused.
+        /// The reason for the refusal.
         source: io::Error,
     },
     /// The engine panicked. The rest of the server has been stopped.
@@ -36,9 +36,9 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Stops accepting, sends what is queued, closes every connection as [`Drain`](crate::Drain) says, with
-    /// 1001 or on throng.v1 with 4100, and lets [`Server::serve`] return: when all are closed, or after the
-    /// drain timeout. Does not wait.
+    /// Stops accepting, sends what is queued, closes every connection as [`Drain`](crate::Drain)
+    /// says, with 1001 or on throng.v1 with 4100, and lets [`Server::serve`] return: when all are
+    /// closed, or after the drain timeout. Does not wait.
     pub fn drain(&self) {
         self.draining.send_replace(true);
         self.table.drain();
@@ -59,13 +59,14 @@ impl Running {
         Self { ended, stop }
     }
 
-    /// What stops the server. The other server's own end is its own: stop this one first, so that clients are
-    /// told when to come back.
+    /// Returns the handle that stops the server. The other server's own end is its own: stop this
+    /// one first, so that clients are told when to come back.
     pub fn stop(&self) -> Stop {
         self.stop.clone()
     }
 
-    /// Waits until the server has ended. Blocks this thread: on a runtime's, use its `spawn_blocking`.
+    /// Waits until the server has ended. Blocks this thread: on a runtime's, use its
+    /// `spawn_blocking`.
     ///
     /// # Errors
     ///

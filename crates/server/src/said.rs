@@ -9,7 +9,8 @@ use crate::accept::origin::{Forbidden, Origins};
 use crate::clock;
 use crate::log_limit::{LogLimit, LogOnce};
 
-/// What was said. One for a server, for what befalls one core mostly befalls all.
+/// Limits of the log lines about newcomers. One for a server, for what befalls one core mostly
+/// befalls all.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
     accepting: Mutex<LogLimit>,
@@ -25,8 +26,9 @@ impl Said {
             tracing::warn!(
                 %error,
                 times,
-                "cannot accept connections: they get 503, health and metrics are answered. Raise the \
-                 limit of open files (LimitNOFILE=, ulimit -Hn), or set THRONG_MAX_CONNECTIONS=auto"
+                "out of file descriptors: new connections get 503 (health and metrics are \
+                 answered). Raise the limit of open files (LimitNOFILE=, ulimit -Hn), or set \
+                 THRONG_MAX_CONNECTIONS=auto"
             );
         }
     }
@@ -47,7 +49,7 @@ impl Said {
             match unserved.wanted() {
                 Some(hosts) => tracing::warn!(
                     times,
-                    "{shown}; if it is a name of yours, serve it: THRONG_ALLOWED_HOSTS={hosts} \
+                    "{shown}; to serve it, set THRONG_ALLOWED_HOSTS={hosts} \
                      (or Config::allowed_hosts)"
                 ),
                 None => tracing::warn!(times, "{shown}"),
@@ -63,7 +65,7 @@ impl Said {
             match forbidden.rule() {
                 Some(rule) => tracing::warn!(
                     times,
-                    "{shown} may not open a WebSocket here; if it is a page of yours, let it in: \
+                    "{shown} may not open a WebSocket here; to allow it, set \
                      THRONG_ORIGINS={allowed},{rule} (or Config::origins)"
                 ),
                 None => tracing::warn!(times, "{shown} may not open a WebSocket here"),

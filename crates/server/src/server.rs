@@ -75,8 +75,9 @@ impl fmt::Debug for Server {
 /// A server that cannot start.
 #[derive(Debug, Error)]
 pub enum BindError {
-    /// io_uring was demanded, and the kernel does not give it, or the crate was built without `uring`.
-    #[error("io_uring was demanded and cannot be had: {0}")]
+    /// io_uring was demanded, and the kernel does not give it, or the crate was built without
+    /// `uring`.
+    #[error("io_uring is required but not available: {0}")]
     Flush(io::Error),
     /// The histories on disk cannot be had. Never without the crate's feature `disk`.
     #[error("cannot open the histories")]
@@ -138,7 +139,7 @@ impl Server {
         })
     }
 
-    /// The addresses, with the ports that the kernel chose.
+    /// Returns the addresses, with the ports that the kernel chose.
     pub fn addresses(&self) -> Vec<ListenAddress> {
         self.bound
             .iter()
@@ -153,7 +154,7 @@ impl Server {
         descriptors::connections_max(&config.limits, config.core_count())
     }
 
-    /// How frames will be written: `io_uring` or `write`.
+    /// Returns the way of writing frames: `io_uring` or `write`.
     pub const fn flush_name(&self) -> &'static str {
         match self.flush {
             FlushMode::Write => "write",
@@ -161,31 +162,32 @@ impl Server {
         }
     }
 
-    /// The rooms of this server: those that clients of throng.v1 join by themselves, and that may have
-    /// histories. All managers that this returns are one.
+    /// Returns the rooms of this server: those that clients of throng.v1 join by themselves, and
+    /// that may have histories. All managers that this returns are one.
     pub fn rooms(&self) -> RoomManager {
         RoomManager::default_of(self.engine.clone())
     }
 
-    /// Rooms of their own: another manager each time.
+    /// Returns a manager with rooms of its own: another one each time.
     ///
-    /// Clients of throng.v1 see the names of rooms and not whose they are: to such clients, give rooms of
-    /// this manager names that rooms of the default one do not have.
+    /// Clients of throng.v1 see the names of rooms and not whose they are: to such clients, give
+    /// rooms of this manager names that rooms of the default one do not have.
     pub fn room_manager(&self) -> RoomManager {
         RoomManager::new(self.engine.clone())
     }
 
-    /// A room of its own, without a name: another one each time.
+    /// Returns a room of its own, without a name: another one each time.
     pub fn room(&self) -> Room {
         Room::new(self.engine.clone())
     }
 
-    /// All connections of this server.
+    /// Returns all connections of this server.
     pub fn hub(&self) -> Hub {
         Hub::new(self.engine.clone(), self.cores.clone().into())
     }
 
-    /// What changes the configuration while the server runs. Take it before [`serve`](Self::serve).
+    /// Returns the handle that changes the configuration while the server runs. Take it before
+    /// [`serve`](Self::serve).
     pub fn handle(&self) -> Handle {
         Handle::new(
             self.config.clone(),
@@ -229,23 +231,25 @@ impl Server {
         self
     }
 
-    /// Has a service answer all requests that are not for the WebSocket's path, a [page](Self::page),
-    /// `/healthz` or `/metrics`, in place of an earlier service: any of hyper's and tower's, as an
-    /// `axum::Router`. If [`Config::path`] is none, requests that ask for a WebSocket are not the service's
-    /// either.
+    /// Answers all requests with a service that are not for the WebSocket's path, a
+    /// [page](Self::page), `/healthz` or `/metrics`. It replaces an earlier service, and may be any
+    /// of hyper's and tower's, such as an `axum::Router`. If [`Config::path`] is none, requests
+    /// that ask for a WebSocket are not the service's either.
     ///
-    /// It runs on the cores' threads beside their loops, and must not block. It may take its time: no timeout
-    /// bounds how long it works, nor how large a request's body may be; that is the service's to say.
-    /// [`Timeouts::handshake`](crate::Timeouts::handshake) bounds how long a peer may take for 64 KiB of an
-    /// answer, [`Timeouts::header_read`](crate::Timeouts::header_read) how long a connection may wait for its
-    /// next request, [`Limits::fallback_connections_max`](crate::Limits::fallback_connections_max) how many
+    /// It runs on the cores' threads beside their loops, and must not block. It may take its time:
+    /// no timeout bounds how long it works, nor how large a request's body may be; that is the
+    /// service's to say. [`Timeouts::handshake`](crate::Timeouts::handshake) bounds how long a peer
+    /// may take for 64 KiB of an answer, [`Timeouts::header_read`](crate::Timeouts::header_read)
+    /// how long a connection may wait for its next request,
+    /// [`Limits::fallback_connections_max`](crate::Limits::fallback_connections_max) how many
     /// connections there are. A request whose client is gone, or has ended its side, is dropped.
     ///
-    /// An error of the service, and a panic, is answered with 500 and logged; a body that panics ends its
-    /// connection. When the server is [stopped](Stop::drain), requests under way are waited for until
-    /// [`Timeouts::drain`](crate::Timeouts::drain).
+    /// An error of the service, and a panic, is answered with 500 and logged; a body that panics
+    /// ends its connection. When the server is [stopped](Stop::drain), requests under way are
+    /// waited for until [`Timeouts::drain`](crate::Timeouts::drain).
     ///
-    /// The request's extensions have the peer's [`IpAddr`](std::net::IpAddr), unless it came by a Unix socket.
+    /// The request's extensions have the peer's [`IpAddr`](std::net::IpAddr), unless it came by a
+    /// Unix socket.
     ///
     /// # Examples
     ///
@@ -282,7 +286,7 @@ impl Server {
         self
     }
 
-    /// What stops the server. Take it before [`serve`](Self::serve).
+    /// Returns the handle that stops the server. Take it before [`serve`](Self::serve).
     pub fn stop(&self) -> Stop {
         self.stop.clone()
     }
@@ -300,11 +304,12 @@ impl Server {
         started.wait()
     }
 
-    /// Starts the cores for WebSockets that come by way of another HTTP server of this process, hyper's or
-    /// axum's: [`Mount`] is the service for its route, and [`Running`] waits for the end. Does not block.
+    /// Starts the cores for WebSockets that come by way of another HTTP server of this process,
+    /// hyper's or axum's: [`Mount`] is the service for its route, and [`Running`] waits for the
+    /// end. Does not block.
     ///
-    /// The server's own addresses are served too: [`Config::listen`] may be empty, or an address for `/metrics`
-    /// inside. What goes wrong when cores start is said by [`Running::join`].
+    /// The server's own addresses are served too: [`Config::listen`] may be empty, or an address
+    /// for `/metrics` inside. What goes wrong when cores start is said by [`Running::join`].
     ///
     /// # Panics
     ///
@@ -357,7 +362,7 @@ impl Server {
         (mount, started)
     }
 
-    /// What each core's thread is given.
+    /// Returns what each core's thread is given.
     fn seats(
         &mut self,
         gate: &Arc<Gate>,
@@ -380,7 +385,7 @@ impl Server {
             Vec::new()
         };
         if pin && cpus.is_empty() {
-            tracing::warn!("not pinned: the system does not tell its CPUs");
+            tracing::warn!("cannot pin threads: the CPUs are unknown");
         }
         let cores = (0..=u8::MAX).zip(self.cores.clone());
         cores
@@ -471,7 +476,7 @@ impl Seat {
         if let Some(cpu) = self.cpu
             && !core_affinity::set_for_current(cpu)
         {
-            tracing::warn!(core = self.id.0, cpu = cpu.id, "not pinned: refused");
+            tracing::warn!(core = self.id.0, cpu = cpu.id, "cannot pin core to CPU");
         }
         let visited = Arc::<Visited>::default();
         runtime.block_on(async {
@@ -523,7 +528,7 @@ async fn keep_open(sender: mpsc::Sender<NewSocket>, mut drain: watch::Receiver<b
     drop(sender);
 }
 
-/// How many sockets may wait for the loop. It takes them all in every turn.
+/// Maximum sockets that wait for the loop. It takes them all in every turn.
 const NEW_SOCKETS_MAX: usize = 1024;
 
 /// Waits for every core; the first that ends by itself stops the others.

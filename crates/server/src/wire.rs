@@ -47,7 +47,7 @@ pub(crate) const THRONG_PROTOCOL: &str = "throng.v1";
 /// The name under which publications go to members.
 pub(crate) const PUBLICATION: &str = "msg";
 
-/// How a connection is spoken with.
+/// The protocol that a connection speaks.
 pub(crate) trait Spoken: Copy {
     /// Returns what a connection is sent before anything else.
     fn greeting(self, _: &ConnectionName, _: &Config) -> Option<SharedFrame> {
@@ -180,7 +180,7 @@ pub(crate) struct Asked<'m> {
     pub(crate) request: Result<Request<'m>, Refusal>,
 }
 
-/// What a request comes to.
+/// The outcome of a request.
 pub(crate) enum Answer<'a> {
     /// It was done.
     Ack {
@@ -188,10 +188,10 @@ pub(crate) enum Answer<'a> {
         room: Option<&'a str>,
         position: Option<StreamPosition>,
         duplicate: bool,
-        /// What a handler returned.
+        /// The value that a handler returned.
         data: Option<&'a dyn erased_serde::Serialize>,
     },
-    /// What a room keeps.
+    /// The publications that a room retains.
     History {
         id: Option<u64>,
         room: &'a str,

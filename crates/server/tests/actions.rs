@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use throng::{Action, Connection, FlushMode, Refusal, RoomManager, Router, Server};
 use throng_testing::{TestServer, Throng, add_signals_to, config};
 
-/// What the hook was asked, as `action room`.
+/// Questions to the hook, as `action room`.
 type Asked = Arc<Mutex<Vec<String>>>;
 
 /// Starts a server whose one hook notes what it is asked and keeps everybody out of `staff:*`.
@@ -58,7 +58,8 @@ fn take(asked: &Asked) -> Vec<String> {
 mod asked {
     use super::*;
 
-    /// Every request of throng.v1 that is about a room, what the hook is asked, and what answers it.
+    /// Every request of throng.v1 that is about a room, what the hook is asked, and what answers
+    /// it.
     const REQUESTS: [(&str, &str, &[&str], &str); 8] = [
         ("join", r#"{"room":"R"}"#, &["join R"], "joined"),
         (

@@ -124,8 +124,9 @@ mod handshake {
 
     fn opening(cookie: &str) -> String {
         format!(
-            "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nCookie: sid={cookie}\r\n\r\n"
+            "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, close\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nCookie: sid={cookie}\r\n\r\n"
         )
     }
 
@@ -381,7 +382,8 @@ mod waiting {
             alice.expect("waiting 1");
             drop(alice);
             let handle = handles.lock().pop().unwrap();
-            // What is sent is answered by a reset, and what is sent behind that fails: nobody reads on then.
+            // What is sent is answered by a reset, and what is sent behind that fails: nobody reads
+            // on then.
             for _ in 0..3 {
                 let turns = waiting.server.metric("throng_turns_total");
                 handle.emit("there?", &()).unwrap();

@@ -1,7 +1,7 @@
 //! What documents show is what runs.
 
-/// The lines from one that begins with `first` to the last before one that begins with `end`, without what all
-/// of them begin with.
+/// The lines from one that begins with `first` to the last before one that begins with `end`,
+/// without what all of them begin with.
 fn part<'a>(text: &'a str, indent: &str, first: &str, end: &str) -> Vec<&'a str> {
     let lines = text.lines().map(|line| {
         let line = line.strip_prefix(indent);

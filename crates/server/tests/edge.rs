@@ -320,7 +320,7 @@ mod allowed {
         TestServer::serve(server, |_, _| {})
     }
 
-    /// What a page of this host gets whose browser was led here.
+    /// Returns what a page of this host gets whose browser was led here.
     fn ask(server: &TestServer, path: &str, host: &str) -> Reply {
         let text = format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\n\

@@ -1,4 +1,5 @@
-//! One peer sends as much as it can: what that takes of a turn has a bound, and others come in between.
+//! One peer sends as much as it can: what that takes of a turn has a bound, and others come in
+//! between.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

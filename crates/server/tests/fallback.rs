@@ -401,7 +401,7 @@ mod time {
         }
     }
 
-    /// What no socket's buffers hold.
+    /// A length that no socket's buffers hold.
     const LARGE: usize = 64 << 20;
 
     fn large() -> axum::Router {

@@ -1,4 +1,5 @@
-//! Histories on disk: what a restart leaves of them. What a kill and a failing disk do is tested with the binary.
+//! Histories on disk: what a restart leaves of them. What a kill and a failing disk do is tested
+//! with the binary.
 
 use std::path::Path;
 

@@ -334,7 +334,8 @@ mod floods {
                 while raw.try_send(&nonsense) {}
             });
             let errors = || server.metric(r#"throng_errors_total{code="unknown_event"}"#);
-            // Between two answers to the witness, the core reads from everybody who is to be read from.
+            // Between two answers to the witness, the core reads from everybody who is to be read
+            // from.
             let refused = loop {
                 let before = errors();
                 witness.sync();

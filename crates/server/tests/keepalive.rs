@@ -14,8 +14,8 @@ const NEVER: Duration = Duration::from_secs(3600);
 /// Short enough to be waited for several times.
 const SOON: Duration = Duration::from_millis(100);
 
-/// What must come within a few times [`SOON`] and would be noticed only by a look that comes much
-/// later, if it had been forgotten.
+/// Time for what must come within a few times [`SOON`] and would be noticed only by a look that
+/// comes much later, if it had been forgotten.
 const BY_ITSELF: Duration = Duration::from_secs(10);
 
 fn timed(flush: FlushMode, set: impl FnOnce(&mut Timeouts)) -> Config {

@@ -1,4 +1,5 @@
-//! Whatever an application does and its connections do to it: nobody stays where nobody is any more.
+//! Whatever an application does and its connections do to it: nobody stays where nobody is any
+//! more.
 
 #![expect(
     clippy::unwrap_used,
@@ -22,11 +23,11 @@ use throng_testing::{
 use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::Message;
 
-/// How many clients, and how many rooms each of two managers has.
+/// Number of clients, and of rooms of each of two managers.
 const CLIENTS: usize = 4;
 const ROOMS: usize = 3;
 
-/// What the handler of an event does. Any may be registered for any event, one over the other.
+/// An action of an event's handler. Any may be registered for any event, one over the other.
 #[derive(Clone, Copy, Debug)]
 enum Deed {
     Close,
@@ -64,10 +65,10 @@ const DEEDS: [Deed; 15] = [
     Deed::WaitForEver,
 ];
 
-/// How many events have handlers.
+/// Number of events that have handlers.
 const EVENTS: usize = 8;
 
-/// What happens next.
+/// The next step.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Connect {
@@ -118,14 +119,14 @@ fn deed() -> impl Strategy<Value = Deed> {
     proptest::sample::select(&DEEDS[..])
 }
 
-/// What an application is made of.
+/// The parts of an application.
 #[derive(Clone, Debug)]
 struct Plan {
     /// Registered in this order: later ones take the place of earlier ones.
     registrations: Vec<(usize, Deed)>,
     /// Which of the connections panic as they come, and which as they end.
     panics: (u8, u8),
-    /// Whether a hook before handlers refuses every seventh event.
+    /// True if a hook before handlers refuses every seventh event.
     limits: bool,
     steps: Vec<Step>,
 }
@@ -144,7 +145,7 @@ fn plan() -> impl Strategy<Value = Plan> {
     )
 }
 
-/// What is kept for a connection; counted as long as it is.
+/// State of a connection; counted as long as it is kept.
 struct Kept(Arc<AtomicUsize>);
 
 impl Kept {
@@ -162,7 +163,7 @@ impl Drop for Kept {
 
 type Peer = Connection<Kept>;
 
-/// What the application has to do its deeds with.
+/// The means that the application has to do its deeds.
 #[derive(Clone)]
 struct Tools {
     managers: [RoomManager; 2],
@@ -244,7 +245,7 @@ impl Tools {
     }
 }
 
-/// What the hooks have seen.
+/// Counts of what the hooks have seen.
 #[derive(Default)]
 struct Seen {
     opened: Vec<ConnectionId>,
@@ -442,7 +443,7 @@ proptest! {
     }
 }
 
-/// How many threads of the application's emit, into how many rooms, how often each.
+/// Number of threads of the application's that emit, of the rooms they emit into, and of the times.
 const FEEDS: usize = 8;
 const FED_ROOMS: usize = 100;
 const EACH: usize = 2000;

@@ -371,8 +371,8 @@ mod places {
         silent.remove(0).expect_end();
         assert!(server.metric(EVICTED) >= 1);
         assert_eq!(get(server.address(), "/healthz").status, 200);
-        // Those requests are over, and Alice needs no place any more. For two more that stay, the next
-        // oldest has to go, and the youngest is still heard.
+        // Those requests are over, and Alice needs no place any more. For two more that stay, the
+        // next oldest has to go, and the youngest is still heard.
         let _more = [(); 2].map(|()| server.connect_raw());
         silent.remove(0).expect_end();
         let youngest = silent.pop().unwrap().opened();
@@ -518,7 +518,7 @@ mod mailbox {
         /// On the publisher's core.
         witness: Client,
         publisher: Raw,
-        /// How many publications were handled.
+        /// Number of publications that were handled.
         handled: Arc<AtomicUsize>,
         /// The codes of connections that ended.
         ends: Arc<Mutex<Vec<u16>>>,
@@ -572,8 +572,9 @@ mod mailbox {
             }
         }
 
-        /// Waits until no more of the publisher's messages are handled; returns how many were. Between
-        /// two answers to the witness, its core reads from everybody who waits to be read from.
+        /// Waits until no more of the publisher's messages are handled; returns how many were.
+        /// Between two answers to the witness, its core reads from everybody who waits to be read
+        /// from.
         fn wait_until_held_back(&mut self) -> usize {
             let handled = || self.handled.load(Ordering::Relaxed);
             loop {

@@ -15,12 +15,13 @@ use throng_testing::{
     Client, TIMEOUT, TestServer, add_signals_to, config, for_each_flush_mode, until,
 };
 
-/// What is kept for a connection: the query of its request.
+/// State of a connection: the query of its request.
 struct Named(String);
 
 type Peer = Connection<Named>;
 
-/// A server on two cores, two managers, a room without a name, everybody; and connections with names.
+/// A server on two cores, two managers, a room without a name, everybody; and connections with
+/// names.
 struct House {
     server: TestServer,
     rooms: RoomManager,

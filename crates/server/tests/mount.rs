@@ -26,7 +26,7 @@ use throng_testing::{Client, Raw, Reply, TIMEOUT, config, get, text, until};
 
 /// A mounted server with the chat, and the other server that it is mounted in.
 struct Mounted {
-    /// Where the other server listens.
+    /// Address of the other server.
     address: SocketAddr,
     /// The mounted one's own, for its metrics.
     inside: SocketAddr,
@@ -388,7 +388,7 @@ fn a_stream_that_is_no_socket_is_counted_and_gives_its_place_back() {
             tokio::time::timeout(TIMEOUT, all).await.unwrap().unwrap();
             assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         });
-        wait_for_metric(inside, &refused("untakeable"), count);
+        wait_for_metric(inside, &refused("undeliverable"), count);
     }
     running.stop().drain();
     running.join().unwrap();

@@ -1,4 +1,5 @@
-//! Protocols of the application's own: which is spoken, what is written how often, what is no event.
+//! Protocols of the application's own: which is spoken, what is written how often, what is no
+//! event.
 
 #![expect(
     clippy::unwrap_used,
@@ -26,7 +27,7 @@ struct Prefixed {
 }
 
 impl Prefixed {
-    /// How often it wrote something since this was asked last.
+    /// Returns the number of writes since the last call.
     fn take_written(&self) -> usize {
         self.written.swap(0, Ordering::Relaxed)
     }

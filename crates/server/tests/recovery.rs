@@ -1,4 +1,5 @@
-//! throng.v1 over loopback: positions, answers, recovery, histories, and what golem's members see of it.
+//! throng.v1 over loopback: positions, answers, recovery, histories, and what golem's members see
+//! of it.
 
 use serde_json::{Value, json};
 use throng::{Classes, Config, FlushMode, HistoryLimits, RoomClass, SlowConsumer};

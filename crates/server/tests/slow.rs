@@ -1,5 +1,5 @@
-//! Members that read slowly, or not at all: what the kernel holds for them, whether they count as dead, and
-//! how they end.
+//! Members that read slowly, or not at all: what the kernel holds for them, whether they count as
+//! dead, and how they end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -81,7 +81,8 @@ mod kernel {
         });
     }
 
-    /// Whatever the window of the peer is: here it takes all there is, and its program reads nothing.
+    /// Whatever the window of the peer is: here it takes all there is, and its program reads
+    /// nothing.
     #[test]
     fn the_send_buffer_is_bounded_if_what_lies_unsent_is_not() {
         for_each_flush_mode(|mode| {

@@ -12,7 +12,8 @@ use crate::repository::Repository;
 /// Measure Throng against its peers on this machine
 ///
 /// Builds the load generator, and runs `loadtest compare benches/peers/peers.toml --install` with
-/// the arguments that are given. Needs two CPUs, npm, Go, and quiet; without Go, name the --servers.
+/// the arguments that are given. Needs two CPUs, npm, Go, and quiet; without Go, name the
+/// --servers.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// As `loadtest compare` takes them; `-- --help` lists them

@@ -1,7 +1,8 @@
 //! The JavaScript client, and the clients that people use against the server that people run.
 //!
 //! Both are `node --test`, in `clients/js` and in `crates/server/tests/clients`. The first needs no
-//! server of ours and answers in seconds, so it goes first; a failure there does not stop the other.
+//! server of ours and answers in seconds, so it goes first; a failure there does not stop the
+//! other.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -52,9 +53,9 @@ fn library(repository: &Repository, node: &Path) -> Result<Outcome> {
 
 /// Installs what the clients need, builds the server and the examples, and runs the clients' tests.
 ///
-/// The tests are told by environment variables where the server is (`THRONG_BIN`), where the examples are
-/// (`THRONG_EXAMPLES`), which browser to drive (`CHROMIUM`, unset if there is none) and where screenshots
-/// go (`THRONG_SCREENSHOTS`).
+/// The tests are told by environment variables where the server is (`THRONG_BIN`), where the
+/// examples are (`THRONG_EXAMPLES`), which browser to drive (`CHROMIUM`, unset if there is none)
+/// and where screenshots go (`THRONG_SCREENSHOTS`).
 fn against_server(repository: &Repository, installer: &Installer, node: &Path) -> Result<Outcome> {
     let browser = browser(repository, installer);
     let directory = repository.path(DIRECTORY);
@@ -92,12 +93,12 @@ fn against_server(repository: &Repository, installer: &Installer, node: &Path) -
     })
 }
 
-/// How many tests a line of node's summary, such as `ℹ pass 230`, says have passed.
+/// Returns the number of passed tests in a line of node's summary, such as `ℹ pass 230`.
 fn passed(line: &str) -> Option<u32> {
     command::number_after(line, "ℹ pass ")
 }
 
-/// A node that is new enough, with npm beside it.
+/// Returns a node that is new enough, with npm beside it.
 pub(crate) fn node(repository: &Repository, installer: &Installer) -> Result<PathBuf, Missing> {
     // One after the other: some packages of node bring npm with them and refuse Debian's.
     let node = installer.program(repository, &["node"], &["nodejs"])?;
@@ -111,7 +112,7 @@ pub(crate) fn node(repository: &Repository, installer: &Installer) -> Result<Pat
     }
 }
 
-/// A Chromium.
+/// Returns a Chromium.
 pub(crate) fn browser(repository: &Repository, installer: &Installer) -> Result<PathBuf, Missing> {
     installer.program(repository, &BROWSERS, &["chromium"])
 }
@@ -120,16 +121,16 @@ fn major(version: &str) -> Option<u32> {
     version.strip_prefix('v')?.split('.').next()?.parse().ok()
 }
 
-/// Where the client that we offer is.
+/// Directory of the client that we offer.
 pub(crate) const LIBRARY: &str = "clients/js";
 
-/// Where the clients are that are tested against the server.
+/// Directory of the clients that are tested against the server.
 const DIRECTORY: &str = "crates/server/tests/clients";
 
 /// Under which names a Chromium may be installed; Debian's own name first.
 const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
 
-/// What the manifests demand: older ones have no test runner worth the name.
+/// The version that the manifests demand: older ones have no test runner worth the name.
 const NODE_VERSION_MIN: u32 = 20;
 
 #[cfg(test)]

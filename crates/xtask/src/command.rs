@@ -58,12 +58,12 @@ pub(crate) fn stream_tests(
     })
 }
 
-/// How many tests a line of `cargo test` says have passed.
+/// Returns the number of passed tests in a line of `cargo test`.
 pub(crate) fn rust_tests_passed(line: &str) -> Option<u32> {
     number_after(line, "test result: ok. ")
 }
 
-/// The number behind a word: `number_after("ok. 3 passed", "ok. ")` is 3.
+/// Returns the number behind a word: `number_after("ok. 3 passed", "ok. ")` is 3.
 pub(crate) fn number_after(line: &str, word: &str) -> Option<u32> {
     let (_, rest) = line.split_once(word)?;
     rest.split(|c: char| !c.is_ascii_digit())
@@ -114,7 +114,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
         .find(|candidate| is_executable(candidate))
 }
 
-/// The command line as a person would type it, with the variables that were set for it.
+/// Returns the command line as a person would type it, with the variables that were set for it.
 pub(crate) fn command_line(command: &Command) -> String {
     let variables = command
         .get_envs()
@@ -171,8 +171,8 @@ fn quoted(text: &OsStr) -> String {
     }
 }
 
-/// How often a bounded child is asked whether it has ended: not noticeable to a person, and nothing
-/// to a processor.
+/// Time between two looks whether a bounded child has ended: not noticeable to a person, and
+/// nothing to a processor.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Set for every cargo that we start, and of no interest in a command line to copy.

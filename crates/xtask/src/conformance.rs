@@ -30,8 +30,8 @@ use report::{AGENT, Expectation, Report, Selection};
 /// with crates/server/tests/autobahn-expected.json. HTML reports are left in target/autobahn.
 ///
 /// The testsuite runs only on CPython 2.7. If there is one (on PATH, or from pyenv), a virtualenv
-/// with pinned packages is made in target/tools/autobahn the first time; if not, the task is skipped
-/// and says how to get one.
+/// with pinned packages is made in target/tools/autobahn the first time; if not, the task is
+/// skipped and says how to get one.
 #[derive(Args)]
 pub(crate) struct Options {
     /// The cases to run, as Autobahn numbers them: 1.* for a section, 7.1.5 for one.
@@ -208,6 +208,6 @@ const FLUSH_BACKENDS: [&str; 2] = ["auto", "write"];
 
 const EXPECTATION: &str = "crates/server/tests/autobahn-expected.json";
 
-/// A run takes about 20 seconds; a case that hangs has its own limits inside the testsuite, of which
-/// several may add up.
+/// A run takes about 20 seconds; a case that hangs has its own limits inside the testsuite, of
+/// which several may add up.
 const TIME_MAX: Duration = Duration::from_secs(300);

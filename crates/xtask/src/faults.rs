@@ -13,8 +13,8 @@ use crate::repository::Repository;
 
 /// Find out whether anything is lost in silence when the network fails
 ///
-/// Builds the server and runs `faults` with the arguments that are given. Some of the clients are the
-/// JavaScript client, in Node and in Chromium, if those are there.
+/// Builds the server and runs `faults` with the arguments that are given. Some of the clients are
+/// the JavaScript client, in Node and in Chromium, if those are there.
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// As `faults` takes them; `-- --help` lists them
@@ -27,7 +27,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// What fits among other checks: some seconds of everything, and a restart.
+    /// Returns what fits among other checks: some seconds of everything, and a restart.
     pub(crate) fn short() -> Self {
         Self::new(SHORT)
     }

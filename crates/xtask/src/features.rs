@@ -1,4 +1,5 @@
-//! The library without its features, and with each of them alone: what people build who want less of it.
+//! The library without its features, and with each of them alone: what people build who want less
+//! of it.
 //!
 //! Every other task builds it with all of them, and would not notice that one leans on another.
 
@@ -14,8 +15,8 @@ use crate::repository::Repository;
 
 /// Lints the library with no feature and with each alone, and runs its own tests with none.
 ///
-/// The linter and not only the compiler, since it fails on what nobody uses, which is how a part of a
-/// missing feature shows that was left behind.
+/// The linter and not only the compiler, since it fails on what nobody uses, which is how a part of
+/// a missing feature shows that was left behind.
 ///
 /// # Errors
 ///
@@ -46,7 +47,8 @@ pub(crate) fn run(repository: &Repository, installer: &Installer) -> Result<Outc
     Ok(outcomes.into_iter().find(failed).unwrap_or(Outcome::PASSED))
 }
 
-/// The features of a manifest, without the list of those that are on by default; `None` if it has none.
+/// Returns the features of a manifest, without the list of those that are on by default; `None` if
+/// it has none.
 fn features(manifest: &str) -> Option<Vec<String>> {
     let table = DeTable::parse(manifest).ok()?;
     let features = table.get_ref().get("features")?.get_ref().as_table()?;

@@ -32,13 +32,13 @@ pub(crate) struct Options {
     #[arg(value_name = "TARGET")]
     targets: Vec<String>,
 
-    /// How long each target runs.
+    /// Seconds for which each target runs.
     #[arg(long, value_name = "N", default_value_t = SECONDS)]
     seconds: u32,
 }
 
 impl Options {
-    /// Every target, for that long each.
+    /// Returns every target, for that long each.
     pub(crate) fn all(seconds: u32) -> Self {
         Self {
             targets: Vec::new(),
@@ -119,7 +119,7 @@ impl Toolchain {
         }
     }
 
-    /// The command that builds the targets.
+    /// Returns the command that builds the targets.
     ///
     /// Not `--locked`: the lock file of `fuzz/` also lists what `proto` depends on, and a change
     /// there must not fail here. The versions that are locked are kept all the same.
@@ -227,17 +227,18 @@ impl Run {
         Ok(Some(self.target))
     }
 
-    /// The input that crashed the target, or where to look for it.
+    /// Returns the input that crashed the target, or where to look for it.
     fn input(&self, log: &str) -> String {
         let artifacts = self.artifacts.display();
         targets::artifact(log).map_or_else(|| format!("{artifacts}/..."), str::to_owned)
     }
 }
 
-/// Where the targets are declared.
+/// Manifest in which the targets are declared.
 pub(crate) const MANIFEST: &str = "fuzz/Cargo.toml";
 
-/// A minute finds what a change broke; what lies deeper takes hours, and a person who asks for them.
+/// A minute finds what a change broke; what lies deeper takes hours, and a person who asks for
+/// them.
 pub(crate) const SECONDS: u32 = 60;
 
 const TARGET_DIRECTORY: &str = "fuzz/target";

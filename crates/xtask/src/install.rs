@@ -26,7 +26,7 @@ pub(crate) struct Installer {
 pub(crate) type Missing = String;
 
 impl Installer {
-    /// An installer that may install.
+    /// Returns an installer that may install.
     pub(crate) fn permitted() -> Self {
         Self {
             allowed: true,
@@ -34,7 +34,7 @@ impl Installer {
         }
     }
 
-    /// An installer that only looks.
+    /// Returns an installer that only looks.
     pub(crate) fn forbidden() -> Self {
         Self {
             allowed: false,
@@ -42,7 +42,7 @@ impl Installer {
         }
     }
 
-    /// The first of `names` that is on `PATH`, after installing `packages` if none is.
+    /// Returns the first of `names` that is on `PATH`, after installing `packages` if none is.
     pub(crate) fn program(
         &self,
         repository: &Repository,
@@ -104,7 +104,8 @@ impl Installer {
     }
 }
 
-/// What to put before a command that needs root: nothing for root, `sudo` where it asks nothing.
+/// Returns what to put before a command that needs root: nothing for root, `sudo` where it asks
+/// nothing.
 fn privilege(repository: &Repository) -> Option<&'static [&'static str]> {
     let user = command::output(repository.command("id").arg("-u"))?;
     if user == "0" {

@@ -13,7 +13,7 @@ use crate::repository::Repository;
 /// directory of their own (target/loom), so that ordinary builds stay as they are.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How often a thread may be interrupted in one interleaving.
+    /// Maximum interruptions of a thread in one interleaving.
     ///
     /// Almost every known bug shows with 2 or 3; each step more multiplies the time.
     #[arg(long, value_name = "N", default_value_t = PREEMPTIONS_MAX)]
@@ -51,5 +51,5 @@ pub(crate) fn run(repository: &Repository, options: &Options) -> Result<Outcome>
     command::stream_tests(&mut cargo, command::rust_tests_passed)
 }
 
-/// What loom's own manual recommends.
+/// The number that loom's own manual recommends.
 const PREEMPTIONS_MAX: u32 = 3;

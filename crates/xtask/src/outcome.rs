@@ -1,6 +1,6 @@
 //! How a step ended, with the reason for whoever reads the table.
 
-/// How a step ended.
+/// The outcome of a step.
 ///
 /// An `Err` beside it means that the step could not be carried out at all; for the table that is a
 /// failure too.
@@ -10,8 +10,8 @@ pub(crate) enum Outcome {
     Failed(String),
     /// It ran and found nothing wrong.
     Passed {
-        /// What it had to leave out, if anything: said in the table, so that nobody takes the pass
-        /// for more than it was.
+        /// The part that it had to leave out, if any: named in the table, so that nobody takes the
+        /// pass for more than it was.
         missing: Option<String>,
     },
     /// It did not run, because this machine lacks something that could not be had.
@@ -22,7 +22,7 @@ impl Outcome {
     /// The step ran, whole.
     pub(crate) const PASSED: Self = Self::Passed { missing: None };
 
-    /// The word for the table and the count.
+    /// Returns the word for the table and the count.
     pub(crate) fn word(&self) -> &'static str {
         match self {
             Self::Failed(_) => "failed",
@@ -31,7 +31,7 @@ impl Outcome {
         }
     }
 
-    /// The remark for the table; empty for a step that passed whole.
+    /// Returns the remark for the table; empty for a step that passed whole.
     pub(crate) fn remark(&self) -> String {
         match self {
             Self::Failed(reason) | Self::Skipped(reason) => reason.clone(),

@@ -1,8 +1,8 @@
-//! A chat over golem's wire as a Rust programmer writes it first: tokio, tokio-tungstenite, a task that
-//! reads and one that writes for each connection, and a `broadcast` channel for each room.
+//! A chat over golem's wire as a Rust programmer writes it first: tokio, tokio-tungstenite, a task
+//! that reads and one that writes for each connection, and a `broadcast` channel for each room.
 //!
-//! One task that selects over both takes two to four times the CPU for a delivery, too much for a fair
-//! comparison.
+//! One task that selects over both takes two to four times the CPU for a delivery, too much for a
+//! fair comparison.
 //!
 //! A member that falls [`ROOM_CAPACITY`] publications behind loses the oldest: that is what
 //! `broadcast` does with receivers that lag, and most programs of this kind go on as this one does.
@@ -96,7 +96,7 @@ fn remove_if_empty(rooms: &Rooms, name: &str) {
     rooms.remove_if(name, |_, members| members.receiver_count() == 0);
 }
 
-/// What a connection's writer is told.
+/// A command to a connection's writer.
 enum Command {
     Join(String, BroadcastStream<Utf8Bytes>),
     Leave(String),

@@ -1,8 +1,9 @@
-//! How cost grows: memory and time for each room, member, membership and connection, up to a million.
+//! How cost grows: memory and time for each room, member, membership and connection, up to a
+//! million.
 //!
-//! Prints the tables of `docs/benchmarks.md` and draws them. Memory is what is asked of the allocator,
-//! counted to the byte, so it is the same on every machine; times are the least of several rounds, and
-//! still depend on it.
+//! Prints the tables of `docs/benchmarks.md` and draws them. Memory is what is asked of the
+//! allocator, counted to the byte, so it is the same on every machine; times are the least of
+//! several rounds, and still depend on it.
 
 mod memory;
 mod meter;
@@ -27,7 +28,7 @@ struct Options {
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     max: usize,
 
-    /// How often each time is taken; the least counts
+    /// Rounds in which each time is taken; the least counts
     #[arg(long, value_name = "N", default_value_t = 21)]
     rounds: usize,
 
@@ -35,7 +36,7 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
 
-    /// Who joins and leaves what is drawn from this
+    /// Seed for the draw of who joins and leaves what
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 }

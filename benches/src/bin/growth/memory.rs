@@ -11,7 +11,7 @@ use benches::{Core, cores};
 use crate::meter::live_bytes;
 use crate::series::{Chart, Line, Sizes, grouped};
 
-/// Connections, rooms of one member, members of one room.
+/// Measures connections, rooms of one member, and members of one room.
 pub(crate) fn with_count(sizes: &Sizes) -> Chart {
     let kinds = [
         connections(sizes),
@@ -21,8 +21,8 @@ pub(crate) fn with_count(sizes: &Sizes) -> Chart {
     ];
     let [connection, membership, room, _] = kinds.each_ref().map(|(_, kept)| *kept);
     let note = format!(
-        "When all of them are gone, {connection:.0} bytes of each connection, {room:.0} of each room \
-         and {membership:.0} of each membership stay for those to come."
+        "When all of them are gone, {connection:.0} bytes of each connection, {room:.0} of each \
+         room and {membership:.0} of each membership stay for those to come."
     );
     Chart {
         title: "Memory, by how many there are".to_owned(),
@@ -34,7 +34,7 @@ pub(crate) fn with_count(sizes: &Sizes) -> Chart {
     }
 }
 
-/// Connections without a room; and what each leaves behind.
+/// Measures connections without a room, and what each leaves behind.
 fn connections(sizes: &Sizes) -> (Line, f64) {
     let mut core = Core::alone(1);
     let mut connections = Vec::with_capacity(sizes.max());
@@ -50,7 +50,7 @@ fn connections(sizes: &Sizes) -> (Line, f64) {
     (line, bytes_each(before, sizes.max()))
 }
 
-/// Rooms with one member each, with its membership.
+/// Measures rooms with one member each, with its membership.
 fn rooms(sizes: &Sizes) -> (Line, f64) {
     let names: Vec<String> = (0..sizes.max()).map(room_name).collect();
     join_one_each(
@@ -61,7 +61,7 @@ fn rooms(sizes: &Sizes) -> (Line, f64) {
     )
 }
 
-/// The same, and there has been a publication to each.
+/// Measures rooms with one member each, after a publication to each.
 fn rooms_published_to(sizes: &Sizes) -> (Line, f64) {
     let names: Vec<String> = (0..sizes.max()).map(room_name).collect();
     let what = "room of one member, published to";
@@ -79,7 +79,7 @@ fn members(sizes: &Sizes) -> (Line, f64) {
     join_one_each("member of one room", sizes, |_| "tea", |_, _| ())
 }
 
-/// Each connection joins one room, `then` does what it does, and all leave again.
+/// Joins one room from each connection, calls `then`, and has all leave again.
 fn join_one_each<'a>(
     what: &str,
     sizes: &Sizes,
@@ -107,7 +107,7 @@ fn join_one_each<'a>(
     (line, bytes_each(before, sizes.max()))
 }
 
-/// 10,000 connections in each of so many rooms.
+/// Measures 10,000 connections in each of so many rooms.
 pub(crate) fn with_memberships(sizes: &Sizes) -> Chart {
     let connection_count = sizes.max().min(10_000);
     let mut line = Line::column("membership");
@@ -182,7 +182,7 @@ fn bytes_each(before: usize, count: usize) -> f64 {
     (live_bytes() as f64 - before as f64) / count as f64
 }
 
-/// A core whose mailbox has its buffers.
+/// Returns a core whose mailbox has its buffers.
 fn warm_core(shard_count: usize) -> Core {
     let mut core = Core::alone(shard_count);
     let connection = core.open();

@@ -8,7 +8,8 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Stats, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Bytes that are allocated now, as they were asked for: what an allocator rounds up is its own.
+/// Returns the bytes that are allocated now, as they were asked for: what an allocator rounds up is
+/// its own.
 pub(crate) fn live_bytes() -> usize {
     let Stats {
         bytes_allocated,
@@ -18,17 +19,17 @@ pub(crate) fn live_bytes() -> usize {
     bytes_allocated - bytes_deallocated
 }
 
-/// What an operation takes.
+/// The cost of an operation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cost {
     /// Nanoseconds.
     pub(crate) ns: f64,
-    /// How often memory was allocated or moved to grow.
+    /// Allocations, and moves of memory to grow.
     pub(crate) allocations: f64,
 }
 
 impl Cost {
-    /// The cost of each of `count` operations that `pass` carries out.
+    /// Measures the cost of each of the `count` operations that `pass` carries out.
     pub(crate) fn of(count: usize, pass: impl FnOnce()) -> Self {
         let before = allocation_count();
         let started_at = now();
@@ -37,7 +38,7 @@ impl Cost {
         Self::each(count, elapsed, allocation_count() - before)
     }
 
-    /// The cost of each of `count` operations.
+    /// Returns the cost of each of `count` operations.
     pub(crate) fn each(count: usize, elapsed: Duration, allocation_count: usize) -> Self {
         Self {
             ns: elapsed.as_secs_f64() * 1e9 / count as f64,
@@ -45,7 +46,7 @@ impl Cost {
         }
     }
 
-    /// The less of both: what disturbs a measurement only ever adds to it.
+    /// Returns the lesser of both: what disturbs a measurement only ever adds to it.
     pub(crate) fn least(self, other: Self) -> Self {
         Self {
             ns: self.ns.min(other.ns),
@@ -54,7 +55,7 @@ impl Cost {
     }
 }
 
-/// How often memory was allocated or moved to grow.
+/// Returns the number of allocations, and of moves of memory to grow.
 pub(crate) fn allocation_count() -> usize {
     let stats = ALLOCATOR.stats();
     stats.allocations + stats.reallocations

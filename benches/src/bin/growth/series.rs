@@ -4,14 +4,14 @@ use std::fmt;
 
 use anyhow::{Result, ensure};
 
-/// How some costs change with one size.
+/// Some costs that change with one size.
 #[derive(Debug)]
 pub(crate) struct Chart {
     /// The heading.
     pub(crate) title: String,
-    /// What grows: the first column, and the horizontal axis.
+    /// The size that grows: the first column, and the horizontal axis.
     pub(crate) size: &'static str,
-    /// What the lines are measured in: the vertical axis.
+    /// Unit of the lines: the vertical axis.
     pub(crate) unit: &'static str,
     /// A column each.
     pub(crate) lines: Vec<Line>,
@@ -28,12 +28,12 @@ pub(crate) struct Line {
     pub(crate) name: String,
     /// Sizes and costs, by size.
     pub(crate) points: Vec<(usize, f64)>,
-    /// Whether the line is in the plot too.
+    /// True if the line is in the plot too.
     pub(crate) plotted: bool,
 }
 
 impl Line {
-    /// A line without points.
+    /// Returns a line without points.
     pub(crate) fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -42,7 +42,7 @@ impl Line {
         }
     }
 
-    /// A column that is in the table alone.
+    /// Returns a column that is in the table alone.
     pub(crate) fn column(name: impl Into<String>) -> Self {
         Self {
             plotted: false,
@@ -73,7 +73,7 @@ impl fmt::Display for Chart {
     }
 }
 
-/// A number as people read it: `1,000,000`.
+/// Formats a number as people read it: `1,000,000`.
 pub(crate) fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
@@ -94,7 +94,7 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// The sizes up to `max`.
+    /// Returns the sizes up to `max`.
     ///
     /// # Errors
     ///
@@ -110,13 +110,13 @@ impl Sizes {
         })
     }
 
-    /// The largest.
+    /// Returns the largest size.
     pub(crate) fn max(&self) -> usize {
         self.rows.last().copied().unwrap_or(SIZE_MIN)
     }
 
-    /// Whether memory is looked at with so many: at the rows, and eight times while tables double,
-    /// before the step and after it, for that is where they do.
+    /// Returns whether memory is measured with so many: at the rows, and eight times while tables
+    /// double, before the step and after it, for that is where they do.
     pub(crate) fn has_sample(&self, count: usize) -> bool {
         let step = (count / 16).next_power_of_two();
         let is_step = count.is_multiple_of(step) || (count - 1).is_multiple_of(step);

@@ -43,7 +43,7 @@ pub(crate) fn with_shards(rounds: usize) -> Chart {
     }
 }
 
-/// What a thread does in a batch, with its own core; returns how many operations that was.
+/// An operation of a thread in a batch, with its own core; returns how many operations that was.
 type Operation = fn(&mut Core, ConnectionId, &[String]) -> usize;
 
 /// Nanoseconds of the slowest thread for each of its operations.
@@ -68,7 +68,7 @@ fn measure(operation: Operation, shard_count: usize, thread_count: u8) -> f64 {
     })
 }
 
-/// A core with a member in every second room, and a connection that comes and goes.
+/// Returns a core with a member in every second room, and a connection that comes and goes.
 fn residence(table: &Arc<RoomTable>, id: u8, names: &[String]) -> (Core, ConnectionId) {
     let mut core = Core::of(table.clone(), id);
     for name in names.iter().skip(id.into()).step_by(2) {

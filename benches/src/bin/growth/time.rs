@@ -1,7 +1,7 @@
 //! Time and allocations of what a core does, at each size: the least of several rounds.
 //!
-//! A round is a batch as a turn under load has it: pushed one by one, applied at once. Who takes part
-//! is drawn at random, so that what is touched is as cold as it would be.
+//! A round is a batch as a turn under load has it: pushed one by one, applied at once. Who takes
+//! part is drawn at random, so that what is touched is as cold as it would be.
 
 use proto::{OpCode, SharedFrame, frame};
 use rooms::ConnectionId;
@@ -12,7 +12,7 @@ use crate::memory::{ROOMS_OF_A_CONNECTION, room_name};
 use crate::meter::Cost;
 use crate::series::{Chart, Line, Sizes};
 
-/// So many rooms of one member each.
+/// Measures so many rooms of one member each.
 pub(crate) fn with_rooms(sizes: &Sizes, rounds: usize) -> Chart {
     let names: Vec<String> = (0..sizes.max() + BATCH).map(room_name).collect();
     let (names, new_names) = names.split_at(sizes.max());
@@ -50,7 +50,7 @@ pub(crate) fn with_rooms(sizes: &Sizes, rounds: usize) -> Chart {
     }
 }
 
-/// So many members of one room.
+/// Measures so many members of one room.
 pub(crate) fn with_members(sizes: &Sizes, rounds: usize) -> Chart {
     let mut core = Core::alone(SHARD_COUNT);
     let mut members: Vec<ConnectionId> = Vec::new();
@@ -83,7 +83,7 @@ pub(crate) fn with_members(sizes: &Sizes, rounds: usize) -> Chart {
     }
 }
 
-/// Connections that are in so many rooms.
+/// Measures connections that are in so many rooms.
 pub(crate) fn with_memberships(rounds: usize) -> Chart {
     let mut costs = Costs::new(&["join the last", "leave any"]);
     for room_count in ROOMS_OF_A_CONNECTION {
@@ -116,7 +116,7 @@ pub(crate) fn with_memberships(rounds: usize) -> Chart {
     }
 }
 
-/// What operations cost at each size.
+/// Costs of operations at each size.
 struct Costs {
     names: &'static [&'static str],
     /// An operation, a size, and the least so far.
@@ -139,7 +139,7 @@ impl Costs {
         }
     }
 
-    /// A line an operation.
+    /// Returns one line per operation.
     fn lines(&self) -> Vec<Line> {
         let names = self.names.iter().enumerate();
         names
@@ -153,7 +153,7 @@ impl Costs {
             .collect()
     }
 
-    /// How often each operation allocates at the largest size, in a sentence.
+    /// Says how often each operation allocates at the largest size.
     fn allocations(&self) -> String {
         let names = self.names.iter().enumerate();
         let counts: Vec<String> = names
@@ -185,7 +185,7 @@ fn publish(core: &mut Core, rooms: &[&str]) -> Cost {
     cost
 }
 
-/// One publication to everybody: the cost of each delivery, up to the emptied outbox.
+/// Publishes once to everybody, and returns the cost of each delivery, up to the emptied outbox.
 fn fan_out(core: &mut Core, member_count: usize) -> Cost {
     let frame = frame_of_64();
     let mut flushed_bytes = 0;
@@ -198,7 +198,7 @@ fn fan_out(core: &mut Core, member_count: usize) -> Cost {
     cost
 }
 
-/// Each connection joins the room beside it.
+/// Joins from each connection the room beside it.
 fn join(core: &mut Core, connections: &[ConnectionId], rooms: &[&str]) -> Cost {
     Cost::of(rooms.len(), || {
         for (connection, room) in connections.iter().zip(rooms) {
@@ -208,7 +208,7 @@ fn join(core: &mut Core, connections: &[ConnectionId], rooms: &[&str]) -> Cost {
     })
 }
 
-/// Each connection leaves the room beside it.
+/// Leaves from each connection the room beside it.
 fn leave(core: &mut Core, connections: &[ConnectionId], rooms: &[&str]) -> Cost {
     Cost::of(rooms.len(), || {
         for (connection, room) in connections.iter().zip(rooms) {
@@ -235,7 +235,7 @@ fn open(core: &mut Core, connections: &mut [ConnectionId]) -> Cost {
     })
 }
 
-/// A batch of any.
+/// Draws a batch of any.
 fn draw(from: &[String]) -> Vec<&str> {
     let one = |_| from[fastrand::usize(..from.len())].as_str();
     (0..BATCH).map(one).collect()
@@ -248,5 +248,5 @@ pub(crate) fn frame_of_64() -> SharedFrame {
 /// As many operations as a busy turn has.
 const BATCH: usize = 256;
 
-/// What the server has for one core.
+/// Shards that the server has for one core.
 const SHARD_COUNT: usize = 4;

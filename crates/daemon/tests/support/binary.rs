@@ -53,7 +53,7 @@ impl Binary {
         Self::serve_with(Self::command(), variables)
     }
 
-    /// The same by another program, which is given the binary's path as its last argument and becomes it.
+    /// Serves by another program, which gets the binary's path as its last argument and becomes it.
     pub(crate) fn serve_by(program: &[&str], variables: &[(&str, &str)]) -> (Self, SocketAddr) {
         Self::serve_with(Self::command_of(program), variables)
     }
@@ -189,7 +189,7 @@ impl Binary {
         )
     }
 
-    /// How much memory it has, in bytes, where the system tells.
+    /// Returns the memory of the process, in bytes, where the system tells.
     pub(crate) fn resident_bytes(&self) -> Option<u64> {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).ok()?;
@@ -213,7 +213,7 @@ fn address_in(line: &str) -> SocketAddr {
     address.trim_end_matches('/').parse().unwrap()
 }
 
-/// Whether whoever writes to the pipe would wait.
+/// Returns whether a writer to the pipe would wait.
 fn is_full(pipe: &PipeWriter) -> bool {
     let mut pipe = [PollFd::new(pipe, PollFlags::OUT)];
     poll(

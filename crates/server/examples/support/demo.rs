@@ -8,11 +8,11 @@ use std::thread;
 use throng::{Config, ListenAddress, Page, Router, Server, Stop};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How an example ends.
+/// The way in which an example ends.
 pub(crate) type Result = std::result::Result<(), Box<dyn Error>>;
 
-/// The page of an example: `pages/NAME.html`, and its script, which is a file of its own because pages
-/// may not have scripts within them.
+/// The page of an example: `pages/NAME.html`, and its script, which is a file of its own because
+/// pages may not have scripts within them.
 pub(crate) struct ExamplePage {
     pub(crate) html: &'static str,
     pub(crate) script: &'static str,
@@ -28,7 +28,8 @@ macro_rules! page {
     };
 }
 
-/// Binds the address that is the first argument, or 127.0.0.1:8080, and serves an example's page there.
+/// Binds the address that is the first argument, or 127.0.0.1:8080, and serves an example's page
+/// there.
 pub(crate) fn bind(
     mut config: Config,
     page: ExamplePage,
@@ -68,7 +69,7 @@ pub(crate) fn serve<S: Send + Sync + 'static>(server: Server, router: Router<S>)
     Ok(server.serve(router)?)
 }
 
-/// The first Ctrl-C closes all connections, the second waits for none.
+/// Closes all connections at the first Ctrl-C, and waits for none at the second.
 fn stop_on_ctrl_c(stop: Stop) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -29,7 +29,7 @@ use super::visit::{Ended, Visit};
 use crate::core::Visited;
 use crate::core::turns::between_turns;
 
-/// What the accepting side of one core works with.
+/// The state of the accepting side of one core.
 pub(crate) struct Acceptor {
     pub(crate) site: Arc<Site>,
     pub(crate) drain: watch::Receiver<bool>,
@@ -43,23 +43,23 @@ pub(crate) struct Acceptor {
 /// The largest request head, in bytes: browsers send below 4 KiB, cookies included.
 const HEAD_LEN_MAX: usize = 16 * 1024;
 
-/// How many refused peers of a core are heard and told why at a time. Each costs a task and a
+/// Maximum refused peers of a core that are read and told why at a time. Each costs a task and a
 /// socket for a moment; the limit they ran into is there so that such things do not grow. More: the
 /// oldest that has not asked is closed without a word.
 pub(crate) const REFUSALS_MAX: usize = 256;
 
-/// How long a refused peer has to ask and to take its answer.
+/// Maximum time for a refused peer to ask and to take its answer.
 const REFUSAL_MAX: Duration = Duration::from_secs(1);
 
-/// How long what a peer still sends behind its last answer is read and forgotten: unread bytes
-/// would make the kernel reset the connection and destroy the answer (RFC 9112 section 9.6).
+/// Maximum time for which the server reads and discards what a peer still sends behind its last
+/// answer: unread bytes would make the kernel reset the connection and destroy the answer (RFC 9112
+/// section 9.6).
 const LINGER_MAX: Duration = Duration::from_secs(1);
 
-/// How long a drain waits for requests that are under way.
+/// Maximum time for which a drain waits for requests in progress.
 const LAST_ANSWER_MAX: Duration = Duration::from_secs(1);
 
-/// How long accepting pauses when the process has no file descriptor left, and none that is kept
-/// back.
+/// Pause of accepting when the process has no file descriptor left, and none in reserve.
 const PAUSE: Duration = Duration::from_millis(10);
 
 impl Acceptor {
@@ -212,8 +212,8 @@ impl Acceptor {
             .header_read_timeout(timeouts.header_read)
             .max_buf_size(HEAD_LEN_MAX)
             .keep_alive(!is_last)
-            // A client may end its side after its request and still wants the answer. But a service may
-            // take for ever, and then it is the only sign that the client is gone.
+            // A client may end its side after its request and still wants the answer. But a service
+            // may take for ever, and then it is the only sign that the client is gone.
             .half_close(self.site.fallback.is_none())
             .serve_connection(TokioIo::new(line), service)
             .with_upgrades();
@@ -258,7 +258,7 @@ async fn linger<S: Stream>(stream: &mut S) {
     }
 }
 
-/// Whether accepting failed for one socket only: its peer was gone already.
+/// Returns whether accepting failed for one socket only: its peer was gone already.
 fn is_about_one_socket(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(

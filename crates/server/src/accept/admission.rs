@@ -45,14 +45,14 @@ pub(crate) enum Limit {
 }
 
 impl Limit {
-    /// What the peer is told.
+    /// Returns the text that the peer gets.
     pub(crate) const fn sentence(self) -> &'static str {
         match self {
-            Self::Connections => "the server has as many connections as it takes",
-            Self::ConnectionsPerIp => "your address has as many connections as it may",
-            Self::FallbackConnections => "the server answers as many clients as it takes",
-            Self::Handshakes => "the server has as many handshakes under way as it takes",
-            Self::OpenFiles => "the server has as many files open as it may",
+            Self::Connections => "too many connections",
+            Self::ConnectionsPerIp => "too many connections from your address",
+            Self::FallbackConnections => "too many HTTP clients",
+            Self::Handshakes => "too many handshakes in progress",
+            Self::OpenFiles => "too many open files",
             Self::Stopping => "the server is stopping",
         }
     }
@@ -76,7 +76,8 @@ impl Drop for Permit {
 }
 
 impl Admission {
-    /// `connections_max` is what the limit comes to; none is no limit.
+    /// Returns an admission with nobody in it. `connections_max` is the effective limit; none is no
+    /// limit.
     pub(crate) fn new(limits: &Limits, connections_max: Option<usize>) -> Self {
         let admission = Self {
             connections: AtomicUsize::new(0),
@@ -115,7 +116,7 @@ impl Admission {
         seat.ok_or(Limit::FallbackConnections)
     }
 
-    /// Has an HTTP connection that the server waits for make way: its file descriptor is needed.
+    /// Closes an HTTP connection that the server waits for: its file descriptor is needed.
     pub(crate) fn free_a_descriptor(&self) {
         self.handshakes.make_way();
         self.guests.make_way();

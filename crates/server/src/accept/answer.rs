@@ -21,7 +21,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// A page of any kind, with the value of its `Content-Type`.
+    /// Returns a page of any kind, with the value of its `Content-Type`.
     pub fn new(path: &'static str, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let body = body.into();
         Self {
@@ -31,30 +31,30 @@ impl Page {
         }
     }
 
-    /// An HTML page.
+    /// Returns an HTML page.
     pub fn html(path: &'static str, body: impl Into<Bytes>) -> Self {
         Self::new(path, "text/html; charset=utf-8", body)
     }
 
-    /// A script, or a module of one.
+    /// Returns a script, or a module of one.
     pub fn script(path: &'static str, body: impl Into<Bytes>) -> Self {
         Self::new(path, "text/javascript; charset=utf-8", body)
     }
 
-    /// A style sheet.
+    /// Returns a style sheet.
     pub fn style(path: &'static str, body: impl Into<Bytes>) -> Self {
         Self::new(path, "text/css; charset=utf-8", body)
     }
 }
 
-/// What pages may do: load what this server serves, and open WebSockets.
+/// Permissions of pages: to load what this server serves, and to open WebSockets.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; \
      base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// After how many seconds a refused peer is told to come back.
 pub(crate) const RETRY_AFTER_S: &str = "2";
 
-/// The answer at a limit.
+/// Returns the answer at a limit.
 pub(crate) fn overloaded(refused: Limit) -> Answer {
     let mut answer = text(
         StatusCode::SERVICE_UNAVAILABLE,
@@ -65,11 +65,14 @@ pub(crate) fn overloaded(refused: Limit) -> Answer {
     closing(answer)
 }
 
-/// What may be done with pages, health and metrics.
+/// Methods for pages, health and metrics.
 const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
 pub(super) fn method_not_allowed() -> Answer {
-    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "this is read with GET\n");
+    let mut answer = text(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method not allowed: use GET\n",
+    );
     answer.headers_mut().insert(header::ALLOW, ALLOWED);
     answer
 }
@@ -81,7 +84,7 @@ pub(super) fn allowed() -> Answer {
     answer
 }
 
-/// The same answer, the connection's last.
+/// Returns the answer as the connection's last.
 pub(crate) fn closing(mut answer: Answer) -> Answer {
     let close = HeaderValue::from_static("close");
     answer.headers_mut().insert(header::CONNECTION, close);

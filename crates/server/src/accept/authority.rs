@@ -11,7 +11,7 @@ use http::uri::Uri;
 use http::{HeaderMap, Request, Version, header};
 use thiserror::Error;
 
-/// What is wrong with the host of a request. The text is for the person who reads it.
+/// A fault in the host of a request. The text is for the person who reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub(crate) enum HostError {
     #[error("the request line names another host than the Host header")]
@@ -84,7 +84,8 @@ fn split(text: &str) -> Option<HostPort<'_>> {
     Some((host, port))
 }
 
-/// RFC 3986 section 3.2.2, but not empty: HTTP has no empty host (RFC 9110 section 4.2.1).
+/// Returns whether the text is a reg-name (RFC 3986 section 3.2.2) that is not empty: HTTP has no
+/// empty host (RFC 9110 section 4.2.1).
 fn is_reg_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -180,7 +181,7 @@ impl fmt::Display for Host<'_> {
     }
 }
 
-/// The port that goes without saying.
+/// Returns the default port of a scheme.
 pub(crate) fn default_port(scheme: &str) -> Option<u16> {
     if scheme.eq_ignore_ascii_case("https") {
         Some(443)
@@ -197,7 +198,7 @@ fn port(digits: &str) -> Option<u16> {
     is_number.then(|| digits.parse().ok())?
 }
 
-/// What a browser may call a host that it has found.
+/// Returns whether a browser may send the text as the name of a host that it has found.
 fn is_name(text: &str) -> bool {
     let is_of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     !text.is_empty() && text.bytes().all(is_of_a_name)

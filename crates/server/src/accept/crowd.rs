@@ -45,7 +45,7 @@ pub(crate) struct Seat {
     make_way: Arc<Notify>,
 }
 
-/// What a connection with a place does.
+/// The activity of a connection with a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Waits for the server.
@@ -59,7 +59,7 @@ enum State {
 }
 
 impl Crowd {
-    /// With so many places; `usize::MAX` is no limit.
+    /// Returns a crowd with so many places; `usize::MAX` is no limit.
     pub(crate) fn new(count_max: usize) -> Self {
         let places = Mutex::new(Places {
             count_max,
@@ -109,7 +109,7 @@ impl Crowd {
         places.taken >= places.count_max
     }
 
-    /// Has one connection make way, for nobody in particular, if one may.
+    /// Ends one connection, for nobody in particular, if one may end.
     pub(crate) fn make_way(&self) {
         let mut places = self.0.places.lock();
         let evicted = places.take_oldest();
@@ -144,17 +144,17 @@ impl Places {
 }
 
 impl Seat {
-    /// The connection waits for the server: it need not make way.
+    /// Notes that the connection waits for the server: it need not make way.
     pub(crate) fn note_request(&mut self) {
         self.set(State::Busy);
     }
 
-    /// The server begins to wait for a request.
+    /// Notes that the server begins to wait for a request.
     pub(crate) fn note_answer(&mut self) {
         self.set(State::Silent);
     }
 
-    /// Bytes have come, which are a part of a request if one is waited for.
+    /// Notes that bytes have come, which are a part of a request if one is waited for.
     pub(crate) fn note_bytes(&mut self) {
         if self.state == State::Silent {
             self.set(State::Speaking);
@@ -211,7 +211,7 @@ mod tests {
             Some(Self { place, make_way })
         }
 
-        /// Whether it was told to end since this was asked last.
+        /// Returns whether the connection was told to end since the last call.
         fn must_go(&self) -> bool {
             let notified = pin!(self.make_way.notified());
             let mut cx = Context::from_waker(Waker::noop());

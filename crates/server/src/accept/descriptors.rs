@@ -15,14 +15,15 @@ use rustix::process::{Resource, getrlimit};
 use crate::accept::crowd::Crowd;
 use crate::config::{ConnectionsMax, Limits};
 
-/// How many descriptors a core keeps back: as many last answers are under way at a time.
+/// Descriptors that a core keeps in reserve: as many last answers are in progress at a time.
 const SPARE_MAX: usize = 8;
 
-/// What a core opens beside its listeners when it starts: the readiness sets of its loop and of its
-/// runtime, what wakes them, and a ring.
+/// Descriptors that a core opens beside its listeners when it starts: the readiness sets of its
+/// loop and of its runtime, what wakes them, and a ring.
 const OF_A_CORE: usize = 8;
 
-/// What the process may open besides: a database's journal, a file of the application's.
+/// Descriptors that the process may open besides: a database's journal, a file of the
+/// application's.
 const OTHERS: usize = 16;
 
 /// Which part of what connections may have is left to HTTP: requests must be heard, also to be
@@ -32,7 +33,7 @@ const HTTP_SHARE: usize = 8;
 /// Descriptors of one core that are kept back.
 #[derive(Debug)]
 pub(crate) struct Reserve {
-    /// What spares are copies of.
+    /// The descriptor that spares are copies of.
     nothing: Option<OwnedFd>,
     spares: Mutex<Vec<OwnedFd>>,
     /// Those that are answered with them. Who says nothing makes way for the next.
@@ -124,20 +125,20 @@ fn room(open_files_max: usize, in_use: usize, core_count: usize, handshakes_max:
     (free - for_http).max(1)
 }
 
-/// The limit of open files; none if there is none.
+/// Returns the limit of open files; none if there is none.
 fn open_files_max() -> Option<usize> {
     let max = getrlimit(Resource::Nofile).current?;
     usize::try_from(max).ok()
 }
 
-/// How many descriptors this process has open, as far as the system tells.
+/// Returns the number of open descriptors of this process, as far as the system tells.
 fn in_use() -> usize {
     let listed = |path| io::Result::Ok(std::fs::read_dir(path)?.count());
     let count = listed("/proc/self/fd").or_else(|_| listed("/dev/fd"));
     count.unwrap_or(OTHERS)
 }
 
-/// Whether there is no descriptor for another socket.
+/// Returns whether there is no descriptor for another socket.
 pub(crate) fn are_used_up(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let used_up = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);

@@ -1,8 +1,9 @@
-//! What the application's own HTTP service answers: all that is neither the WebSocket, nor a page, nor ours.
+//! What the application's own HTTP service answers: all that is neither the WebSocket, nor a page,
+//! nor ours.
 //!
-//! It is called on the cores' threads, beside the loop. What it does wrong is its request's end and nobody
-//! else's: an error or a panic is answered with 500, and a panic in the middle of an answer closes that
-//! connection.
+//! It is called on the cores' threads, beside the loop. What it does wrong is its request's end and
+//! nobody else's: an error or a panic is answered with 500, and a panic in the middle of an answer
+//! closes that connection.
 
 use std::error::Error;
 use std::fmt;
@@ -39,7 +40,7 @@ pub(crate) struct Failed;
 #[derive(Clone)]
 pub(crate) struct Fallback {
     begin: Arc<Begin>,
-    /// What the log says of its errors.
+    /// Limit of the log lines about its errors.
     said: Arc<Mutex<LogLimit>>,
 }
 
@@ -80,7 +81,7 @@ impl Fallback {
         }
     }
 
-    /// Has a request answered, on the visit's time.
+    /// Answers a request with the service, on the visit's time.
     pub(crate) async fn answer(
         &self,
         request: Request<Incoming>,
@@ -101,18 +102,18 @@ impl Fallback {
     }
 }
 
-/// What has panicked, for the log.
+/// The name in the log of what panicked.
 const WHAT: &str = "the fallback service";
 
-/// The most that a peer is given to take within a visit's time, in bytes: at the default of 30 seconds,
-/// whoever takes 2.2 kB a second gets all of an answer, however large.
+/// The most that a peer is given to take within a visit's time, in bytes: at the default of 30
+/// seconds, whoever takes 2.2 kB a second gets all of an answer, however large.
 const PIECE_LEN_MAX: usize = 64 * 1024;
 
 /// A body that is handed out in pieces, and tells the visit's clock whose turn it is.
 #[derive(Debug)]
 pub(crate) struct Paced {
     body: ServiceBody,
-    /// What is left of a larger frame.
+    /// The rest of a larger frame.
     rest: Bytes,
     visit: Arc<Visit>,
 }
@@ -134,7 +135,7 @@ impl Paced {
 }
 
 impl Drop for Paced {
-    /// The answer is over: what follows is the peer's to say.
+    /// Notes that the answer is over: what follows is the peer's to say.
     fn drop(&mut self) {
         self.visit.restart_clock();
         self.visit.note_answer();

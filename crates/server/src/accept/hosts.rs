@@ -52,14 +52,14 @@ pub struct Hosts {
 /// A text that is no rule for hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "\"{pattern}\" is no host: write chat.example.com, chat.example.com:8443, *.example.com, \
+    "\"{pattern}\" is not a host: use chat.example.com, chat.example.com:8443, *.example.com, \
      192.0.2.1, [2001:db8::1] or *"
 )]
 pub struct HostsError {
     pattern: String,
 }
 
-/// Where a request came from, as far as it decides which hosts it may name.
+/// The origin of a request, as far as it decides which hosts the request may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// A TCP listener that only this machine can connect to. A browser on it can be led there.
@@ -71,7 +71,7 @@ pub(crate) enum Reach {
 }
 
 impl Reach {
-    /// Of a listener on this address.
+    /// Returns the reach of a listener on this address.
     pub(crate) fn of(address: SocketAddr) -> Self {
         if address.ip().to_canonical().is_loopback() {
             Self::Loopback
@@ -190,8 +190,8 @@ impl Unserved<'_> {
         format!("the host \"{shown}\" is not served")
     }
 
-    /// Returns the rules that would serve the host too and no other, if there can be such. What a peer
-    /// makes up must not be a rule that lets more in: `*`, or several.
+    /// Returns the rules that would serve the host too and no other, if there can be such. What a
+    /// peer makes up must not be a rule that lets more in: `*`, or several.
     pub(crate) fn wanted(&self) -> Option<Hosts> {
         let is_one = self.host.len() <= SHOWN_LEN_MAX && !self.host.contains(['*', ',']);
         let host = Hosts::list([self.host]).ok().filter(|_| is_one)?;
@@ -204,7 +204,7 @@ impl fmt::Display for Unserved<'_> {
     /// visible ASCII and bounded, whatever was sent.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.wanted().is_none() {
-            return f.write_str("the Host header is no name that this server can be told to serve");
+            return f.write_str("the Host header is not a valid host name");
         }
         let others = if self.rules.rules.is_empty() {
             ""
@@ -225,7 +225,7 @@ impl fmt::Display for Unserved<'_> {
 enum Rule {
     Any,
     Pattern {
-        /// Whether there must be more labels before the host.
+        /// True if there must be more labels before the host.
         is_below: bool,
         /// In lower case.
         host: Box<str>,
@@ -446,7 +446,7 @@ mod tests {
             "",
         ] {
             let error = Hosts::list(["a.example", rule]).unwrap_err();
-            let wanted = format!("\"{rule}\" is no host: ");
+            let wanted = format!("\"{rule}\" is not a host: ");
             assert!(error.to_string().starts_with(&wanted), "{error}");
         }
         assert_eq!("".parse(), Ok(Hosts::default()));

@@ -25,7 +25,7 @@ use crate::core::NewSocket;
 use crate::metrics::format::Format;
 use crate::metrics::{CoreMetrics, Exposition};
 
-/// What one core's listeners answer with.
+/// The answers that one core's listeners have.
 pub(crate) struct Site {
     pub(crate) gate: Arc<Gate>,
     pub(crate) pages: Arc<[Page]>,
@@ -35,7 +35,7 @@ pub(crate) struct Site {
     pub(crate) new_sockets: mpsc::Sender<NewSocket>,
 }
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Clone)]
 pub(crate) struct Caller {
     /// None of a Unix socket.
@@ -91,7 +91,7 @@ pub(crate) async fn answer<S: Stream>(
     Ok(answer.map(Either::Left))
 }
 
-/// What answers a request.
+/// The part of the server that answers a request.
 enum Choice {
     Answer(Box<Answer>),
     WebSocket,
@@ -139,21 +139,21 @@ async fn choose(site: &Site, request: &http::Request<Incoming>, caller: &Caller)
         "*" if request.method() == Method::OPTIONS => Choice::Answer(Box::new(allowed())),
         _ if site.gate.config.get().path.is_none() => Choice::WebSocket,
         _ => {
-            let answer = text(StatusCode::NOT_FOUND, "there is nothing here\n");
+            let answer = text(StatusCode::NOT_FOUND, "not found\n");
             Choice::Answer(Box::new(answer))
         }
     }
 }
 
-/// Whether a request expects nothing, or what hyper does (RFC 9110 section 10.1.1). HTTP/1.0 had no
-/// expectations.
+/// Returns whether a request expects nothing, or what hyper does (RFC 9110 section 10.1.1).
+/// HTTP/1.0 had no expectations.
 fn expects_what_is_known(request: &http::Request<Incoming>) -> bool {
     let mut expected = request.headers().get_all(header::EXPECT).iter();
     request.version() < Version::HTTP_11
         || expected.all(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Whether the WebSocket's rules are what a request is held against.
+/// Returns whether a request is held against the WebSocket's rules.
 fn is_for_websocket(site: &Site, request: &http::Request<Incoming>) -> bool {
     let path = request.uri().path();
     match &site.gate.config.get().path {
@@ -176,7 +176,7 @@ fn is_own(site: &Site, path: &str) -> bool {
     path == HEALTH || path == METRICS || site.pages.iter().any(|page| page.path == path)
 }
 
-/// Health, metrics or a page, if the request is for one of them.
+/// Returns health, metrics or a page, if the request is for one of them.
 async fn own(site: &Site, request: &http::Request<Incoming>) -> Option<Answer> {
     let path = request.uri().path();
     if !is_own(site, path) {
@@ -185,7 +185,10 @@ async fn own(site: &Site, request: &http::Request<Incoming>) -> Option<Answer> {
     if request.headers().contains_key(header::TRANSFER_ENCODING) {
         // With a Content-Length beside it, that is how requests are smuggled (RFC 9112 section
         // 6.1).
-        let answer = text(StatusCode::BAD_REQUEST, "this takes no body in chunks\n");
+        let answer = text(
+            StatusCode::BAD_REQUEST,
+            "chunked bodies are not supported\n",
+        );
         return Some(closing(answer));
     }
     match *request.method() {
@@ -204,7 +207,7 @@ async fn own(site: &Site, request: &http::Request<Incoming>) -> Option<Answer> {
     }
 }
 
-/// The metrics, in the format that is asked for.
+/// Returns the metrics, in the format that is asked for.
 async fn metrics(site: &Site, request: &http::Request<Incoming>) -> Answer {
     let format = Format::asked_for(request.headers());
     let exposition = site.exposition.render().await;
@@ -214,7 +217,7 @@ async fn metrics(site: &Site, request: &http::Request<Incoming>) -> Answer {
     answer
 }
 
-/// Has a request answered by the application's service.
+/// Answers a request with the application's service.
 async fn fall_back(
     site: &Site,
     fallback: &Fallback,
@@ -235,7 +238,7 @@ async fn fall_back(
             visit.restart_clock();
             visit.note_answer();
             let status = StatusCode::INTERNAL_SERVER_ERROR;
-            text(status, "something went wrong here\n").map(Either::Left)
+            text(status, "internal error\n").map(Either::Left)
         }
     }
 }

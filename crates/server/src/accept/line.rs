@@ -23,7 +23,7 @@ pub(crate) struct Line<S> {
 }
 
 impl<S: Stream> Line<S> {
-    /// Also returns where the stream comes back.
+    /// Returns the line, and where the stream comes back.
     pub(crate) fn new(stream: S, visit: Arc<Visit>) -> (Self, oneshot::Receiver<S>) {
         let (back, returned) = oneshot::channel();
         let line = Self {

@@ -12,8 +12,8 @@ use thiserror::Error;
 use crate::accept::hosts::Reach;
 use crate::config::ListenAddress;
 
-/// How many finished TCP handshakes may wait to be accepted. The kernel caps it at `somaxconn`;
-/// a restart brings everybody back at once, so as many as it gives.
+/// Maximum finished TCP handshakes that wait to be accepted. The kernel caps it at `somaxconn`; a
+/// restart brings everybody back at once, so as many as it gives.
 const BACKLOG: i32 = 4096;
 
 /// An address that cannot be listened on.
@@ -44,8 +44,8 @@ struct SocketFile {
     identity: FileIdentity,
 }
 
-/// What tells a file from the next one of its name. An inode's number may be used again at once,
-/// so the time belongs to it.
+/// The identity by which a file differs from the next one of its name. An inode's number may be
+/// used again at once, so the time belongs to it.
 #[derive(Debug, PartialEq, Eq)]
 struct FileIdentity {
     device: u64,
@@ -110,7 +110,7 @@ impl Bound {
 }
 
 impl Listener {
-    /// Who can connect to it.
+    /// Returns who can connect to it.
     pub(crate) fn reach(&self) -> io::Result<Reach> {
         match self {
             Self::Tcp(listener) => Ok(Reach::of(listener.local_addr()?)),
@@ -200,8 +200,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether a server listens there. Does not wait: one whose queue is full would have it wait for
-/// as long as that server is stuck.
+/// Returns whether a server listens there. Does not wait: one whose queue is full would have it
+/// wait for as long as that server is stuck.
 fn is_answered(path: &Path) -> io::Result<bool> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;

@@ -1,7 +1,8 @@
 //! The WebSocket as a route of somebody else's HTTP server: hyper's, or axum's.
 //!
-//! That server accepts, speaks HTTP and answers 101; then the socket is taken out of it and out of its
-//! runtime, and belongs to a core, as if it had come by a listener of ours. So it must be a socket.
+//! That server accepts, speaks HTTP and answers 101; then the socket is taken out of it and out of
+//! its runtime, and belongs to a core, as if it had come by a listener of ours. So it must be a
+//! socket.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -42,14 +43,15 @@ use crate::metrics::{CoreMetrics, RefusedCounts};
 ///
 /// What it needs of the other server:
 ///
-/// - **HTTP/1.1 with upgrades**: `axum::serve` has them, hyper's connections need `with_upgrades()`.
-/// - **TCP or a Unix socket of tokio's, without TLS of its own.** The socket is taken out of that server once it
-///   has answered 101, and a stream that is encrypted in this process is no socket. Such a connection ends at
-///   once; it is logged as an error, once, and counted in `throng_handshakes_refused_total` as `untakeable`.
-///   End TLS in a proxy.
-/// - **The peer's address**, if [`connections_per_ip_max`](crate::Limits::connections_per_ip_max) is to
-///   count and [`Request::peer`](crate::Request::peer) is to know it: an [`IpAddr`] in the request's
-///   extensions.
+/// - **HTTP/1.1 with upgrades**: `axum::serve` has them, hyper's connections need
+///   `with_upgrades()`.
+/// - **TCP or a Unix socket of tokio's, without TLS of its own.** The socket is taken out of that
+///   server once it has answered 101, and a stream that is encrypted in this process is no socket.
+///   Such a connection ends at once; it is logged as an error, once, and counted in
+///   `throng_handshakes_refused_total` as `undeliverable`. End TLS in a proxy.
+/// - **The peer's address**, if [`connections_per_ip_max`](crate::Limits::connections_per_ip_max)
+///   is to count and [`Request::peer`](crate::Request::peer) is to know it: an [`IpAddr`] in the
+///   request's extensions.
 ///
 /// What it refuses, it answers as the server's own path does; while the server stops, with 503.
 ///
@@ -82,7 +84,8 @@ impl fmt::Debug for Mount {
 struct Entrance {
     gate: Arc<Gate>,
     doors: Vec<Door>,
-    /// Where to begin to look for a door: of several that are equal, not always the first.
+    /// Place at which the search for a door begins: of several that are equal, not always the
+    /// first.
     turn: AtomicUsize,
     /// Counted on any thread.
     metrics: Arc<CoreMetrics>,
@@ -95,7 +98,7 @@ pub(crate) struct Door {
     /// Weak, for it closes when the server stops, whoever has a [`Mount`].
     new_sockets: mpsc::WeakSender<NewSocket>,
     metrics: Arc<CoreMetrics>,
-    /// How many are on their way in.
+    /// Number of connections on their way in.
     under_way: Arc<AtomicUsize>,
 }
 
@@ -113,7 +116,7 @@ impl Door {
         }
     }
 
-    /// How many connections the core has, or will have.
+    /// Returns the number of connections that the core has, or will have.
     fn load(&self) -> u64 {
         self.metrics.connections.get() + self.under_way.load(Ordering::Relaxed) as u64
     }
@@ -156,7 +159,8 @@ impl Mount {
         }))
     }
 
-    /// Answers a request for a WebSocket: 101, and its socket goes to a core when that is sent; or why not.
+    /// Answers a request for a WebSocket: 101, and its socket goes to a core when that is sent; or
+    /// why not.
     ///
     /// # Cancel safety
     ///
@@ -197,7 +201,7 @@ impl Entrance {
         }
     }
 
-    /// To the core with the fewest connections.
+    /// Returns the way to the core with the fewest connections.
     fn way(&self, handshake: Seat) -> Result<Way, Limit> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.doors.len().max(1);
         let (before, from) = self.doors.split_at(turn);
@@ -245,18 +249,19 @@ impl Entrance {
     }
 
     fn complain(&self) {
-        self.refused().untakeable.count();
+        self.refused().undeliverable.count();
         // It is so of all connections, or of none.
         if !self.has_complained.swap(true, Ordering::Relaxed) {
             tracing::error!(
-                "a WebSocket cannot be taken out of the server that it is mounted in: its stream is no TCP or \
-                 Unix socket of tokio's. If that server speaks TLS, let a proxy do so instead"
+                "cannot take over the connection: its stream is not a tokio TCP or Unix socket. \
+                 Terminate TLS in a proxy instead"
             );
         }
     }
 }
 
-/// Takes the socket out of the other server and its runtime, with what the peer sent behind its request.
+/// Takes the socket out of the other server and its runtime, with what the peer sent behind its
+/// request.
 fn socket_of(upgraded: Upgraded, limits: &Limits) -> Option<(socket2::Socket, Bytes)> {
     let upgraded = match plain::<TcpStream>(upgraded, limits) {
         Ok(taken) => return taken,
@@ -275,13 +280,13 @@ fn socket_of(upgraded: Upgraded, limits: &Limits) -> Option<(socket2::Socket, By
 
 type Taken = Option<(socket2::Socket, Bytes)>;
 
-/// Of a connection of hyper's own.
+/// Takes the socket of a connection of hyper's own.
 fn plain<S: Stream>(upgraded: Upgraded, limits: &Limits) -> Result<Taken, Upgraded> {
     let parts = upgraded.downcast::<TokioIo<S>>()?;
     Ok(taken(parts.io, parts.read_buf, limits))
 }
 
-/// Of one that finds out the version of HTTP, as axum's do.
+/// Takes the socket of a connection that detects the version of HTTP, as axum's do.
 fn auto<S: Stream>(upgraded: Upgraded, limits: &Limits) -> Result<Taken, Upgraded> {
     let parts = downcast::<TokioIo<S>>(upgraded)?;
     Ok(taken(parts.io, parts.read_buf, limits))

@@ -25,7 +25,7 @@ use crate::panics;
 use crate::said::Said;
 use crate::wire::languages::Languages;
 
-/// What requests for a WebSocket are held against.
+/// The rules that requests for a WebSocket are held against.
 pub(crate) struct Gate {
     pub(crate) config: Arc<Live>,
     pub(crate) application: Arc<dyn Application>,
@@ -34,14 +34,14 @@ pub(crate) struct Gate {
     pub(crate) said: Said,
 }
 
-/// Whose request is in order; the application has not looked at it.
+/// A peer whose request is valid; the application has not examined it.
 pub(crate) struct Visitor {
     place: Permit,
     /// The request, if the application wants it.
     request: Option<Request>,
     wire: Wire,
     subprotocol: Option<&'static str>,
-    /// What proves that the request was understood.
+    /// The proof that the request was understood.
     accept: String,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Newcomer {
 }
 
 impl Newcomer {
-    /// With its socket, and what the peer has sent behind its request.
+    /// Returns the visitor with its socket, and what the peer has sent behind its request.
     pub(crate) fn on(self, stream: socket2::Socket, leftover: Bytes) -> NewSocket {
         NewSocket {
             stream,
@@ -147,8 +147,8 @@ impl Gate {
         Ok((answer, newcomer))
     }
 
-    /// Lets the application look at a request: it comes to what is kept for the connection, if anything is made
-    /// already, or to a refusal.
+    /// Lets the application look at a request: it comes to what is kept for the connection, if
+    /// anything is made already, or to a refusal.
     async fn check(&self, request: Option<&Request>) -> Result<Option<State>, Rejection> {
         const WHAT: &str = "the hook for handshakes";
         let failed = |_| Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n");
@@ -160,10 +160,11 @@ impl Gate {
         let time = self.config.get().timeouts.handshake;
         match tokio::time::timeout(time, checking).await {
             Ok(checked) => checked.map_err(failed)?.map(Some),
-            Err(_) => Err(
-                Rejection::new(StatusCode::SERVICE_UNAVAILABLE, "it took too long\n")
-                    .header(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S)),
-            ),
+            Err(_) => Err(Rejection::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the handshake timed out\n",
+            )
+            .header(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S))),
         }
     }
 }
@@ -182,7 +183,7 @@ pub(crate) fn refuse(limit: Limit, refused: &RefusedCounts) -> Answer {
     overloaded(limit)
 }
 
-/// The answer that makes a connection of a request.
+/// Returns the answer that makes a connection of a request.
 fn switching(accept: String, subprotocol: Option<&'static str>) -> Answer {
     let mut answer = Response::new(Full::default());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -199,7 +200,7 @@ fn switching(accept: String, subprotocol: Option<&'static str>) -> Answer {
     answer
 }
 
-/// The answer to a request that the application refuses.
+/// Returns the answer to a request that the application refuses.
 fn rejected(rejection: Rejection) -> Answer {
     let (status, headers, body) = rejection.into_parts();
     let mut answer = text(status, body);
@@ -235,11 +236,11 @@ fn bad_handshake(error: OpeningError) -> Answer {
     answer
 }
 
-/// The answer to a page from elsewhere.
+/// Returns the answer to a page of another origin.
 fn other_origin(forbidden: &Forbidden<'_>) -> Answer {
     let sentence = format!(
-        "{forbidden} may not open a WebSocket here: who runs the server allows it \
-         (THRONG_ORIGINS, or Config::origins)\n"
+        "{forbidden} may not open a WebSocket here; the operator can allow it with \
+         THRONG_ORIGINS (Config::origins)\n"
     );
     text(StatusCode::FORBIDDEN, sentence)
 }

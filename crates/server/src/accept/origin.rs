@@ -1,9 +1,9 @@
 //! Which pages may open a WebSocket: the `Origin` header of the request, held against rules.
 //!
-//! A browser lets a page of any site open WebSockets to any other, with that other's cookies, and says
-//! in `Origin` where the page is from. So whoever does not look at it serves every page that its users
-//! visit. What is no browser sends no such header, or whatever it likes: these rules keep out pages, not
-//! programs.
+//! A browser lets a page of any site open WebSockets to any other, with that other's cookies, and
+//! says in `Origin` where the page is from. So whoever does not look at it serves every page that
+//! its users visit. What is no browser sends no such header, or whatever it likes: these rules keep
+//! out pages, not programs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,9 +26,9 @@ use crate::accept::authority::{Authority, Host, default_port};
 /// | `file://` | files, in what says so of them: some frames of apps, not browsers |
 /// | `*` | all; the header is not looked at |
 ///
-/// A request without the header is from no page, and is allowed always. One with several, or with one that is
-/// no origin, is allowed by `*` alone. Names are compared without regard to case, in ASCII as browsers
-/// send them: `xn--bcher-kva.example`.
+/// A request without the header is from no page, and is allowed always. One with several, or with
+/// one that is no origin, is allowed by `*` alone. Names are compared without regard to case, in
+/// ASCII as browsers send them: `xn--bcher-kva.example`.
 ///
 /// Costs a comparison for each rule when a connection is opened, and nothing afterwards.
 ///
@@ -54,7 +54,7 @@ pub struct Origins {
 /// A rule for origins that is none.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "\"{pattern}\" is no origin: write same, https://chat.example.com, https://*.example.com, \
+    "\"{pattern}\" is not an origin: use same, https://chat.example.com, https://*.example.com, \
      http://localhost:*, null, file:// or *"
 )]
 pub struct OriginsError {
@@ -69,7 +69,7 @@ impl Origins {
         }
     }
 
-    /// Every page there is.
+    /// Returns the rules that allow every page.
     pub fn any() -> Self {
         Self {
             rules: vec![Rule::Any],
@@ -114,7 +114,7 @@ impl Origins {
 }
 
 impl Default for Origins {
-    /// [`Origins::same`].
+    /// Returns [`Origins::same`].
     fn default() -> Self {
         Self::same()
     }
@@ -169,11 +169,11 @@ impl<'h> Forbidden<'h> {
     }
 }
 
-/// How much of an origin is said again, in bytes: a host's name has at most 253.
+/// Maximum bytes of an origin that are repeated: a host's name has at most 253.
 const SHOWN_LEN_MAX: usize = 300;
 
 impl fmt::Display for Forbidden<'_> {
-    /// In visible ASCII and bounded, whatever was sent.
+    /// Writes the origin in visible ASCII and bounded, whatever was sent.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::One(origin) = self else {
             return f.write_str("several origins");
@@ -189,7 +189,7 @@ impl fmt::Display for Forbidden<'_> {
     }
 }
 
-/// Whom one rule allows.
+/// The pages that one rule allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Rule {
     Any,
@@ -201,7 +201,8 @@ enum Rule {
 }
 
 impl Rule {
-    /// `origin` is what `text` says, if that is an origin.
+    /// Returns whether the rule allows the page. `origin` is what `text` says, if that is an
+    /// origin.
     fn allows(&self, text: &str, origin: Option<&Origin<'_>>, headers: &HeaderMap) -> bool {
         match self {
             Self::Any => true,
@@ -213,10 +214,10 @@ impl Rule {
     }
 }
 
-/// What browsers send for an origin that they keep to themselves.
+/// The value that browsers send for an origin that they keep to themselves.
 const NULL: &str = "null";
 const SAME: &str = "same";
-/// What some frames of apps send for pages that are files.
+/// The value that some frames of apps send for pages that are files.
 const FILE: &str = "file://";
 
 impl FromStr for Rule {
@@ -257,7 +258,7 @@ impl fmt::Display for Rule {
 struct Pattern {
     /// In lower case; none is any.
     scheme: Option<Box<str>>,
-    /// Whether there must be more labels before the host.
+    /// True if there must be more labels before the host.
     is_below: bool,
     /// In lower case.
     host: Box<str>,
@@ -358,8 +359,8 @@ impl<'a> Origin<'a> {
         is_scheme(scheme).then_some(Self { scheme, authority })
     }
 
-    /// Whether it is where the request is sent to. A page of the web, that is: what apps and extensions
-    /// call their hosts is nobody's name.
+    /// Returns whether it is where the request is sent to. A page of the web, that is: what apps
+    /// and extensions call their hosts is nobody's name.
     fn is_of_host(&self, headers: &HeaderMap) -> bool {
         let mut hosts = headers.get_all(header::HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else {
@@ -376,7 +377,7 @@ impl<'a> Origin<'a> {
     }
 }
 
-/// RFC 3986 section 3.1.
+/// Returns whether the text is a scheme (RFC 3986 section 3.1).
 fn is_scheme(text: &str) -> bool {
     let is_of_a_scheme = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
     text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.bytes().all(is_of_a_scheme)
@@ -604,7 +605,7 @@ mod tests {
             "::1",
         ] {
             let error = Origins::list(["same", rule]).unwrap_err();
-            let wanted = format!("\"{rule}\" is no origin: ");
+            let wanted = format!("\"{rule}\" is not an origin: ");
             assert!(error.to_string().starts_with(&wanted), "{error}");
         }
         let error = "same,a/b,c/d".parse::<Origins>().unwrap_err();
@@ -612,7 +613,7 @@ mod tests {
         assert!("".parse::<Origins>().is_err());
     }
 
-    /// The same question answered by hyper's parser of URIs, and by lists of labels.
+    /// Answers the question with hyper's parser of URIs, and lists of labels.
     fn naive(rule: &str, host: &str, origin: &str) -> bool {
         let ports = |uri: &Uri| {
             let default = match uri.scheme_str() {
@@ -651,7 +652,7 @@ mod tests {
             && (any_port || ports(&wanted) == ports(&origin))
     }
 
-    /// Few labels, schemes and ports, so that much of it agrees.
+    /// Returns few labels, schemes and ports, so that much of it agrees.
     fn host() -> impl Strategy<Value = String> {
         prop::collection::vec("[abAB]", 1..4).prop_map(|labels| labels.join("."))
     }
@@ -695,7 +696,10 @@ mod tests {
         }
 
         #[test]
-        fn no_header_harms(host in "\\PC{0,40}", origin in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn no_header_harms(
+            host in "\\PC{0,40}",
+            origin in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
             let mut request = HeaderMap::new();
             if let Ok(host) = HeaderValue::from_str(&host) {
                 request.append(header::HOST, host);

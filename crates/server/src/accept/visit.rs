@@ -2,8 +2,8 @@
 //!
 //! A connection begins among the handshakes, and its clock runs from the first moment: whoever says
 //! nothing, or loads pages and no more, is gone when the time is up, or earlier if others need its
-//! [place](crate::accept::crowd). With its first request for the application's service it goes over to
-//! those that the service has to do with, for as long as it lasts. Its clock stands while the
+//! [place](crate::accept::crowd). With its first request for the application's service it goes over
+//! to those that the service has to do with, for as long as it lasts. Its clock stands while the
 //! service is at work, which may take as long as it likes, and starts anew with each piece of an
 //! answer that the peer takes: who takes nothing is gone when the time is up, too.
 
@@ -23,7 +23,7 @@ use crate::clock;
 /// An HTTP connection that has not been upgraded to WebSocket.
 #[derive(Debug)]
 pub(crate) struct Visit {
-    /// How long the clock runs.
+    /// Time after which the clock runs out.
     timeout: Duration,
     /// Says that the connection must make way.
     make_way: Arc<Notify>,
@@ -35,14 +35,14 @@ pub(crate) struct Visit {
 struct State {
     /// Held until the connection ends or becomes a WebSocket.
     place: Seat,
-    /// Whether the place is one of the service's.
+    /// True if the place is one of the service's.
     is_guest: bool,
     /// When the connection is ended; none while the service is at work.
     deadline: Option<Instant>,
     has_asked: bool,
 }
 
-/// How a connection ended.
+/// The end of a connection.
 #[derive(Debug)]
 pub(crate) enum Ended<T> {
     /// By itself.
@@ -70,29 +70,29 @@ impl Visit {
         }))
     }
 
-    /// Bytes have come.
+    /// Notes that bytes have come.
     pub(crate) fn note_bytes(&self) {
         self.state.lock().place.note_bytes();
     }
 
-    /// A request has come.
+    /// Notes that a request has come.
     pub(crate) fn note_request(&self) {
         let mut state = self.state.lock();
         state.has_asked = true;
         state.place.note_request();
     }
 
-    /// A request has been answered, and the next may come.
+    /// Notes that a request has been answered, and the next may come.
     pub(crate) fn note_answer(&self) {
         self.state.lock().place.note_answer();
     }
 
-    /// Whether any request has come.
+    /// Returns whether any request has come.
     pub(crate) fn has_asked(&self) -> bool {
         self.state.lock().has_asked
     }
 
-    /// A request goes to the service: the clock stands.
+    /// Stops the clock while a request goes to the service.
     pub(crate) fn begin_service(&self, admission: &Admission) -> Result<(), Limit> {
         let mut state = self.state.lock();
         if !state.is_guest {
@@ -103,12 +103,12 @@ impl Visit {
         Ok(())
     }
 
-    /// The application is at work.
+    /// Stops the clock: the application is at work.
     pub(crate) fn stop_clock(&self) {
         self.state.lock().deadline = None;
     }
 
-    /// It is the peer's turn.
+    /// Restarts the clock: it is the peer's turn.
     pub(crate) fn restart_clock(&self) {
         self.state.lock().deadline = Some(clock::now() + self.timeout);
     }

@@ -1,7 +1,8 @@
 //! The application as the engine sees it: without its types.
 //!
-//! A [`Router`](crate::Router) has the type of the state of its connections; a core has many things to do
-//! and knows no types of the application's. So each core has one object that does, and calls it.
+//! A [`Router`](crate::Router) has the type of the state of its connections; a core has many things
+//! to do and knows no types of the application's. So each core has one object that does, and calls
+//! it.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -18,32 +19,32 @@ use crate::panics::Panicked;
 use crate::wire::languages::Languages;
 use crate::wire::request::Action;
 
-/// What the application keeps for a connection, its type forgotten.
+/// State that the application keeps for a connection, its type forgotten.
 pub(crate) type State = Arc<dyn Any + Send + Sync>;
 
 /// A look at a request that may wait, and comes to a state or a refusal.
 pub(crate) type Checking = std::pin::Pin<Box<dyn Future<Output = Result<State, Rejection>> + Send>>;
 
-/// What all cores share of the application.
+/// The part of the application that all cores share.
 pub(crate) trait Application: Send + Sync {
-    /// The part of one core, which is given a handle that is nobody's.
+    /// Returns the part of one core, which gets a handle that is nobody's.
     fn on_core(self: Arc<Self>, peer: Peer) -> Box<dyn CoreApplication>;
 
-    /// What is spoken, and with whom.
+    /// Returns the protocols in use, and with whom.
     fn languages(&self) -> Languages;
 
-    /// Whether messages are taken as they come, and not read as events.
+    /// Returns whether messages are taken as they come, and not read as events.
     fn takes_messages(&self) -> bool;
 
-    /// Whether [`check`](Self::check) or [`CoreApplication::open`] needs the request.
+    /// Returns whether [`check`](Self::check) or [`CoreApplication::open`] needs the request.
     fn wants_request(&self) -> bool;
 
     /// Begins to look at a request, if requests are looked at.
     fn check(&self, request: &Request) -> Option<Checking>;
 }
 
-/// One core's part of the application. Nothing that it is asked to do panics: what the application does is
-/// caught and logged.
+/// One core's part of the application. Nothing that it is asked to do panics: what the application
+/// does is caught and logged.
 pub(crate) trait CoreApplication {
     /// Takes in a connection.
     fn open(
@@ -72,6 +73,6 @@ pub(crate) trait CoreApplication {
     /// Forgets a connection that is gone.
     fn forget(&mut self, id: ConnectionId);
 
-    /// What is kept for a connection that is open.
+    /// Returns the state of a connection that is open.
     fn state(&self, id: ConnectionId) -> Option<State>;
 }

@@ -15,7 +15,8 @@ use crate::wire::{Answer, AnyWire, Spoken as _};
 /// A handle to one connection: cheap to clone, usable from any thread.
 ///
 /// `S` is what the application keeps for each connection, made when it connects: see
-/// [`Router::with_state`](crate::Router::with_state). It lives as long as the connection or a handle to it.
+/// [`Router::with_state`](crate::Router::with_state). It lives as long as the connection or a
+/// handle to it.
 ///
 /// A handle that outlives its connection reaches nobody; it never reaches the next connection.
 ///
@@ -23,8 +24,8 @@ use crate::wire::{Answer, AnyWire, Spoken as _};
 /// among the rooms' events that the same thread published.
 ///
 /// Nothing here waits. A handler is never refused: its connection is not read from while a core has
-/// more to do than it may keep ([`Limits::mailbox_bytes_max`](crate::Limits)). Whoever else asks gets
-/// [`Overloaded`] then, and nothing was done.
+/// more to do than it may keep ([`Limits::mailbox_bytes_max`](crate::Limits)). Whoever else asks
+/// gets [`Overloaded`] then, and nothing was done.
 ///
 /// # Examples
 ///
@@ -75,13 +76,13 @@ impl fmt::Debug for Peer {
 }
 
 impl<S> Connection<S> {
-    /// The connection's name in this process, never used again while the process lives.
+    /// Returns the connection's name in this process, never used again while the process lives.
     pub const fn id(&self) -> ConnectionId {
         self.peer.id
     }
 
-    /// What the application keeps for this connection. Handlers and other threads have it at the same
-    /// time, so what changes in it is atomic or behind a lock.
+    /// Returns the state that the application keeps for this connection. Handlers and other threads
+    /// have it at the same time, so what changes in it is atomic or behind a lock.
     pub fn state(&self) -> &S {
         &self.state
     }
@@ -92,10 +93,9 @@ impl<S> Connection<S> {
     ///
     /// # Errors
     ///
-    /// [`EmitError::Encode`] if the data cannot be written in that protocol or the name is not a name,
-    /// [`EmitError::Reserved`] on throng.v1 for a name of its own, [`EmitError::Overloaded`] outside of
-    /// handlers; nothing was sent. That the connection is gone is no
-    /// error.
+    /// [`EmitError::Encode`] if the data cannot be written in that protocol or the name is not a
+    /// name, [`EmitError::Reserved`] on throng.v1 for a name of its own, [`EmitError::Overloaded`]
+    /// outside of handlers; nothing was sent. That the connection is gone is no error.
     pub fn emit<T: Serialize + ?Sized>(&self, event: &str, data: &T) -> Result<(), EmitError> {
         let wire = self.peer.wire();
         wire.check_event(event)?;

@@ -29,7 +29,7 @@ use crate::wire::protocol::{self, AnyProtocol};
 /// ```
 pub struct Data<'a> {
     source: Source<'a>,
-    /// Whether the sender waits for an answer.
+    /// True if the sender waits for an answer.
     is_asked: bool,
 }
 
@@ -71,13 +71,13 @@ impl<'a> Data<'a> {
         }
     }
 
-    /// Whether the sender waits for an answer.
+    /// Returns whether the sender waits for an answer.
     pub(crate) const fn is_asked(&self) -> bool {
         self.is_asked
     }
 
-    /// The data as it came: JSON, unless the connection speaks another protocol. Empty if the event has
-    /// none.
+    /// Returns the data as it came: JSON, unless the connection speaks another protocol. Empty if
+    /// the event has none.
     pub const fn as_bytes(&self) -> &[u8] {
         match &self.source {
             Source::Json { json, .. } => json,
@@ -98,8 +98,8 @@ impl<'a> Data<'a> {
     }
 }
 
-/// A type that reads the data of an event by itself, for what serde does not say: other formats, limits
-/// of one's own, what is checked before anything else happens.
+/// A type that reads the data of an event by itself, for what serde does not say: other formats,
+/// limits of one's own, what is checked before anything else happens.
 ///
 /// # Examples
 ///

@@ -12,14 +12,17 @@ use crate::app::connection::Connection;
 use crate::app::data::{Data, FromData};
 use crate::app::refusal::Refusal;
 
-/// A function that handles an event. Implemented for the signatures in [`Router`](crate::Router)'s table.
+/// A function that handles an event. Implemented for the signatures in [`Router`](crate::Router)'s
+/// table.
 #[diagnostic::on_unimplemented(
     message = "this is no event handler for connections with a state of type `{S}`",
     label = "no event handler",
-    note = "a handler takes `&Connection<S>`, or `Connection<S>` if it is async, and may take the event's \
-            data: a type that is `DeserializeOwned` or `FromData`, or, if it is not async, `Data<'_>`",
-    note = "it returns nothing or a `Result<T, E>` where `T` is `Serialize + Send` and `Refusal` is `From<E>`; \
-            if it is async, its future is `Send`: what is not must be dropped before an `.await`",
+    note = "a handler takes `&Connection<S>`, or `Connection<S>` if it is async, and may take the \
+            event's data: a type that is `DeserializeOwned` or `FromData`, or, if it is not \
+            async, `Data<'_>`",
+    note = "it returns nothing or a `Result<T, E>` where `T` is `Serialize + Send` and `Refusal` \
+            is `From<E>`; if it is async, its future is `Send`: what is not must be dropped \
+            before an `.await`",
     note = "a closure's parameters need their types written down: `|conn: &Connection, roll: Roll|`"
 )]
 pub trait Handler<S, Args>: Send + Sync + 'static {
@@ -27,7 +30,7 @@ pub trait Handler<S, Args>: Send + Sync + 'static {
     fn call(&self, connection: &Connection<S>, data: Data<'_>) -> Reply;
 }
 
-/// What came of calling a handler: it is done, or goes on.
+/// The outcome of calling a handler: it is done, or goes on.
 pub struct Reply(pub(crate) Progress);
 
 pub(crate) enum Progress {
@@ -48,7 +51,7 @@ impl fmt::Debug for Reply {
 }
 
 impl Default for Reply {
-    /// There was nothing to do.
+    /// Returns the reply of a handler that had nothing to do.
     fn default() -> Self {
         Self(Progress::Done(Ok(Output(None))))
     }
@@ -74,7 +77,7 @@ impl Reply {
     }
 }
 
-/// What a handler gives back to whoever asked; nothing, if nobody did.
+/// The value that a handler gives back to whoever asked; nothing, if nobody did.
 pub struct Output(pub(crate) Option<Box<dyn erased_serde::Serialize + Send>>);
 
 impl fmt::Debug for Output {
@@ -83,13 +86,13 @@ impl fmt::Debug for Output {
     }
 }
 
-/// What a handler returns: nothing, or a result.
+/// The type that a handler returns: nothing, or a result.
 ///
 /// A value goes to the sender as the answer to its request, if the event had an `id` and the
 /// sender speaks throng.v1; otherwise nobody sees it. An error is sent back as an `error` event.
 #[diagnostic::on_unimplemented(
-    message = "a handler returns nothing or a `Result<T, E>` where `T` is `Serialize + Send + 'static` and \
-               `Refusal` is `From<E>`, not `{Self}`",
+    message = "a handler returns nothing or a `Result<T, E>` where `T` is `Serialize + Send + \
+               'static` and `Refusal` is `From<E>`, not `{Self}`",
     label = "returned by a handler"
 )]
 pub trait Outcome {

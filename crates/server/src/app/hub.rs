@@ -11,8 +11,8 @@ use crate::app::question;
 use crate::engine::Engine;
 use crate::metrics::CoreMetrics;
 
-/// All connections of a server, whatever rooms they are in. Cheap to clone, usable from any thread. Made by
-/// [`Server::hub`](crate::Server::hub).
+/// All connections of a server, whatever rooms they are in. Cheap to clone, usable from any thread.
+/// Made by [`Server::hub`](crate::Server::hub).
 #[derive(Clone, Debug)]
 pub struct Hub {
     engine: Arc<Engine>,
@@ -26,9 +26,9 @@ impl Hub {
 
     /// Sends an event to every connection. Does not wait.
     ///
-    /// What one thread broadcasts arrives in its order, and in its place among what the thread sends to rooms
-    /// and to single connections. Two threads' broadcasts may come in one order here and in the
-    /// other there. Costs one encoding for each protocol that is served.
+    /// What one thread broadcasts arrives in its order, and in its place among what the thread
+    /// sends to rooms and to single connections. Two threads' broadcasts may come in one order here
+    /// and in the other there. Costs one encoding for each protocol that is served.
     ///
     /// # Errors
     ///
@@ -41,13 +41,13 @@ impl Hub {
         self.engine.broadcast(event, data)
     }
 
-    /// How many connections there are, as of each core's last turn.
+    /// Returns the number of connections, as of each core's last turn.
     pub fn connection_count(&self) -> u64 {
         self.cores.iter().map(|core| core.connections.get()).sum()
     }
 
-    /// Every connection, with what the application keeps for it. Asks all cores, and takes memory for all of
-    /// them.
+    /// Returns every connection, with what the application keeps for it. Asks all cores, and takes
+    /// memory for all of them.
     ///
     /// # Errors
     ///

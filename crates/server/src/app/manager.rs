@@ -13,10 +13,10 @@ use crate::wire::position::Position;
 
 /// Rooms by name: who is in them, and what is sent to them. Cheap to clone, usable from any thread.
 ///
-/// A room exists while it has members. [`Server::rooms`](crate::Server::rooms) is the manager that clients of
-/// throng.v1 join rooms of by themselves, and the one whose rooms have [histories](crate::RoomClass);
-/// [`Server::room_manager`](crate::Server::room_manager) makes others. Managers do not see each other's
-/// rooms: two of one name are two rooms.
+/// A room exists while it has members. [`Server::rooms`](crate::Server::rooms) is the manager that
+/// clients of throng.v1 join rooms of by themselves, and the one whose rooms have
+/// [histories](crate::RoomClass); [`Server::room_manager`](crate::Server::room_manager) makes
+/// others. Managers do not see each other's rooms: two of one name are two rooms.
 ///
 /// # Examples
 ///
@@ -40,10 +40,10 @@ pub struct RoomManager {
     gate: Arc<Gate>,
 }
 
-/// What came of a publication.
+/// The outcome of a publication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// How many members the room has.
+    /// Number of members of the room.
     pub member_count: u32,
     /// Its place in the room's stream; none if nobody was there and the room keeps no history.
     pub position: Option<StreamPosition>,
@@ -68,12 +68,12 @@ impl Serialize for Receipt {
 pub struct PublishOptions<'a> {
     /// In whose name; none is the application's own.
     pub from: Option<ConnectionId>,
-    /// What a repeat of it is recognised by, 1 to 64 bytes, for as long as the room's class says.
+    /// The key that identifies a repeat, 1 to 64 bytes, for as long as the room's class says.
     pub key: Option<&'a str>,
 }
 
 impl RoomManager {
-    /// The rooms that clients join by themselves.
+    /// Returns the manager of the rooms that clients join by themselves.
     pub(crate) fn default_of(engine: Arc<Engine>) -> Self {
         let gate = engine.gate.clone();
         Self {
@@ -83,7 +83,7 @@ impl RoomManager {
         }
     }
 
-    /// Rooms of their own.
+    /// Returns a manager with rooms of its own.
     pub(crate) fn new(engine: Arc<Engine>) -> Self {
         let space = engine.new_space();
         Self {
@@ -103,8 +103,8 @@ impl RoomManager {
 
     /// Makes the connection a member of the room. Does not wait; joining twice is joining once.
     ///
-    /// Events emitted to the room after this call reach the connection. A connection that is in
-    /// as many rooms as it may be, those of all managers counted, is sent an `error` event with code
+    /// Events emitted to the room after this call reach the connection. A connection that is in as
+    /// many rooms as it may be, those of all managers counted, is sent an `error` event with code
     /// `too_many_rooms` instead.
     ///
     /// # Errors
@@ -129,8 +129,8 @@ impl RoomManager {
         self.own(connection).leave(connection.id(), self.key(room))
     }
 
-    /// Ends all memberships of the connection in rooms of this manager. Does not wait. Costs in proportion
-    /// to their number.
+    /// Ends all memberships of the connection in rooms of this manager. Does not wait. Costs in
+    /// proportion to their number.
     ///
     /// A connection that closes leaves its rooms by itself.
     ///
@@ -141,8 +141,8 @@ impl RoomManager {
         self.own(connection).leave_all(connection.id(), self.space)
     }
 
-    /// Says whether the connection is closed, with 1000, when it leaves the last room of this manager that it
-    /// is in. It is not at first. golem's `CloseConnectionOnLastRoomLeft`.
+    /// Says whether the connection is closed, with 1000, when it leaves the last room of this
+    /// manager that it is in. It is not at first. golem's `CloseConnectionOnLastRoomLeft`.
     ///
     /// # Errors
     ///
@@ -156,7 +156,8 @@ impl RoomManager {
             .close_with_last_room(connection.id(), self.space, on)
     }
 
-    /// The engine, which is the connection's too: its id would be somebody else's in another.
+    /// Returns the engine, which is the connection's too: its id would be somebody else's in
+    /// another.
     fn own<S>(&self, connection: &Connection<S>) -> &Engine {
         assert!(
             Arc::ptr_eq(&self.engine, &connection.peer.engine),
@@ -167,9 +168,9 @@ impl RoomManager {
 
     /// Sends an event to all members of a room; returns how many there are. Does not wait.
     ///
-    /// It has no place in the room's history: who is not there does not get it. For what should not be
-    /// missed there is [`publish`](Self::publish). Costs one encoding for each protocol that members speak and
-    /// one message to each core with members, however many they are.
+    /// It has no place in the room's history: who is not there does not get it. For what should not
+    /// be missed there is [`publish`](Self::publish). Costs one encoding for each protocol that
+    /// members speak and one message to each core with members, however many they are.
     ///
     /// # Errors
     ///
@@ -181,8 +182,8 @@ impl RoomManager {
         self.emit_as((room, event), Sent::default(), data)
     }
 
-    /// Sends an event to all members of a room but this one, such as who caused it; returns how many members
-    /// there are, that one counted.
+    /// Sends an event to all members of a room but this one, such as who caused it; returns how
+    /// many members there are, that one counted.
     ///
     /// # Errors
     ///
@@ -215,9 +216,9 @@ impl RoomManager {
         self.engine.emit((self.key(room), event), sent, data)
     }
 
-    /// Publishes to a room: the publication gets the room's next offset and is kept as long as the room's
-    /// [class](crate::RoomClass) says, so that members who lost their connection get it when they are back.
-    /// Members that do not speak throng.v1 get it as an event `msg`. Does not wait.
+    /// Publishes to a room: the publication gets the room's next offset and is kept as long as the
+    /// room's [class](crate::RoomClass) says, so that members who lost their connection get it when
+    /// they are back. Members that do not speak throng.v1 get it as an event `msg`. Does not wait.
     ///
     /// Rooms of a manager that is not the [default](crate::Server::rooms) keep nothing.
     ///
@@ -247,18 +248,19 @@ impl RoomManager {
         })
     }
 
-    /// Where a room's stream is: behind its last publication. None if the room does not exist.
+    /// Returns the position of a room's stream: behind its last publication. None if the room does
+    /// not exist.
     pub fn position(&self, room: &str) -> Option<StreamPosition> {
         self.engine.table.position(self.key(room))
     }
 
-    /// How many members the room has.
+    /// Returns the number of members of a room.
     pub fn member_count(&self, room: &str) -> u32 {
         self.engine.table.member_count(self.key(room))
     }
 
-    /// The members of a room, with what the application keeps for them. Asks the cores that have some, and
-    /// takes memory for all of them.
+    /// Returns the members of a room, with what the application keeps for them. Asks the cores that
+    /// have some, and takes memory for all of them.
     ///
     /// All are members at one moment; some may be gone when they are looked at.
     ///
@@ -281,7 +283,7 @@ impl RoomManager {
         Ok(question::connections(&self.engine, answers).await)
     }
 
-    /// The names of the rooms of this manager that a connection is in; none if it is gone.
+    /// Returns the names of the rooms of this manager that a connection is in; none if it is gone.
     ///
     /// # Errors
     ///
@@ -298,10 +300,11 @@ impl RoomManager {
         Ok(answer.await.unwrap_or_default())
     }
 
-    /// Lets everybody leave a room, which ends by that. Who joins after this call is a member. Does not wait.
+    /// Lets everybody leave a room, which ends by that. Who joins after this call is a member. Does
+    /// not wait.
     ///
-    /// What is published before still reaches the members. What the room keeps of its history stays as long
-    /// as its class says.
+    /// What is published before still reaches the members. What the room keeps of its history stays
+    /// as long as its class says.
     ///
     /// # Errors
     ///

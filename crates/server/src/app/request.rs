@@ -30,50 +30,52 @@ impl Request {
         }))
     }
 
-    /// The method, which is GET.
+    /// Returns the method, which is GET.
     pub fn method(&self) -> &Method {
         &self.0.head.method
     }
 
-    /// The target.
+    /// Returns the target of the request.
     pub fn uri(&self) -> &Uri {
         &self.0.head.uri
     }
 
-    /// The path of the target, percent-encoded as it came.
+    /// Returns the path of the target, percent-encoded as it came.
     pub fn path(&self) -> &str {
         self.uri().path()
     }
 
-    /// What is behind the target's `?`, percent-encoded as it came.
+    /// Returns the query of the target, behind its `?`, percent-encoded as it came.
     pub fn query(&self) -> Option<&str> {
         self.uri().query()
     }
 
-    /// All headers.
+    /// Returns all headers.
     pub fn headers(&self) -> &HeaderMap {
         &self.0.head.headers
     }
 
-    /// The first header with this name, in any case; none if there is none or it is not visible ASCII.
+    /// Returns the first header with this name, in any case; none if there is none or it is not
+    /// visible ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers().get(name)?.to_str().ok()
     }
 
-    /// The first cookie with this name (RFC 6265, section 4.2.1), as it came, without quotes around it.
+    /// Returns the first cookie with this name (RFC 6265, section 4.2.1), as it came, without
+    /// quotes around it.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         cookie(self.headers(), name)
     }
 
-    /// The address that the connection came from: a proxy's, if there is one before the server. None for
-    /// a Unix socket.
+    /// Returns the address that the connection came from: a proxy's, if there is one before the
+    /// server. None for a Unix socket.
     pub fn peer(&self) -> Option<IpAddr> {
         self.0.peer
     }
 }
 
-/// The first cookie with this name among some headers, as [`Request::cookie`] finds it: for what answers
-/// other requests beside.
+/// Returns the first cookie with this name among some headers, as [`Request::cookie`] finds it: for
+/// answers to other requests.
 pub fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     let headers = headers.get_all(header::COOKIE).iter();
     let pairs = headers.filter_map(|header| header.to_str().ok());
@@ -93,7 +95,8 @@ fn unquoted(value: &str) -> &str {
 
 /// A request that does not become a connection, and what it is answered over HTTP.
 ///
-/// A browser's `WebSocket` shows nothing of it to the page: there, a refusal looks like close code 1006.
+/// A browser's `WebSocket` shows nothing of it to the page: there, a refusal looks like close code
+/// 1006.
 ///
 /// # Examples
 ///
@@ -112,8 +115,8 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// A refusal with a status, and a body of plain text for people. A status below 400 is answered as
-    /// 403, for it would not say that there is no connection.
+    /// Returns a refusal with a status, and a body of plain text for people. A status below 400 is
+    /// answered as 403, for it would not say that there is no connection.
     pub fn new(status: StatusCode, body: impl Into<Bytes>) -> Self {
         let says_no = status.is_client_error() || status.is_server_error();
         Self {
@@ -127,24 +130,24 @@ impl Rejection {
         }
     }
 
-    /// 401: it is not known who asks.
+    /// Returns a refusal with 401: it is not known who asks.
     pub fn unauthorized(body: impl Into<Bytes>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, body)
     }
 
-    /// 403: it is known, and may not.
+    /// Returns a refusal with 403: it is known who asks, and that one may not.
     pub fn forbidden(body: impl Into<Bytes>) -> Self {
         Self::new(StatusCode::FORBIDDEN, body)
     }
 
-    /// The same with a header more, such as `WWW-Authenticate` or `Set-Cookie`.
+    /// Adds a header, such as `WWW-Authenticate` or `Set-Cookie`.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
         self
     }
 
-    /// The status.
+    /// Returns the status.
     pub const fn status(&self) -> StatusCode {
         self.status
     }

@@ -10,7 +10,7 @@ use crate::engine::Sent;
 use crate::wire::request::{HISTORY_BYTES_MAX, HISTORY_PUBLICATIONS_MAX, Request};
 use crate::wire::{Answer, AnyWire, Spoken as _};
 
-/// How many publications one answer to `history` has if the client does not say.
+/// Publications in one answer to `history` if the client does not say.
 const HISTORY_LIMIT: u32 = 100;
 
 /// Carries out a request, and answers it if it has an id or its answer is what was asked for.

@@ -10,8 +10,9 @@ use crate::app::error::{EmitError, JoinError};
 use crate::app::manager::RoomManager;
 use crate::engine::Engine;
 
-/// One room that nobody can name, and so nobody can join but by this handle: a game, a document, everybody
-/// who watches. Cheap to clone, usable from any thread. Made by [`Server::room`](crate::Server::room).
+/// One room that nobody can name, and so nobody can join but by this handle: a game, a document,
+/// everybody who watches. Cheap to clone, usable from any thread. Made by
+/// [`Server::room`](crate::Server::room).
 ///
 /// It costs nothing while nobody is in it, and ends with its members: there is nothing to clean up.
 ///
@@ -34,7 +35,7 @@ use crate::engine::Engine;
 #[derive(Clone, Debug)]
 pub struct Room {
     manager: RoomManager,
-    /// What clients of throng.v1 see.
+    /// The name that clients of throng.v1 see.
     name: Arc<str>,
 }
 
@@ -92,12 +93,12 @@ impl Room {
         self.manager.emit_except(except, &self.name, event, data)
     }
 
-    /// How many members there are.
+    /// Returns the number of members.
     pub fn member_count(&self) -> u32 {
         self.manager.member_count(&self.name)
     }
 
-    /// The members, with what the application keeps for them: see [`RoomManager::members`].
+    /// Returns the members, with what the application keeps for them: see [`RoomManager::members`].
     ///
     /// # Errors
     ///

@@ -38,12 +38,12 @@ use crate::wire::request::Action;
 /// and each may return nothing, or a `Result` whose [`Refusal`] is sent back as an `error` event.
 /// Data that is not what the handler takes is answered the same way, with code `bad_data`.
 ///
-/// A handler runs on the thread of its connection's core. One that is not async must not block: it would
-/// hold up every connection there. One that is async may wait; meanwhile nothing more is read from its
-/// connection, so that its events are handled in order and at most one at a time, and everybody else goes
-/// on. It is dropped where it waits if the connection is closed by the server; that the client has gone is
-/// noticed when it is done, so what may take for ever should have a timeout of its own. It runs in tokio's
-/// runtime.
+/// A handler runs on the thread of its connection's core. One that is not async must not block: it
+/// would hold up every connection there. One that is async may wait; meanwhile nothing more is read
+/// from its connection, so that its events are handled in order and at most one at a time, and
+/// everybody else goes on. It is dropped where it waits if the connection is closed by the server;
+/// that the client has gone is noticed when it is done, so what may take for ever should have a
+/// timeout of its own. It runs in tokio's runtime.
 ///
 /// If a handler panics, its connection is closed with 1011, and the log says which event it was.
 ///
@@ -90,7 +90,7 @@ type ConnectHook<S> = dyn Fn(&Connection<S>, &Request) + Send + Sync;
 type CloseHook<S> = dyn Fn(&Connection<S>, &Disconnect) + Send + Sync;
 type MessageHook<S> = dyn Fn(&Connection<S>, RawMessage<'_>) + Send + Sync;
 
-/// Where the state of a connection comes from.
+/// The source of a connection's state.
 enum StateSource<S> {
     /// All have the same, which is nothing.
     Shared(Arc<S>),
@@ -115,28 +115,31 @@ impl Default for Router {
 }
 
 impl Router {
-    /// A router that answers every event with an `error`, and keeps nothing for its connections.
+    /// Returns a router that answers every event with an `error`, and keeps nothing for its
+    /// connections.
     pub fn new() -> Self {
         Self::over(StateSource::Shared(Arc::new(())))
     }
 }
 
 impl<S: Send + Sync + 'static> Router<S> {
-    /// The same, and something is kept for each connection: what `make` returns for the request that
-    /// opened it. Handlers have it as [`Connection::state`].
+    /// Returns a router that keeps something for each connection: what `make` returns for the
+    /// request that opened it. Handlers have it as [`Connection::state`].
     ///
-    /// It is called on a core's thread and must not block. If it panics, the connection is closed with 1011.
-    /// Costs 40 bytes a connection, beside the state itself.
+    /// It is called on a core's thread and must not block. If it panics, the connection is closed
+    /// with 1011. Costs 40 bytes a connection, beside the state itself.
     pub fn with_state(make: impl Fn(&Request) -> S + Send + Sync + 'static) -> Self {
         Self::over(StateSource::Made(Box::new(make)))
     }
 
-    /// The same, but the request is looked at before it is answered: `check` comes to the connection's
-    /// state, or to a refusal, which is answered over HTTP. It is async, so that a session can be looked up.
+    /// Returns a router that looks at each request before it is answered: `check` returns the
+    /// connection's state, or a refusal, which is answered over HTTP. It is async, so that a
+    /// session can be looked up.
     ///
-    /// It is called behind what costs nothing: when the request is one for a WebSocket, its origin is allowed and there
-    /// is a place for it. It has as long as the [handshake](crate::Timeouts::handshake) has; who takes longer
-    /// is answered 503, and so is who panics with 500. It is dropped if the client goes away.
+    /// It is called behind what costs nothing: when the request is one for a WebSocket, its origin
+    /// is allowed and there is a place for it. It has as long as the
+    /// [handshake](crate::Timeouts::handshake) has; who takes longer is answered 503, and so is who
+    /// panics with 500. It is dropped if the client goes away.
     ///
     /// # Examples
     ///
@@ -241,8 +244,8 @@ impl<S: Send + Sync + 'static> Router<S> {
         self
     }
 
-    /// Speaks a protocol of the application's own, instead of `event json`, with clients that ask for no
-    /// subprotocol or for none that is served. The last one set counts.
+    /// Speaks a protocol of the application's own, instead of `event json`, with clients that ask
+    /// for no subprotocol or for none that is served. The last one set counts.
     ///
     /// # Panics
     ///
@@ -313,8 +316,9 @@ impl<S: Send + Sync + 'static> Router<S> {
                 .any(|wire| wire.request(event).is_some())
             {
                 tracing::warn!(
-                    "the handler of {event:?} is not called for clients whose {event:?} the server carries out \
-                     itself (serve_throng_v1, serve_golem): refuse what they may not do in Router::before"
+                    "the handler of {event:?} is not called for clients whose {event:?} the server \
+                     carries out itself (serve_throng_v1, serve_golem): refuse what they may not \
+                     do in Router::before"
                 );
             }
         }
@@ -365,7 +369,7 @@ impl<S: Send + Sync + 'static> Application for Router<S> {
 }
 
 impl<S: Send + Sync + 'static> Router<S> {
-    /// What all connections share, if none has something of its own.
+    /// Returns the state that all connections share, if none has its own.
     fn shared_state(&self) -> Option<Arc<S>> {
         match &self.states {
             StateSource::Shared(state) => Some(state.clone()),
@@ -383,7 +387,8 @@ struct CoreRouter<S> {
 }
 
 enum Connections<S> {
-    /// One handle, whose id changes from call to call, for there is nothing else to tell them apart.
+    /// One handle, whose id changes from call to call, for there is nothing else to tell them
+    /// apart.
     Alike(Connection<S>),
     /// One for each that is open, by slot.
     Each {
@@ -393,7 +398,7 @@ enum Connections<S> {
 }
 
 impl<S> Connections<S> {
-    /// The handle of a connection; none if nothing was kept for it.
+    /// Returns the handle of a connection; none if nothing was kept for it.
     fn get(&mut self, id: ConnectionId) -> Option<&Connection<S>> {
         match self {
             Self::Alike(connection) => {
@@ -409,8 +414,8 @@ impl<S> Connections<S> {
 }
 
 impl<S: Send + Sync + 'static> CoreRouter<S> {
-    /// Calls the application for a connection. One whose state could not be made is closing, and nobody
-    /// asks for it any more.
+    /// Calls the application for a connection. One whose state could not be made is closing, and
+    /// nobody asks for it any more.
     fn call<R: Default>(
         &mut self,
         id: ConnectionId,

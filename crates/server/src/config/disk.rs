@@ -13,15 +13,15 @@ pub struct Disk {
     pub path: PathBuf,
     /// When what is written is brought to the disk.
     pub fsync: Fsync,
-    /// How often, with [`Fsync::Interval`]: what a loss of power takes with it at most.
+    /// Time between fsyncs, with [`Fsync::Interval`]: what a loss of power takes with it at most.
     pub fsync_interval: Duration,
-    /// What happens while the disk does not take what it is given; none is [`OnFailure::Refuse`] with
+    /// Treatment of publications while the disk fails; none is [`OnFailure::Refuse`] with
     /// [`Fsync::Always`], whose promise nothing else keeps, and [`OnFailure::Serve`] otherwise.
     pub on_failure: Option<OnFailure>,
 }
 
 impl Disk {
-    /// Histories in a directory, brought to the disk every second.
+    /// Returns histories in a directory, with an fsync every second.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -31,7 +31,7 @@ impl Disk {
         }
     }
 
-    /// What happens while the disk fails.
+    /// Returns what happens while the disk fails.
     pub fn on_failure(&self) -> OnFailure {
         self.on_failure.unwrap_or(match self.fsync {
             Fsync::Always => OnFailure::Refuse,
@@ -43,21 +43,21 @@ impl Disk {
 /// When histories are brought to the disk, and what an end without warning takes with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fsync {
-    /// Before anybody gets a publication, and before it is acknowledged: nothing is lost, whatever ends.
-    /// A publication waits for the disk, together with all that came meanwhile.
+    /// Before anybody gets a publication, and before it is acknowledged: nothing is lost, whatever
+    /// ends. A publication waits for the disk, together with all that came meanwhile.
     Always,
-    /// Every so often. The end of the process takes some milliseconds with it, a loss of power the time
-    /// since the last.
+    /// Every so often. The end of the process takes some milliseconds with it, a loss of power the
+    /// time since the last.
     #[default]
     Interval,
-    /// When the kernel likes. The end of the process takes some milliseconds with it, a loss of power
-    /// half a minute or more.
+    /// When the kernel likes. The end of the process takes some milliseconds with it, a loss of
+    /// power half a minute or more.
     Never,
 }
 
 /// Text that names no way to bring histories to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("write always, interval or never")]
+#[error("use always, interval or never")]
 pub struct FsyncError;
 
 impl FromStr for Fsync {
@@ -83,19 +83,20 @@ impl fmt::Display for Fsync {
     }
 }
 
-/// What happens to publications to rooms with a history while the disk does not take them.
+/// Treatment of publications to rooms with a history while the disk fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
-    /// They are refused, with an `error` of code `storage`. The server does not start without its disk.
+    /// They are refused, with an `error` of code `storage`. The server does not start without its
+    /// disk.
     Refuse,
-    /// They are delivered and kept in memory only; when the disk takes them again, all that is in memory
-    /// is written. The server starts without its disk, too.
+    /// They are delivered and kept in memory only; when the disk takes them again, all that is in
+    /// memory is written. The server starts without its disk, too.
     Serve,
 }
 
 /// Text that names nothing that happens while the disk fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("write refuse or serve")]
+#[error("use refuse or serve")]
 pub struct OnFailureError;
 
 impl FromStr for OnFailure {

@@ -141,7 +141,7 @@ impl Core {
         }
     }
 
-    /// What waits for this core's connections.
+    /// Returns a survey of what is queued for this core's connections.
     fn survey(&self) -> Survey {
         let mut survey = Survey::default();
         let blocked = self.local.blocked_slots();
@@ -195,8 +195,8 @@ impl Core {
 
     /// Sends what is queued and a close frame, and ends the connection when the peer has had them.
     pub(super) fn begin_close(&mut self, slot: Slot, disconnect: Disconnect, now: Instant) {
-        // An outbox may be full only because its flush has not come round: what is sent before a close
-        // frame must not be lost by that.
+        // An outbox may be full only because its flush has not come round: what is sent before a
+        // close frame must not be lost by that.
         self.resolve_overflow_of(slot, now);
         let last = disconnect.to_frame();
         let Some(socket) = self.socket(slot) else {
@@ -207,7 +207,8 @@ impl Core {
         }
         socket.phase = Phase::Closing;
         socket.stash = None;
-        // Nobody read on while it was held back, and what there was to be told of may have been told.
+        // Nobody read on while it was held back, and what there was to be told of may have been
+        // told.
         self.release(slot);
         self.handlers.abort(slot);
         let connection = self.local.id_of(slot);
@@ -218,7 +219,7 @@ impl Core {
         self.tell_closed(connection, &disconnect);
     }
 
-    /// The close frame has left: ends our side, so that the peer ends its own.
+    /// Ends our side after the close frame has left, so that the peer ends its own.
     pub(super) fn shut(&mut self, slot: Slot) {
         let Some(socket) = self.socket(slot) else {
             return;
@@ -231,7 +232,7 @@ impl Core {
         self.enqueue(slot, Line::Backlog);
     }
 
-    /// The peer is gone: by its close after ours, or without a word.
+    /// Removes a peer that is gone: by its close after ours, or without a word.
     pub(super) fn lost(&mut self, slot: Slot) {
         let Some(socket) = self.socket(slot) else {
             return;
@@ -279,8 +280,8 @@ impl Core {
         self.local.close(slot, &self.engine.table);
     }
 
-    /// Ends connections whose time to close is over; those that are left are due at once. After half of
-    /// it, what waits in front of a close frame makes way for it.
+    /// Ends connections whose time to close is over; those that are left are due at once. After
+    /// half of it, what waits in front of a close frame makes way for it.
     pub(super) fn end_overdue(&mut self, now: Instant) {
         for _ in 0..share::ENDS {
             let Some(connection) = next_due(&mut self.hurrying, now) else {
@@ -300,14 +301,14 @@ impl Core {
         }
     }
 
-    /// The slot of a connection that is closing and has not ended.
+    /// Returns the slot of a connection that is closing and has not ended.
     fn still_there(&mut self, connection: ConnectionId) -> Option<Slot> {
         let slot = connection.slot();
         let is_there = self.socket(slot).is_some() && self.local.id_of(slot) == connection;
         is_there.then_some(slot)
     }
 
-    /// A member whose outbox is full though its socket was just offered it.
+    /// Closes a member whose outbox is full although its socket was just offered it.
     pub(super) fn close_slow_consumer(&mut self, slot: Slot, now: Instant) {
         if self
             .socket(slot)
@@ -316,7 +317,8 @@ impl Core {
             self.metrics.closed.slow_consumer.add(1);
         }
         self.say_slow(slot, "closed", now);
-        // Nothing more is fanned out for it, or that would overtake what others wait for in the overflow.
+        // Nothing more is fanned out for it, or that would overtake what others wait for in the
+        // overflow.
         self.local.drop_memberships(slot, &self.engine.table);
         self.begin_close(slot, Disconnect::slow_consumer(), now);
         self.local.hurry(slot);
@@ -336,8 +338,8 @@ impl Core {
         );
     }
 
-    /// Ends a connection whose peer gives no sign of life. It is sent why if its socket takes that, and
-    /// its place is free at once: nobody is there to wait for.
+    /// Ends a connection whose peer gives no sign of life. It is sent why if its socket takes that,
+    /// and its place is free at once: nobody is there to wait for.
     pub(super) fn end_silent(&mut self, slot: Slot, now: Instant) {
         let reason = "keepalive ping timeout";
         self.begin_close(
@@ -350,8 +352,8 @@ impl Core {
         self.cut_off(slot);
     }
 
-    /// Ends a connection without waiting for its peer. The kernel goes on with what it has, for as long as a
-    /// close may take.
+    /// Ends a connection without waiting for its peer. The kernel goes on with what it has, for as
+    /// long as a close may take.
     fn cut_off(&mut self, slot: Slot) {
         let close = self.config.timeouts.close;
         if let Some(socket) = self.socket(slot) {
@@ -367,8 +369,8 @@ fn next_due(line: &mut VecDeque<(Instant, ConnectionId)>, now: Instant) -> Optio
     Some(connection)
 }
 
-/// What a hook has sent came of no message, so there is nobody to hold back for it: it is at most
-/// what the hook does for one connection or room that comes or goes.
+/// Forgets the full queue that a hook ran into. It sent for no message, so there is nobody to hold
+/// back: it is at most what the hook does for one connection or room that comes or goes.
 fn forget_full() {
     _ = engine::take_full();
 }

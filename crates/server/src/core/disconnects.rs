@@ -3,7 +3,7 @@
 use proto::{CloseCode, CloseFrame, ReadError};
 use rooms::Disconnect;
 
-/// The disconnect for a peer that broke the rules.
+/// Returns the disconnect for a peer that broke the rules.
 pub(super) fn broken(error: ReadError) -> Disconnect {
     Disconnect {
         code: error.close_code(),
@@ -11,7 +11,7 @@ pub(super) fn broken(error: ReadError) -> Disconnect {
     }
 }
 
-/// The disconnect for a peer that closed by itself.
+/// Returns the disconnect for a peer that closed by itself.
 pub(super) fn closed_by_peer(frame: &CloseFrame<'_>) -> Disconnect {
     Disconnect {
         code: frame.code,
@@ -19,12 +19,12 @@ pub(super) fn closed_by_peer(frame: &CloseFrame<'_>) -> Disconnect {
     }
 }
 
-/// The end of a connection whose handler panicked.
+/// Returns the disconnect for a connection whose handler panicked.
 pub(super) fn panicked_disconnect() -> Disconnect {
     Disconnect::new(CloseCode::INTERNAL_ERROR, "internal error")
 }
 
-/// A peer that goes without a close frame.
+/// Returns the disconnect for a peer that goes without a close frame.
 pub(super) fn lost_disconnect() -> Disconnect {
     Disconnect::new(CloseCode::ABNORMAL, "connection lost")
 }

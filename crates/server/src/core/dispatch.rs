@@ -19,7 +19,7 @@ use crate::panics::Panicked;
 use crate::wire::request::Action;
 use crate::wire::{Payload, Received, Spoken as _, Unpacked, Unreadable};
 
-/// What is to be done after a message.
+/// The next step after a message.
 pub(super) enum Next {
     Read,
     /// The connection ends, after the answers to its earlier messages.
@@ -28,10 +28,10 @@ pub(super) enum Next {
     Wait(Event, Handling),
 }
 
-/// What came of an event: it is done or goes on.
+/// The outcome of an event: it is done or goes on.
 type Handled = Result<Result<Option<Handling>, Refusal>, Panicked>;
 
-/// What a message is handled with: the parts of the core that are not the connection's.
+/// The parts of the core that handle a message: those that are not the connection's.
 pub(super) struct Dispatcher<'a> {
     pub(super) application: &'a mut dyn CoreApplication,
     pub(super) takes_messages: bool,

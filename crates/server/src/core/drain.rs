@@ -1,4 +1,5 @@
-//! Stopping: everybody is told, then closed at a bounded rate, so that they do not all come back at once.
+//! Stopping: everybody is told, then closed at a bounded rate, so that they do not all come back at
+//! once.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use super::Core;
 use super::socket::Phase;
 use crate::wire::Spoken as _;
 
-/// How far a drain is.
+/// Progress of a drain.
 #[derive(Debug)]
 pub(super) struct Draining {
     /// When it ends, whoever is left.
@@ -17,18 +18,19 @@ pub(super) struct Draining {
     began: Instant,
     /// When the next connections are closed.
     step_at: Instant,
-    /// Who is not closed yet, and after which pause it is to come back, in milliseconds.
+    /// Connections that are not closed yet, each with the pause after which it is to reconnect, in
+    /// milliseconds.
     waiting: VecDeque<(ConnectionId, u64)>,
     closed_count: u64,
-    /// How many are closed in a second; none is no limit.
+    /// Connections that are closed per second; none is no limit.
     rate: Option<u64>,
 }
 
-/// How often some connections are closed.
+/// Time between two steps that close some connections.
 const STEP: Duration = Duration::from_millis(5);
 
 impl Draining {
-    /// When something is to be done next.
+    /// Returns the time at which something is to be done next.
     pub(super) fn next_step(&self) -> Instant {
         if self.waiting.is_empty() {
             self.deadline
@@ -37,7 +39,7 @@ impl Draining {
         }
     }
 
-    /// How many connections should be closed by now.
+    /// Returns the number of connections that should be closed by now.
     fn quota(&self, now: Instant) -> u64 {
         let Some(rate) = self.rate else {
             return u64::MAX;
@@ -76,14 +78,15 @@ impl Core {
         self.drain_some(now);
     }
 
-    /// After how many milliseconds a client is to come back: at any time within the spread.
+    /// Returns the milliseconds after which a client is to reconnect: at any time within the
+    /// spread.
     fn pause(&self) -> u64 {
         let spread_ms = u64::try_from(self.config.drain.spread.as_millis()).unwrap_or(u64::MAX);
         fastrand::u64(..=spread_ms)
     }
 
-    /// How many connections this core closes in a second: its part of what is set, or what it takes to
-    /// have sent all their close frames in time for them to be read.
+    /// Returns the connections that this core closes per second: its part of what is set, or what
+    /// it takes to have sent all their close frames in time for them to be read.
     fn drain_rate(&self, count: usize) -> Option<u64> {
         let set = u64::from(self.config.drain.rate);
         if set == 0 {

@@ -14,13 +14,13 @@ mod uring;
 #[path = "flush/no_uring.rs"]
 mod uring;
 
-/// What one socket is to be sent: non-blocking, and never with a signal.
+/// A write to one socket: non-blocking, and never with a signal.
 #[derive(Debug)]
 pub(crate) struct Send<'a> {
     pub(crate) socket: BorrowedFd<'a>,
     pub(crate) bytes: Bytes<'a>,
-    /// The kernel does not put what is sent next into the same buffer, which it would without asking how
-    /// much lies unsent.
+    /// The kernel does not put what is sent next into the same buffer, which it would without
+    /// asking how much lies unsent.
     pub(crate) is_apart: bool,
 }
 
@@ -36,7 +36,7 @@ pub(crate) enum Bytes<'a> {
 }
 
 impl Bytes<'_> {
-    /// How many bytes these are.
+    /// Returns the number of bytes.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::One(bytes) => bytes.len(),
@@ -45,13 +45,13 @@ impl Bytes<'_> {
     }
 }
 
-/// How the bytes of each [`Send`] fared: how many the kernel took.
+/// The result of each [`Send`]: how many bytes the kernel took.
 pub(crate) type Results = Vec<io::Result<usize>>;
 
 /// The most slices of one vectored write. Linux takes 1024; beyond some dozens the copy dominates.
 pub(crate) const SLICE_COUNT_MAX: usize = 64;
 
-/// How frames are written to sockets.
+/// The way of writing frames to sockets.
 #[derive(Debug)]
 pub(crate) enum Flusher {
     /// One submission for many sockets: 14-20 % less than the leanest loop over `send`.
@@ -77,7 +77,7 @@ impl Flusher {
         }
     }
 
-    /// The name that is logged.
+    /// Returns the name that is logged.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Uring(_) => "io_uring",
@@ -98,7 +98,7 @@ impl Flusher {
     }
 }
 
-/// One `send` or `sendmsg`. The socket is non-blocking.
+/// Makes one `send` or `sendmsg` call. The socket is non-blocking.
 fn send(send: &Send<'_>) -> io::Result<usize> {
     let socket = SockRef::from(&send.socket);
     let flags = if send.is_apart { APART } else { 0 };

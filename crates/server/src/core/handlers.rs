@@ -1,8 +1,9 @@
 //! Handlers that are async and wait for something.
 //!
-//! Each is a task of the core's runtime. Its connection is not read from meanwhile, so there is at most one
-//! for each connection, and its events are handled in order. What it asks for while it is polled counts
-//! as a handler's: it is not refused at a full mailbox, but polled again only when that has been drained.
+//! Each is a task of the core's runtime. Its connection is not read from meanwhile, so there is at
+//! most one for each connection, and its events are handled in order. What it asks for while it is
+//! polled counts as a handler's: it is not refused at a full mailbox, but polled again only when
+//! that has been drained.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -55,7 +56,7 @@ struct Ended {
     connection: ConnectionId,
     event: Event,
     result: Result<Result<Output, Refusal>, Panicked>,
-    /// What its last step found full.
+    /// The full queue that its last step found.
     full: Option<Full>,
 }
 
@@ -88,7 +89,8 @@ impl Handlers {
         }
     }
 
-    /// Says that the connection is to be closed when its handler is done; false if none is under way.
+    /// Says that the connection is to be closed when its handler is done; false if none is under
+    /// way.
     pub(super) fn drain_later(&mut self, slot: Slot, after_ms: u64) -> bool {
         let under_way = self.under_way.get_mut(&slot);
         under_way
@@ -96,7 +98,7 @@ impl Handlers {
             .is_some()
     }
 
-    /// Whether some are done; if not, the task is woken when one is.
+    /// Returns whether some are done; if not, the task is woken when one is.
     pub(super) fn poll_ended(&mut self, cx: &mut Context<'_>) -> bool {
         // One that was dropped says nothing.
         while let Poll::Ready(Some(ended)) = self.tasks.poll_join_next(cx) {
@@ -181,7 +183,8 @@ pub(super) fn answer(peer: &Peer, id: Option<u64>, output: &Output) -> Result<()
 }
 
 impl Core {
-    /// Lets a connection's handler go on, and reads nothing more from the connection until it is done.
+    /// Lets a connection's handler go on, and reads nothing more from the connection until it is
+    /// done.
     pub(super) fn wait_for_handler(
         &mut self,
         (slot, line): (Slot, Line),

@@ -14,8 +14,8 @@ use crate::panics;
 /// A function that is called when a core has nothing to do.
 pub(crate) type IdleHook = Arc<dyn Fn() + Send + Sync>;
 
-/// How long nothing must have come: longer than the second after which allocators let go of what
-/// was freed, so that the hook finds it due.
+/// Time for which nothing must have come: longer than the second after which allocators let go of
+/// what was freed, so that the hook finds it due.
 const QUIET: Duration = Duration::from_millis(1500);
 
 /// Says that HTTP connections have ended beside the core's loop, on its thread.
@@ -27,7 +27,7 @@ pub(crate) struct Visited {
 }
 
 impl Visited {
-    /// An HTTP connection has ended.
+    /// Notes that an HTTP connection has ended.
     pub(crate) fn note(&self) {
         if !self.is_new.swap(true, Ordering::Relaxed)
             && let Some(core) = self.core.get()
@@ -47,7 +47,7 @@ impl Visited {
     }
 }
 
-/// Whether a core has been idle for long enough.
+/// The detector of a core that has been idle for long enough.
 pub(super) struct Idle {
     hook: Option<IdleHook>,
     /// Something came since the last look.
@@ -73,12 +73,12 @@ impl Idle {
         }
     }
 
-    /// Something came.
+    /// Notes that something came.
     pub(super) const fn note_work(&mut self) {
         self.worked = true;
     }
 
-    /// When the core must be awake to look, if it must.
+    /// Returns the time at which the core must be awake to look, if it must.
     pub(super) fn next_look(&mut self, now: impl FnOnce() -> Instant) -> Option<Instant> {
         if self.worked && self.hook.is_some() && self.look_at.is_none() {
             self.look_at = Some(now() + QUIET);

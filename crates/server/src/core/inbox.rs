@@ -2,11 +2,12 @@
 
 use rooms::{Command, Mailbox};
 
-/// What was taken at once, in order. Its memory and the mailbox's change places with each taking.
+/// Commands that were taken at once, in order. Its memory and the mailbox's change places with each
+/// taking.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     commands: Vec<Command>,
-    /// How many are carried out. A trivial command stands in the place of each.
+    /// Number of commands that are carried out. A trivial command stands in the place of each.
     done: usize,
 }
 
@@ -33,7 +34,7 @@ impl Inbox {
     }
 }
 
-/// How many places for commands are kept between turns.
+/// Maximum places for commands that stay allocated between turns.
 const COMMANDS_KEPT_MAX: usize = 4096;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::lines::Waits;
 use super::socket::Phase;
 use crate::config::Timeouts;
 
-/// What is to be done about a connection now, or when to look again.
+/// The action for a connection now, or the time of the next look.
 enum Verdict {
     Idle,
     LookIn(Duration),
@@ -18,7 +18,7 @@ enum Verdict {
     Silent,
 }
 
-/// How late a deadline may be noticed: a tenth of the shortest, at most a second.
+/// Returns how late a deadline may be noticed: a tenth of the shortest, at most a second.
 pub(super) fn granularity(timeouts: &Timeouts) -> Duration {
     let Timeouts {
         ping_interval,
@@ -52,7 +52,7 @@ impl Core {
         }
     }
 
-    /// After how long a new connection is looked at, if it ever is.
+    /// Returns the time after which a new connection is looked at, if it ever is.
     fn first_look(&self) -> Option<Duration> {
         let Timeouts {
             ping_interval,
@@ -92,7 +92,7 @@ impl Core {
         self.wheel.schedule(slot, now + look_in);
     }
 
-    /// What is to be done about the connection; nothing if it is gone or closing.
+    /// Returns the action for the connection; none if it is gone or closing.
     fn verdict(&mut self, slot: Slot, now: Instant) -> Option<Verdict> {
         let Timeouts {
             ping_interval,
@@ -128,8 +128,8 @@ impl Core {
         Some(Verdict::LookIn(next))
     }
 
-    /// Asks for a sign of life. What waits for a full socket asks already: there will be room if the peer
-    /// takes some of what it was sent, and a ping would have to wait behind all of it.
+    /// Asks for a sign of life. What waits for a full socket asks already: there will be room if
+    /// the peer takes some of what it was sent, and a ping would have to wait behind all of it.
     fn ping(&mut self, slot: Slot, now: Instant) {
         let stamp = self.stamp(now);
         if let Some(socket) = self.socket(slot) {

@@ -1,8 +1,8 @@
 //! Who is read from next.
 //!
-//! Invariant: a connection stands in at most one line, and there once. [`Waits`] in the connection says
-//! where; an entry that does not agree with it is left over from a connection that has ended, and means
-//! nothing.
+//! Invariant: a connection stands in at most one line, and there once. [`Waits`] in the connection
+//! says where; an entry that does not agree with it is left over from a connection that has ended,
+//! and means nothing.
 
 use std::collections::VecDeque;
 
@@ -18,7 +18,8 @@ pub(super) struct Lines {
     backlog: VecDeque<Slot>,
 }
 
-/// Whether and where a connection waits to be read from. One byte: a line inside would take two.
+/// The line in which a connection waits to be read from, if it does. One byte: a line inside would
+/// take two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waits {
     /// It does not: the readiness set will tell when there is something.
@@ -27,10 +28,10 @@ pub(super) enum Waits {
     Backlog,
     /// It stands in the line of those that have sent little.
     Fresh,
-    /// It is held back, until a queue has been drained or its handler is done. Then it stands in the
-    /// backlog.
+    /// It is held back, until a queue has been drained or its handler is done. Then it stands in
+    /// the backlog.
     HeldFromBacklog,
-    /// The same, and then it stands in the other line.
+    /// Held back from `Fresh`; afterwards it stands in the other line.
     HeldFromFresh,
     /// Much of what it asked for waits for it. When its outbox is empty, it stands in the backlog.
     Unread,
@@ -44,7 +45,7 @@ impl Waits {
         }
     }
 
-    /// Held back, having stood in this line.
+    /// Returns the state of a connection that is held back, having stood in this line.
     pub(super) const fn held(line: Line) -> Self {
         match line {
             Line::Backlog => Self::HeldFromBacklog,

@@ -19,7 +19,7 @@ use crate::engine;
 /// One connection's turn to be read from.
 struct Visit {
     slot: Slot,
-    /// Where it stood.
+    /// The line that it stood in.
     line: Line,
     /// When its slice is over.
     deadline: Deadline,
@@ -28,8 +28,8 @@ struct Visit {
 }
 
 impl Core {
-    /// Reads from connections that have sent little. Returns how many stand in the backlog: who joins them
-    /// has been read from in this turn.
+    /// Reads from connections that have sent little. Returns how many stand in the backlog: who
+    /// joins them has been read from in this turn.
     pub(super) fn read_fresh(&mut self, now: Instant) -> usize {
         self.resume_stalled();
         self.note_ready(now);
@@ -38,8 +38,8 @@ impl Core {
         backlog_count
     }
 
-    /// Reads from so many connections of the backlog. Comes at the end of a turn, so that what the others
-    /// have sent is on its way before it.
+    /// Reads from so many connections of the backlog. Comes at the end of a turn, so that what the
+    /// others have sent is on its way before it.
     pub(super) fn read_backlog(&mut self, count: usize, now: Instant) {
         self.read_line(Line::Backlog, count, now);
     }
@@ -103,7 +103,7 @@ impl Core {
         }
     }
 
-    /// The socket takes bytes again: its peer lives, for it has taken some.
+    /// Unblocks a connection whose socket takes bytes again: its peer lives, for it has taken some.
     fn unblock(&mut self, slot: Slot, now: Instant) {
         let stamp = self.stamp(now);
         if self.local.is_blocked(slot)
@@ -114,7 +114,8 @@ impl Core {
         }
     }
 
-    /// Takes in what a connection has stashed, then reads once from its socket and takes in what came.
+    /// Takes in what a connection has stashed, then reads once from its socket and takes in what
+    /// came.
     fn read(&mut self, mut visit: Visit) {
         let slot = visit.slot;
         if let Some(mut stash) = self.socket(slot).and_then(|socket| socket.stash.take()) {
@@ -283,6 +284,6 @@ impl Core {
     }
 }
 
-/// Whoever asks for more than this part of what may wait for it is read from again when it has taken that:
-/// the rest is for what rooms are sent.
+/// Whoever asks for more than this part of what may wait for it is read from again when it has
+/// taken that: the rest is for what rooms are sent.
 const ANSWERS_DIVISOR: usize = 4;

@@ -15,7 +15,7 @@ use super::socket::{Phase, Socket};
 use crate::clock;
 use crate::core::flush::{Bytes, SLICE_COUNT_MAX, Send};
 
-/// How many sockets are written to between two looks at the clock.
+/// Sockets that are written to between two looks at the clock.
 const BATCH: usize = 32;
 
 impl Core {
@@ -101,14 +101,14 @@ impl Core {
         }
     }
 
-    /// The peer has reset the connection: nothing more is sent. What it sent before may still be
-    /// there, a last message even, so the end is noticed by reading on.
+    /// Notes that the peer has reset the connection: nothing more is sent. What it sent before may
+    /// still be there, a last message even, so the end is noticed by reading on.
     fn reset_by_peer(&mut self, slot: Slot) {
         self.local.set_blocked(slot, true);
         self.note_dead(slot);
     }
 
-    /// The socket takes no more: the readiness set will tell when it does.
+    /// Blocks a connection whose socket takes no more: the readiness set will tell when it does.
     fn block(&mut self, slot: Slot) {
         self.local.set_blocked(slot, true);
         let Some(socket) = self.socket(slot) else {
@@ -130,9 +130,9 @@ impl Core {
         }
     }
 
-    /// Finds out whether full outboxes mean slow consumers, for about so many frames that did not fit:
-    /// offers each outbox to its socket, and queues again what did not fit. What is left goes on in
-    /// the next turn, before anything more is fanned out.
+    /// Finds out whether full outboxes mean slow consumers, for about so many frames that did not
+    /// fit: offers each outbox to its socket, and queues again what did not fit. What is left goes
+    /// on in the next turn, before anything more is fanned out.
     pub(super) fn resolve_overflow(&mut self, now: Instant) {
         if self.local.has_overflow() {
             let overflow = self.local.take_overflow(share::OVERFLOW_FRAMES);
@@ -140,7 +140,7 @@ impl Core {
         }
     }
 
-    /// The same for one connection.
+    /// Resolves the overflow of one connection.
     pub(super) fn resolve_overflow_of(&mut self, slot: Slot, now: Instant) {
         if self.local.has_overflow() {
             let overflow = self.local.take_overflow_of(slot);
@@ -150,9 +150,9 @@ impl Core {
 
     /// Fans nothing out meanwhile, or that would overtake what did not fit.
     ///
-    /// A socket takes little at once, however fast its peer is. So of one that took everything before, a
-    /// turn's frames are queued over the bound: its peer has had no time to be slow in. That is so once,
-    /// until the outbox is empty again.
+    /// A socket takes little at once, however fast its peer is. So of one that took everything
+    /// before, a turn's frames are queued over the bound: its peer has had no time to be slow in.
+    /// That is so once, until the outbox is empty again.
     fn push_again(&mut self, overflow: Vec<Overflow>, now: Instant) {
         let mut bursts = HashSet::<Slot, ahash::RandomState>::default();
         for overflow in overflow {
@@ -198,7 +198,7 @@ impl Core {
     }
 }
 
-/// Whether the peer, and not something here, ended the connection.
+/// Returns whether the peer, and not something here, ended the connection.
 fn is_reset(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -206,7 +206,8 @@ fn is_reset(error: &io::Error) -> bool {
     )
 }
 
-/// What to write to the connection in a slot: as much as goes into one write, or a slice if it is slow.
+/// Returns what to write to the connection in a slot: as much as goes into one write, or a slice if
+/// it is slow.
 fn send<'a>(
     slot: Slot,
     sockets: &'a Slots<Option<Socket>>,

@@ -1,51 +1,52 @@
 //! How long a turn spends on each kind of work, and on each connection.
 //!
-//! Shares are of time and not of reads or messages: one message may cost a microsecond and another a
-//! millisecond. A turn does each kind of work for one slice; what is left goes on in the next turn. So
-//! the slices add up to what anybody may have to wait for a turn, whatever the others send.
+//! Shares are of time and not of reads or messages: one message may cost a microsecond and another
+//! a millisecond. A turn does each kind of work for one slice; what is left goes on in the next
+//! turn. So the slices add up to what anybody may have to wait for a turn, whatever the others
+//! send.
 
 use std::time::{Duration, Instant};
 
 use crate::clock;
 
-/// How long a turn takes in new connections.
+/// Time of a turn for new connections.
 pub(super) const ADOPT: Duration = Duration::from_millis(1);
 
-/// How long a turn reads from the connections of each line.
+/// Time of a turn for reading from the connections of each line.
 pub(super) const READ: Duration = Duration::from_millis(1);
 
-/// How long a turn carries out commands.
+/// Time of a turn for commands.
 pub(super) const APPLY: Duration = Duration::from_millis(1);
 
-/// How many buffers a turn queues with members of small rooms, and again of large ones: half a
+/// Buffers that a turn queues with members of small rooms, and again of large ones: half a
 /// millisecond, at some 30 ns each. In buffers and not in time, since `rooms` reads no clock.
 pub(super) const FAN_OUT_WORK: usize = 16 * 1024;
 
-/// How many frames that found an outbox full a turn tries again: each may cost a write, or the end
+/// Frames that found an outbox full and that a turn tries again: each may cost a write, or the end
 /// of a connection, some microseconds.
 pub(super) const OVERFLOW_FRAMES: usize = 128;
 
-/// How many connections whose time to close is over a turn ends.
+/// Connections that a turn ends because their time to close is over.
 pub(super) const ENDS: usize = 128;
 
-/// How long a turn drops what has expired.
+/// Time of a turn for dropping what has expired.
 pub(super) const SWEEP: Duration = Duration::from_micros(250);
 
-/// How long each of the two lines is flushed before the loop goes round: together half a
+/// Time for which each of the two lines is flushed before the loop goes round: together half a
 /// millisecond, which bounds what a small room waits for a large one.
 pub(super) const FLUSH: Duration = Duration::from_micros(250);
 
-/// What one connection may use of a turn.
+/// The share of a turn that one connection may use.
 ///
-/// A connection that has used up its slice goes on in the backlog, so that those who send little come
-/// first. The slice shrinks while the core is late with what the messages asked for: commands and
-/// fan-outs are done for those who asked, and reading less is how they are slowed down.
+/// A connection that has used up its slice goes on in the backlog, so that those who send little
+/// come first. The slice shrinks while the core is late with what the messages asked for: commands
+/// and fan-outs are done for those who asked, and reading less is how they are slowed down.
 #[derive(Debug)]
 pub(super) struct ConnectionShare(Duration);
 
 impl ConnectionShare {
-    /// A quarter of a line's slice, so that some connections have a turn, and as long as some hundred
-    /// small messages take.
+    /// A quarter of a line's slice, so that some connections have a turn, and as long as some
+    /// hundred small messages take.
     const MAX: Duration = Duration::from_micros(250);
 
     /// Enough for a few messages: one is always read, so nobody waits for ever.
@@ -104,17 +105,17 @@ impl Deadline {
         Self { end, steps: 0 }
     }
 
-    /// A slice that begins now.
+    /// Returns a slice that begins now.
     pub(super) fn after(slice: Duration) -> Self {
         Self::at(clock::now() + slice)
     }
 
-    /// Whether the slice is over, after one more step that has dealt with so many bytes.
+    /// Returns whether the slice is over, after one more step that has dealt with so many bytes.
     pub(super) fn is_over(&mut self, bytes: usize) -> bool {
         self.is_over_by(bytes, clock::now)
     }
 
-    /// Whether the slice is over, by a look at the clock: for steps that may be dear.
+    /// Returns whether the slice is over, by a look at the clock: for steps that may be dear.
     pub(super) fn is_past(&self) -> bool {
         clock::now() >= self.end
     }

@@ -15,15 +15,15 @@ use crate::accept::admission::Permit;
 pub(super) struct Socket {
     pub(super) stream: socket2::Socket,
     pub(super) reader: MessageReader,
-    /// Bytes that were read and not taken in yet, because the connection is held back or its slice is
-    /// over.
+    /// Bytes that were read and not taken in yet, because the connection is held back or its slice
+    /// is over.
     pub(super) stash: Option<Box<[u8]>>,
-    /// Whether and where it waits to be read from.
+    /// The line in which it waits to be read from, if it does.
     pub(super) waits: Waits,
-    /// What it was answered with since its outbox was empty, in units of 64 bytes.
+    /// Size of the answers since its outbox was empty, in units of 64 bytes.
     pub(super) answered: u16,
     pub(super) phase: Phase,
-    /// Whether the readiness set tells of space to write too.
+    /// True if the readiness set tells of space to write too.
     pub(super) watches_writable: bool,
     /// The readiness set has told of the stream's end, which it does once: whatever comes before
     /// it, the socket is to be read until that is reached.
@@ -36,14 +36,14 @@ pub(super) struct Socket {
     pub(super) alive_at: Stamp,
     /// When the last message came.
     pub(super) message_at: Stamp,
-    /// How much is still read of a connection that was sent its close frame, in KiB. Each read counts as one
-    /// at least.
+    /// Amount that is still read of a connection that was sent its close frame, in KiB. Each read
+    /// counts as one at least.
     pub(super) farewell_kib: u8,
     /// The place among the connections, given back when the socket is dropped.
     _place: Permit,
 }
 
-/// How far a connection is from its end.
+/// The phase of a connection on the way to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Messages go both ways.
@@ -53,14 +53,14 @@ pub(super) enum Phase {
     Ending,
     /// The close frame is queued. Nothing is read: who does not read either must wait.
     Closing,
-    /// The close frame is sent and our side is shut: only the peer's end is awaited. What comes is read
-    /// and forgotten, for unread bytes would make the kernel reset the connection and destroy the
-    /// close frame. But not more than a peer sends that closes too.
+    /// The close frame is sent and our side is shut: only the peer's end is awaited. What comes is
+    /// read and forgotten, for unread bytes would make the kernel reset the connection and destroy
+    /// the close frame. But not more than a peer sends that closes too.
     Shut,
 }
 
-/// How much is read and forgotten behind our close frame, in KiB. Whoever sends more is not read from any more, and
-/// its window closes.
+/// Amount that is read and discarded behind our close frame, in KiB. Whoever sends more is not read
+/// from any more, and its window closes.
 const FAREWELL_KIB: u8 = 64;
 
 /// A unit of what a connection was answered with: two bytes count to 4 MiB.
@@ -79,7 +79,8 @@ impl Stamp {
             reason = "wraps around, as `since` expects"
         )]
         let hundredths = hundredths as u32;
-        // A hundredth early once in 497 days, so that a time that there may not be takes 4 bytes too.
+        // A hundredth early once in 497 days, so that a time that there may not be takes 4 bytes
+        // too.
         Self(NonZeroU32::new(hundredths).unwrap_or(NonZeroU32::MIN))
     }
 
@@ -114,8 +115,8 @@ impl Socket {
         self.asked_at = None;
     }
 
-    /// How many bytes may be read now. Of a peer that has ended its side no more comes than lies
-    /// there already.
+    /// Returns the maximum bytes that may be read now. Of a peer that has ended its side no more
+    /// comes than lies there already.
     pub(super) const fn readable_max(&self) -> usize {
         match self.phase {
             Phase::Open | Phase::Ending => usize::MAX,
@@ -133,15 +134,15 @@ impl Socket {
         }
     }
 
-    /// Takes note of an answer of so many bytes. Returns whether it was answered with more than so many since
-    /// its outbox was empty.
+    /// Takes note of an answer of so many bytes. Returns whether it was answered with more than so
+    /// many since its outbox was empty.
     pub(super) fn count_answer(&mut self, len: usize, max: usize) -> bool {
         let units = |len: usize| u16::try_from(len.div_ceil(ANSWERED_UNIT)).unwrap_or(u16::MAX);
         self.answered = self.answered.saturating_add(units(len));
         self.answered > units(max).min(u16::MAX - 1)
     }
 
-    /// Whether it once took less than it was offered.
+    /// Returns whether it once took less than it was offered.
     pub(super) const fn is_slow(&self) -> bool {
         self.watches_writable
     }

@@ -6,7 +6,8 @@ use super::Core;
 use super::share::{self, Deadline};
 use crate::engine;
 
-/// How often the rooms are looked at for what has expired. Ages are minutes, so a second late is on time.
+/// Time between two looks for what has expired in rooms. Ages are minutes, so a second late is on
+/// time.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Core {
@@ -17,7 +18,8 @@ impl Core {
         self.local.set_now(now);
     }
 
-    /// Drops what has expired of what rooms keep, about once a second while they keep something, in slices.
+    /// Drops what has expired of what rooms keep, about once a second while they keep something, in
+    /// slices.
     pub(super) fn sweep(&mut self, now: Instant) {
         if self.sweep_at.is_some_and(|due| due <= now) {
             self.sweep_some(now);
@@ -27,7 +29,8 @@ impl Core {
         }
     }
 
-    /// Goes on with the sweep that is due. One that is not done stays due, so the next turn comes at once.
+    /// Goes on with the sweep that is due. One that is not done stays due, so the next turn comes
+    /// at once.
     fn sweep_some(&mut self, now: Instant) {
         let (table, age) = (&self.engine.table, self.engine.clock.at(now));
         let slice = Deadline::after(share::SWEEP);

@@ -1,7 +1,8 @@
 //! What HTTP may take of a core's time between two turns of its loop.
 //!
-//! Handshakes, pages and the application's service are tasks of the core's runtime, which runs all that
-//! are ready before the loop has its next turn. However many those are, they share a millisecond.
+//! Handshakes, pages and the application's service are tasks of the core's runtime, which runs all
+//! that are ready before the loop has its next turn. However many those are, they share a
+//! millisecond.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -13,14 +14,14 @@ use tokio::task::yield_now;
 
 use crate::clock;
 
-/// What all tasks of a core may take between two turns, in whole steps.
+/// Time that all tasks of a core may take between two turns, in whole steps.
 const SHARE: Duration = Duration::from_millis(1);
 
 thread_local! {
     static USED: Cell<Used> = const { Cell::new(Used { turn: 0, time: Duration::ZERO }) };
 }
 
-/// What was used since a turn.
+/// The time that was used since a turn.
 #[derive(Clone, Copy)]
 struct Used {
     turn: u64,
@@ -65,7 +66,8 @@ pub(crate) async fn between_turns<F: Future>(work: F) -> F::Output {
                 return Poll::Pending;
             }
             if *since == turn {
-                // Everybody who was ready has run since, and the loop was not: it has nothing to do.
+                // Everybody who was ready has run since, and the loop was not: it has nothing to
+                // do.
                 begin(turn.wrapping_add(1));
             }
             pause = None;

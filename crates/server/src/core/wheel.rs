@@ -25,11 +25,11 @@ pub(crate) struct Wheel {
     entry_count: usize,
 }
 
-/// What the wheel reaches over; what is due later is looked at in between.
+/// Slots of the wheel; what is due later is looked at in between.
 const BUCKET_COUNT: u64 = 512;
 
 impl Wheel {
-    /// An empty wheel. Entries are handed out up to `granularity` after they are due.
+    /// Returns an empty wheel. Entries are handed out up to `granularity` after they are due.
     pub(crate) fn new(now: Instant, granularity: Duration) -> Self {
         Self {
             started: now,
@@ -78,7 +78,7 @@ impl Wheel {
         self.next_tick = self.next_tick.max(reached + 1);
     }
 
-    /// When the next slot is due, if one is.
+    /// Returns the time at which the next slot is due, if one is.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         if self.entry_count == 0 {
             return None;

@@ -8,7 +8,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use crate::metrics::Count;
 
-/// What the thread that writes histories counts; only it does.
+/// Counters that only the thread that writes histories changes.
 #[derive(Debug, Default)]
 pub(crate) struct JournalMetrics {
     batches: Count,
@@ -21,38 +21,38 @@ pub(crate) struct JournalMetrics {
 }
 
 impl JournalMetrics {
-    /// A batch of so many records was written.
+    /// Counts a batch of so many records that was written.
     pub(crate) fn wrote(&self, record_count: usize) {
         self.batches.add(1);
         self.records.add(record_count as u64);
     }
 
-    /// What was written was brought to the disk.
+    /// Counts an fsync.
     pub(crate) fn synced(&self) {
         self.syncs.add(1);
     }
 
-    /// The disk did not take something.
+    /// Counts a failed write.
     pub(crate) fn failed(&self) {
         self.failures.add(1);
     }
 
-    /// So many batches were not there at the start that were reported as committed.
+    /// Counts batches that were reported as committed and were missing at the start.
     pub(crate) fn lost(&self, batch_count: u64) {
         self.lost_batches.add(batch_count);
     }
 
-    /// Whether the disk takes nothing at present, or not yet all that it lacks.
+    /// Sets whether the disk takes nothing at present, or not yet all that it lacks.
     pub(crate) fn set_failing(&self, failing: bool) {
         self.failing.set(failing.into());
     }
 
-    /// What the disk takes for it, in bytes.
+    /// Sets the disk space of histories, in bytes.
     pub(crate) fn set_disk_bytes(&self, bytes: u64) {
         self.disk_bytes.set(bytes);
     }
 
-    /// Its part of `/metrics`, with how many bytes wait to be written.
+    /// Encodes its part of `/metrics`, with how many bytes wait to be written.
     pub(crate) fn encode(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
@@ -61,17 +61,17 @@ impl JournalMetrics {
         let gauges = [
             (
                 "journal_failing",
-                "1 while the disk takes no histories",
+                "1 while histories cannot be written",
                 self.failing.get(),
             ),
             (
                 "journal_disk_bytes",
-                "What histories take on disk",
+                "Disk space of histories, in bytes",
                 self.disk_bytes.get(),
             ),
             (
                 "journal_pending_bytes",
-                "What waits to be written",
+                "Bytes queued for the disk",
                 pending_bytes,
             ),
         ];
@@ -86,19 +86,15 @@ impl JournalMetrics {
                 "Changes of rooms written",
                 self.records.get(),
             ),
-            (
-                "journal_syncs",
-                "Times that it was brought to the disk",
-                self.syncs.get(),
-            ),
+            ("journal_syncs", "fsyncs of histories", self.syncs.get()),
             (
                 "journal_failures",
-                "Times that the disk did not take it",
+                "Failed writes of histories",
                 self.failures.get(),
             ),
             (
                 "journal_lost_batches",
-                "Batches that were written and were not there at the start",
+                "Committed batches that were missing at the start",
                 self.lost_batches.get(),
             ),
         ];

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rooms::{Ancestor, Change, Entry, Epoch, Moment, RoomHandle, RoomImage};
 use store::{Record, RoomRecord};
 
-/// What the store is to write. Of what is trimmed only the last word counts.
+/// Returns the records that the store is to write. Of what is trimmed only the last word counts.
 pub(super) fn records_of(entries: &[Entry]) -> Vec<Record> {
     let mut last_trim = HashMap::new();
     for (index, entry) in entries.iter().enumerate() {
@@ -28,7 +28,7 @@ pub(super) fn records_of(entries: &[Entry]) -> Vec<Record> {
         .collect()
 }
 
-/// What the store is to write of one change.
+/// Returns the record of one change that the store is to write.
 pub(super) fn record_of(entry: &Entry) -> Record {
     let change = match &entry.change {
         Change::Epoch { epoch, lineage } => store::Change::Epoch {
@@ -66,7 +66,7 @@ fn stored_ancestor(ancestor: &Ancestor) -> store::Ancestor {
     }
 }
 
-/// A room as the table takes it.
+/// Returns a room as the table takes it.
 pub(super) fn image_of(room: RoomRecord) -> RoomImage {
     let ancestor = |stored: &store::Ancestor| Ancestor {
         epoch: Epoch(stored.epoch),
@@ -87,7 +87,7 @@ pub(super) fn image_of(room: RoomRecord) -> RoomImage {
     }
 }
 
-/// The last publication of each room in a batch.
+/// Returns the last publication of each room in a batch.
 pub(super) fn last_offsets(batch: &[Entry]) -> Vec<(RoomHandle, u64)> {
     let mut last: HashMap<rooms::RoomId, (RoomHandle, u64)> = HashMap::new();
     for entry in batch {

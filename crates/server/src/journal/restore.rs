@@ -23,9 +23,9 @@ pub enum RestoreError {
 
 /// Gives every room in a directory of histories a new epoch, and returns how many rooms there are.
 ///
-/// To be called when the directory was put back from a copy, before a server opens it: it has less than clients have
-/// seen, and nothing in it says so. They are then told that something may be missing, and positions that they have
-/// are never taken for those of publications to come.
+/// To be called when the directory was put back from a copy, before a server opens it: it has less
+/// than clients have seen, and nothing in it says so. They are then told that something may be
+/// missing, and positions that they have are never taken for those of publications to come.
 ///
 /// # Errors
 ///

@@ -16,7 +16,7 @@ use crate::clock::{self, AgeClock};
 use crate::config::{Disk, Fsync, OnFailure};
 use crate::log_limit::LogLimit;
 
-/// How many bytes are written in one batch.
+/// Maximum bytes that are written in one batch.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
 /// For how long changes are collected before they are written, if nobody waits for that: a batch of
@@ -26,11 +26,11 @@ const COLLECT: Duration = Duration::from_millis(10);
 /// After how long a disk that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often what the disk takes is looked at.
+/// Time between two measurements of the disk space.
 const MEASURE: Duration = Duration::from_secs(10);
 
-/// How often the time is noted while nothing is written: what is held ages by less than this too little if the
-/// process is killed.
+/// Time between two notes of the time while nothing is written: what is held ages by less than this
+/// too little if the process is killed.
 const NOTE_TIME: Duration = Duration::from_secs(60);
 
 /// The thread that writes.
@@ -60,7 +60,7 @@ impl Writing {
     }
 }
 
-/// What the thread has.
+/// The state of the thread.
 pub(super) struct Writer {
     table: Arc<RoomTable>,
     journal: Arc<Journal>,
@@ -73,7 +73,7 @@ pub(super) struct Writer {
     measured_at: Option<Instant>,
     noted_at: Instant,
     has_unsynced: bool,
-    /// What the log says of a disk that fails.
+    /// Limit of the log lines about a disk that fails.
     said: LogLimit,
 }
 
@@ -133,7 +133,7 @@ impl Writer {
             },
             Err(error) => {
                 // The store went with the closure; without a thread nothing is ever written.
-                tracing::error!(%error, "no thread to write histories with");
+                tracing::error!(%error, "cannot start the thread that writes histories");
                 Writing::nothing()
             }
         }
@@ -172,11 +172,11 @@ impl Writer {
         }
         self.set_time();
         if let Err(error) = self.store.close() {
-            tracing::error!(error = %crate::explain(&error), "the histories were not closed");
+            tracing::error!(error = %crate::explain(&error), "cannot close the histories");
         }
     }
 
-    /// Until when nothing need be done if nothing comes.
+    /// Returns the time for which nothing need be done if nothing comes.
     fn until_next(&self) -> Duration {
         let now = clock::now();
         let until = |at: Instant, interval: Duration| {
@@ -278,8 +278,8 @@ impl Writer {
         }
     }
 
-    /// Goes on as is configured while the disk fails, and tries it again until it has everything. False if the
-    /// server stopped meanwhile.
+    /// Goes on as is configured while the disk fails, and tries it again until it has everything.
+    /// False if the server stopped meanwhile.
     fn survive(&mut self) -> bool {
         let mut discarded = Vec::new();
         loop {
@@ -287,7 +287,7 @@ impl Writer {
             self.journal.queue.drain(&mut discarded);
             discarded.clear();
             if self.stopping.load(Ordering::Acquire) {
-                tracing::error!("stopped while histories could not be written");
+                tracing::error!("stopped while the disk was failing: recent histories are lost");
                 return false;
             }
             thread::park_timeout(RETRY);
@@ -302,7 +302,7 @@ impl Writer {
         self.journal.set_refuses(false);
         self.metrics.set_failing(false);
         if self.said.ended().is_some() {
-            tracing::info!("histories are written again");
+            tracing::info!("writing histories again");
         }
         true
     }
@@ -314,18 +314,18 @@ impl Writer {
         let outcome = if self.refuses() {
             "publications are refused"
         } else {
-            "they are kept in memory only"
+            "they are retained in memory only"
         };
         tracing::error!(
             error = %crate::explain(failure),
             path = %self.disk.path.display(),
             times,
-            "histories cannot be written: {outcome}"
+            "cannot write histories: {outcome}"
         );
     }
 
-    /// Opens the store again and writes all that is in memory in the place of what is there: all of it or nothing, for
-    /// half of it would be less than was there before.
+    /// Opens the store again and writes all that is in memory in the place of what is there: all of
+    /// it or nothing, for half of it would be less than was there before.
     fn rewrite(&mut self) -> Result<(), StillFails> {
         self.store.reopen()?;
         // Since the last drain nobody could push: the shards wrote nothing down.

@@ -34,13 +34,13 @@ impl Count {
         self.0.store(value, Ordering::Relaxed);
     }
 
-    /// The number.
+    /// Returns the number.
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What one core counts.
+/// The counters of one core.
 #[derive(Debug, Default)]
 pub(crate) struct CoreMetrics {
     pub(crate) connections: Count,
@@ -48,7 +48,7 @@ pub(crate) struct CoreMetrics {
     pub(crate) memberships: Count,
     pub(crate) deliveries: Count,
     pub(crate) skipped: Count,
-    pub(crate) passed_over: Count,
+    pub(crate) ephemeral_dropped: Count,
     pub(crate) replayed: Count,
     pub(crate) messages_in: Count,
     pub(crate) bytes_in: Count,
@@ -66,7 +66,7 @@ pub(crate) struct CoreMetrics {
     pub(crate) refused: RefusedCounts,
     pub(crate) errors: ErrorCounts,
     pub(crate) system_calls: SystemCalls,
-    /// Who wants to know what waits for the core's connections.
+    /// The scrapers that want to know what is queued for the core's connections.
     pub(crate) asked: Asked,
 }
 
@@ -121,7 +121,7 @@ labelled! {
         open_files,
         origin,
         stopping,
-        untakeable,
+        undeliverable,
     }
 }
 

@@ -56,7 +56,7 @@ impl Format {
     }
 }
 
-/// How much a format is wanted, in thousandths: what the most exact range that it is in says.
+/// Returns the weight of a format, in thousandths: that of the most exact range that it is in.
 fn quality(ranges: &[Range<'_>], format: Format) -> u16 {
     let matching = ranges.iter().filter_map(|range| range.matches(format));
     let most_exact = matching.max_by_key(|(exactness, quality)| (*exactness, *quality));

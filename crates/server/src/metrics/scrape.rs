@@ -20,7 +20,7 @@ use crate::journal::JournalMetrics;
 pub(crate) struct Exposition {
     pub(crate) table: Arc<RoomTable>,
     pub(crate) cores: Vec<Arc<CoreMetrics>>,
-    /// What is counted on threads that are no core's.
+    /// Counts of threads that are no core's.
     pub(crate) outside: Arc<CoreMetrics>,
     /// If histories are kept on disk.
     pub(crate) journal: Option<Arc<JournalMetrics>>,
@@ -65,7 +65,7 @@ impl Exposition {
     }
 }
 
-/// What is read once for one answer.
+/// The values that are read once for one answer.
 #[derive(Debug)]
 struct Scrape {
     exposition: Arc<Exposition>,
@@ -82,7 +82,7 @@ impl Collector for Scrape {
 impl Scrape {
     fn encode_survey(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let gauge = ConstGauge::new(0_i64);
-        let help = "Connections by how many bytes wait for them at most";
+        let help = "Connections with at most this many bytes queued";
         let kind = gauge.metric_type();
         let mut counts = encoder.encode_descriptor("connections_pending", help, None, kind)?;
         let bounds = BOUNDS.iter().map(|(_, label)| *label);
@@ -94,8 +94,8 @@ impl Scrape {
     }
 }
 
-/// One series of a metric. What a label may be is written in the program: a scraper keeps each
-/// value that it has ever seen, so none may come from a peer, such as a name or an address.
+/// Begins one series of a metric. What a label may be is written in the program: a scraper keeps
+/// each value that it has ever seen, so none may come from a peer, such as a name or an address.
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the place that the ban points to"
@@ -123,7 +123,7 @@ impl Exposition {
         gauge(
             &mut encoder,
             "handlers",
-            "Async handlers under way",
+            "Async handlers in progress",
             self.sum(|c| &c.handlers),
         )?;
         gauge(
@@ -135,19 +135,19 @@ impl Exposition {
         gauge(
             &mut encoder,
             "rooms_without_members",
-            "Rooms without members that are remembered",
+            "Rooms without members that retain history or keys",
             totals.rooms_without_members as u64,
         )?;
         gauge(
             &mut encoder,
             "history_bytes",
-            "Memory of what rooms keep",
+            "Memory retained by rooms, in bytes",
             totals.history_bytes as u64,
         )?;
         gauge(
             &mut encoder,
             "members",
-            "Memberships over all rooms",
+            "Memberships in all rooms",
             self.sum(|c| &c.memberships),
         )?;
         gauge(
@@ -159,14 +159,14 @@ impl Exposition {
         gauge(
             &mut encoder,
             "shards",
-            "Shards of the table",
+            "Shards of the table of rooms",
             self.table.shard_count() as u64,
         )?;
         let mailboxes = self.table.mailbox_pending_bytes();
         gauge(
             &mut encoder,
             "mailbox_pending_bytes",
-            "Undone work of the fullest core",
+            "Pending work of the busiest core, in bytes",
             mailboxes,
         )?;
 
@@ -175,10 +175,10 @@ impl Exposition {
             counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
         };
         let created = totals.rooms_created;
-        counter("rooms_created", "Rooms that began to exist", created)?;
+        counter("rooms_created", "Rooms created", created)?;
         let publications = totals.publications;
         counter("publications", "Publications to rooms", publications)?;
-        let evictions = "Publications and keys that made way because the memory was full";
+        let evictions = "Publications and keys evicted because the memory was full";
         counter("history_evictions", evictions, totals.evictions)?;
         let opened = self.sum(|c| &c.connections_opened);
         counter(
@@ -187,12 +187,16 @@ impl Exposition {
             opened,
         )?;
         let deliveries = self.sum(|c| &c.deliveries);
-        counter("deliveries", "Frames queued for members", deliveries)?;
-        let skipped = "Publications that slow members were not sent, and told so";
+        counter("deliveries", "Messages for members", deliveries)?;
+        let skipped = "Publications skipped for slow members";
         counter("skipped", skipped, self.sum(|c| &c.skipped))?;
-        let passed_over = "Passing events that members were not sent under pressure";
-        counter("passed_over", passed_over, self.sum(|c| &c.passed_over))?;
-        let replayed = "Publications replayed to members that came back";
+        let dropped = "Ephemeral events dropped for members with long queues";
+        counter(
+            "ephemeral_dropped",
+            dropped,
+            self.sum(|c| &c.ephemeral_dropped),
+        )?;
+        let replayed = "Publications replayed to members that rejoined";
         counter("replayed", replayed, self.sum(|c| &c.replayed))?;
         counter(
             "messages_in",
@@ -202,17 +206,17 @@ impl Exposition {
         counter("bytes_in", "Bytes received", self.sum(|c| &c.bytes_in))?;
         counter(
             "bytes_out",
-            "Bytes taken by sockets",
+            "Bytes accepted by sockets",
             self.sum(|c| &c.bytes_out),
         )?;
         counter("flushes", "Writes to sockets", self.sum(|c| &c.flushes))?;
         counter("turns", "Turns of the core loops", self.sum(|c| &c.turns))?;
-        let late = "Turns that left commands or fan-outs to the next one";
+        let late = "Turns that left commands or fan-outs to the next turn";
         counter("late_turns", late, self.sum(|c| &c.late_turns))?;
-        let used_up = "Times a connection used up its share of a turn";
+        let used_up = "Times that a connection used its whole share of a turn";
         counter("slices_used_up", used_up, self.sum(|c| &c.slices_used_up))?;
         counter("pings", "Keepalive pings sent", self.sum(|c| &c.pings))?;
-        let stalls = "Times a publisher was held back because a core was behind";
+        let stalls = "Times that a publisher was held back because a core was behind";
         counter("publisher_stalls", stalls, self.sum(|c| &c.stalls))?;
         let slow = self.sum(|c| &c.closed.slow_consumer);
         counter(
@@ -248,7 +252,7 @@ impl Exposition {
         self.family(
             &mut encoder,
             "system_calls",
-            "Calls of the core loops",
+            "System calls of the core loops",
             "call",
             |c| (SystemCalls::labels(), c.system_calls.values()),
         )
@@ -256,7 +260,7 @@ impl Exposition {
 }
 
 impl Exposition {
-    /// One counter with a label, summed over the cores.
+    /// Encodes one counter with a label, summed over the cores.
     fn family(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
@@ -282,7 +286,7 @@ impl Exposition {
     }
 }
 
-/// How long a core is waited for. One that takes longer is left out.
+/// Maximum time for which a core is waited for. One that takes longer is left out.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Asks every core.

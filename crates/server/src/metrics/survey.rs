@@ -1,7 +1,7 @@
 //! How much waits for connections, asked of the cores when somebody wants to know.
 //!
-//! Only connections whose sockets take nothing are looked at one by one: for all others nothing waits
-//! longer than a flush takes to come round. So asking costs in proportion to what is slow.
+//! Only connections whose sockets take nothing are looked at one by one: for all others nothing
+//! waits longer than a flush takes to come round. So asking costs in proportion to what is slow.
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -17,10 +17,10 @@ pub(crate) const BOUNDS: [(u32, &str); 7] = [
     (1 << 20, "1048576"),
 ];
 
-/// How much waits for connections.
+/// The bytes queued for connections.
 #[derive(Debug, Default)]
 pub(crate) struct Survey {
-    /// How many connections have at most so many bytes waiting, for each bound, and all of them.
+    /// Connections with at most so many bytes queued, for each bound, and all of them.
     pub(crate) at_most: [u64; BOUNDS.len() + 1],
 }
 
@@ -44,7 +44,7 @@ impl Survey {
     }
 }
 
-/// Who waits for a core's answer.
+/// The scrapers that wait for a core's answer.
 #[derive(Debug, Default)]
 pub(crate) struct Asked(Mutex<Vec<oneshot::Sender<Survey>>>);
 

@@ -47,12 +47,13 @@ impl Draft {
         self.json.clear();
     }
 
-    /// How long the JSON of the data is, in bytes.
+    /// Returns the length of the data's JSON, in bytes.
     pub(crate) const fn data_len(&self) -> usize {
         self.json.len() - self.room_len
     }
 
-    /// What was written, under an event's name that is one, from a connection or from the application.
+    /// Returns what was written, under an event's name that is one, from a connection or from the
+    /// application.
     pub(crate) fn as_event<'a>(&'a mut self, event: &'a str, from: Option<&'a str>) -> Message<'a> {
         Message {
             draft: self,
@@ -79,7 +80,8 @@ impl Message<'_> {
         self.frames.push((wire, frame));
     }
 
-    /// Writes the parts of the engine's own wires, which are needed after all. An event has no time.
+    /// Writes the parts of the engine's own wires, which are needed after all. An event has no
+    /// time.
     pub(crate) fn write<T>(&mut self, room: &str, data: &T) -> Result<(), EncodeError>
     where
         T: Serialize + ?Sized,

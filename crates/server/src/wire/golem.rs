@@ -14,7 +14,7 @@ use crate::app::refusal::Refusal;
 /// golem's wire.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Golem {
-    /// Whether `join`, `leave` and `msg` are requests, or events like others.
+    /// True if `join`, `leave` and `msg` are requests, false if they are events like others.
     pub(crate) has_requests: bool,
 }
 

@@ -10,7 +10,7 @@ use super::protocol::{AnyProtocol, Foreign, Protocol};
 use super::throng_v1::ThrongV1;
 use super::{AnyWire, GOLEM, OWN, THRONG, THRONG_PROTOCOL};
 
-/// What is spoken with whom: which wire for which subprotocol.
+/// The languages in use: which wire for which subprotocol.
 #[derive(Clone)]
 pub(crate) struct Languages {
     /// With those who ask for none of the others.
@@ -19,11 +19,11 @@ pub(crate) struct Languages {
     pub(crate) named: Vec<(&'static str, Wire)>,
     /// golem's wire, if it is spoken.
     pub(crate) golem: Golem,
-    /// What the application brings, from the first wire that is not the engine's own on.
+    /// The protocols of the application, from the first wire that is not the engine's own on.
     pub(crate) protocols: Vec<Arc<dyn AnyProtocol>>,
 }
 
-/// How many protocols an application can bring.
+/// Maximum protocols that an application can bring.
 pub(crate) const PROTOCOL_COUNT_MAX: usize = WIRE_COUNT_MAX - OWN.len();
 
 impl fmt::Debug for Languages {
@@ -36,7 +36,7 @@ impl fmt::Debug for Languages {
 }
 
 impl Languages {
-    /// golem's wire for everybody, until something else is said.
+    /// Returns golem's wire for everybody, until something else is said.
     pub(crate) const fn new() -> Self {
         Self {
             default: GOLEM,
@@ -80,7 +80,7 @@ impl Languages {
         self.named.push((name, wire));
     }
 
-    /// The wires of the application's protocols.
+    /// Returns the wires of the application's protocols.
     pub(crate) fn wires(&self) -> impl Iterator<Item = Wire> {
         let first = u8::try_from(OWN.len()).unwrap_or(u8::MAX);
         (first..).map(Wire).take(self.protocols.len())
@@ -110,12 +110,13 @@ impl Languages {
         self.numbers().map(|wire| self.wire(wire))
     }
 
-    /// Whether anybody may speak on this wire.
+    /// Returns whether anybody may speak on this wire.
     pub(crate) fn has(&self, wire: Wire) -> bool {
         self.default == wire || self.named.iter().any(|(_, named)| *named == wire)
     }
 
-    /// The wire for a client that offers these names, and the name to answer: its first that is spoken.
+    /// Returns the wire for a client that offers these names, and the name to answer: its first
+    /// that is spoken.
     pub(crate) fn choose<'a>(
         &self,
         mut offered: impl Iterator<Item = &'a str>,

@@ -8,10 +8,11 @@ use serde::de::DeserializeSeed;
 
 use crate::wire::protocol::{Protocol, ProtocolError};
 
-/// Events as MessagePack, in binary messages: an array of the event's name and its data, or of its name
-/// alone if there is no data. Structs are maps by the names of their fields.
+/// Events as MessagePack, in binary messages: an array of the event's name and its data, or of its
+/// name alone if there is no data. Structs are maps by the names of their fields.
 ///
-/// In a browser, with the npm package `@msgpack/msgpack`: `socket.send(encode(["say", { text: "hi" }]))`.
+/// In a browser, with the npm package `@msgpack/msgpack`: `socket.send(encode(["say", { text: "hi"
+/// }]))`.
 ///
 /// # Examples
 ///
@@ -27,7 +28,7 @@ use crate::wire::protocol::{Protocol, ProtocolError};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MessagePack;
 
-/// How deep data may nest, as in JSON.
+/// Maximum depth to which data may nest, as in JSON.
 const DEPTH_MAX: usize = proto::event::JSON_DEPTH_MAX;
 
 /// Arrays of one and of two (`fixarray`).
@@ -152,7 +153,9 @@ mod tests {
         #[test]
         fn whatever_comes_is_an_event_only_if_it_is_one_to_rmp_too(
             head in proptest::sample::select(vec![0x91_u8, 0x92]),
-            name in proptest::sample::select(vec![0xA0_u8, 0xA1, 0xA3, 0xBF, 0xD9, 0xDA, 0xDB, 0xC4]),
+            name in proptest::sample::select(vec![
+                0xA0_u8, 0xA1, 0xA3, 0xBF, 0xD9, 0xDA, 0xDB, 0xC4,
+            ]),
             rest in proptest::collection::vec(any::<u8>(), 0..80),
         ) {
             let message = [vec![head, name], rest].concat();

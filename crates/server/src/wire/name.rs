@@ -7,13 +7,13 @@ use rooms::ConnectionId;
 
 /// Eleven characters for a connection: who published something, as others see it.
 ///
-/// Different for every connection of this process, and by a key drawn at random different from those of
-/// the process before: what is kept from then must not look as if it came from whoever has the same
-/// slot now. It hides nothing that could not be known; it proves nothing either.
+/// Different for every connection of this process, and by a key drawn at random different from
+/// those of the process before: what is kept from then must not look as if it came from whoever has
+/// the same slot now. It hides nothing that could not be known; it proves nothing either.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConnectionName([u8; NAME_LEN]);
 
-/// What 64 bits take in base64.
+/// Length of 64 bits in base64.
 const NAME_LEN: usize = 11;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -47,8 +47,8 @@ impl Naming {
         }
     }
 
-    /// The name of a connection. Each step can be undone (an odd factor has an inverse, and so has a
-    /// shift that is folded in), so no two ids have one name.
+    /// Returns the name of a connection. Each step can be undone (an odd factor has an inverse, and
+    /// so has a shift that is folded in), so no two ids have one name.
     pub(crate) fn name(&self, id: ConnectionId) -> ConnectionName {
         let mut mixed = id.as_u64() ^ self.key;
         for _ in 0..2 {

@@ -19,15 +19,16 @@ use crate::panics::{self, Panicked};
 /// Why a message could not be read or written: any error, or a text.
 pub type ProtocolError = Box<dyn Error + Send + Sync>;
 
-/// A protocol of the application's own: how an event, a name and its data, is one message, and back.
+/// A protocol of the application's own: how an event, a name and its data, is one message, and
+/// back.
 ///
 /// Served by [`Router::set_protocol`](crate::Router::set_protocol) or
-/// [`Router::serve_protocol`](crate::Router::serve_protocol). Data is anything that serde can read and write,
-/// so handlers and whoever emits need not know which protocol a connection speaks. What is sent to a room
-/// is written once for each protocol that members of it speak.
+/// [`Router::serve_protocol`](crate::Router::serve_protocol). Data is anything that serde can read
+/// and write, so handlers and whoever emits need not know which protocol a connection speaks. What
+/// is sent to a room is written once for each protocol that members of it speak.
 ///
-/// It is called on the threads of the cores and of whoever emits, at the same time. What it panics over,
-/// the handler has panicked over.
+/// It is called on the threads of the cores and of whoever emits, at the same time. What it panics
+/// over, the handler has panicked over.
 ///
 /// # Examples
 ///
@@ -57,7 +58,12 @@ pub type ProtocolError = Box<dyn Error + Send + Sync>;
 ///         Ok(seed.deserialize(IntoDeserializer::<Error>::into_deserializer(number))?)
 ///     }
 ///
-///     fn encode<T>(&self, event: &str, data: &T, message: &mut Vec<u8>) -> Result<(), ProtocolError>
+///     fn encode<T>(
+///         &self,
+///         event: &str,
+///         data: &T,
+///         message: &mut Vec<u8>,
+///     ) -> Result<(), ProtocolError>
 ///     where
 ///         T: Serialize + ?Sized,
 ///     {
@@ -70,18 +76,19 @@ pub type ProtocolError = Box<dyn Error + Send + Sync>;
 /// Router::new().set_protocol(Lines);
 /// ```
 pub trait Protocol: Send + Sync + 'static {
-    /// Whether messages are text or binary, in both directions. Those of the other kind are answered
-    /// by an `error` event.
+    /// Returns whether messages are text or binary, in both directions. Those of the other kind are
+    /// answered by an `error` event.
     fn mode(&self) -> Mode {
         Mode::Binary
     }
 
-    /// Takes the name of the event, 1 to 64 bytes without a space, and its data out of a message. Called for every
-    /// message.
+    /// Takes the name of the event, 1 to 64 bytes without a space, and its data out of a message.
+    /// Called for every message.
     ///
     /// # Errors
     ///
-    /// What is wrong with the message; its sender is told by an `error` event with code `bad_message`.
+    /// What is wrong with the message; its sender is told by an `error` event with code
+    /// `bad_message`.
     fn unpack<'m>(&self, message: &'m [u8]) -> Result<(Cow<'m, str>, &'m [u8]), ProtocolError>;
 
     /// Reads data, as `unpack` took it out, into what `seed` makes of a deserializer:
@@ -270,7 +277,7 @@ fn encode<T: Serialize + ?Sized>(
 }
 
 thread_local! {
-    /// What messages are written into.
+    /// The buffer that messages are written into.
     static MESSAGE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -286,7 +293,7 @@ impl<T: Serialize + ?Sized> Serialize for Erased<'_, T> {
     }
 }
 
-/// An error's words, not longer than what a peer sent should be quoted.
+/// Returns an error's words, not longer than what a peer sent should be quoted.
 fn words(error: &dyn Error) -> String {
     let mut words = error.to_string();
     words.truncate(words.floor_char_boundary(WORDS_LEN_MAX));

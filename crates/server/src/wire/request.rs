@@ -12,7 +12,7 @@ pub(crate) const HISTORY_PUBLICATIONS_MAX: u32 = 1000;
 /// connection by default. One publication is given however large it is.
 pub(crate) const HISTORY_BYTES_MAX: usize = 256 * 1024;
 
-/// What a connection asks of the engine.
+/// A request of a connection to the engine.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Request<'m> {
     /// Sends an event to who is in a room now.
@@ -41,7 +41,7 @@ pub(crate) enum Request<'m> {
     },
 }
 
-/// What a connection wants to do, as [hooks](crate::Router::before) are asked.
+/// An action that a connection wants to do, as [hooks](crate::Router::before) are asked.
 ///
 /// Looking back is [`History`](Self::History) whichever way it is asked: by the request `history`,
 /// or by a join with `since` or `last`, for which hooks are asked twice.

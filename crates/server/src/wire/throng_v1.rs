@@ -22,10 +22,10 @@ const RESERVED: [&str; 16] = [
     "left", "msg", "ping", "pong", "presence",
 ];
 
-/// What later versions will call their events.
+/// The beginning of the names that later versions will give their events.
 const RESERVED_PREFIX: &str = "throng";
 
-/// Whether the name is the protocol's own.
+/// Returns whether the name is the protocol's own.
 fn is_reserved(event: &str) -> bool {
     RESERVED.contains(&event) || event.starts_with(RESERVED_PREFIX)
 }
@@ -300,7 +300,8 @@ struct Pong {
     id: Option<u64>,
 }
 
-/// The data of an event of the application's that is of no room: to one connection, or to everybody.
+/// The data of an event of the application's that is of no room: to one connection, or to
+/// everybody.
 #[derive(Serialize)]
 struct OfApplication<'a, T: ?Sized> {
     data: &'a T,

@@ -11,8 +11,8 @@ use crate::install::{Installer, Missing};
 use crate::outcome::Outcome;
 use crate::repository::Repository;
 
-/// The path of `wstest`, after making its virtualenv if there is none with today's pins; or why it
-/// cannot be had.
+/// Returns the path of `wstest`, after making its virtualenv if there is none with today's pins; or
+/// why there is none.
 ///
 /// # Errors
 ///
@@ -42,7 +42,7 @@ struct Environment<'a> {
 }
 
 impl Environment<'_> {
-    /// Whether it was made to the end, with the pins that we have now.
+    /// Returns whether it was made to the end, with the pins that we have now.
     fn is_current(&self) -> bool {
         fs::read_to_string(self.marker()).is_ok_and(|made_with| made_with == requirements())
     }
@@ -79,8 +79,8 @@ impl Environment<'_> {
 
     /// Makes the virtualenv with the last virtualenv that knows Python 2.
     ///
-    /// It is fetched by Python 2's own pip where there is one, and by Python 3's where there is not:
-    /// Debian's packages of Python 2 came without.
+    /// It is fetched by Python 2's own pip where there is one, and by Python 3's where there is
+    /// not: Debian's packages of Python 2 came without.
     fn make_virtualenv(&self, python: &Path, tools: &Path) -> Result<bool> {
         let package = tools.join("virtualenv");
         for host in [python, Path::new("python3")] {
@@ -120,7 +120,8 @@ fn succeeds(command: &mut Command) -> Result<bool> {
     Ok(command::stream(command)? == Outcome::PASSED)
 }
 
-/// A CPython 2.7 that starts: pyenv puts programs on `PATH` that only say they are not chosen.
+/// Returns a CPython 2.7 that starts: pyenv puts programs on `PATH` that only say they are not
+/// chosen.
 fn find_python(repository: &Repository, installer: &Installer) -> Option<PathBuf> {
     let known = || {
         ["python2.7", "python2"]
@@ -176,5 +177,6 @@ const PINS: [&str; 7] = [
 /// 20.21 is the last that makes environments for Python 2; this one also runs on Python 2.
 const VIRTUALENV: &str = "virtualenv==20.15.1";
 
-const NO_PYTHON: &str = "the Autobahn testsuite runs only on CPython 2.7, and there is none on PATH \
-    or in pyenv. `pyenv install 2.7.18` builds one; Debian had the package python2.7 up to version 11";
+const NO_PYTHON: &str = "the Autobahn testsuite runs only on CPython 2.7, and there is none on \
+    PATH or in pyenv. `pyenv install 2.7.18` builds one; Debian had the package python2.7 up to \
+    version 11";

@@ -35,7 +35,7 @@ impl Selection {
         Self(patterns.to_vec())
     }
 
-    /// The same, for the testsuite's specification.
+    /// Returns the patterns for the testsuite's specification.
     pub(super) fn patterns(&self) -> &[String] {
         &self.0
     }
@@ -73,7 +73,7 @@ impl Report {
             .map(Self)
     }
 
-    /// One line: how many cases ran, and how they ended.
+    /// Returns one line: how many cases ran, and how they ended.
     pub(super) fn summary(&self) -> String {
         let mut counts = BTreeMap::new();
         for verdict in self.0.values() {
@@ -86,7 +86,7 @@ impl Report {
         format!("{} cases ran: {}", self.0.len(), counts.join(", "))
     }
 
-    /// What is wrong whatever was expected, a line each.
+    /// Returns what is wrong whatever was expected, a line each.
     pub(super) fn violations(&self) -> Vec<String> {
         let nothing = self.0.is_empty().then(|| "no case ran".to_owned());
         let wrong = self.0.iter().filter(|(_, verdict)| !verdict.is_good()).map(
@@ -115,7 +115,8 @@ impl Expectation {
             .map(Self)
     }
 
-    /// Where the report differs, among the cases that were asked for, a line each.
+    /// Returns the differences between the report and this, among the cases that were asked for, a
+    /// line each.
     pub(super) fn differences(&self, report: &Report, selection: &Selection) -> Vec<String> {
         let expected = self.0.iter().filter(|(case, _)| selection.includes(case));
         let changed = expected.filter_map(|(case, expected)| match report.0.get(case) {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use toml::de::DeTable;
 
-/// The targets to run: those that were asked for, or all that the manifest declares.
+/// Returns the targets to run: those that were asked for, or all that the manifest declares.
 ///
 /// # Errors
 ///
@@ -26,14 +26,14 @@ pub(super) fn select(manifest: &str, asked: &[String]) -> Result<Vec<String>> {
     })
 }
 
-/// libFuzzer's last word on a run that ended well.
+/// Returns libFuzzer's last word on a run that ended well.
 pub(super) fn closing_line(log: &str) -> &str {
     log.lines()
         .rfind(|line| line.starts_with("Done "))
         .unwrap_or("it ended without a word")
 }
 
-/// The file that libFuzzer says it wrote a crashing input to.
+/// Returns the file that libFuzzer says it wrote a crashing input to.
 pub(super) fn artifact(log: &str) -> Option<&str> {
     log.lines()
         .find_map(|line| Some(line.split_once("Test unit written to ")?.1))

@@ -10,7 +10,7 @@ use crate::repository::Repository;
 
 use super::Counts;
 
-/// What was counted, and with what.
+/// The counts, and what they were counted with.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Baseline {
     /// With what.
@@ -19,7 +19,7 @@ pub(super) struct Baseline {
     pub(super) counts: Counts,
 }
 
-/// What changes counts although the code is the same.
+/// The programs that change counts although the code is the same.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Toolchain {
     rustc: String,
@@ -29,7 +29,7 @@ pub(super) struct Toolchain {
 }
 
 impl Toolchain {
-    /// What this machine counts with.
+    /// Returns what this machine counts with.
     pub(super) fn find(repository: &Repository) -> Self {
         let version = |program: &str| {
             let mut asked = repository.command(program);
@@ -112,7 +112,8 @@ impl fmt::Display for Baseline {
         } = &self.toolchain;
         writeln!(
             f,
-            "# Instructions of each path of suite.rs: `cargo xtask instructions --bless` writes this.\n"
+            "# Instructions of each path of suite.rs: `cargo xtask instructions --bless` writes \
+             this.\n"
         )?;
         writeln!(f, "rustc = \"{rustc}\"\nvalgrind = \"{valgrind}\"")?;
         writeln!(f, "processor = \"{processor}\"\n\n[instructions]")?;

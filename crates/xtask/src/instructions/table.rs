@@ -9,7 +9,7 @@ use super::Counts;
 #[derive(Debug)]
 pub(super) struct Table(BTreeMap<String, Row>);
 
-/// What the two say of one path; none if one does not name it.
+/// The counts of the two for one path; none if one does not name it.
 #[derive(Debug, Default)]
 struct Row {
     baseline: Option<u64>,
@@ -29,7 +29,7 @@ impl Table {
         Self(rows)
     }
 
-    /// What is wrong, a clause each; empty if nothing is.
+    /// Returns what is wrong, a clause each; empty if nothing is.
     pub(super) fn complaints(&self) -> Vec<String> {
         self.0
             .iter()
@@ -77,8 +77,8 @@ impl fmt::Display for Table {
     }
 }
 
-/// What the compiler's mood may cost before somebody has to look: counts are exact, but a change
-/// elsewhere can move an inlining decision.
+/// Growth that the compiler's mood may cost before somebody has to look: counts are exact, but a
+/// change elsewhere can move an inlining decision.
 const GROWTH_MAX_PERCENT: f64 = 3.0;
 
 #[cfg(test)]

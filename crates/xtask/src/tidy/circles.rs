@@ -1,5 +1,5 @@
-//! Circles between the files of a crate: two files that each use the other cannot be read, tested or
-//! moved apart.
+//! Circles between the files of a crate: two files that each use the other cannot be read, tested
+//! or moved apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,11 +36,11 @@ struct Modules {
     uses: BTreeMap<Path, Uses>,
 }
 
-/// What one file names of its crate.
+/// The names of its crate that one file uses.
 #[derive(Default)]
 struct Uses {
     paths: Vec<Path>,
-    /// What the module hands on under its own name, with where it is from.
+    /// Names that the module hands on as its own, with where they are from.
     exports: BTreeMap<String, Path>,
 }
 
@@ -68,7 +68,8 @@ impl Modules {
         modules
     }
 
-    /// Returns the file that a path of names leads to: through what modules hand on, to where it is.
+    /// Returns the file that a path of names leads to: through what modules hand on, to where it
+    /// is.
     fn resolve(&self, path: &[String]) -> Path {
         let mut path = path.to_vec();
         // Each step leads to another file, and there are only so many.
@@ -263,8 +264,8 @@ mod tests {
             assert_eq!(
                 found,
                 [
-                    "crates/it/src/a.rs:1: these files use each other: crates/it/src/a.rs, crates/it/src/b.rs. \
-                     Move what they share into a file below them."
+                    "crates/it/src/a.rs:1: these files use each other: crates/it/src/a.rs, \
+                     crates/it/src/b.rs. Move what they share into a file below them."
                 ],
                 "{use_of_b}"
             );

@@ -1,7 +1,7 @@
 //! Telling Rust code from its comments and literals, as far as the rules need it.
 
-/// The source with every comment, string and character blanked, line by line and column by column
-/// in characters: what is left is code.
+/// Returns the source with every comment, string and character blanked, line by line and column by
+/// column in characters: what is left is code.
 ///
 /// A scanner and not a parser: it knows where literals and comments begin and end, nothing more.
 pub(super) fn code_only(source: &str) -> String {
@@ -21,7 +21,7 @@ pub(super) fn code_only(source: &str) -> String {
     code
 }
 
-/// The words of a line: identifiers, keywords and numbers.
+/// Returns the words of a line: identifiers, keywords and numbers.
 pub(super) fn words(line: &str) -> impl Iterator<Item = &str> {
     line.split(|c| !is_word(c)).filter(|word| !word.is_empty())
 }
@@ -30,7 +30,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// The length of the comment or literal at the start of `rest`, if there is one.
+/// Returns the length of the comment or literal at the start of `rest`, if there is one.
 fn blank_len(rest: &str, follows_word: bool) -> Option<usize> {
     if rest.starts_with("//") {
         return Some(rest.find('\n').unwrap_or(rest.len()));
@@ -52,7 +52,7 @@ fn blank_len(rest: &str, follows_word: bool) -> Option<usize> {
     }
 }
 
-/// Block comments nest.
+/// Returns the length of a block comment. Block comments nest.
 fn block_comment_len(rest: &str) -> usize {
     let (mut depth, mut at) = (0_usize, 0);
     while at < rest.len() {
@@ -86,7 +86,7 @@ fn string_len(rest: &str) -> usize {
     rest.len()
 }
 
-/// A character, but not a lifetime: `'a'` and `'\n'`, not `'a`.
+/// Returns the length of a character, but not of a lifetime: `'a'` and `'\n'`, not `'a`.
 fn character_len(rest: &str) -> Option<usize> {
     let mut characters = rest.char_indices().skip(1);
     let (_, first) = characters.next()?;

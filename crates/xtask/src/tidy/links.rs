@@ -7,7 +7,7 @@ mod markdown;
 use super::Violation;
 use super::tree::Tree;
 
-/// Every relative link and every anchor of every Markdown file.
+/// Checks every relative link and every anchor of every Markdown file.
 pub(super) fn check(tree: &Tree) -> Vec<Violation> {
     let pages = tree.with_extension(&["md"]);
     pages
@@ -28,7 +28,7 @@ fn is_external(target: &str) -> bool {
     target.contains("://") || target.starts_with("mailto:")
 }
 
-/// What is wrong with a link on `page`, as a sentence.
+/// Returns what is wrong with a link on `page`, as a sentence.
 fn problem(tree: &Tree, page: &str, target: &str) -> Option<String> {
     let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
     let Some(path) = resolve(page, path) else {
@@ -43,7 +43,7 @@ fn problem(tree: &Tree, page: &str, target: &str) -> Option<String> {
     (!has_anchor).then(|| format!("the link {target} leads to no heading of {path}."))
 }
 
-/// The path that a link on `page` means, or `None` if it leaves the repository.
+/// Returns the path that a link on `page` means, or `None` if it leaves the repository.
 fn resolve(page: &str, path: &str) -> Option<String> {
     if path.is_empty() {
         return Some(page.to_owned());

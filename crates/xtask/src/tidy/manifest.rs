@@ -12,7 +12,7 @@ use super::tree::{Tree, line_of};
 pub(super) struct Dependency {
     /// The package, also where the entry renames it.
     pub(super) package: String,
-    /// Where the entry is.
+    /// Line of the entry.
     pub(super) line: usize,
 }
 
@@ -23,11 +23,11 @@ pub(super) struct Member {
     pub(super) path: String,
     /// Its package's name.
     pub(super) name: String,
-    /// What it depends on, for whatever purpose and target.
+    /// Its dependencies, for whatever purpose and target.
     pub(super) dependencies: Vec<Dependency>,
 }
 
-/// Every member must take the workspace's lints, and every manifest must be readable.
+/// Checks that every member takes the workspace's lints, and that every manifest is readable.
 pub(super) fn check(tree: &Tree) -> Vec<Violation> {
     let mut violations = Vec::new();
     for path in member_manifests(tree) {
@@ -55,7 +55,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Violation> {
     violations
 }
 
-/// The members that the workspace lists and whose manifest can be read.
+/// Returns the members that the workspace lists and whose manifest can be read.
 pub(super) fn members(tree: &Tree) -> Vec<Member> {
     let shared = tree
         .text(ROOT)
@@ -68,7 +68,7 @@ pub(super) fn members(tree: &Tree) -> Vec<Member> {
         .collect()
 }
 
-/// The entries of `[workspace.dependencies]`, as the keys that members use.
+/// Returns the entries of `[workspace.dependencies]`, as the keys that members use.
 pub(super) fn workspace_dependencies(text: &str) -> Vec<(String, Dependency)> {
     let Ok(table) = DeTable::parse(text) else {
         return Vec::new();

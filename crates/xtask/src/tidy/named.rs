@@ -4,7 +4,7 @@ use super::Violation;
 use super::manifest::workspace_dependencies;
 use super::tree::Tree;
 
-/// A dependency that nobody can say the reason for is one to remove.
+/// Checks that somebody can say the reason for every dependency.
 pub(super) fn check(tree: &Tree) -> Vec<Violation> {
     let Some(manifest) = tree.text("Cargo.toml") else {
         return Vec::new();

@@ -1,10 +1,11 @@
-//! Rules on how source files look: headers, unfinished work, white space, `mod.rs`, `unsafe`.
+//! Rules on how source files look: headers, docs, long lines, unfinished work, white space,
+//! `mod.rs`, `unsafe`.
 
 use super::Violation;
 use super::code::{code_only, words};
 use super::tree::{Tree, numbered};
 
-/// Every rule on source files.
+/// Checks every rule on source files.
 pub(super) fn check(tree: &Tree) -> Vec<Violation> {
     let rust = tree
         .with_extension(&["rs"])
@@ -30,6 +31,10 @@ fn check_rust(path: &str, text: &str) -> Vec<Violation> {
         let sentence = white_space(content)?;
         Some(Violation::new(path, line, sentence))
     }));
+    if is_checked(path) {
+        violations.extend(long_lines(path, text));
+        violations.extend(vague_docs(path, text));
+    }
     violations.extend(numbered(&code).filter_map(|(line, content)| {
         let sentence = refused_code(path, content)?;
         Some(Violation::new(path, line, sentence))
@@ -43,6 +48,53 @@ fn white_space(line: &str) -> Option<&'static str> {
     }
     line.ends_with(' ')
         .then_some("there is white space at the end of the line.")
+}
+
+fn is_checked(path: &str) -> bool {
+    let is_below = |folder: &&str| path.starts_with(*folder);
+    CHECKED.iter().any(is_below) && !NOT_CHECKED_YET.iter().any(is_below)
+}
+
+/// Finds lines that are too long. A row of a table in a doc comment cannot be wrapped.
+fn long_lines(path: &str, text: &str) -> impl Iterator<Item = Violation> {
+    let is_row = |line: &str| {
+        let line = line.trim_start();
+        line.starts_with("/// |") || line.starts_with("//! |")
+    };
+    numbered(text)
+        .filter(move |(_, line)| line.chars().count() > COLUMNS_MAX && !is_row(line))
+        .map(move |(line, _)| {
+            let sentence = format!("the line has more than {COLUMNS_MAX} columns.");
+            Violation::new(path, line, sentence)
+        })
+}
+
+/// Finds doc comments that begin with a clause in the place of a verb or a noun.
+fn vague_docs(path: &str, text: &str) -> Vec<Violation> {
+    let mut was_doc = false;
+    let mut violations = Vec::new();
+    for (line, content) in numbered(text) {
+        let doc = content.trim_start().strip_prefix("///");
+        if let Some(doc) = doc.filter(|_| !was_doc)
+            && let Some(word) = vague_word(doc)
+        {
+            let sentence = format!(
+                "a doc comment begins with \"{word}\": begin with a verb (Returns, Queues), or \
+                 with a noun for a type or a field."
+            );
+            violations.push(Violation::new(path, line, sentence));
+        }
+        was_doc = doc.is_some();
+    }
+    violations
+}
+
+fn vague_word(doc: &str) -> Option<&'static str> {
+    let begins_with = |vague: &&&str| {
+        let rest = doc.trim_start().strip_prefix(**vague);
+        rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
+    };
+    VAGUE_WORDS.iter().find(begins_with).copied()
 }
 
 fn refused_code(path: &str, code: &str) -> Option<String> {
@@ -78,20 +130,39 @@ fn newline((path, text): (&str, &str)) -> Option<Violation> {
     unfinished.then(|| Violation::new(path, line, "the file does not end in a newline."))
 }
 
-/// Where `unsafe` may be written: io_uring takes pointers, and the kernel reads them later.
+/// Files in which `unsafe` may be written: io_uring takes pointers, and the kernel reads them
+/// later.
 const UNSAFE_FILES: &[&str] = &["crates/server/src/core/flush/uring.rs"];
+
+/// Folders whose lines and doc comments are checked.
+const CHECKED: &[&str] = &["benches/", "crates/"];
+
+/// Folders below them that are not written so yet.
+const NOT_CHECKED_YET: &[&str] = &[
+    "crates/client/",
+    "crates/proto/",
+    "crates/rooms/",
+    "crates/store/",
+];
+
+/// Maximum characters of a line, as for rustfmt, which leaves comments and strings as they are.
+const COLUMNS_MAX: usize = 100;
+
+const VAGUE_WORDS: [&str; 8] = [
+    "How", "The same", "What", "Where", "Whether", "Who", "Whom", "Whose",
+];
 
 const REFUSED_CODE: [&str; 3] = ["todo!", "unimplemented!", "#[ignore"];
 
 /// In two parts each, or this file would break its own rule.
 const MARKS: [&str; 2] = [concat!("TO", "DO"), concat!("FIX", "ME")];
 
-/// What people write programs in.
+/// Extensions of the files that people write programs in.
 const SOURCE_EXTENSIONS: &[&str] = &[
     "css", "html", "js", "mjs", "py", "rs", "sh", "toml", "ts", "yaml", "yml",
 ];
 
-/// What people read as text.
+/// Extensions of the files that people read as text.
 const TEXT_EXTENSIONS: &[&str] = &[
     "css", "html", "js", "json", "md", "mjs", "py", "rs", "sh", "toml", "ts", "yaml", "yml",
 ];
@@ -140,6 +211,32 @@ mod tests {
     fn stray_white_space_is_refused() {
         assert_refused("a.rs", "//! A.\n\tfn a() {}\n", 2, "tab");
         assert_refused("a.rs", "//! A.\nfn a() {} \n", 2, "white space");
+    }
+
+    #[test]
+    fn a_line_of_more_than_100_columns_is_refused_unless_it_is_a_row_of_a_table() {
+        let file = |line: &str| format!("//! A.\n{line}\n");
+        let (path, fits) = ("crates/a/src/a.rs", "é".repeat(COLUMNS_MAX - 3));
+
+        assert_refused(path, &file(&format!("// {fits}é")), 2, "columns");
+        for line in [format!("// {fits}"), format!("    //! | {fits} |")] {
+            assert_eq!(violations(path, &file(&line)), Vec::<String>::new());
+        }
+        let elsewhere = violations("loadtest/src/a.rs", &file(&format!("// {fits}é")));
+        assert_eq!(elsewhere, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_doc_comment_begins_with_a_verb_or_a_noun() {
+        let path = "crates/a/src/a.rs";
+        for word in VAGUE_WORDS {
+            let text = format!("//! A.\n    /// {word}, of all.\n    fn a() {{}}\n");
+            assert_refused(path, &text, 2, &format!("\"{word}\""));
+            let exempt = violations("crates/proto/src/a.rs", &text);
+            assert_eq!(exempt, Vec::<String>::new());
+        }
+        let text = "//! What.\n/// Whole: returns\n/// what there is.\nfn a() {}\n// How.\n";
+        assert_eq!(violations(path, text), Vec::<String>::new());
     }
 
     #[test]

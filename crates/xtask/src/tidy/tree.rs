@@ -34,7 +34,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// A tree of made-up files.
+    /// Returns a tree of made-up files.
     #[cfg(test)]
     pub(super) fn of(files: &[(&str, &str)]) -> Self {
         let mut tree = Self {
@@ -47,29 +47,29 @@ impl Tree {
         tree
     }
 
-    /// How many text files there are.
+    /// Returns the number of text files.
     pub(super) fn len(&self) -> usize {
         self.texts.len()
     }
 
-    /// Whether there is such a file or directory.
+    /// Returns whether there is such a file or directory.
     pub(super) fn has(&self, path: &str) -> bool {
         self.paths.contains(path)
     }
 
-    /// The text of a file.
+    /// Returns the text of a file.
     pub(super) fn text(&self, path: &str) -> Option<&str> {
         self.texts.get(path).map(String::as_str)
     }
 
-    /// Every text file with its text, in the order of their paths.
+    /// Returns every text file with its text, in the order of their paths.
     pub(super) fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
         self.texts
             .iter()
             .map(|(path, text)| (path.as_str(), text.as_str()))
     }
 
-    /// Those whose name ends in a dot and one of `extensions`.
+    /// Returns those whose name ends in a dot and one of `extensions`.
     pub(super) fn with_extension(
         &self,
         extensions: &'static [&'static str],
@@ -93,14 +93,14 @@ impl Tree {
     }
 }
 
-/// Each line with its number, from 1.
+/// Returns each line with its number, from 1.
 pub(super) fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines()
         .enumerate()
         .map(|(index, line)| (index + 1, line))
 }
 
-/// The number of the line that a byte of the text is in, from 1.
+/// Returns the number of the line that a byte of the text is in, from 1.
 pub(super) fn line_of(text: &str, offset: usize) -> usize {
     text.bytes()
         .take(offset)

@@ -4,7 +4,7 @@ use super::Violation;
 use super::code::words;
 use super::tree::{Tree, numbered};
 
-/// Both directions: a variable that is documented but gone, and one that nobody can find.
+/// Checks both directions: a variable that is documented but gone, and one that nobody can find.
 pub(super) fn check(tree: &Tree) -> Vec<Violation> {
     let documents = tree
         .with_extension(&["md"])
@@ -25,14 +25,14 @@ pub(super) fn check(tree: &Tree) -> Vec<Violation> {
     unknown.chain(defined).collect()
 }
 
-/// Every variable of ours in a text, with its line. A prefix, as in `THRONG_*`, is none.
+/// Returns every variable of ours in a text, with its line. A prefix, as in `THRONG_*`, is none.
 fn variables(text: &str) -> impl Iterator<Item = (usize, &str)> {
     numbered(text)
         .flat_map(|(line, content)| words(content).map(move |word| (line, word)))
         .filter(|(_, word)| word.starts_with(PREFIX) && !word.ends_with('_'))
 }
 
-/// The variables that the command line defines: `env = "THRONG_..."`.
+/// Returns the variables that the command line defines: `env = "THRONG_..."`.
 fn definitions(text: &str) -> impl Iterator<Item = (usize, &str)> {
     numbered(text).filter_map(|(line, content)| {
         let (_, value) = content.split_once("env = \"")?;
@@ -65,8 +65,8 @@ const PREFIX: &str = "THRONG_";
 /// The page whose table lists every setting.
 const REFERENCE_PAGE: &str = "docs/operations.md";
 
-/// Read by tests and tools only: where the built server is, where screenshots go, and which simulations
-/// are run.
+/// Read by tests and tools only: where the built server is, where screenshots go, and which
+/// simulations are run.
 const TEST_VARIABLES: [&str; 4] = [
     "THRONG_BIN",
     "THRONG_SCREENSHOTS",

@@ -9,6 +9,8 @@ use super::{Results, Send};
 pub(crate) enum Uring {}
 
 impl Uring {
+    /// Fails: the library was built without io_uring.
+    ///
     /// # Errors
     ///
     /// Always, with what would have to be otherwise.
@@ -24,7 +26,7 @@ impl Uring {
 const REASON: &str = if cfg!(target_os = "linux") {
     "the library was built without its feature `uring`"
 } else {
-    "only Linux has it"
+    "io_uring needs Linux"
 };
 
 #[cfg(test)]

@@ -82,8 +82,9 @@ impl Uring {
     fn push(&mut self, entry: &squeue::Entry) {
         // SAFETY: the entry points to bytes, or by a header in `self.headers` to a slice of
         // `IoSlice`s, borrowed by the `Send` that it was made from, whose descriptor is borrowed
-        // too. `send_all` holds these borrows, changes a header only for another batch, and calls `complete` before it returns, which returns only after as many completions as
-        // entries were pushed, and otherwise ends the process. Nothing between can unwind.
+        // too. `send_all` holds these borrows, changes a header only for another batch, and calls
+        // `complete` before it returns, which returns only after as many completions as entries
+        // were pushed, and otherwise ends the process. Nothing between can unwind.
         let pushed = unsafe { self.ring.submission().push(entry) };
         if pushed.is_err() {
             // The ring has BATCH entries and is empty before each batch.
@@ -115,7 +116,7 @@ impl Uring {
     }
 }
 
-/// Whether a submission may be tried again: interrupted, or out of memory for now.
+/// Returns whether a submission may be tried again: interrupted, or out of memory for now.
 fn is_passing(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, OutOfMemory, ResourceBusy, WouldBlock};
     matches!(
@@ -146,7 +147,7 @@ fn entry(send: &Send<'_>, header: &mut libc::msghdr) -> squeue::Entry {
     }
 }
 
-/// A header without an address, slices or control data.
+/// Returns a header without an address, slices or control data.
 fn empty_header() -> libc::msghdr {
     // SAFETY: `msghdr` is a C struct of integers and pointers, for which zero is a value.
     unsafe { std::mem::zeroed() }

@@ -234,7 +234,7 @@ fn since(since: Option<Json<'_>>, last: Option<Json<'_>>) -> Result<Since, Refus
         }),
         (None, Some(last)) => Ok(Since::Last(count(last, "last")?)),
         (Some(_), Some(_)) => {
-            let text = "since and last exclude each other";
+            let text = "since and last cannot be combined";
             Err(Refusal::new(Code::BadData, text))
         }
     }

@@ -26,8 +26,8 @@ pub(in crate::tidy) fn links(page: &str) -> Vec<Link> {
     links
 }
 
-/// What a link to this page may name after `#`: its headings, as code hosts spell them, and the
-/// `id` and `name` of embedded HTML.
+/// Returns what a link to this page may name after `#`: its headings, as code hosts spell them, and
+/// the `id` and `name` of embedded HTML.
 pub(in crate::tidy) fn anchors(page: &str) -> Vec<String> {
     let mut anchors = Vec::new();
     let mut seen = HashMap::new();
@@ -49,7 +49,7 @@ pub(in crate::tidy) fn anchors(page: &str) -> Vec<String> {
     anchors
 }
 
-/// The lines outside code blocks, with code spans blanked.
+/// Returns the lines outside code blocks, with code spans blanked.
 fn prose(page: &str) -> Vec<(usize, String)> {
     let mut fence: Option<&str> = None;
     let mut prose = Vec::new();
@@ -83,7 +83,7 @@ fn without_code_spans(line: &str) -> String {
     prose + rest
 }
 
-/// The targets of `[text](target)` and `[text](target "title")`.
+/// Returns the targets of `[text](target)` and `[text](target "title")`.
 fn inline_targets(prose: &str) -> Vec<String> {
     let mut targets = Vec::new();
     let mut rest = prose;
@@ -94,7 +94,7 @@ fn inline_targets(prose: &str) -> Vec<String> {
     targets
 }
 
-/// The target of `[label]: target`.
+/// Returns the target of `[label]: target`.
 fn definition_target(prose: &str) -> Option<String> {
     let (label, definition) = prose.trim_start().strip_prefix('[')?.split_once("]: ")?;
     // A footnote's text is no target.
@@ -109,7 +109,7 @@ fn target(text: &str) -> String {
         .to_owned()
 }
 
-/// The values of HTML attributes such as `href="..."`.
+/// Returns the values of HTML attributes such as `href="..."`.
 fn attributes(prose: &str, names: &[&str]) -> Vec<String> {
     let values = |name: &&str| {
         let start = format!(" {name}=\"");
@@ -122,14 +122,14 @@ fn attributes(prose: &str, names: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// The text of a heading line.
+/// Returns the text of a heading line.
 fn heading(line: &str) -> Option<&str> {
     let text = line.trim_start_matches('#');
     let depth = line.len() - text.len();
     ((1..=6).contains(&depth) && text.starts_with(' ')).then(|| text.trim())
 }
 
-/// The anchor that code hosts give a heading.
+/// Returns the anchor that code hosts give a heading.
 fn slug(heading: &str) -> String {
     let kept = |c: &char| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_');
     let lower = link_texts(heading).to_lowercase();
@@ -140,7 +140,7 @@ fn slug(heading: &str) -> String {
         .collect()
 }
 
-/// The heading with `[text](target)` replaced by `text`.
+/// Returns the heading with `[text](target)` replaced by `text`.
 fn link_texts(heading: &str) -> String {
     let mut parts = heading.split("](");
     let mut text = parts.next().unwrap_or_default().to_owned();
