@@ -115,8 +115,8 @@ impl<T> Reader<T> {
 /// What happens in a room, in order, from [`Room::events`](crate::Room::events).
 ///
 /// The stream holds a bounded number of events. At the bound it leaves out emissions; anything else
-/// ends it: the reader gets what is held, then [`StreamError::Lagged`]. It ends without an error when
-/// the application leaves the room or closes the connection.
+/// ends it: the reader gets what is held, then [`StreamError::Lagged`]. It ends without an error
+/// when the application leaves the room or closes the connection.
 #[derive(Debug)]
 pub struct RoomEvents {
     pub(crate) reader: Reader<RoomEvent>,

@@ -57,7 +57,8 @@ pub struct Publication {
     pub position: Position,
     /// The id of the connection that published it; `None` if it was the server's application.
     pub from: Option<String>,
-    /// When the server took it, in Unix milliseconds by the server's clock; `None` if it did not say.
+    /// When the server took it, in Unix milliseconds by the server's clock; `None` if it did not
+    /// say.
     pub at_ms: Option<u64>,
     /// What was published.
     pub data: Json,

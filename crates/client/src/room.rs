@@ -114,7 +114,8 @@ impl Room {
     }
 
     /// Leaves the room and forgets its position. Nothing of it is seen afterwards, and its streams
-    /// end. Returns when the server has seen it, or the connection is lost, which comes to the same.
+    /// end. Returns when the server has seen it, or the connection is lost, which comes to the
+    /// same.
     ///
     /// # Cancel safety
     ///

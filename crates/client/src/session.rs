@@ -182,7 +182,8 @@ impl Session {
         }
     }
 
-    /// Asks whether the server is there; `None` without a connection, or if that was asked too often.
+    /// Asks whether the server is there; `None` without a connection, or if too many such questions
+    /// wait.
     pub(crate) fn ping(&mut self) -> Option<oneshot::Receiver<()>> {
         if !self.exchange.is_open() || self.pings.len() >= PINGS_MAX {
             return None;

@@ -1,8 +1,8 @@
 //! The chat that tests serve: golem's three events, throng.v1, and two events by which a test can
 //! tell what happened.
 //!
-//! The program's own chat, `crates/daemon/src/chat.rs`, has the same three; its tests talk to it in a
-//! process of its own.
+//! The program's own chat, `crates/daemon/src/chat.rs`, has the same three; its tests talk to it in
+//! a process of its own.
 
 use serde::Deserialize;
 use throng::{Connection, Data, Json, PublishOptions, Refusal, RoomManager, Router};

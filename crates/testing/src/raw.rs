@@ -113,8 +113,8 @@ impl Raw {
         self.stream.write_all(bytes).is_ok()
     }
 
-    /// Sends the same bytes again and again, until the server takes nothing for a while; gives up, and fails,
-    /// when it has taken 64 MiB.
+    /// Sends the same bytes again and again, until the server takes nothing for a while; gives up,
+    /// and fails, when it has taken 64 MiB.
     pub fn send_until_full(&mut self, bytes: &[u8]) {
         let quiet = Duration::from_millis(300);
         self.stream.set_write_timeout(Some(quiet)).unwrap();
@@ -202,8 +202,8 @@ impl Raw {
         self.bytes_to_close(code).1
     }
 
-    /// Skips what comes before the close frame, which is to have this code; returns how much that was, in
-    /// bytes, and the reason.
+    /// Skips what comes before the close frame, which is to have this code; returns how much that
+    /// was, in bytes, and the reason.
     pub fn bytes_to_close(&mut self, code: u16) -> (u64, String) {
         let mut before = 0;
         loop {

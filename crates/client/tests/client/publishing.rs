@@ -62,6 +62,27 @@ async fn what_was_not_acknowledged_is_sent_again_with_its_key_before_anything_ne
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_refused_after_a_lost_answer_may_have_been_delivered_before() {
+    let (mut server, connection, room, mut peer) = publisher(|_| {}).await;
+    let refused = room.publish(&1);
+    let closed = room.publish(&2);
+    peer.expect(&msg(1, 1)).await;
+    drop(peer);
+    let mut peer = server.greet().await;
+    peer.expect(&msg(1, 1)).await;
+    peer.say(r#"error {"id":1,"event":"msg","code":"too_large","message":""}"#)
+        .await;
+    let unknown = |key: &str| Err(PublishError::Unknown { key: key.into() });
+    assert_eq!(refused.await, unknown("me-1"));
+    peer.expect(&msg(2, 2)).await;
+    drop(peer);
+    let waiting = server.accept().await;
+    connection.close().await;
+    assert_eq!(closed.await, unknown("me-2"));
+    drop(waiting);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_at_a_time_keeps_the_order_also_of_what_is_put_off() {
     let (_server, _connection, room, mut peer) = publisher(|_| {}).await;
     let one = room.publish(&1);
