@@ -285,8 +285,9 @@ impl From<EmitFailed> for EmitError {
 /// What becomes of a publication, from [`Room::publish`].
 ///
 /// Resolves when the server has taken it, or it is known to have failed. Dropping it withdraws
-/// nothing: the publication is sent all the same, and if it fails,
-/// [`Notice::Unpublished`](crate::Notice::Unpublished) says so.
+/// nothing: the publication is sent all the same, and if it fails later,
+/// [`Notice::Unpublished`](crate::Notice::Unpublished) says so. That it failed at once, as at a
+/// bound, only the future says.
 #[derive(Debug)]
 pub struct Publishing {
     answer: oneshot::Receiver<Outcome>,

@@ -201,6 +201,31 @@ async fn leaving_ends_the_streams_and_joining_again_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_room_that_is_left_while_it_is_joined_is_left_behind_the_answer() {
+    let mut server = Server::new();
+    let connection = server.open();
+    let room = connection.room("lobby");
+    let mut events = room.events(10);
+    let mut peer = server.greet().await;
+    let leaving = async {
+        peer.expect(r#"join {"id":1,"room":"lobby"}"#).await;
+        tokio::join!(room.leave(), async {
+            peer.expect_nothing_for(SECOND).await;
+            let position = r#""position":{"epoch":"a","offset":0}"#;
+            peer.say(&format!(r#"joined {{"id":1,"room":"lobby",{position}}}"#))
+                .await;
+            peer.publish("lobby", 1).await;
+            peer.expect(r#"leave {"id":2,"room":"lobby"}"#).await;
+            peer.say(r#"left {"id":2,"room":"lobby"}"#).await;
+        });
+    };
+    let (joined, ()) = tokio::join!(room.join(Start::Now), leaving);
+    assert_eq!(joined, Err(JoinError::Left));
+    assert_eq!(events.next().await, None);
+    assert!(connection.rooms().is_empty() && room.position().is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_join_that_is_put_off_is_asked_again_and_one_that_is_refused_is_not() {
     let mut server = Server::new();
     let connection = server.open();
