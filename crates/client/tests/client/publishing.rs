@@ -135,6 +135,21 @@ async fn what_has_no_answer_in_time_is_unknown_and_is_not_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_waits_longer_for_an_outcome_because_the_client_has_to_stay_away() {
+    let (_server, _connection, room, mut peer) = publisher(|_| {}).await;
+    let sent_at = Instant::now();
+    let sent = room.publish(&1);
+    peer.expect(&msg(1, 1)).await;
+    peer.close(4100, r#"{"reason":"drain","after_ms":300000}"#)
+        .await;
+    assert_eq!(
+        sent.await,
+        Err(PublishError::Unknown { key: "me-1".into() })
+    );
+    assert_eq!(sent_at.elapsed(), 150 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_beyond_the_bounds_fails_at_once() {
     let server = Server::new();
     let mut options = server.options();

@@ -334,6 +334,16 @@ async fn events_are_emitted_now_or_not_at_all() {
     peer.say(r#"typing {"room":"other","from":"you","data":true}"#)
         .await;
     assert_eq!(told(&mut events, 1).await, ["typing true of you"]);
+    // A stream that is full leaves out what is worthless later, and goes on.
+    let mut narrow = room.events(1);
+    peer.say(r#"typing {"room":"lobby","from":"you","data":1}"#)
+        .await;
+    peer.say(r#"typing {"room":"lobby","from":"you","data":2}"#)
+        .await;
+    assert_eq!(told(&mut events, 2).await[1], "typing 2 of you");
+    assert_eq!(told(&mut narrow, 1).await, ["typing 1 of you"]);
+    peer.publish("lobby", 1).await;
+    assert_eq!(told(&mut narrow, 1).await, ["a1"]);
     peer.say(r#"news {"data":[1]}"#).await;
     let Some(Ok(Notice::Emission(emission))) = notices.next().await else {
         panic!("it should come first");
@@ -342,7 +352,7 @@ async fn events_are_emitted_now_or_not_at_all() {
         (emission.event.as_str(), emission.data),
         ("news", Json::from("[1]"))
     );
-    assert_eq!(room.position(), Some(Position::new("a", 0)));
+    assert_eq!(room.position(), Some(Position::new("a", 1)));
     let large = "x".repeat(60_000);
     let taken = (0..1000)
         .take_while(|_| room.emit("typing", &large).is_ok())
@@ -444,6 +454,7 @@ async fn questions_are_bounded_put_off_and_refused() {
         .await;
     let others: Vec<_> = (0..128).map(|_| ask()).collect();
     tokio::task::yield_now().await;
+    let put_off_at = Instant::now();
     let error = r#""event":"history","code":"overloaded","message":"""#;
     peer.say(&format!(r#"error {{"id":2,{error},"retry_after_ms":1}}"#))
         .await;
@@ -454,6 +465,7 @@ async fn questions_are_bounded_put_off_and_refused() {
     // Not before 100 ms, so that a wrong figure does not mean all the time.
     peer.expect(r#"history {"id":130,"room":"lobby","last":1}"#)
         .await;
+    assert_eq!(put_off_at.elapsed(), SECOND / 10);
     peer.say(r#"error {"id":130,"event":"history","code":"bad_data","message":""}"#)
         .await;
     assert!(matches!(
