@@ -156,7 +156,7 @@ impl Client {
         true
     }
 
-    /// What it was given and told so far.
+    /// Returns what it was given and told so far.
     pub const fn record(&self) -> &SharedRecord {
         &self.record
     }

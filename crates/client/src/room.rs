@@ -246,7 +246,7 @@ impl Room {
     }
 }
 
-/// Why an event was not emitted.
+/// The reason why an event was not emitted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EmitError {
     /// There is no connection now.
