@@ -1,8 +1,8 @@
 //! The Rust client, put to the test: does what the run says, and records what the application was
 //! given and told.
 //!
-//! What the run holds against the server comes from the application's streams, and from a [look at
-//! the wire](crate::wire) that knows nothing of what the client made of it.
+//! What the run holds against the server comes from the application's streams, and from a look at
+//! the wire, `wire.rs`, that knows nothing of what the client made of it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -156,7 +156,7 @@ impl Client {
         true
     }
 
-    /// What it was given and told so far.
+    /// Returns what it was given and told so far.
     pub const fn record(&self) -> &SharedRecord {
         &self.record
     }

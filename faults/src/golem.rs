@@ -1,5 +1,6 @@
 //! A client on golem's wire, which recovers nothing: it comes back and joins again, and what was
-//! published meanwhile is lost to it. What most servers without histories can give, to compare with.
+//! published meanwhile is lost to it. What most servers without histories can give, to compare
+//! with.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -32,8 +33,8 @@ pub struct GolemClient {
 #[derive(Debug)]
 struct State {
     rooms: Vec<u32>,
-    /// The room that it hears itself in: golem's wire does not answer a join, but what is sent behind it
-    /// comes back behind it.
+    /// The room that it hears itself in: golem's wire does not answer a join, but what is sent
+    /// behind it comes back behind it.
     echo: String,
     given: Mutex<Plain>,
     has_joined: Notify,

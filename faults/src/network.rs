@@ -1,7 +1,7 @@
 //! A network that fails: TCP proxies between clients and a server.
 //!
-//! Each [`Network`] has a few lines, which are addresses to connect to; what connects to one becomes a
-//! link to the server. Faults come at bytes that the seed chooses, while the network is
+//! Each [`Network`] has a few lines, which are addresses to connect to; what connects to one
+//! becomes a link to the server. Faults come at bytes that the seed chooses, while the network is
 //! [stormy](Network::storm), and when the run says so. What is forwarded is never changed: a link
 //! delivers a prefix of what was sent, and then more of it, or nothing any more.
 //!
@@ -47,9 +47,9 @@ pub struct Options {
     pub seed: u64,
     /// How often.
     pub chances: Chances,
-    /// What sockets hold in each direction, in bytes, as far as the kernel lets us choose; none is the
-    /// kernel's own choice, which on loopback is megabytes. Little makes a link that stalls felt by
-    /// whoever sends.
+    /// What sockets hold in each direction, in bytes, as far as the kernel lets us choose; none is
+    /// the kernel's own choice, which on loopback is megabytes. Little makes a link that stalls
+    /// felt by whoever sends.
     pub socket_bytes: Option<u32>,
 }
 
@@ -169,8 +169,8 @@ impl Network {
         });
     }
 
-    /// Drops a line for so long: each of its links is ended, or stalls and may be ended then, and new
-    /// ones are refused.
+    /// Drops a line for so long: each of its links is ended, or stalls and may be ended then, and
+    /// new ones are refused.
     pub fn drop_line(&self, line: usize, time: Duration) {
         let until = Instant::now() + time;
         self.line(line)
@@ -178,8 +178,8 @@ impl Network {
             .send_modify(|weather| weather.outage_until = Some(until));
     }
 
-    /// Does this to every link of a line, now. Of two within the same moment, links may see the later
-    /// alone.
+    /// Does this to every link of a line, now. Of two within the same moment, links may see the
+    /// later alone.
     pub fn inflict(&self, line: usize, fault: Fault) {
         self.line(line).weather.send_modify(|weather| {
             weather.inflicted_count += 1;
@@ -240,8 +240,8 @@ async fn accept_all(
             return;
         };
         let Ok((client, _)) = listener.accept().await else {
-            // The connection was gone before we came to it, or there are no file descriptors: those of
-            // links that end are had back.
+            // The connection was gone before we came to it, or there are no file descriptors: those
+            // of links that end are had back.
             sleep(ACCEPT_PAUSE).await;
             continue;
         };

@@ -1,7 +1,7 @@
 //! What a client was given and told: the evidence from which the verdict is reached.
 //!
-//! A record only grows, by what is said to it; it judges nothing. Its size is the run's: 40 bytes for
-//! each delivery.
+//! A record only grows, by what is said to it; it judges nothing. Its size is the run's: 40 bytes
+//! for each delivery.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,10 +12,11 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// What makes a publication one, however often it is sent: who publishes it, and their how-manieth it is.
+/// What makes a publication one, however often it is sent: who publishes it, and their how-manieth
+/// it is.
 ///
-/// It is the `key` on the wire, `c12-345`, and stands in what is published too, so that whoever gets it
-/// can say which it got.
+/// It is the `key` on the wire, `c12-345`, and stands in what is published too, so that whoever
+/// gets it can say which it got.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Key {
@@ -103,7 +104,8 @@ pub enum Entry {
         position: Position,
         /// Whether nothing is missing since the place that was asked for; none if none was.
         recovered: Option<bool>,
-        /// The offset of the last publication that the member has, in this epoch: the next is behind it.
+        /// The offset of the last publication that the member has, in this epoch: the next is
+        /// behind it.
         reached: u64,
     },
     /// The member was told that these are missing, both ends included.
@@ -193,7 +195,8 @@ impl Record {
         }
     }
 
-    /// A place in a room, which shares its epoch with the place that was reached, if that is the same.
+    /// A place in a room, which shares its epoch with the place that was reached, if that is the
+    /// same.
     pub fn place(&self, room: u32, epoch: &str, offset: u64) -> Position {
         let reached = self.rooms.get(&room).and_then(|room| room.reached.as_ref());
         let known = reached.filter(|reached| *reached.epoch == *epoch);
@@ -203,7 +206,8 @@ impl Record {
         }
     }
 
-    /// Writes down a membership that began, after which the next publication is the one behind `reached`.
+    /// Writes down a membership that began, after which the next publication is the one behind
+    /// `reached`.
     pub fn join(&mut self, room: u32, position: Position, recovered: Option<bool>, reached: u64) {
         let room = self.rooms.entry(room).or_default();
         room.reached = Some(Position {
@@ -224,8 +228,8 @@ impl Record {
         room.entries.push(Entry::Publication { position, key });
     }
 
-    /// Writes down that the member was told of publications that are missing, and has come to the last of
-    /// them; nothing if there are none.
+    /// Writes down that the member was told of publications that are missing, and has come to the
+    /// last of them; nothing if there are none.
     pub fn missing(&mut self, room: u32, epoch: &Arc<str>, from: u64, to: u64) {
         if from > to {
             return;

@@ -1,8 +1,8 @@
 //! Whether clients were given what throng.v1 promises, from what all of them recorded.
 //!
-//! The promise, for each room: there is one order of publications, and each member was handed all of it
-//! from its first `joined` on, each once, or was told what is missing. What was acknowledged is in that
-//! order, once. When something may be missing, [`Promises`] says.
+//! The promise, for each room: there is one order of publications, and each member was handed all
+//! of it from its first `joined` on, each once, or was told what is missing. What was acknowledged
+//! is in that order, once. When something may be missing, [`Promises`] says.
 
 mod timeline;
 mod walk;
@@ -28,8 +28,8 @@ pub struct Promises {
 pub enum Epochs {
     /// Everything goes on: histories and keys are on disk before anybody sees them.
     Carried,
-    /// Everything is forgotten: rooms begin anew, members are told that an unknown number is missing, and
-    /// what was not acknowledged may be published once more.
+    /// Everything is forgotten: rooms begin anew, members are told that an unknown number is
+    /// missing, and what was not acknowledged may be published once more.
     Forgotten,
     /// It is never started anew.
     One,

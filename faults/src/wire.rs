@@ -1,5 +1,5 @@
-//! What a server says on the wire, seen without the client that it is for: what comes twice, and what
-//! comes in the wrong place.
+//! What a server says on the wire, seen without the client that it is for: what comes twice, and
+//! what comes in the wrong place.
 
 use std::collections::HashMap;
 
@@ -176,10 +176,15 @@ mod tests {
 
     #[test]
     fn what_comes_again_on_the_wire_is_counted() {
-        let back = r#"joined {"id":1,"room":"faults:1","position":{"epoch":"a","offset":5},"recovered":true,"first":5}"#;
-        assert_eq!(seen(&[FIVE, "hello {}", back, FIVE]), (vec![], 1));
-        let new = r#"joined {"id":1,"room":"faults:1","position":{"epoch":"b","offset":5},"recovered":false,"first":5}"#;
-        assert_eq!(seen(&[FIVE, "hello {}", new, FIVE]), (vec![], 0));
+        let joined = |epoch, recovered| {
+            let position = format!(r#""position":{{"epoch":"{epoch}","offset":5}}"#);
+            let rest = format!(r#""recovered":{recovered},"first":5"#);
+            format!(r#"joined {{"id":1,"room":"faults:1",{position},{rest}}}"#)
+        };
+        let back = joined("a", true);
+        assert_eq!(seen(&[FIVE, "hello {}", &back, FIVE]), (vec![], 1));
+        let new = joined("b", false);
+        assert_eq!(seen(&[FIVE, "hello {}", &new, FIVE]), (vec![], 0));
     }
 
     #[test]

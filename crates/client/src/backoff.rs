@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// How long to wait before another attempt to connect.
+/// The pauses before another attempt to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pauses {
     /// The ceiling after the first failure (default 500 ms); it doubles with each.

@@ -21,7 +21,7 @@ use crate::session::Session;
 use crate::status::{State, Status};
 use crate::wire::Hello;
 
-/// Why there is no connection.
+/// The reason why a connection was not opened.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum OpenError {
     /// [`Options::key_prefix`] is empty or too long.
@@ -54,7 +54,7 @@ pub enum OpenError {
 #[error("there is no connection to ping on, or it was lost before the answer")]
 pub struct PingError;
 
-/// What handles and the task share.
+/// The state that handles and the task share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) session: Mutex<Session>,
@@ -85,7 +85,7 @@ impl Shared {
     }
 }
 
-/// What all handles hold. The connection ends with the last of them.
+/// The inside of every handle. The connection ends with the last of them.
 #[derive(Debug)]
 pub(crate) struct Inner {
     shared: Arc<Shared>,

@@ -39,7 +39,7 @@ pub(crate) struct Driver {
 }
 
 impl Drop for Driver {
-    /// Nothing comes back without its task, as when the runtime ends: nobody may wait for ever.
+    /// Settles everything: without its task, as when the runtime ends, nothing comes back.
     fn drop(&mut self) {
         self.shared.session.lock().end();
         self.become_state(State::Closed, Some(End::Closed(Closed::by_application())));
@@ -105,7 +105,8 @@ impl Driver {
         self.status.send_replace(status);
     }
 
-    /// One connection from the attempt to its end, and how long it lasted after the greeting.
+    /// Lives one connection, from the attempt to its end. Returns how long it lasted after the
+    /// greeting, and how it ended.
     async fn connect_once(&self) -> (Duration, End) {
         let attempt = timeout(self.options.connect_timeout, async {
             let mut socket = self.dial().await?;
@@ -335,7 +336,7 @@ const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 /// After how much silence to ask if the server does not say.
 const KEEPALIVE: Duration = Duration::from_secs(25);
 
-/// When something was last heard, and whether the server is to be asked.
+/// The last sign of life, and the question for the next.
 #[derive(Debug)]
 struct Liveness {
     heard_at: Mutex<Instant>,

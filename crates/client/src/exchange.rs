@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::refused::Refused;
 use crate::wire::{Hello, Request, write};
 
-/// What an answer is for.
+/// The purpose of a request, by which its answer is handed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
     History(u64),
@@ -37,7 +37,7 @@ pub(crate) struct Exchange {
 pub(crate) const EMITS_BYTES_MAX: usize = 1 << 20;
 
 impl Exchange {
-    /// The server's greeting; `None` without a connection.
+    /// Returns the server's greeting; `None` without a connection.
     pub(crate) const fn hello(&self) -> Option<&Hello> {
         self.hello.as_ref()
     }

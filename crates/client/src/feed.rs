@@ -15,7 +15,7 @@ use crate::position::Position;
 use crate::publication::{Publication, RoomEvent};
 use crate::refused::{Closed, Refused};
 
-/// Why a stream has ended early.
+/// The reason why a stream has ended early.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StreamError {
     /// The connection was closed by the server and does not come back by itself.
@@ -94,7 +94,7 @@ impl<T> Feed<T> {
         }
     }
 
-    /// The reader gets what is held, then this error. The feed is to be dropped.
+    /// Ends the stream: the reader gets what is held, then this error. Drop the feed then.
     pub(crate) fn end(&self, error: StreamError) {
         *self.end.lock() = Some(error);
     }
@@ -112,11 +112,11 @@ impl<T> Reader<T> {
     }
 }
 
-/// What happens in a room, in order, from [`Room::events`](crate::Room::events).
+/// The events of a room, in order, from [`Room::events`](crate::Room::events).
 ///
 /// The stream holds a bounded number of events. At the bound it leaves out emissions; anything else
-/// ends it: the reader gets what is held, then [`StreamError::Lagged`]. It ends without an error when
-/// the application leaves the room or closes the connection.
+/// ends it: the reader gets what is held, then [`StreamError::Lagged`]. It ends without an error
+/// when the application leaves the room or closes the connection.
 #[derive(Debug)]
 pub struct RoomEvents {
     pub(crate) reader: Reader<RoomEvent>,

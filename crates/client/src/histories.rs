@@ -29,7 +29,7 @@ pub struct History {
     pub recovered: Option<bool>,
 }
 
-/// Why a history was not read.
+/// The reason why a history was not read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum HistoryError {
     /// The connection is closed and does not come back by itself.
@@ -119,7 +119,7 @@ impl Histories {
         }
     }
 
-    /// There is a connection: asks everything.
+    /// Begins with a connection: asks everything.
     pub(crate) fn open(&mut self, exchange: &mut Exchange) {
         let numbers: Vec<u64> = self.questions.keys().copied().collect();
         numbers

@@ -34,14 +34,14 @@
 //!
 //! | what | bound | at the bound |
 //! |---|---|---|
-//! | publications without acknowledgement | [`Options::publishes_max`] | fails with [`PublishError::FullCount`] |
-//! | their data as JSON | [`Options::publish_bytes_max`] | fails with [`PublishError::FullBytes`] |
-//! | one message | the server's limit | fails with [`Refused`], code `too_large` |
+//! | unacknowledged publications | [`Options::publishes_max`] | [`PublishError::FullCount`] |
+//! | their data as JSON | [`Options::publish_bytes_max`] | [`PublishError::FullBytes`] |
+//! | one message | the server's limit | [`Refused`], code `too_large` |
 //! | events that a stream holds | its `buffer_max` | it ends with [`StreamError::Lagged`] |
-//! | questions for history | 128 | fails with [`HistoryError::Full`] |
-//! | bytes that wait for the socket, for events | 1 MiB | fails with [`EmitError::Busy`] |
-//! | an attempt to connect | [`Options::connect_timeout`] | given up; the next follows |
-//! | silence of the server | [`Options::keepalive`] and [`Options::pong_timeout`] | given up; the next follows |
+//! | questions for history | 128 | [`HistoryError::Full`] |
+//! | bytes that wait for the socket, for emitting | 1 MiB | [`EmitError::Busy`] |
+//! | an attempt to connect | [`Options::connect_timeout`] | given up, then the next |
+//! | silence | [`Options::keepalive`], then [`Options::pong_timeout`] | given up, then the next |
 //!
 //! Reading never waits for the application: a slow reader lags, and the connection goes on.
 //!

@@ -34,7 +34,7 @@ pub enum Start {
     Since(Position),
 }
 
-/// Why a room was not joined.
+/// The reason why a room was not joined.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum JoinError {
     /// The connection is closed. If the server closed it, the room stays wanted:
@@ -49,7 +49,7 @@ pub enum JoinError {
     Refused(#[from] Refused),
 }
 
-/// How far a room is on this connection.
+/// The progress of a room on this connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     /// Nothing was asked.
@@ -120,7 +120,7 @@ impl Membership {
         !self.is_wanted && self.state == State::Idle && self.feeds.is_empty()
     }
 
-    /// When it is to be asked for again, if the server put it off.
+    /// Returns when it is to be asked for again, if the server put it off.
     pub(crate) const fn due(&self) -> Option<Instant> {
         match self.state {
             State::PutOff(until) => Some(until),
@@ -230,19 +230,19 @@ impl Membership {
         }
     }
 
-    /// The connection is gone, and with it the membership.
+    /// Forgets the connection, and with it the membership.
     pub(crate) fn lose(&mut self) {
         self.state = State::Idle;
         self.leavers.clear();
     }
 
-    /// The connection does not come back by itself. The room stays wanted.
+    /// Settles what waits: the connection does not come back by itself. The room stays wanted.
     pub(crate) fn close(&mut self, closed: &Closed) {
         self.settle(&closed.clone().into());
         self.end_feeds(&closed.clone().into());
     }
 
-    /// The connection never comes back, as the application wished.
+    /// Ends everything: the connection never comes back, as the application wished.
     pub(crate) fn end(&mut self, closed: &Closed) {
         self.lose();
         self.forget(&closed.clone().into());
@@ -251,7 +251,7 @@ impl Membership {
 
     // ---- What the server says ----
 
-    /// The answer to `join`.
+    /// Takes the answer to `join`.
     pub(crate) fn begin(
         &mut self,
         fields: &JoinedFields,
@@ -316,7 +316,7 @@ impl Membership {
         }
     }
 
-    /// The answer to `leave`.
+    /// Takes the answer to `leave`.
     pub(crate) fn left(&mut self, exchange: &mut Exchange) {
         if self.state == State::Leaving {
             self.lose();
@@ -324,7 +324,7 @@ impl Membership {
         }
     }
 
-    /// An error in answer to `join` or `leave`.
+    /// Takes an error in answer to `join` or `leave`.
     pub(crate) fn refuse(&mut self, refused: &Refused, now: Instant, exchange: &mut Exchange) {
         let State::Joining { is_abandoned, .. } = self.state else {
             self.left(exchange);
@@ -340,7 +340,7 @@ impl Membership {
         }
     }
 
-    /// A publication.
+    /// Takes a publication.
     pub(crate) fn publish(&mut self, msg: &Msg<'_>, notices: &mut Notices) {
         let Some(Position { epoch, offset }) = self.live_position("msg", notices) else {
             return;
@@ -362,7 +362,7 @@ impl Membership {
         self.tell(&RoomEvent::Publication(publication));
     }
 
-    /// The server left something out.
+    /// Takes a gap: the server left something out.
     pub(crate) fn skip(&mut self, fields: &GapFields, notices: &mut Notices) {
         let Some(Position { epoch, offset }) = self.live_position("gap", notices) else {
             return;
@@ -383,7 +383,7 @@ impl Membership {
         self.miss(Gap::known(&self.name, GapReason::Slow, &epoch, offsets));
     }
 
-    /// An ephemeral event.
+    /// Takes an ephemeral event.
     pub(crate) fn emit(&mut self, event: &str, emitted: Emitted<'_>) {
         if self.state == State::Joined && self.is_wanted {
             self.tell(&RoomEvent::Emission(Emission {
@@ -395,7 +395,7 @@ impl Membership {
         }
     }
 
-    /// Where a member is; `None` if it is none, or has just left.
+    /// Returns where a member is; `None` if it is none, or has just left.
     fn live_position(&self, event: &str, notices: &mut Notices) -> Option<Position> {
         match self.state {
             State::Joined => self.position.clone(),
@@ -428,7 +428,7 @@ impl Membership {
             .retain_mut(|feed| feed.push(event.clone(), position, may_skip));
     }
 
-    /// The server does not have us; another attempt would be no different.
+    /// Gives the room up: another attempt would be no different.
     fn fail(&mut self, refused: &Refused) {
         self.forget(&refused.clone().into());
         self.end_feeds(&refused.clone().into());

@@ -14,7 +14,7 @@ use crate::publication::Emission;
 use crate::refused::Refused;
 use crate::status::Status;
 
-/// What a connection tells, from [`Connection::notices`](crate::Connection::notices).
+/// Something that a connection tells.
 #[derive(Clone, Debug)]
 pub enum Notice {
     /// The server's application sent something that is of no room.
@@ -34,7 +34,7 @@ pub enum Notice {
     },
 }
 
-/// What throng.v1 does not allow.
+/// A breach of throng.v1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
     /// A binary message.
@@ -83,7 +83,7 @@ impl Notices {
 /// Enough of a message to see what it is.
 const TEXT_CHARS_MAX: usize = 200;
 
-/// What a connection tells, from [`Connection::notices`](crate::Connection::notices).
+/// The notices of a connection, from [`Connection::notices`](crate::Connection::notices).
 ///
 /// Bounded: at the bound it takes no more, and the reader gets what is held, then
 /// [`StreamError::Lagged`]. It ends when the application closes the connection.

@@ -32,7 +32,7 @@ pub struct Ack {
     pub is_duplicate: bool,
 }
 
-/// Why a publication failed.
+/// The reason why a publication failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PublishError {
     /// The connection is closed and does not come back by itself. The publication was not sent.
@@ -131,7 +131,7 @@ impl Outbox {
         }
     }
 
-    /// How many publications wait for their acknowledgement.
+    /// Returns how many publications wait for their acknowledgement.
     pub(crate) const fn count(&self) -> usize {
         self.count
     }
@@ -191,7 +191,7 @@ impl Outbox {
         Ok(number)
     }
 
-    /// There is a connection: sends what waits, and again what was not acknowledged.
+    /// Begins with a connection: sends what waits, and again what was not acknowledged.
     pub(crate) fn open(&mut self, now: Instant, exchange: &mut Exchange, notices: &mut Notices) {
         let rooms: Vec<Arc<str>> = self.lanes.keys().cloned().collect();
         for room in rooms {
@@ -257,20 +257,20 @@ impl Outbox {
         }
     }
 
-    /// When the next will have waited too long.
+    /// Returns when the next will have waited too long.
     pub(crate) fn expiry(&self) -> Option<Instant> {
         let entries = self.lanes.values().flat_map(|lane| &lane.entries);
         let sent = entries.filter_map(|entry| entry.first_sent_at).min()?;
         Some(sent + self.options.publish_timeout)
     }
 
-    /// When there is something to do though nothing happens until then.
+    /// Returns when there is something to do though nothing happens until then.
     pub(crate) fn due(&self) -> Option<Instant> {
         let put_off = self.lanes.values().filter_map(|lane| lane.put_off_until);
         put_off.chain(self.expiry()).min()
     }
 
-    /// The server has taken it.
+    /// Settles a publication that the server has taken.
     pub(crate) fn acknowledge(
         &mut self,
         room: &Arc<str>,
@@ -289,7 +289,7 @@ impl Outbox {
         }
     }
 
-    /// The server does not take it now, or ever.
+    /// Puts off a publication that the server does not take now, or gives it up.
     pub(crate) fn refuse(
         &mut self,
         (room, number): (&Arc<str>, u64),
@@ -325,7 +325,7 @@ impl Outbox {
         }
     }
 
-    /// The connection is gone: what was under way is to be sent again.
+    /// Forgets the connection: what was under way is to be sent again.
     pub(crate) fn lose(&mut self) {
         for entry in self.lanes.values_mut().flat_map(|lane| &mut lane.entries) {
             entry.is_doubtful |= entry.is_under_way;
@@ -333,7 +333,7 @@ impl Outbox {
         }
     }
 
-    /// The connection does not come back by itself. Nobody waits any longer.
+    /// Settles everything: the connection does not come back by itself.
     pub(crate) fn close(&mut self, closed: &Closed) {
         for entry in std::mem::take(&mut self.lanes)
             .into_values()

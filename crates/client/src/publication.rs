@@ -48,7 +48,7 @@ impl From<&str> for Json {
     }
 }
 
-/// What was published to a room.
+/// One publication of a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
     /// Its room.
@@ -57,7 +57,8 @@ pub struct Publication {
     pub position: Position,
     /// The id of the connection that published it; `None` if it was the server's application.
     pub from: Option<String>,
-    /// When the server took it, in Unix milliseconds by the server's clock; `None` if it did not say.
+    /// When the server took it, in Unix milliseconds by the server's clock; `None` if it did not
+    /// say.
     pub at_ms: Option<u64>,
     /// What was published.
     pub data: Json,
@@ -94,7 +95,7 @@ pub struct Gap {
     pub offsets: Option<RangeInclusive<u64>>,
 }
 
-/// Why publications are missing.
+/// The reason why publications are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapReason {
     /// While the connection was away, the room's offsets began again. How much was published
@@ -150,7 +151,7 @@ impl Gap {
     }
 }
 
-/// How a server's answer goes on from a position, as `joined` and `history` say it.
+/// The way in which a server's answer goes on from a position: `joined` and `history` say it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Recovery<'a> {
     /// Of the room, or of the last publication in the answer.
@@ -220,7 +221,7 @@ pub struct Joined {
     pub again: bool,
 }
 
-/// What happens in a room, in order.
+/// Something that happens in a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoomEvent {
     /// Somebody emitted something.

@@ -114,7 +114,8 @@ impl Room {
     }
 
     /// Leaves the room and forgets its position. Nothing of it is seen afterwards, and its streams
-    /// end. Returns when the server has seen it, or the connection is lost, which comes to the same.
+    /// end. Returns when the server has seen it, or the connection is lost, which comes to the
+    /// same.
     ///
     /// # Cancel safety
     ///
@@ -245,7 +246,7 @@ impl Room {
     }
 }
 
-/// Why an event was not emitted.
+/// The reason why an event was not emitted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EmitError {
     /// There is no connection now.
@@ -284,8 +285,9 @@ impl From<EmitFailed> for EmitError {
 /// What becomes of a publication, from [`Room::publish`].
 ///
 /// Resolves when the server has taken it, or it is known to have failed. Dropping it withdraws
-/// nothing: the publication is sent all the same, and if it fails,
-/// [`Notice::Unpublished`](crate::Notice::Unpublished) says so.
+/// nothing: the publication is sent all the same, and if it fails later,
+/// [`Notice::Unpublished`](crate::Notice::Unpublished) says so. That it failed at once, as at a
+/// bound, only the future says.
 #[derive(Debug)]
 pub struct Publishing {
     answer: oneshot::Receiver<Outcome>,

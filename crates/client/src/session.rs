@@ -182,7 +182,8 @@ impl Session {
         }
     }
 
-    /// Asks whether the server is there; `None` without a connection, or if that was asked too often.
+    /// Asks whether the server is there; `None` without a connection, or if too many such questions
+    /// wait.
     pub(crate) fn ping(&mut self) -> Option<oneshot::Receiver<()>> {
         if !self.exchange.is_open() || self.pings.len() >= PINGS_MAX {
             return None;
@@ -217,7 +218,7 @@ impl Session {
 
     // ---- What becomes of the connection ----
 
-    /// There is a connection, and the server has greeted. Rooms first: whoever publishes to a room
+    /// Begins with a connection whose server has greeted. Rooms first: whoever publishes to a room
     /// that it is in wants to see that.
     pub(crate) fn open(&mut self, hello: Hello, now: Instant) {
         self.drain_pause = Duration::ZERO;
@@ -233,7 +234,7 @@ impl Session {
         self.histories.open(&mut self.exchange);
     }
 
-    /// The connection is gone. Returns the pause that the server asked for with `drain`.
+    /// Forgets the connection. Returns the pause that the server asked for with `drain`.
     pub(crate) fn lose(&mut self) -> Duration {
         self.exchange.lose();
         self.rooms.values_mut().for_each(Membership::lose);
@@ -243,7 +244,8 @@ impl Session {
         std::mem::take(&mut self.drain_pause)
     }
 
-    /// The server does not want us back. What is wanted stays wanted, should somebody try again.
+    /// Settles what waits: the server does not want us back. What is wanted stays wanted, should
+    /// somebody try again.
     pub(crate) fn close(&mut self, closed: &Closed) {
         self.closed = Some(closed.clone());
         self.rooms.values_mut().for_each(|room| room.close(closed));
@@ -251,7 +253,7 @@ impl Session {
         self.histories.close(closed);
     }
 
-    /// Somebody tries again.
+    /// Takes requests again: somebody tries another connection.
     pub(crate) fn reopen(&mut self) {
         self.closed = None;
     }
@@ -275,7 +277,7 @@ impl Session {
         self.exchange.next_outgoing()
     }
 
-    /// When there may be something to send though nothing happens until then.
+    /// Returns when there may be something to send though nothing happens until then.
     pub(crate) fn due(&self) -> Option<Instant> {
         let rooms = self.rooms.values().filter_map(Membership::due);
         rooms
@@ -294,7 +296,7 @@ impl Session {
         self.histories.resume(now, &mut self.exchange);
     }
 
-    /// When the next publication has waited too long.
+    /// Returns when the next publication has waited too long.
     pub(crate) fn expiry(&self) -> Option<Instant> {
         self.outbox.expiry()
     }
@@ -418,7 +420,7 @@ impl Session {
 /// The most pings that wait for their answers: one is enough.
 const PINGS_MAX: usize = 16;
 
-/// Why an event was not emitted.
+/// The reason why an event was not emitted.
 #[derive(Debug)]
 pub(crate) enum EmitFailed {
     Away,

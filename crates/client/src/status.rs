@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Error as SocketError;
 use crate::backoff::PAUSE_MAX;
 use crate::refused::Closed;
 
-/// What a connection is doing.
+/// The state of a connection, and the end of the one before.
 #[derive(Clone, Debug)]
 pub struct Status {
     /// What it is doing now.
@@ -20,7 +20,7 @@ pub struct Status {
     pub end: Option<End>,
 }
 
-/// What a connection is doing.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// It does not come back by itself.
@@ -36,7 +36,7 @@ pub enum State {
     },
 }
 
-/// How a connection, or an attempt to open one, ended.
+/// The end of a connection, or of an attempt to open one.
 #[derive(Clone, Debug, Error)]
 pub enum End {
     /// It could not be opened, or it broke.

@@ -14,7 +14,7 @@ pub(crate) const SUBPROTOCOL: &str = "throng.v1";
 /// The longest name of an emitted event, in bytes.
 pub(crate) const EVENT_BYTES_MAX: usize = 64;
 
-/// How a server introduced itself.
+/// The greeting of a server.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default)]
 pub struct Hello {
@@ -28,7 +28,7 @@ pub struct Hello {
     pub limits: Limits,
 }
 
-/// What a server allows one connection. `None`: it did not say.
+/// The limits of one connection. `None`: the server did not say.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(default)]
 pub struct Limits {

@@ -99,7 +99,7 @@ impl Gate {
     }
 }
 
-/// Who asks the engine for something.
+/// The caller of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Caller {
     /// A core at its own work: what its connections publish too fast is held back by not reading

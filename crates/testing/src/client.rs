@@ -41,11 +41,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
 /// A client. Answers pings whenever it waits for something.
 pub struct Client {
     socket: WebSocketStream<Box<dyn Socket>>,
-    /// What came while something else was waited for.
+    /// Messages that came while something else was waited for.
     inbox: VecDeque<Message>,
     /// The number of the last `sync`.
     sync_count: u64,
-    /// What the handshake was answered with.
+    /// The answer to the handshake.
     pub response: Response,
 }
 

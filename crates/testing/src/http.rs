@@ -10,7 +10,7 @@ pub struct Reply {
     /// Its status.
     pub status: u16,
     head: String,
-    /// What stands behind its head.
+    /// The body.
     pub body: String,
 }
 

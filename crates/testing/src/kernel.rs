@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
-/// What waits at one end of a connection, in bytes.
+/// Bytes that wait at one end of a connection.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Queued {
     /// Written here, and not acknowledged by the other end's kernel.
@@ -12,7 +12,7 @@ pub struct Queued {
     pub unread: u64,
 }
 
-/// What waits at the end of a connection that has the first of these addresses.
+/// Returns what waits at the end of a connection that has the first of these addresses.
 pub fn queued((own, other): (SocketAddr, SocketAddr)) -> Queued {
     let ends = [own, other].map(hex).join(" ");
     let table = fs::read_to_string("/proc/net/tcp").unwrap();

@@ -4,7 +4,7 @@
 //! Tests read as transcripts: what a peer does is a blocking call, and so is waiting for what it
 //! gets. Whoever waits does so for [`TIMEOUT`] at most, then the test fails.
 //!
-//! - [`TestServer`] is a server on a port of its own, with the [`chat`] that tests serve.
+//! - [`TestServer`] is a server on a port of its own, with the chat that tests serve (`chat.rs`).
 //! - [`Client`] speaks WebSocket by tokio-tungstenite, which nobody here wrote.
 //! - [`Throng`] is a client that speaks throng.v1, request by request.
 //! - [`Raw`] is a bare TCP connection, for what no decent peer sends.

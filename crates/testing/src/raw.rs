@@ -16,7 +16,7 @@ const OPENING: &str = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrad
      Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// What a server of ours sends at most, by the tests' own doing.
+/// The most that a server of ours sends, by the tests' own doing.
 const LIMITS: Limits = Limits {
     message_len_max: 1 << 24,
     fragment_count_max: 1,
@@ -43,7 +43,7 @@ pub fn close(code: u16) -> Vec<u8> {
 pub struct Raw {
     stream: TcpStream,
     reader: MessageReader,
-    /// What came and has not been looked at.
+    /// Bytes that came and have not been looked at.
     unread: Vec<u8>,
 }
 
@@ -113,8 +113,8 @@ impl Raw {
         self.stream.write_all(bytes).is_ok()
     }
 
-    /// Sends the same bytes again and again, until the server takes nothing for a while; gives up, and fails,
-    /// when it has taken 64 MiB.
+    /// Sends the same bytes again and again, until the server takes nothing for a while; gives up,
+    /// and fails, when it has taken 64 MiB.
     pub fn send_until_full(&mut self, bytes: &[u8]) {
         let quiet = Duration::from_millis(300);
         self.stream.set_write_timeout(Some(quiet)).unwrap();
@@ -202,8 +202,8 @@ impl Raw {
         self.bytes_to_close(code).1
     }
 
-    /// Skips what comes before the close frame, which is to have this code; returns how much that was, in
-    /// bytes, and the reason.
+    /// Skips what comes before the close frame, which is to have this code; returns how much that
+    /// was, in bytes, and the reason.
     pub fn bytes_to_close(&mut self, code: u16) -> (u64, String) {
         let mut before = 0;
         loop {

@@ -46,13 +46,13 @@ pub fn config(flush: FlushMode) -> Config {
 
 /// A server that serves until it is dropped.
 pub struct TestServer {
-    /// Where it listens.
+    /// The address that it listens on.
     pub addresses: Vec<ListenAddress>,
     /// Its rooms.
     pub rooms: RoomManager,
-    /// What stops it.
+    /// The handle that stops it.
     pub stop: Stop,
-    /// What `serve` returned.
+    /// The result of `serve`.
     ended: Receiver<Result<(), ServeError>>,
     was_awaited: bool,
 }

@@ -21,7 +21,7 @@ impl Throng {
         Self::connect_to(server.address())
     }
 
-    /// The same, to a server in another process.
+    /// Opens a WebSocket to a server in another process, and waits for the greeting.
     pub fn connect_to(address: SocketAddr) -> Self {
         let headers = [("sec-websocket-protocol", "other, throng.v1")];
         let mut client = Client::connect_with(address, "/ws", &headers);
@@ -31,7 +31,7 @@ impl Throng {
         Self { client, hello }
     }
 
-    /// What others see its publications come from.
+    /// Returns the name that others see its publications come from.
     pub fn name(&self) -> &str {
         self.hello["connection"].as_str().unwrap()
     }

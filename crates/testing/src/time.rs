@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long anything may take before a test fails: dozens of times what the slowest step needs on
+/// The time that anything may take before a test fails: dozens of times what the slowest step needs on
 /// a busy machine, so that only what never comes is waited for in vain.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 

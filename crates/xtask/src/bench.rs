@@ -26,7 +26,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// What a person would write behind `bench`.
+    /// Takes what a person would write behind `bench`.
     pub(crate) fn new(argument: &str) -> Self {
         Self {
             arguments: vec![argument.to_owned()],

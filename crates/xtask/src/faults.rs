@@ -32,7 +32,7 @@ impl Options {
         Self::new(SHORT)
     }
 
-    /// What a person would write behind `faults`.
+    /// Takes what a person would write behind `faults`.
     pub(crate) fn new(arguments: &str) -> Self {
         Self {
             arguments: arguments.split(' ').map(str::to_owned).collect(),

@@ -157,7 +157,7 @@ const BASELINE: &str = "benches/instructions/baseline.toml";
 
 const RUNNER: &str = "gungraun-runner";
 
-/// Where in a summary the count is: version 7 of its schema.
+/// The place of the count in a summary: version 7 of its schema.
 const INSTRUCTIONS: &str = "/profiles/0/data/total/metrics/Ir/values/new";
 
 #[cfg(test)]

@@ -85,7 +85,8 @@ fn in_words(outcome: &Result<Outcome>) -> String {
     }
 }
 
-/// Runs one task. `test` and `full` alone may install anything: the others are for people at their desks.
+/// Runs one task. `test` and `full` alone may install anything: the others are for people at their
+/// desks.
 fn run(task: &Task) -> Result<Outcome> {
     let repository = Repository::open()?;
     let installer = Installer::forbidden();

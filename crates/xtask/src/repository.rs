@@ -61,7 +61,7 @@ impl Repository {
         command
     }
 
-    /// The same cargo that started us, in the root of the repository.
+    /// Returns the cargo that started us, in the root of the repository.
     pub(crate) fn cargo(&self) -> Command {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut command = self.command(cargo);
@@ -104,8 +104,8 @@ impl Repository {
         self.target(OPTIMIZED).join(name)
     }
 
-    /// The examples that clients drive: as the tests build them, so that this is done already, and not
-    /// optimized, since that takes a minute for each of them.
+    /// Builds the examples that clients drive: as the tests build them, so that this is done
+    /// already, and not optimized, since that takes a minute for each of them.
     pub(crate) fn examples_build(&self) -> Command {
         let mut command = self.cargo();
         command.args([

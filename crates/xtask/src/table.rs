@@ -7,21 +7,21 @@ use anyhow::Result;
 
 use crate::outcome::Outcome;
 
-/// What became of every step, in the order in which they ran.
+/// The results of all steps, in the order in which they ran.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     /// One row a step.
     pub(crate) rows: Vec<Row>,
 }
 
-/// What became of one step.
+/// The result of one step.
 #[derive(Debug)]
 pub(crate) struct Row {
     /// The step's name on the command line.
     pub(crate) name: String,
-    /// How it ended.
+    /// Its end.
     pub(crate) outcome: Outcome,
-    /// How long it took.
+    /// The time that it took.
     pub(crate) elapsed: Duration,
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "steps")]
     quick: bool,
 
-    /// How long each fuzz target runs.
+    /// Seconds that each fuzz target runs.
     #[arg(long, value_name = "N", default_value_t = FUZZ_SECONDS)]
     fuzz_seconds: u32,
 
@@ -234,10 +234,10 @@ fn docs(repository: &Repository) -> Result<Outcome> {
 /// The peer that is written in Rust.
 const PEER_MANIFEST: &str = "benches/peers/tokio/Cargo.toml";
 
-/// How long a target is fuzzed among other checks; `cargo xtask fuzz` takes longer.
+/// Seconds that a target is fuzzed among other checks; `cargo xtask fuzz` takes longer.
 const FUZZ_SECONDS: u32 = 20;
 
-/// What `--quick` runs: nothing that needs an optimized build or another program.
+/// The steps of `--quick`: nothing that needs an optimized build or another program.
 const QUICK: [Step; 4] = [Step::Fmt, Step::Tidy, Step::Clippy, Step::Tests];
 
 #[cfg(test)]

@@ -98,8 +98,8 @@ impl Script {
         }
     }
 
-    /// Exponential, so that where the next is does not depend on where the last was; up to eight times
-    /// the mean, so that there is a next one.
+    /// Exponential, so that where the next is does not depend on where the last was; up to eight
+    /// times the mean, so that there is a next one.
     fn distance(&mut self, mean: u64) -> u64 {
         let share = -(1.0 - self.rng.f64()).ln();
         #[expect(

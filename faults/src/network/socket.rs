@@ -34,8 +34,8 @@ pub(super) async fn connect(
     socket.connect(address).await
 }
 
-/// A socket that holds about so much. Its segments are an Ethernet's then, for the kernel would let a
-/// sender have 20 of loopback's 64 KiB under way.
+/// A socket that holds about so much. Its segments are an Ethernet's then, for the kernel would let
+/// a sender have 20 of loopback's 64 KiB under way.
 fn open(socket_bytes: Option<u32>) -> io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
@@ -55,8 +55,8 @@ pub(super) fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-/// Ends a connection by FIN, and reads what the peer still sends, for unread bytes would make the kernel
-/// send an RST behind it.
+/// Ends a connection by FIN, and reads what the peer still sends, for unread bytes would make the
+/// kernel send an RST behind it.
 pub(super) async fn cut(stream: TcpStream) {
     shut(&stream);
     _ = timeout(CUT_TIME_MAX, discard(&stream)).await;

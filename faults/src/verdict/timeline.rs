@@ -37,8 +37,8 @@ struct Known {
     keys: BTreeMap<u64, Key>,
     /// The largest offset that anybody heard of.
     last: u64,
-    /// The last offset that it has from the epoch before, if somebody knows: who had seen more there was
-    /// told to go on from here.
+    /// The last offset that it has from the epoch before, if somebody knows: who had seen more
+    /// there was told to go on from here.
     carried_to: Option<u64>,
 }
 
@@ -56,8 +56,8 @@ impl Known {
         }
     }
 
-    /// Every offset up to the last, those that nobody has too: from 1 on if the epoch began anew, else
-    /// from the first that is known.
+    /// Every offset up to the last, those that nobody has too: from 1 on if the epoch began anew,
+    /// else from the first that is known.
     fn offsets(&self, is_anew: bool, room: u32, findings: &mut Findings) -> Vec<u64> {
         let known = self.keys.keys().copied();
         let first = known.clone().next().unwrap_or(self.last).max(1);
@@ -74,7 +74,8 @@ impl Known {
     }
 }
 
-/// More holes than this in one epoch are said and not counted: the offsets are wrong, not the deliveries.
+/// More holes than this in one epoch are said and not counted: the offsets are wrong, not the
+/// deliveries.
 const HOLES_MAX: u64 = 10_000;
 
 impl Timeline {
@@ -195,7 +196,8 @@ impl Timeline {
         (key.is_none() || self.keys[index] == key).then_some(index)
     }
 
-    /// Complains of a publication that is in the order already, unless the server may have forgotten it.
+    /// Complains of a publication that is in the order already, unless the server may have
+    /// forgotten it.
     fn check_again(
         &mut self,
         room: u32,

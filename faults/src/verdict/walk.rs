@@ -24,7 +24,8 @@ pub(super) struct Walk {
     is_unknown: bool,
     /// The epoch that it is in.
     epoch: Arc<str>,
-    /// The epoch in which it was told so last: what that has forgotten may be missing behind it, too.
+    /// The epoch in which it was told so last: what that has forgotten may be missing behind it,
+    /// too.
     told_in: Option<Arc<str>>,
 }
 

@@ -62,6 +62,27 @@ async fn what_was_not_acknowledged_is_sent_again_with_its_key_before_anything_ne
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_refused_after_a_lost_answer_may_have_been_delivered_before() {
+    let (mut server, connection, room, mut peer) = publisher(|_| {}).await;
+    let refused = room.publish(&1);
+    let closed = room.publish(&2);
+    peer.expect(&msg(1, 1)).await;
+    drop(peer);
+    let mut peer = server.greet().await;
+    peer.expect(&msg(1, 1)).await;
+    peer.say(r#"error {"id":1,"event":"msg","code":"too_large","message":""}"#)
+        .await;
+    let unknown = |key: &str| Err(PublishError::Unknown { key: key.into() });
+    assert_eq!(refused.await, unknown("me-1"));
+    peer.expect(&msg(2, 2)).await;
+    drop(peer);
+    let waiting = server.accept().await;
+    connection.close().await;
+    assert_eq!(closed.await, unknown("me-2"));
+    drop(waiting);
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_at_a_time_keeps_the_order_also_of_what_is_put_off() {
     let (_server, _connection, room, mut peer) = publisher(|_| {}).await;
     let one = room.publish(&1);
@@ -111,6 +132,21 @@ async fn what_has_no_answer_in_time_is_unknown_and_is_not_sent_again() {
     peer.expect(&msg(1, 2)).await;
     peer.say(&ack(1, 1, "")).await;
     waiting.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_longer_for_an_outcome_because_the_client_has_to_stay_away() {
+    let (_server, _connection, room, mut peer) = publisher(|_| {}).await;
+    let sent_at = Instant::now();
+    let sent = room.publish(&1);
+    peer.expect(&msg(1, 1)).await;
+    peer.close(4100, r#"{"reason":"drain","after_ms":300000}"#)
+        .await;
+    assert_eq!(
+        sent.await,
+        Err(PublishError::Unknown { key: "me-1".into() })
+    );
+    assert_eq!(sent_at.elapsed(), 150 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]

@@ -81,18 +81,25 @@ async fn a_member_goes_on_where_it_was_and_gets_each_publication_once() {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_answer_says_is_missing_is_told() {
-    for (answer, wanted) in [
+    for (answer, offset, wanted) in [
         (
             r#"{"epoch":"a","offset":9},"recovered":false,"first":8"#,
-            "Evicted aSome(5..=7)",
+            8,
+            [
+                "joined a7 Some(false)",
+                "Evicted aSome(5..=7)",
+                "a8 behind a gap",
+            ],
         ),
         (
             r#"{"epoch":"b","offset":2},"recovered":false,"first":3"#,
-            "Epoch bNone",
+            3,
+            ["joined b2 Some(false)", "Epoch bNone", "b3 behind a gap"],
         ),
         (
             r#"{"epoch":"a","offset":2},"recovered":false,"first":1"#,
-            "Epoch aNone",
+            1,
+            ["joined a0 Some(false)", "Epoch aNone", "a1 behind a gap"],
         ),
     ] {
         let (mut server, _connection, _room, mut events, peer) = member(4).await;
@@ -104,7 +111,8 @@ async fn what_an_answer_says_is_missing_is_told() {
             r#"joined {{"id":1,"room":"lobby","position":{answer}}}"#
         ))
         .await;
-        assert_eq!(told(&mut events, 2).await[1], wanted);
+        peer.publish("lobby", offset).await;
+        assert_eq!(told(&mut events, 3).await, wanted);
     }
 }
 
@@ -190,6 +198,31 @@ async fn leaving_ends_the_streams_and_joining_again_waits_for_it() {
         other.leave().await;
     });
     assert_eq!(joined, Err(JoinError::Left));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_is_left_while_it_is_joined_is_left_behind_the_answer() {
+    let mut server = Server::new();
+    let connection = server.open();
+    let room = connection.room("lobby");
+    let mut events = room.events(10);
+    let mut peer = server.greet().await;
+    let leaving = async {
+        peer.expect(r#"join {"id":1,"room":"lobby"}"#).await;
+        tokio::join!(room.leave(), async {
+            peer.expect_nothing_for(SECOND).await;
+            let position = r#""position":{"epoch":"a","offset":0}"#;
+            peer.say(&format!(r#"joined {{"id":1,"room":"lobby",{position}}}"#))
+                .await;
+            peer.publish("lobby", 1).await;
+            peer.expect(r#"leave {"id":2,"room":"lobby"}"#).await;
+            peer.say(r#"left {"id":2,"room":"lobby"}"#).await;
+        });
+    };
+    let (joined, ()) = tokio::join!(room.join(Start::Now), leaving);
+    assert_eq!(joined, Err(JoinError::Left));
+    assert_eq!(events.next().await, None);
+    assert!(connection.rooms().is_empty() && room.position().is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -301,6 +334,16 @@ async fn events_are_emitted_now_or_not_at_all() {
     peer.say(r#"typing {"room":"other","from":"you","data":true}"#)
         .await;
     assert_eq!(told(&mut events, 1).await, ["typing true of you"]);
+    // A stream that is full leaves out what is worthless later, and goes on.
+    let mut narrow = room.events(1);
+    peer.say(r#"typing {"room":"lobby","from":"you","data":1}"#)
+        .await;
+    peer.say(r#"typing {"room":"lobby","from":"you","data":2}"#)
+        .await;
+    assert_eq!(told(&mut events, 2).await[1], "typing 2 of you");
+    assert_eq!(told(&mut narrow, 1).await, ["typing 1 of you"]);
+    peer.publish("lobby", 1).await;
+    assert_eq!(told(&mut narrow, 1).await, ["a1"]);
     peer.say(r#"news {"data":[1]}"#).await;
     let Some(Ok(Notice::Emission(emission))) = notices.next().await else {
         panic!("it should come first");
@@ -309,7 +352,7 @@ async fn events_are_emitted_now_or_not_at_all() {
         (emission.event.as_str(), emission.data),
         ("news", Json::from("[1]"))
     );
-    assert_eq!(room.position(), Some(Position::new("a", 0)));
+    assert_eq!(room.position(), Some(Position::new("a", 1)));
     let large = "x".repeat(60_000);
     let taken = (0..1000)
         .take_while(|_| room.emit("typing", &large).is_ok())
@@ -359,9 +402,8 @@ async fn a_history_is_read_in_parts_and_what_is_missing_is_told() {
     let part = |id: u64, rest: &str| {
         let publications = r#"[{"room":"lobby","offset":8,"from":"you","at":1,"msg":"hi"}]"#;
         let position = r#""position":{"epoch":"a","offset":8}"#;
-        format!(
-            r#"history {{"id":{id},"room":"lobby",{position},"publications":{publications},{rest}}}"#
-        )
+        let publications = format!(r#""publications":{publications}"#);
+        format!(r#"history {{"id":{id},"room":"lobby",{position},{publications},{rest}}}"#)
     };
     let talking = async {
         let question = r#"{"id":2,"room":"lobby","since":{"epoch":"0","offset":0},"limit":1}"#;
@@ -412,6 +454,7 @@ async fn questions_are_bounded_put_off_and_refused() {
         .await;
     let others: Vec<_> = (0..128).map(|_| ask()).collect();
     tokio::task::yield_now().await;
+    let put_off_at = Instant::now();
     let error = r#""event":"history","code":"overloaded","message":"""#;
     peer.say(&format!(r#"error {{"id":2,{error},"retry_after_ms":1}}"#))
         .await;
@@ -422,6 +465,7 @@ async fn questions_are_bounded_put_off_and_refused() {
     // Not before 100 ms, so that a wrong figure does not mean all the time.
     peer.expect(r#"history {"id":130,"room":"lobby","last":1}"#)
         .await;
+    assert_eq!(put_off_at.elapsed(), SECOND / 10);
     peer.say(r#"error {"id":130,"event":"history","code":"bad_data","message":""}"#)
         .await;
     assert!(matches!(

@@ -14,7 +14,7 @@ use crate::command;
 use crate::outcome::Outcome;
 use crate::repository::Repository;
 
-/// How many binaries run at a time. Each has a thread for every core already.
+/// The number of binaries that run at a time. Each has a thread for every core already.
 const AT_ONCE: usize = 3;
 
 /// A test binary, and where cargo would start it.
@@ -73,10 +73,10 @@ pub(super) fn run(repository: &Repository) -> Result<Outcome> {
     })
 }
 
-/// What came of some binaries.
+/// The results of some binaries.
 #[derive(Default)]
 struct Done {
-    /// How many tests have passed.
+    /// The number of tests that passed.
     passed: u32,
     /// The binaries of which a test failed.
     failed: Vec<String>,

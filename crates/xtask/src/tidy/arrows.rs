@@ -52,7 +52,8 @@ fn in_words(names: &[&str]) -> String {
 /// Which of our crates each crate may depend on.
 const ARROWS: [(&str, &[&str]); 12] = [
     ("benches", &["throng-proto", "throng-rooms"]),
-    // Nothing of the server's: what the client knows of the wire, it knows from the protocol's page.
+    // Nothing of the server's: what the client knows of the wire, it knows from the protocol's
+    // page.
     ("faults", &["serving", "throng-client"]),
     // It shares none of the server's bugs and can be pointed at other servers.
     ("loadtest", &["throng-proto"]),

@@ -29,7 +29,7 @@ fn is_path(text: &str) -> bool {
     is_plain && (text.ends_with(".rs") || text.ends_with('/') || text.starts_with("crates/"))
 }
 
-/// Whether it is a path from the root, or the end of one.
+/// Returns whether it is a path from the root, or the end of one.
 fn exists(tree: &Tree, path: &str) -> bool {
     let path = path.trim_end_matches('/');
     let end = format!("/{path}");

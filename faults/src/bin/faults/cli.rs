@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use clap::{Parser, ValueEnum};
 use faults::verdict::{Epochs, Promises};
 
-/// Puts clients on a network that fails around a server, and says whether anything was lost in silence.
+/// Puts clients on a network that fails around a server, and says whether anything was lost in
+/// silence.
 ///
 /// The server is started on a free port of this machine, with a configuration of its own. The seed
 /// decides what fails when, as far as the machine's own timing lets it.
@@ -30,7 +31,8 @@ pub(crate) struct Cli {
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(2..=2000))]
     pub(crate) clients: u32,
 
-    /// How many of those are the JavaScript client in Node [default: a tenth, if --node-program is given]
+    /// How many of those are the JavaScript client in Node [default: a tenth, if --node-program is
+    /// given]
     #[arg(long, value_parser = clap::value_parser!(u32).range(0..=2000))]
     node: Option<u32>,
 

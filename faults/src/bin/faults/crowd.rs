@@ -155,7 +155,8 @@ impl Crowd {
         self.participants.len()
     }
 
-    /// Lets one of them publish to one of its rooms; false if too much of its waits to be acknowledged.
+    /// Lets one of them publish to one of its rooms; false if too much of its waits to be
+    /// acknowledged.
     pub(crate) fn publish(&self, client: usize, room: usize) -> bool {
         let participant = &self.participants[client];
         let room = participant.rooms[room % participant.rooms.len()];
@@ -176,7 +177,8 @@ impl Crowd {
         .await;
     }
 
-    /// Waits until nobody waits for an acknowledgement, and all members of a room are at the same place.
+    /// Waits until nobody waits for an acknowledgement, and all members of a room are at the same
+    /// place.
     pub(crate) async fn settled(&self) {
         self.until(Self::is_settled).await;
     }

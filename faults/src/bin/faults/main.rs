@@ -57,7 +57,9 @@ fn report(cli: &Cli, seed: u64) -> Result<Report> {
         // What was started is ended with the run, however that ends.
         tokio::select! {
             report = run::run(cli, seed) => report,
-            signal = interrupted() => Err(signal.err().map_or_else(|| anyhow!("interrupted"), Into::into)),
+            signal = interrupted() => {
+                Err(signal.map_or_else(Into::into, |()| anyhow!("interrupted")))
+            }
         }
     })?;
     if let Some(file) = &cli.markdown {

@@ -1,4 +1,5 @@
-//! A run: everybody joins, the network fails for a while, everybody settles, and the verdict is reached.
+//! A run: everybody joins, the network fails for a while, everybody settles, and the verdict is
+//! reached.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,8 +117,8 @@ async fn storm(cli: &Cli, network: &Network, crowd: &Crowd, mut schedule: Schedu
     }
 }
 
-/// Ends the server as often as that is asked for, each time after the same part of the run, and starts it
-/// anew.
+/// Ends the server as often as that is asked for, each time after the same part of the run, and
+/// starts it anew.
 fn restart_midway(
     cli: &Cli,
     mut server: Server,

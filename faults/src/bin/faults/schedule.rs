@@ -31,8 +31,8 @@ impl Schedule {
         }
     }
 
-    /// How many publications are due by now and were not taken yet. A second's at most: who was held up
-    /// does not make up for everything at once.
+    /// How many publications are due by now and were not taken yet. A second's at most: who was
+    /// held up does not make up for everything at once.
     pub(crate) fn due(&mut self, now: Instant) -> u64 {
         let elapsed_ms = (now - self.began_at).as_millis();
         let by_now = elapsed_ms * u128::from(self.rate) / 1000;

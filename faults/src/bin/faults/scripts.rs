@@ -1,7 +1,8 @@
 //! The JavaScript client, in processes of Node and on a page of a browser.
 //!
-//! A script listens to orders and tells what its clients were given, in lines of JSON over a connection of
-//! its own that does not go through the network under test. js/subjects.mjs has the other end.
+//! A script listens to orders and tells what its clients were given, in lines of JSON over a
+//! connection of its own that does not go through the network under test. js/subjects.mjs has the
+//! other end.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -73,8 +74,8 @@ pub(crate) struct ScriptClient {
     last_key: AtomicU32,
 }
 
-/// How much faster than real time the clients live: what they wait for is meant for people, up to half a
-/// minute, and much is to happen in little time.
+/// How much faster than real time the clients live: what they wait for is meant for people, up to
+/// half a minute, and much is to happen in little time.
 const SPEED: u32 = 5;
 
 /// How many orders may wait.
@@ -158,7 +159,8 @@ impl Script {
     ///
     /// # Errors
     ///
-    /// If a program or the client library is not there, or the process does not say that it is ready.
+    /// If a program or the client library is not there, or the process does not say that it is
+    /// ready.
     pub(crate) async fn start(
         cli: &Cli,
         kind: Kind,
@@ -424,7 +426,8 @@ fn browser(cli: &Cli, folder: &Path, url: &str) -> Command {
     command
 }
 
-/// Without a window, and without anything that is not the page's: no throttling of what nobody looks at.
+/// Without a window, and without anything that is not the page's: no throttling of what nobody
+/// looks at.
 const BROWSER_FLAGS: [&str; 10] = [
     "--headless",
     "--no-sandbox",

@@ -31,7 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 impl Server {
-    /// Starts it, with what the run wants, and waits until it listens. Its files are in `directory`.
+    /// Starts it, with what the run wants, and waits until it listens. Its files are in
+    /// `directory`.
     pub(crate) async fn start(cli: &Cli, directory: &Path) -> Result<Self> {
         let program = match &cli.server {
             Some(program) => program.clone(),
@@ -117,8 +118,8 @@ fn beside(program: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// What the server is told: everything short, so that much happens in little time, and histories that
-/// hold what a run publishes, so that nothing has to be missing.
+/// What the server is told: everything short, so that much happens in little time, and histories
+/// that hold what a run publishes, so that nothing has to be missing.
 fn configuration(cli: &Cli, directory: &Path) -> String {
     let mut text = format!(
         "listen = [\"127.0.0.1:0\"]\n\
