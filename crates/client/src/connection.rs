@@ -13,12 +13,13 @@ use tokio_tungstenite::tungstenite::http::Uri;
 use crate::backoff::Backoff;
 use crate::driver::Driver;
 use crate::feed::feed;
-use crate::notice::NoticeStream;
 use crate::options::Options;
 use crate::refused::Closed;
 use crate::room::Room;
 use crate::session::Session;
+use crate::shared::{Inner, Shared};
 use crate::status::{State, Status};
+use crate::streams::NoticeStream;
 use crate::wire::Hello;
 
 /// The reason why a connection was not opened.
@@ -27,7 +28,7 @@ pub enum OpenError {
     /// [`Options::key_prefix`] is empty or too long.
     #[error("a key prefix is 1 to {max} bytes long, not {bytes}")]
     KeyPrefix {
-        /// How long it is.
+        /// Its length, in bytes.
         bytes: usize,
         /// The most that it may be.
         max: usize,
@@ -53,58 +54,6 @@ pub enum OpenError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("there is no connection to ping on, or it was lost before the answer")]
 pub struct PingError;
-
-/// The state that handles and the task share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) session: Mutex<Session>,
-    /// There may be something to send.
-    pub(crate) wake: Notify,
-    /// The application does not want to wait.
-    pub(crate) reconnect: Notify,
-    /// The application has closed the connection.
-    over: Notify,
-}
-
-impl Shared {
-    /// Waits until the application has closed the connection.
-    ///
-    /// # Cancel safety
-    ///
-    /// Safe. Only one may wait.
-    pub(crate) async fn over(&self) {
-        while !self.session.lock().is_over() {
-            self.over.notified().await;
-        }
-    }
-
-    fn end(&self) {
-        self.session.lock().end();
-        self.over.notify_one();
-        self.wake.notify_one();
-    }
-}
-
-/// The inside of every handle. The connection ends with the last of them.
-#[derive(Debug)]
-pub(crate) struct Inner {
-    shared: Arc<Shared>,
-    status: watch::Receiver<Status>,
-}
-
-impl std::ops::Deref for Inner {
-    type Target = Shared;
-
-    fn deref(&self) -> &Shared {
-        &self.shared
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.shared.end();
-    }
-}
 
 /// A connection to a Throng server that comes back by itself.
 ///

@@ -19,10 +19,10 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::backoff::Backoff;
-use crate::connection::Shared;
 use crate::notice::{Notice, Violation};
 use crate::options::{Direction, Options, Transport};
 use crate::refused::Closed;
+use crate::shared::Shared;
 use crate::status::{End, State, Status};
 use crate::wire::{Event, Hello, SUBPROTOCOL, read};
 
@@ -330,7 +330,7 @@ where
     .await;
 }
 
-/// How long the other side may take to end a connection that was closed.
+/// The time that the other side may take to end a connection that was closed.
 const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// After how much silence to ask if the server does not say.

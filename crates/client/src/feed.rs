@@ -1,18 +1,14 @@
 //! Streams of what happens, bounded: from the connection's task to whoever reads.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::Stream;
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use crate::connection::Inner;
 use crate::position::Position;
-use crate::publication::{Publication, RoomEvent};
 use crate::refused::{Closed, Refused};
 
 /// The reason why a stream has ended early.
@@ -27,7 +23,7 @@ pub enum StreamError {
     Lagged {
         /// Of the last publication that the stream handed out; `None` if there was none.
         position: Option<Position>,
-        /// How many events the buffer held.
+        /// The number of events that the buffer held.
         buffer_max: usize,
     },
     /// The server did not take us into the room, or not again.
@@ -35,7 +31,7 @@ pub enum StreamError {
     Refused(#[from] Refused),
 }
 
-/// How a stream ended. It is written once, before the sending side goes.
+/// The end of a stream. It is written once, before the sending side goes.
 type End = Arc<Mutex<Option<StreamError>>>;
 
 /// The sending side of a stream.
@@ -101,6 +97,11 @@ impl<T> Feed<T> {
 }
 
 impl<T> Reader<T> {
+    /// Takes no more events.
+    pub(crate) fn close(&mut self) {
+        self.receiver.close();
+    }
+
     pub(crate) fn poll(
         &mut self,
         context: &mut Context<'_>,
@@ -109,58 +110,5 @@ impl<T> Reader<T> {
             Some(event) => Some(Ok(event)),
             None => self.end.lock().take().map(Err),
         })
-    }
-}
-
-/// The events of a room, in order, from [`Room::events`](crate::Room::events).
-///
-/// The stream holds a bounded number of events. At the bound it leaves out emissions; anything else
-/// ends it: the reader gets what is held, then [`StreamError::Lagged`]. It ends without an error
-/// when the application leaves the room or closes the connection.
-#[derive(Debug)]
-pub struct RoomEvents {
-    pub(crate) reader: Reader<RoomEvent>,
-    pub(crate) room: Arc<str>,
-    pub(crate) inner: Arc<Inner>,
-}
-
-impl Stream for RoomEvents {
-    type Item = Result<RoomEvent, StreamError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.reader.poll(context)
-    }
-}
-
-impl Drop for RoomEvents {
-    fn drop(&mut self) {
-        self.reader.receiver.close();
-        self.inner.session.lock().release(&self.room);
-    }
-}
-
-/// The publications of a room, in order, each once, from
-/// [`Room::publications`](crate::Room::publications).
-///
-/// What is missing before a publication is its [`gap`](Publication::gap). Bounded and ended as
-/// [`RoomEvents`].
-#[derive(Debug)]
-pub struct Publications(pub(crate) RoomEvents);
-
-impl Stream for Publications {
-    type Item = Result<Publication, StreamError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            match self.0.reader.poll(context) {
-                Poll::Ready(Some(Ok(RoomEvent::Publication(publication)))) => {
-                    return Poll::Ready(Some(Ok(publication)));
-                }
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
     }
 }

@@ -30,7 +30,7 @@ pub enum Start {
     /// Publications from now on.
     #[default]
     Now,
-    /// What was published after this position comes first, as far as the server has it.
+    /// Publications after this position come first, as far as the server has it.
     Since(Position),
 }
 
@@ -73,11 +73,11 @@ pub(crate) struct Membership {
     name: Arc<str>,
     state: State,
     is_wanted: bool,
-    /// How much is to be replayed while there is no position.
+    /// The amount to be replayed while there is no position.
     last: Option<u64>,
     /// Up to where the application has everything that it will get.
     position: Option<Position>,
-    /// What is missing right before the next publication.
+    /// Publications that are missing right before the next one.
     gap: Option<Gap>,
     /// The last membership since the room was wanted.
     joined: Option<Joined>,

@@ -1,15 +1,9 @@
 //! What a connection tells beside its rooms: its state, refusals, what the server should not say.
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-
-use futures_util::Stream;
 use thiserror::Error;
 
-use crate::connection::Inner;
-use crate::feed::{Feed, Reader, StreamError};
-use crate::outbox::Unpublished;
+use crate::feed::Feed;
+use crate::outcome::Unpublished;
 use crate::publication::Emission;
 use crate::refused::Refused;
 use crate::status::Status;
@@ -27,9 +21,9 @@ pub enum Notice {
     Unpublished(Unpublished),
     /// The server said what throng.v1 does not allow. The client did not use it.
     Violation {
-        /// What is wrong.
+        /// The breach.
         kind: Violation,
-        /// What the server said, shortened.
+        /// The server's words, shortened.
         text: String,
     },
 }
@@ -82,22 +76,3 @@ impl Notices {
 
 /// Enough of a message to see what it is.
 const TEXT_CHARS_MAX: usize = 200;
-
-/// The notices of a connection, from [`Connection::notices`](crate::Connection::notices).
-///
-/// Bounded: at the bound it takes no more, and the reader gets what is held, then
-/// [`StreamError::Lagged`]. It ends when the application closes the connection.
-#[derive(Debug)]
-pub struct NoticeStream {
-    pub(crate) reader: Reader<Notice>,
-    /// Keeps the connection alive.
-    pub(crate) _inner: Arc<Inner>,
-}
-
-impl Stream for NoticeStream {
-    type Item = Result<Notice, StreamError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.reader.poll(context)
-    }
-}

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::backoff::Pauses;
 
-/// What a [`Connection`](crate::Connection) may be told. Everything has a default.
+/// Settings of a [`Connection`](crate::Connection). Everything has a default.
 ///
 /// # Examples
 ///
@@ -28,21 +28,21 @@ use crate::backoff::Pauses;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long an attempt to connect may take, up to the server's greeting (default 15 s).
+    /// The time that an attempt to connect may take, up to the server's greeting (default 15 s).
     pub connect_timeout: Duration,
     /// Opens the stream under the WebSocket. `None` is TCP to the host and port of the address.
     pub connector: Option<Connector>,
-    /// How long the server may be silent before the client asks whether it is there. `None` is as
-    /// the server says: 25 s by default.
+    /// The time that the server may be silent before the client asks whether it is there. `None` is
+    /// as the server says: 25 s by default.
     pub keepalive: Option<Duration>,
-    /// What the keys of publications begin with: 1 to 40 bytes that no other client uses. `None` is
-    /// a random text.
+    /// The beginning of the keys of publications: 1 to 40 bytes that no other client uses. `None`
+    /// is a random text.
     pub key_prefix: Option<String>,
-    /// How long the client waits before it comes back.
+    /// The pauses before the client comes back.
     pub pauses: Pauses,
-    /// How long the server may take to answer whether it is there (default 10 s).
+    /// The time that the server may take to answer whether it is there (default 10 s).
     pub pong_timeout: Duration,
-    /// How long a publication may wait for its acknowledgement, from when it was first sent
+    /// The time that a publication may wait for its acknowledgement, from when it was first sent
     /// (default 150 s). After that it fails with [`PublishError::Unknown`](crate::PublishError),
     /// because a server forgets a key five minutes after it first saw it, and would deliver a
     /// repeat again. Set it to half of the server's window if its operator set another.

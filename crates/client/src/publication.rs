@@ -60,9 +60,9 @@ pub struct Publication {
     /// When the server took it, in Unix milliseconds by the server's clock; `None` if it did not
     /// say.
     pub at_ms: Option<u64>,
-    /// What was published.
+    /// The data that was published.
     pub data: Json,
-    /// What is missing right before it; `None` if nothing is.
+    /// The gap right before it; `None` if nothing is.
     pub gap: Option<Gap>,
 }
 
@@ -201,7 +201,7 @@ pub struct Emission {
     pub event: String,
     /// The id of the connection that emitted it; `None` if it was the server's application.
     pub from: Option<String>,
-    /// What was emitted; `null` if there was nothing.
+    /// The data that was emitted; `null` if there was nothing.
     pub data: Json,
 }
 
@@ -210,7 +210,7 @@ pub struct Emission {
 pub struct Joined {
     /// The room.
     pub room: Arc<str>,
-    /// Where the room was at that moment.
+    /// The room's position at that moment.
     pub position: Position,
     /// The offset, in the epoch of `position`, behind which the next publication is.
     pub reached: u64,

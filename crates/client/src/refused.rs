@@ -20,7 +20,7 @@ pub struct Refused {
     pub event: Option<String>,
     /// The room, as far as the server said.
     pub room: Option<String>,
-    /// The same request may succeed after this pause, and the client sends it again by itself, not
+    /// The pause after which the same request may succeed. The client sends it again by itself, not
     /// before 100 ms and not after more than 5 minutes. `None` if it is wrong as it is.
     #[serde(default, rename = "retry_after_ms", deserialize_with = "pause")]
     pub retry_after: Option<Duration>,

@@ -11,15 +11,16 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::connection::Inner;
-use crate::feed::{Publications, RoomEvents, feed};
+use crate::feed::feed;
 use crate::histories::{History, HistoryError};
 use crate::membership::{JoinError, Membership, Start};
-use crate::outbox::{Outcome, PublishError};
+use crate::outcome::{Outcome, PublishError};
 use crate::position::Position;
 use crate::publication::Joined;
 use crate::refused::{Closed, Refused};
 use crate::session::EmitFailed;
+use crate::shared::Inner;
+use crate::streams::{Publications, RoomEvents};
 use crate::wire::{EVENT_BYTES_MAX, is_reserved};
 
 /// A room of a connection, from [`Connection::room`](crate::Connection::room).
@@ -258,7 +259,7 @@ pub enum EmitError {
     /// The data cannot be written as JSON.
     #[error("the data cannot be written as JSON: {message}")]
     Data {
-        /// What serde_json says.
+        /// The message of serde_json.
         message: String,
     },
     /// The name is empty, over 64 bytes, has white space, or is the protocol's own.
@@ -282,7 +283,7 @@ impl From<EmitFailed> for EmitError {
     }
 }
 
-/// What becomes of a publication, from [`Room::publish`].
+/// The outcome of a publication, to be awaited, from [`Room::publish`].
 ///
 /// Resolves when the server has taken it, or it is known to have failed. Dropping it withdraws
 /// nothing: the publication is sent all the same, and if it fails later,

@@ -16,7 +16,8 @@ use crate::histories::{self, Histories, HistoryError};
 use crate::membership::{JoinError, Membership, Start};
 use crate::notice::{Notice, Notices, Violation};
 use crate::options::Options;
-use crate::outbox::{Outbox, Outcome};
+use crate::outbox::Outbox;
+use crate::outcome::Outcome;
 use crate::publication::{Emission, Joined, Json, RoomEvent};
 use crate::refused::{Closed, Refused};
 use crate::wire::{Event, Hello, RefusedFields, Request, read};
@@ -36,7 +37,7 @@ pub(crate) struct Session {
     closed: Option<Closed>,
     /// It never comes back.
     is_over: bool,
-    /// How long the server asks to stay away after the close that it has announced.
+    /// The time that the server asks to stay away after the close that it has announced.
     drain_pause: Duration,
 }
 

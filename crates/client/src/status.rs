@@ -13,9 +13,9 @@ use crate::refused::Closed;
 /// The state of a connection, and the end of the one before.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// What it is doing now.
+    /// Its present state.
     pub state: State,
-    /// How the connection or the attempt before ended; `None` if there was none, and while it is
+    /// The end of the connection or attempt before; `None` if there was none, and while it is
     /// open.
     pub end: Option<End>,
 }
@@ -53,7 +53,7 @@ pub enum End {
     Rejected {
         /// The status: 503 if it has no place.
         status: u16,
-        /// How long it asks to stay away, in its `Retry-After`.
+        /// The time that it asks to stay away, in its `Retry-After`.
         retry_after: Duration,
     },
     /// Nothing was heard for too long.

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use crate::position::Position;
 use crate::refused::Refused;
 
-/// What `Sec-WebSocket-Protocol` says.
+/// The value of `Sec-WebSocket-Protocol`.
 pub(crate) const SUBPROTOCOL: &str = "throng.v1";
 
 /// The longest name of an emitted event, in bytes.
@@ -24,7 +24,7 @@ pub struct Hello {
     pub connection: String,
     /// The server pings after so many milliseconds of silence; 0 is never.
     pub keepalive_ms: u64,
-    /// What it allows one connection.
+    /// The limits of one connection.
     pub limits: Limits,
 }
 

@@ -97,8 +97,8 @@ pub(crate) struct Settings {
     )]
     origins: Vec<Origins>,
 
-    /// Hosts to serve, by the Host header, separated by commas: chat.example.com, *.example.com, or
-    /// * for all. Loopback names are always served. Without a list, listeners on loopback addresses
+    /// Hosts to serve, by the Host header, separated by commas: chat.example.com, *.example.com, *
+    /// for all. Loopback names are always served. Without a list, listeners on loopback addresses
     /// serve nothing else, and other listeners serve every host
     #[arg(
         long,

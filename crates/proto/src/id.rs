@@ -33,7 +33,7 @@ pub fn find_id(json: &[u8], fields_max: usize) -> Option<u64> {
 /// The largest whole number that JavaScript's numbers hold exactly.
 const WHOLE_NUMBER_MAX: u64 = (1 << 53) - 1;
 
-/// What is not read yet.
+/// The text that is not read yet.
 struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {

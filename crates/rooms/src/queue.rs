@@ -32,7 +32,8 @@ struct Inner<T> {
     items: Vec<T>,
     pending_bytes: usize,
     pending_bytes_max: usize,
-    late: bool,
+    /// The bytes from which on it is full: the bound, or none while the owner is late.
+    full_bytes: usize,
     /// The owner, while it waits for something.
     owner: Option<Waker>,
     /// The producers that wait for the queue to be drained.
@@ -45,7 +46,17 @@ impl<T> Inner<T> {
     }
 
     const fn is_full(&self) -> bool {
-        self.late || self.is_over_bound()
+        self.pending_bytes >= self.full_bytes
+    }
+
+    /// Returns whether the owner is late. A bound of nothing is full for ever all the same.
+    const fn is_late(&self) -> bool {
+        self.full_bytes != self.pending_bytes_max
+    }
+
+    const fn set_bound(&mut self, pending_bytes_max: usize, late: bool) {
+        self.pending_bytes_max = pending_bytes_max;
+        self.full_bytes = if late { 0 } else { pending_bytes_max };
     }
 
     /// Takes the producers that wait, unless they must go on waiting.
@@ -103,7 +114,7 @@ impl<T: Weigh> Queue<T> {
                 items: Vec::new(),
                 pending_bytes: 0,
                 pending_bytes_max,
-                late: false,
+                full_bytes: pending_bytes_max,
                 owner: None,
                 stalled: SmallVec::new(),
             }),
@@ -113,7 +124,9 @@ impl<T: Weigh> Queue<T> {
     /// Sets the bytes from which on it is full. Producers that wait go on when it is drained, as
     /// before.
     pub(crate) fn set_pending_bytes_max(&self, pending_bytes_max: usize) {
-        self.inner.lock().pending_bytes_max = pending_bytes_max;
+        let mut inner = self.inner.lock();
+        let late = inner.is_late();
+        inner.set_bound(pending_bytes_max, late);
     }
 
     /// Appends an item.
@@ -146,7 +159,8 @@ impl<T: Weigh> Queue<T> {
     pub fn set_late(&self, late: bool) {
         let stalled = {
             let mut inner = self.inner.lock();
-            inner.late = late;
+            let pending_bytes_max = inner.pending_bytes_max;
+            inner.set_bound(pending_bytes_max, late);
             inner.take_stalled()
         };
         stalled.into_iter().for_each(Waker::wake);

@@ -53,17 +53,21 @@
 //!
 //! # What there is, in the order of a program
 //!
-//! | | |
-//! |---|---|
-//! | [`Config`] | where to listen, limits and timeouts ([`Limits`], [`Timeouts`]), which pages may connect ([`Origins`]), what rooms keep and what becomes of slow members ([`Classes`], [`History`]) |
-//! | [`Server`] | binds, serves and [stops](Stop); gives the handles to rooms and to its [configuration](Handle) |
-//! | [`Router`], [`Action`] | which function handles which event, and what hooks are asked before anything is done: its table has the [signatures](Handler), with [`Data`] and [`FromData`] for what serde does not say; what comes before handlers, and the hooks for connections |
-//! | [`Request`], [`Rejection`] | what a connection is made of, and how it is refused |
-//! | [`Connection`] | a handle to one connection, with the application's own state |
-//! | [`RoomManager`], [`Room`], [`Hub`] | rooms by name, a room without one, everybody |
-//! | [`Refusal`], [`Code`] | what a handler answers otherwise |
-//! | [`Protocol`] | other ways to write an event than `event json`, also several at a time |
-//! | [`Page`], [`Server::fallback`], [`Server::mount`] | other HTTP on the same port, or the WebSocket in another server of hyper's or axum's |
+//! - [`Config`]: where to listen, limits and timeouts ([`Limits`], [`Timeouts`]), which pages may
+//!   connect ([`Origins`]), what rooms keep and what becomes of slow members ([`Classes`],
+//!   [`History`]).
+//! - [`Server`]: binds, serves and [stops](Stop); gives the handles to rooms and to its
+//!   [configuration](Handle).
+//! - [`Router`], [`Action`]: which function handles which event, and what hooks are asked before
+//!   anything is done: its table has the [signatures](Handler), with [`Data`] and [`FromData`] for
+//!   what serde does not say; what comes before handlers, and the hooks for connections.
+//! - [`Request`], [`Rejection`]: what a connection is made of, and how it is refused.
+//! - [`Connection`]: a handle to one connection, with the application's own state.
+//! - [`RoomManager`], [`Room`], [`Hub`]: rooms by name, a room without one, everybody.
+//! - [`Refusal`], [`Code`]: what a handler answers otherwise.
+//! - [`Protocol`]: other ways to write an event than `event json`, also several at a time.
+//! - [`Page`], [`Server::fallback`], [`Server::mount`]: other HTTP on the same port, or the
+//!   WebSocket in another server of hyper's or axum's.
 //!
 //! # Events and publications
 //!
@@ -83,25 +87,28 @@
 //!
 //! # When something is wrong
 //!
-//! | what | what comes of it |
-//! |---|---|
-//! | a message that is no event, an event without a handler, data that is not what it takes | an `error` event to its sender, with a code; it is counted |
-//! | a handler returns an error | the same, with the code of its [`Refusal`] |
-//! | a handler or hook panics | its connection is closed with 1011, the log says which event it was; nobody else notices |
-//! | a frame that RFC 6455 forbids, a message over the limit | the connection is closed with 1002, 1007 or 1009 |
-//! | a member does not take what it is sent | what the [class](SlowConsumer) of the room says: it is closed with 4102, or told which publications it was not sent |
-//! | a host or an origin that is not allowed, a limit of connections, a hook that refuses | an answer over HTTP: 403, 503, or what the [`Rejection`] says |
+//! - a message that is no event, an event without a handler, data that is not what it takes: an
+//!   `error` event to its sender, with a code; it is counted.
+//! - a handler returns an error: the same, with the code of its [`Refusal`].
+//! - a handler or hook panics: its connection is closed with 1011, the log says which event it was;
+//!   nobody else notices.
+//! - a frame that RFC 6455 forbids, a message over the limit: the connection is closed with 1002,
+//!   1007 or 1009.
+//! - a member does not take what it is sent: what the [class](SlowConsumer) of the room says: it is
+//!   closed with 4102, or told which publications it was not sent.
+//! - a host or an origin that is not allowed, a limit of connections, a hook that refuses: an
+//!   answer over HTTP: 403, 503, or what the [`Rejection`] says.
 //!
 //! What is bounded, and what happens at each bound, is in [`Limits`], [`Timeouts`], [`RoomClass`]
 //! and [`History`]. What is counted is at `/metrics`.
 //!
 //! # Features
 //!
-//! | feature | by default | what it adds | what it costs |
-//! |---|---|---|---|
-//! | `uring` | yes | on Linux, writing to many sockets in one system call ([`FlushMode`]) | the crate `io-uring` |
-//! | `disk` | no | histories that outlive the process: `Disk` in [`History`] | SQLite, built along by a C compiler |
-//! | `messagepack` | no | the protocol `MessagePack` | the crate `rmp-serde` |
+//! - `uring`, on by default: on Linux, writes to many sockets in one system call ([`FlushMode`]).
+//!   Adds the crate `io-uring`.
+//! - `disk`: histories that outlive the process, `Disk` in [`History`]. Adds SQLite, which a C
+//!   compiler builds.
+//! - `messagepack`: the protocol `MessagePack`. Adds the crate `rmp-serde`.
 //!
 //! Without `uring` frames are written with one system call a member, and a server that demands
 //! io_uring is refused by [`Server::bind`]. Without `disk` there is no way to ask for it: the types

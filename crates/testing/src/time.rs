@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The time that anything may take before a test fails: dozens of times what the slowest step needs on
-/// a busy machine, so that only what never comes is waited for in vain.
+/// The time that anything may take before a test fails: dozens of times what the slowest step needs
+/// on a busy machine, so that only what never comes is waited for in vain.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Between two looks at a value that another thread changes: short, and long enough to leave the

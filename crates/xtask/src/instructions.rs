@@ -28,9 +28,9 @@ use table::Table;
 
 /// Count the instructions of the hot paths and compare with the baseline
 ///
-/// Fails if a path takes over 3 % more instructions than benches/instructions/baseline.toml says, or
-/// if the two do not name the same paths. Needs valgrind; gungraun's runner is built with cargo the
-/// first time, into target/tools.
+/// Fails if a path takes over 3 % more instructions than benches/instructions/baseline.toml says,
+/// or if the two do not name the same paths. Needs valgrind; gungraun's runner is built with cargo
+/// the first time, into target/tools.
 #[derive(Args, Default)]
 pub(crate) struct Options {
     /// Write what was counted to the baseline, for a change that is meant.

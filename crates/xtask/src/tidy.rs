@@ -27,8 +27,8 @@ use tree::Tree;
 /// Check the house rules that no compiler knows
 ///
 /// Arrows between crates and between files, file headers, lints that every crate opts into, links
-/// and anchors in documents, unfinished work, where unsafe code may be, environment variables, dependencies
-/// and paths that the documents name. `cargo test` checks the same.
+/// and anchors in documents, unfinished work, where unsafe code may be, environment variables,
+/// dependencies and paths that the documents name. `cargo test` checks the same.
 #[derive(Args)]
 pub(crate) struct Options {}
 

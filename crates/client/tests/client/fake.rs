@@ -25,7 +25,7 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
     waited.unwrap_or_else(|_| panic!("still waiting for {what}"))
 }
 
-/// Where clients connect to.
+/// The address that clients connect to.
 pub(crate) struct Server {
     connector: Connector,
     incoming: mpsc::Receiver<DuplexStream>,

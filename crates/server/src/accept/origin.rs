@@ -15,16 +15,17 @@ use crate::accept::authority::{Authority, Host, default_port};
 
 /// Which pages may open a WebSocket, by the `Origin` header that browsers send.
 ///
-/// | rule | whom it allows |
-/// |---|---|
-/// | `same` | pages from the host and port that the request is sent to, by its `Host` header; `http` or `https`, for TLS may end at a proxy |
-/// | `https://chat.example.com` | pages from there; without a port it is the scheme's own |
-/// | `https://chat.example.com:8443` | the same, of another port; `:*` is every port |
-/// | `https://*.example.com` | pages from hosts with one label or more before that, not from `example.com` |
-/// | `chat.example.com` | pages from there, whatever the scheme; all of the above may go without one |
-/// | `null` | pages whose origin the browser keeps to itself: files, sandboxed frames |
-/// | `file://` | files, in what says so of them: some frames of apps, not browsers |
-/// | `*` | all; the header is not looked at |
+/// - `same`: pages from the host and port that the request is sent to, by its `Host` header; `http`
+///   or `https`, for TLS may end at a proxy.
+/// - `https://chat.example.com`: pages from there; without a port it is the scheme's own.
+/// - `https://chat.example.com:8443`: the same, of another port; `:*` is every port.
+/// - `https://*.example.com`: pages from hosts with one label or more before that, not from
+///   `example.com`.
+/// - `chat.example.com`: pages from there, whatever the scheme; all of the above may go without
+///   one.
+/// - `null`: pages whose origin the browser keeps to itself: files, sandboxed frames.
+/// - `file://`: files, in what says so of them: some frames of apps, not browsers.
+/// - `*`: all; the header is not looked at.
 ///
 /// A request without the header is from no page, and is allowed always. One with several, or with
 /// one that is no origin, is allowed by `*` alone. Names are compared without regard to case, in

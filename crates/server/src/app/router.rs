@@ -27,15 +27,16 @@ use crate::wire::request::Action;
 ///
 /// What a handler needs is read off its signature:
 ///
-/// | signature | called with |
-/// |---|---|
-/// | `Fn(&Connection<S>)` | no data; whatever came is ignored |
-/// | `Fn(&Connection<S>, T)`, `T: DeserializeOwned` | the data as a `T` |
-/// | `Fn(&Connection<S>, T)`, `T:` [`FromData`](crate::FromData) | the data as `T` reads it |
-/// | `Fn(&Connection<S>, Data<'_>)` | the data, to be [parsed](Data::parse) into types that borrow, or taken as it is |
-/// | `Fn(Connection<S>) -> Fut`, `Fn(Connection<S>, T) -> Fut` | the same, for handlers that are async |
+/// - `Fn(&Connection<S>)`: no data; whatever came is ignored.
+/// - `Fn(&Connection<S>, T)`, `T: DeserializeOwned`: the data as a `T`.
+/// - `Fn(&Connection<S>, T)`, `T:` [`FromData`](crate::FromData): the data as `T` reads it.
+/// - `Fn(&Connection<S>, Data<'_>)`: the data, to be [parsed](Data::parse) into types that borrow,
+///   or taken as it is.
+/// - `Fn(Connection<S>) -> Fut`, `Fn(Connection<S>, T) -> Fut`: the same, for handlers that are
+///   async.
 ///
-/// and each may return nothing, or a `Result` whose [`Refusal`] is sent back as an `error` event.
+/// Each may return nothing, or a `Result`. Its value answers a request of throng.v1 that has an
+/// `id`; its [`Refusal`] is sent back as an `error` event.
 /// Data that is not what the handler takes is answered the same way, with code `bad_data`.
 ///
 /// A handler runs on the thread of its connection's core. One that is not async must not block: it

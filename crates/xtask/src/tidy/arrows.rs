@@ -138,8 +138,8 @@ mod tests {
         assert_eq!(
             violations(manifest),
             [
-                "it/Cargo.toml:4: throng-store may not depend on throng-proto: of ours, it may only know \
-                 itself."
+                "it/Cargo.toml:4: throng-store may not depend on throng-proto: of ours, it may \
+                 only know itself."
             ]
         );
     }
