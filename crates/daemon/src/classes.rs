@@ -27,7 +27,7 @@ pub(crate) struct ClassSettings {
     history_age_s: Duration,
 
     /// Treatment of a slow member: disconnect (close with 4102), skip (drop the oldest queued
-    /// publications) or latest (queue only the newest)
+    /// publications) or latest (queue only the newest). What is dropped is announced by a gap event
     #[arg(long, env = "THRONG_SLOW_CONSUMER", default_value_t = SlowConsumer::Disconnect)]
     slow_consumer: SlowConsumer,
 
@@ -40,8 +40,8 @@ pub(crate) struct ClassSettings {
     #[arg(long, env = "THRONG_MAX_KEYS", default_value_t = 10_000)]
     max_keys: u32,
 
-    /// Largest publication, in bytes; a larger one is answered with an error event; 0 is the same
-    /// as --max-message-bytes
+    /// Largest publication, in bytes; a larger one is answered with an error, too_large; 0 is the
+    /// same as --max-message-bytes
     #[arg(long, env = "THRONG_MAX_PUBLICATION_BYTES", default_value_t = 0)]
     max_publication_bytes: u32,
 }

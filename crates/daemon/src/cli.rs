@@ -161,7 +161,7 @@ pub(crate) struct Settings {
     )]
     max_fragments: u32,
 
-    /// Maximum rooms per connection; joining more is answered with an error event
+    /// Maximum rooms per connection; joining more is answered with an error, too_many_rooms
     #[arg(
         long,
         env = "THRONG_MAX_ROOMS_PER_CONNECTION",
@@ -170,7 +170,7 @@ pub(crate) struct Settings {
     )]
     max_rooms_per_connection: usize,
 
-    /// Longest room name, in bytes; a longer one is answered with an error event
+    /// Longest room name, in bytes; a longer one is answered with an error, bad_room
     #[arg(
         long,
         env = "THRONG_MAX_ROOM_NAME_BYTES",
@@ -246,7 +246,8 @@ pub(crate) struct Settings {
     #[arg(long, env = "THRONG_PING_INTERVAL_S", default_value = "25", value_parser = seconds)]
     ping_interval_s: Duration,
 
-    /// Seconds after a ping within which the peer must respond; otherwise it is closed
+    /// Seconds after a ping within which the peer must show that it is alive, by a byte or by
+    /// taking data from a full socket; otherwise it is closed with 1011
     #[arg(
         long,
         env = "THRONG_PONG_TIMEOUT_S",
@@ -255,7 +256,7 @@ pub(crate) struct Settings {
     )]
     pong_timeout_s: Duration,
 
-    /// Seconds without a message from a peer after which it is closed; 0 is never
+    /// Seconds without a message from a peer after which it is closed with 1001; 0 is never
     #[arg(long, env = "THRONG_IDLE_TIMEOUT_S", default_value = "0", value_parser = seconds)]
     idle_timeout_s: Duration,
 
@@ -299,7 +300,8 @@ pub(crate) struct Settings {
     #[arg(long, env = "THRONG_DRAIN_SPREAD_S", default_value = "5", value_parser = seconds)]
     drain_spread_s: Duration,
 
-    /// Connections that a stopping server closes per second; 0 is all at once
+    /// Connections that a stopping server closes per second; 0 is all at once. It is raised if the
+    /// others would wait longer than --drain-timeout-s
     #[arg(long, env = "THRONG_DRAIN_RATE", default_value_t = 5000)]
     drain_rate: u32,
 

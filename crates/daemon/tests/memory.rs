@@ -104,7 +104,7 @@ const HALF_ASKERS: usize = 3_000;
 /// Attacks a server that is used for nothing else, where nothing else gives the memory back.
 #[test]
 fn the_memory_of_requests_without_an_end_is_given_back_though_nobody_else_comes() {
-    _ = rlimit::increase_nofile_limit(u64::MAX);
+    throng_testing::raise_file_limit();
     let (binary, address) = Binary::serve(&[("THRONG_CORES", "1")]);
     assert_eq!(get(address, "/healthz").status, 200);
     let Some(before) = binary.resident_bytes() else {

@@ -159,9 +159,10 @@ fn over_tcp_the_name_must_be_allowed_and_the_refusal_says_how() {
         return;
     }
     let line = "THRONG_ALLOWED_HOSTS=chat.example.com";
-    for (allowed, status) in [("", 403), ("chat.example.com", 101)] {
+    let allowed = ("THRONG_ALLOWED_HOSTS", "chat.example.com");
+    for (variables, status) in [(&[][..], 403), (&[allowed], 101)] {
         let directory = TempDir::new().unwrap();
-        let (_binary, address) = Binary::serve(&[("THRONG_ALLOWED_HOSTS", allowed)]);
+        let (_binary, address) = Binary::serve(variables);
         let nginx = Nginx::serve(&directory, &address.to_string());
         let (reply, mut stream) = nginx.open("chat.example.com", "http://chat.example.com");
         assert_eq!(reply.status, status, "{reply:?}");

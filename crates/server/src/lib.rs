@@ -115,6 +115,7 @@
 //! are missing.
 
 mod accept;
+mod affinity;
 mod app;
 mod clock;
 mod code;

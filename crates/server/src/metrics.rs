@@ -1,9 +1,9 @@
 //! What the engine counts, and how `/metrics` shows it.
 
-mod counts;
+pub(crate) mod counts;
 pub(crate) mod format;
 mod scrape;
 pub(crate) mod survey;
 
-pub(crate) use counts::{CoreMetrics, Count, RefusedCounts};
+pub(crate) use counts::{CoreMetrics, RefusedCounts};
 pub(crate) use scrape::{Exposition, OwnCounter};

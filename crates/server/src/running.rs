@@ -37,8 +37,9 @@ pub struct Stop {
 
 impl Stop {
     /// Stops accepting, sends what is queued, closes every connection as [`Drain`](crate::Drain)
-    /// says, with 1001 or on throng.v1 with 4100, and lets [`Server::serve`] return: when all are
-    /// closed, or after the drain timeout. Does not wait.
+    /// says, with 1001 or on throng.v1 with 4100, and lets
+    /// [`Server::serve`](crate::Server::serve) return: when all are closed, or after the drain
+    /// timeout. Does not wait.
     pub fn drain(&self) {
         self.draining.send_replace(true);
         self.table.drain();

@@ -26,6 +26,7 @@ use crate::accept::http::Site;
 use crate::accept::listen::{Bound, ListenError, Listener};
 use crate::accept::mount::{Door, Mount};
 use crate::accept::opening::Gate;
+use crate::affinity;
 use crate::app::application::Application as _;
 use crate::app::hub::Hub;
 use crate::app::manager::RoomManager;
@@ -379,11 +380,7 @@ impl Server {
         let exposition = Arc::new(exposition);
         let pages: Arc<[Page]> = std::mem::take(&mut self.pages).into();
         let pin = self.config.get().pin;
-        let cpus = if pin {
-            core_affinity::get_core_ids().unwrap_or_default()
-        } else {
-            Vec::new()
-        };
+        let cpus = if pin { affinity::cpus() } else { Vec::new() };
         if pin && cpus.is_empty() {
             tracing::warn!("cannot pin threads: the CPUs are unknown");
         }
@@ -431,7 +428,7 @@ impl Started {
 /// One core's thread before it runs.
 struct Seat {
     id: CoreId,
-    cpu: Option<core_affinity::CoreId>,
+    cpu: Option<usize>,
     flush: FlushMode,
     sockets: Vec<Socket>,
     engine: Arc<Engine>,
@@ -474,9 +471,9 @@ impl Seat {
         receiver: mpsc::Receiver<NewSocket>,
     ) -> io::Result<()> {
         if let Some(cpu) = self.cpu
-            && !core_affinity::set_for_current(cpu)
+            && !affinity::pin(cpu)
         {
-            tracing::warn!(core = self.id.0, cpu = cpu.id, "cannot pin core to CPU");
+            tracing::warn!(core = self.id.0, cpu, "cannot pin core to CPU");
         }
         let visited = Arc::<Visited>::default();
         runtime.block_on(async {

@@ -16,6 +16,7 @@
 
 mod chat;
 mod client;
+mod files;
 mod gate;
 mod http;
 mod kernel;
@@ -28,6 +29,7 @@ mod time;
 pub use chat::add_signals_to;
 pub use chat::add_to as add_chat_to;
 pub use client::Client;
+pub use files::raise_file_limit;
 pub use gate::Gate;
 pub use http::{Reply, exchange, get};
 pub use kernel::{Queued, queued};

@@ -14,6 +14,7 @@ use super::client::Client;
 use super::http::get;
 use super::raw::Raw;
 use super::time::{TIMEOUT, until};
+use crate::files::raise_file_limit;
 
 /// The ways of writing that every test which writes is run with.
 pub const MODES: [FlushMode; 2] = [FlushMode::Auto, FlushMode::Write];
@@ -81,7 +82,7 @@ impl TestServer {
     /// Runs a server with an application of the test's own.
     pub fn run<S: Send + Sync + 'static>(server: Server, router: Router<S>) -> Self {
         // A thousand peers and their server in one process need more than the usual 1,024.
-        _ = rlimit::increase_nofile_limit(u64::MAX);
+        raise_file_limit();
         let rooms = server.rooms();
         let (addresses, stop) = (server.addresses(), server.stop());
         let (sender, ended) = channel();

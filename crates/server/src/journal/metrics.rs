@@ -6,7 +6,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::metrics::Count;
+use crate::metrics::counts::Count;
 
 /// Counters that only the thread that writes histories changes.
 #[derive(Debug, Default)]

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use ahash::RandomState;
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD;
 use rooms::ConnectionId;
 
 /// Eleven characters for a connection: who published something, as others see it.
@@ -15,8 +17,6 @@ pub(crate) struct ConnectionName([u8; NAME_LEN]);
 
 /// Length of 64 bits in base64.
 const NAME_LEN: usize = 11;
-
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 impl ConnectionName {
     pub(crate) fn as_str(&self) -> &str {
@@ -55,9 +55,10 @@ impl Naming {
             mixed = mixed.wrapping_mul(self.factor);
             mixed ^= mixed >> 32;
         }
-        let digit =
-            |index: usize| ALPHABET[usize::try_from(mixed >> (6 * index) & 63).unwrap_or(0)];
-        ConnectionName(std::array::from_fn(digit))
+        let mut name = [0; NAME_LEN];
+        let len = URL_SAFE_NO_PAD.encode_slice(mixed.to_le_bytes(), &mut name);
+        debug_assert_eq!(len, Ok(NAME_LEN));
+        ConnectionName(name)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::outcome::Outcome;
 use crate::repository::Repository;
 
 /// The number of binaries that run at a time. Each has a thread for every core already.
-const AT_ONCE: usize = 3;
+const AT_ONCE: usize = 2;
 
 /// A test binary, and where cargo would start it.
 #[derive(Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, anyhow};
 use clap::Parser as _;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use cli::Cli;
@@ -49,7 +50,9 @@ fn main() -> ExitCode {
 fn report(cli: &Cli, seed: u64) -> Result<Report> {
     // Each client takes three, and the usual limit is 1024. If the system allows no more,
     // connections fail, and that is said then.
-    _ = rlimit::increase_nofile_limit(u64::MAX);
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    _ = setrlimit(Resource::Nofile, limit);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

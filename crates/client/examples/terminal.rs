@@ -1,6 +1,6 @@
 //! A chat in a terminal: lines go to a room, what others say comes back.
 //!
-//! `cargo run -p throng-client --example chat -- ws://127.0.0.1:8080/ws lobby`
+//! `cargo run -p throng-client --example terminal -- ws://127.0.0.1:8080/ws lobby`
 
 use std::error::Error;
 
