@@ -11,8 +11,8 @@ mod pieces;
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use proto::frame::CONTROL_PAYLOAD_MAX;
-use proto::{FrameHeader, Limits, MaskingKey, OpCode, Role, mask};
+use throng_proto::frame::CONTROL_PAYLOAD_MAX;
+use throng_proto::{FrameHeader, Limits, MaskingKey, OpCode, Role, mask};
 
 use crate::pieces::Pieces;
 

@@ -15,7 +15,7 @@ mod outcome;
 mod pieces;
 
 use libfuzzer_sys::fuzz_target;
-use proto::{Limits, Role};
+use throng_proto::{Limits, Role};
 
 use crate::frames::Frames;
 

@@ -8,8 +8,8 @@ mod relay;
 use std::cell::RefCell;
 
 use libfuzzer_sys::fuzz_target;
-use proto::event::{EVENT_NAME_LEN_MAX, JsonParser, find_id, split};
 use serde_json::Value;
+use throng_proto::event::{EVENT_NAME_LEN_MAX, JsonParser, find_id, split};
 
 use crate::relay::{relay, same};
 
