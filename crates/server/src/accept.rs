@@ -14,5 +14,6 @@ pub(crate) mod listen;
 pub(crate) mod mount;
 pub(crate) mod opening;
 pub(crate) mod origin;
+mod rules;
 pub(crate) mod stream;
 pub(crate) mod visit;

@@ -9,7 +9,7 @@ use proto::SharedFrame;
 use proto::event::{EncodeError, is_name};
 use rooms::{
     Acknowledge, Backpressure, ConnectionId, CoreId, Disconnect, EventKind, Full, JoinRequest,
-    Lacks, Moment, Outgoing, Overloaded, Published, RoomKey, RoomTable, Space, Wire,
+    Moment, Outgoing, Overloaded, Published, RoomKey, RoomTable, Space, Wire,
 };
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,12 +18,10 @@ use std::sync::{Arc, OnceLock};
 use crate::app::error::{EmitError, JoinError, PublishError};
 use crate::clock::{self, AgeClock};
 use crate::panics;
-use crate::wire::draft::{Broadcast, Draft, Message};
-use crate::wire::encode::encode;
+use crate::wire::draft::Draft;
 use crate::wire::languages::Languages;
 use crate::wire::name::{ConnectionName, Naming};
-use crate::wire::{self, GOLEM, PUBLICATION};
-use crate::wire::{AnyWire, Spoken as _};
+use crate::wire::{AnyWire, PUBLICATION, Spoken as _};
 
 /// Shared by the cores and by every [`Connection`](crate::Connection) and
 /// [`RoomManager`](crate::RoomManager).
@@ -38,6 +36,8 @@ pub(crate) struct Engine {
     naming: Naming,
     /// The languages in use; known when serving begins.
     languages: OnceLock<Arc<Languages>>,
+    /// Those until then. Nobody is connected yet.
+    languages_before: Languages,
 }
 
 /// The hooks for the beginning and the end of rooms. Read once a room's birth or death, never for a
@@ -139,6 +139,7 @@ impl Engine {
             space_count: AtomicU64::new(0),
             naming: Naming::new(),
             languages: OnceLock::new(),
+            languages_before: Languages::new(),
         }
     }
 
@@ -164,19 +165,6 @@ impl Engine {
         }
     }
 
-    /// Writes an event as a connection on this wire is sent it.
-    pub(crate) fn encode_for<T>(
-        &self,
-        wire: Wire,
-        event: &str,
-        data: &T,
-    ) -> Result<SharedFrame, EncodeError>
-    where
-        T: Serialize + ?Sized,
-    {
-        self.wire(wire).event(event, data)
-    }
-
     /// Says what is spoken, before anybody speaks.
     pub(crate) fn speak(&self, languages: Arc<Languages>) {
         languages.wires().for_each(|wire| self.table.add_wire(wire));
@@ -185,8 +173,12 @@ impl Engine {
 
     /// Returns what is spoken with the connections of a wire.
     pub(crate) fn wire(&self, wire: Wire) -> AnyWire<'_> {
+        self.languages().wire(wire)
+    }
+
+    fn languages(&self) -> &Languages {
         let languages = self.languages.get();
-        languages.map_or_else(AnyWire::golem, |languages| languages.wire(wire))
+        languages.map_or(&self.languages_before, |languages| languages)
     }
 
     /// Returns an address that tells this engine from others in the process, while it lives.
@@ -199,10 +191,9 @@ impl Engine {
         connection: ConnectionId,
         room: RoomKey<'_>,
     ) -> Result<(), rooms::JoinError> {
-        if self.caller() == Caller::Core {
-            self.caller().note(self.table.join(connection, room)?);
-        } else {
-            self.table.try_join(connection, room)?;
+        match self.caller() {
+            caller @ Caller::Core => caller.note(self.table.join(connection, room)?),
+            Caller::Outside => _ = self.table.try_join(connection, room)?,
         }
         Ok(())
     }
@@ -253,10 +244,9 @@ impl Engine {
 
     /// Lets everybody leave a room.
     pub(crate) fn dissolve(&self, room: RoomKey<'_>) -> Result<(), Overloaded> {
-        if self.caller() == Caller::Core {
-            self.caller().note(self.table.dissolve(room));
-        } else {
-            self.table.try_dissolve(room)?;
+        match self.caller() {
+            caller @ Caller::Core => caller.note(self.table.dissolve(room)),
+            Caller::Outside => _ = self.table.try_dissolve(room)?,
         }
         Ok(())
     }
@@ -293,10 +283,10 @@ impl Engine {
     }
 
     /// Returns the time; on one of its cores as of the turn's beginning.
-    fn now(&self) -> Now {
+    fn now(&self, caller: Caller) -> Now {
         match TURN.get() {
             // Another server's core has another clock.
-            Some(turn) if self.caller() == Caller::Core => turn,
+            Some(turn) if caller == Caller::Core => turn,
             _ => Now {
                 unix_ms: clock::unix_ms(),
                 age: self.clock.now(),
@@ -315,8 +305,9 @@ impl Engine {
     ) -> Result<Published, PublishError> {
         let Sent { from, key, .. } = sent;
         let name = from.map(|id| self.name_of(id));
+        let caller = self.caller();
         let published = with_draft(|draft| {
-            let now = self.now();
+            let now = self.now(caller);
             draft.write(room.name, now.unix_ms, data)?;
             let payload_len = draft.data_len();
             let name = name.as_ref().map(ConnectionName::as_str);
@@ -335,7 +326,7 @@ impl Engine {
                         _ => None,
                     },
                 };
-                let published = if self.caller() == Caller::Core {
+                let published = if caller == Caller::Core {
                     self.table.publish(room, outgoing)
                 } else {
                     self.table.try_publish(room, outgoing)
@@ -345,13 +336,14 @@ impl Engine {
                     Err(error) => match PublishError::of_table(error) {
                         Ok(error) => return Err(error),
                         Err(lacks) => {
-                            self.add_frames(&mut message, lacks, (room, PUBLICATION), data)?;
+                            let languages = self.languages();
+                            languages.write_lacking(lacks.0, &mut message, (room.name, data))?;
                         }
                     },
                 }
             }
         })?;
-        self.caller().note(published.backpressure);
+        caller.note(published.backpressure);
         Ok(published)
     }
 
@@ -369,15 +361,16 @@ impl Engine {
             return Err(EncodeError::Name.into());
         }
         let name = from.map(|id| self.name_of(id));
+        let caller = self.caller();
         let published = with_draft(|draft| {
-            match self.speaks_json() {
+            match self.languages().has_own() {
                 // An event has no time.
                 true => draft.write(room.name, 0, data)?,
                 false => draft.clear(),
             }
             let mut message = draft.as_event(event, name.as_ref().map(ConnectionName::as_str));
             loop {
-                let published = if self.caller() == Caller::Core {
+                let published = if caller == Caller::Core {
                     let published = self.table.emit_as(kind, room, except, &mut message);
                     published.map_err(rooms::EmitError::from)
                 } else {
@@ -389,12 +382,13 @@ impl Engine {
                         return Err(EmitError::Overloaded(error));
                     }
                     Err(rooms::EmitError::Lacks(lacks)) => {
-                        self.add_frames(&mut message, lacks, (room, event), data)?;
+                        let languages = self.languages();
+                        languages.write_lacking(lacks.0, &mut message, (room.name, data))?;
                     }
                 }
             }
         })?;
-        self.caller().note(published.backpressure);
+        caller.note(published.backpressure);
         Ok(published.member_count)
     }
 
@@ -403,62 +397,15 @@ impl Engine {
     where
         T: Serialize + ?Sized,
     {
-        let message = Broadcast {
-            event: encode(event, data)?,
-            frames: self.frames_for_protocols(event, data)?,
-        };
+        let message = self.languages().broadcast(event, data)?;
         // It has the frames of all wires, so that is the one error that there is.
-        if self.caller() == Caller::Core {
-            self.caller()
-                .note(self.table.broadcast(message).unwrap_or_default());
+        let caller = self.caller();
+        if caller == Caller::Core {
+            caller.note(self.table.broadcast(message).unwrap_or_default());
         } else if let Err(rooms::EmitError::Overloaded(error)) = self.table.try_broadcast(message) {
             return Err(error.into());
         }
         Ok(())
-    }
-
-    /// Writes what a message lacks. Behind the shard's lock and not under it: this calls the
-    /// application.
-    fn add_frames<T>(
-        &self,
-        message: &mut Message<'_>,
-        Lacks(wires): Lacks,
-        (room, event): (RoomKey<'_>, &str),
-        data: &T,
-    ) -> Result<(), EncodeError>
-    where
-        T: Serialize + ?Sized,
-    {
-        let is_own = |wire: &Wire| wire::OWN.contains(wire);
-        if wires.iter().any(|wire| is_own(&wire)) {
-            message.write(room.name, data)?;
-        }
-        for wire in wires.iter().filter(|wire| !is_own(wire)) {
-            message.add(wire, self.encode_for(wire, event, data)?);
-        }
-        Ok(())
-    }
-
-    /// Returns the frames for all wires on which an event is not written as on golem's.
-    fn frames_for_protocols<T>(
-        &self,
-        event: &str,
-        data: &T,
-    ) -> Result<Vec<(Wire, SharedFrame)>, EncodeError>
-    where
-        T: Serialize + ?Sized,
-    {
-        let languages = self.languages.get().into_iter();
-        let wires = languages.flat_map(|languages| languages.numbers());
-        let others = wires.filter(|wire| *wire != GOLEM);
-        let frame = |wire| Ok((wire, self.wire(wire).application_event(event, data)?));
-        others.map(frame).collect()
-    }
-
-    /// Returns whether anybody may speak a wire of the engine's own.
-    fn speaks_json(&self) -> bool {
-        let languages = self.languages.get();
-        languages.is_none_or(|spoken| wire::OWN.iter().any(|own| spoken.has(*own)))
     }
 
     /// Checks that the application may send an event of this name to many: throng.v1's own would
@@ -468,8 +415,7 @@ impl Engine {
     ///
     /// [`EmitError::Reserved`].
     pub(crate) fn check_event(&self, event: &str) -> Result<(), EmitError> {
-        let languages = self.languages.get().into_iter();
-        let mut spoken = languages.flat_map(|languages| languages.spoken());
+        let mut spoken = self.languages().spoken();
         spoken.try_for_each(|wire| wire.check_event(event))
     }
 
@@ -479,9 +425,10 @@ impl Engine {
         room: RoomKey<'_>,
         make: impl FnMut(CoreId) -> Box<dyn Any + Send>,
     ) -> Result<(), Overloaded> {
-        if self.caller() == Caller::Core {
+        let caller = self.caller();
+        if caller == Caller::Core {
             let (_, backpressure) = self.table.ask_members(room, make);
-            self.caller().note(backpressure);
+            caller.note(backpressure);
         } else {
             self.table.try_ask_members(room, make)?;
         }
@@ -494,10 +441,9 @@ impl Engine {
         core: CoreId,
         question: Box<dyn Any + Send>,
     ) -> Result<(), Overloaded> {
-        if self.caller() == Caller::Core {
-            self.caller().note(self.table.ask(core, question));
-        } else {
-            self.table.try_ask(core, question)?;
+        match self.caller() {
+            caller @ Caller::Core => caller.note(self.table.ask(core, question)),
+            Caller::Outside => self.table.try_ask(core, question)?,
         }
         Ok(())
     }
@@ -509,12 +455,11 @@ impl Engine {
         connection: ConnectionId,
         ask: impl FnOnce(&RoomTable) -> Backpressure,
     ) -> Result<(), Overloaded> {
-        if self.caller() == Caller::Core {
-            self.caller().note(ask(&self.table));
-            return Ok(());
+        let caller = self.caller();
+        if caller == Caller::Outside {
+            self.table.check_pressure(connection.core())?;
         }
-        self.table.check_pressure(connection.core())?;
-        ask(&self.table);
+        caller.note(ask(&self.table));
         Ok(())
     }
 

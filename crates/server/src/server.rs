@@ -341,6 +341,7 @@ impl Server {
         descriptors::warn_if_short(&config.limits, config.core_count());
         self.admission
             .set_limits(&config.limits, self.connections_max());
+        router.warn_of_shadowed();
         let languages = Arc::new(router.languages());
         self.engine.speak(languages.clone());
         let gate = Arc::new(Gate {

@@ -183,14 +183,7 @@ pub(crate) struct Asked<'m> {
 /// The outcome of a request.
 pub(crate) enum Answer<'a> {
     /// It was done.
-    Ack {
-        id: u64,
-        room: Option<&'a str>,
-        position: Option<StreamPosition>,
-        duplicate: bool,
-        /// The value that a handler returned.
-        data: Option<&'a dyn erased_serde::Serialize>,
-    },
+    Ack(Ack<'a>),
     /// The publications that a room retains.
     History {
         id: Option<u64>,
@@ -209,21 +202,23 @@ pub(crate) enum Answer<'a> {
     Pong { id: Option<u64> },
 }
 
+/// The answer to a request that succeeded.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ack<'a> {
+    pub(crate) id: u64,
+    pub(crate) room: Option<&'a str>,
+    pub(crate) position: Option<StreamPosition>,
+    pub(crate) duplicate: bool,
+    /// The value that a handler returned.
+    pub(crate) data: Option<&'a dyn erased_serde::Serialize>,
+}
+
 /// Whichever wire a connection speaks.
 #[derive(Clone, Copy)]
 pub(crate) enum AnyWire<'a> {
     Golem(Golem),
     Protocol(Foreign<'a>),
     Throng(ThrongV1),
-}
-
-impl AnyWire<'_> {
-    /// Returns golem's wire, with nothing but events.
-    pub(crate) const fn golem() -> Self {
-        Self::Golem(Golem {
-            has_requests: false,
-        })
-    }
 }
 
 /// Does the same with whichever wire it is.

@@ -13,6 +13,7 @@ use http::HeaderMap;
 use thiserror::Error;
 
 use crate::accept::authority::{self, Authority, Host};
+use crate::accept::rules::{Rules, is_one};
 
 /// Which hosts are served, by the `Host` header of requests.
 ///
@@ -46,7 +47,7 @@ use crate::accept::authority::{self, Authority, Host};
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hosts {
-    rules: Vec<Rule>,
+    rules: Rules<Rule>,
 }
 
 /// A text that is no rule for hosts.
@@ -88,10 +89,7 @@ impl Hosts {
     ///
     /// [`HostsError`] with the first text that is no rule.
     pub fn list<T: AsRef<str>>(rules: impl IntoIterator<Item = T>) -> Result<Self, HostsError> {
-        let rules = rules.into_iter().map(|rule| rule.as_ref().parse());
-        Ok(Self {
-            rules: rules.collect::<Result<_, _>>()?,
-        })
+        Rules::list(rules).map(|rules| Self { rules })
     }
 
     /// Checks the headers of a request whose host is well-formed.
@@ -144,10 +142,8 @@ const LOCALHOST: &str = "localhost";
 impl FromIterator<Self> for Hosts {
     /// Hosts that any of them allows.
     fn from_iter<I: IntoIterator<Item = Self>>(several: I) -> Self {
-        let rules = several.into_iter().flat_map(|hosts| hosts.rules);
-        Self {
-            rules: rules.collect(),
-        }
+        let rules = Rules::of_all(several.into_iter().map(|hosts| hosts.rules));
+        Self { rules }
     }
 }
 
@@ -159,17 +155,13 @@ impl FromStr for Hosts {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        Self::list(text.split(',').map(str::trim))
+        text.parse().map(|rules| Self { rules })
     }
 }
 
 impl fmt::Display for Hosts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, rule) in self.rules.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{rule}")?;
-        }
-        Ok(())
+        self.rules.fmt(f)
     }
 }
 
@@ -190,11 +182,12 @@ impl Unserved<'_> {
         format!("the host \"{shown}\" is not served")
     }
 
-    /// Returns the rules that would serve the host too and no other, if there can be such. What a
-    /// peer makes up must not be a rule that lets more in: `*`, or several.
+    /// Returns the rules that would serve the host too and no other, if there can be such.
     pub(crate) fn wanted(&self) -> Option<Hosts> {
-        let is_one = self.host.len() <= SHOWN_LEN_MAX && !self.host.contains(['*', ',']);
-        let host = Hosts::list([self.host]).ok().filter(|_| is_one)?;
+        if !is_one(self.host, SHOWN_LEN_MAX) {
+            return None;
+        }
+        let host = Hosts::list([self.host]).ok()?;
         Some([self.rules.clone(), host].into_iter().collect())
     }
 }

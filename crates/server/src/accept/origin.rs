@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, header};
 use thiserror::Error;
 
 use crate::accept::authority::{Authority, Host, default_port};
+use crate::accept::rules::{Rules, is_one};
 
 /// Which pages may open a WebSocket, by the `Origin` header that browsers send.
 ///
@@ -49,7 +50,7 @@ use crate::accept::authority::{Authority, Host, default_port};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origins {
-    rules: Vec<Rule>,
+    rules: Rules<Rule>,
 }
 
 /// A rule for origins that is none.
@@ -66,14 +67,14 @@ impl Origins {
     /// Pages from the host that the request is sent to; the default.
     pub fn same() -> Self {
         Self {
-            rules: vec![Rule::Same],
+            rules: Rules::one(Rule::Same),
         }
     }
 
     /// Returns the rules that allow every page.
     pub fn any() -> Self {
         Self {
-            rules: vec![Rule::Any],
+            rules: Rules::one(Rule::Any),
         }
     }
 
@@ -83,10 +84,7 @@ impl Origins {
     ///
     /// [`OriginsError`] with the first text that is no rule.
     pub fn list<T: AsRef<str>>(rules: impl IntoIterator<Item = T>) -> Result<Self, OriginsError> {
-        let rules = rules.into_iter().map(|rule| rule.as_ref().parse());
-        Ok(Self {
-            rules: rules.collect::<Result<_, _>>()?,
-        })
+        Rules::list(rules).map(|rules| Self { rules })
     }
 
     /// Checks the headers of a request to open a WebSocket.
@@ -124,10 +122,8 @@ impl Default for Origins {
 impl FromIterator<Self> for Origins {
     /// Pages that any of them allows.
     fn from_iter<I: IntoIterator<Item = Self>>(several: I) -> Self {
-        let rules = several.into_iter().flat_map(|origins| origins.rules);
-        Self {
-            rules: rules.collect(),
-        }
+        let rules = Rules::of_all(several.into_iter().map(|origins| origins.rules));
+        Self { rules }
     }
 }
 
@@ -136,17 +132,13 @@ impl FromStr for Origins {
 
     /// Reads rules that are separated by commas.
     fn from_str(text: &str) -> Result<Self, OriginsError> {
-        Self::list(text.split(',').map(str::trim))
+        text.parse().map(|rules| Self { rules })
     }
 }
 
 impl fmt::Display for Origins {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, rule) in self.rules.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(f, "{comma}{rule}")?;
-        }
-        Ok(())
+        self.rules.fmt(f)
     }
 }
 
@@ -160,13 +152,13 @@ pub(crate) enum Forbidden<'h> {
 
 impl<'h> Forbidden<'h> {
     /// Returns the rule that would let the page in and no other; none if that is no origin of a
-    /// page. What a peer makes up must not be a rule that lets more in: `*`, or several.
+    /// page.
     pub(crate) fn rule(&self) -> Option<&'h str> {
         let Self::One(origin) = self else { return None };
         let text = origin.to_str().ok()?;
         let is_of_a_page = text == "null" || text.contains("://");
-        let is_one = text.len() <= SHOWN_LEN_MAX && !text.contains(['*', ',']);
-        (is_of_a_page && is_one && text.parse::<Origins>().is_ok()).then_some(text)
+        (is_of_a_page && is_one(text, SHOWN_LEN_MAX) && text.parse::<Origins>().is_ok())
+            .then_some(text)
     }
 }
 

@@ -8,7 +8,7 @@ use super::error::PublishError;
 use super::refusal::{ErrorEvent, Refusal};
 use crate::engine::Sent;
 use crate::wire::request::{HISTORY_BYTES_MAX, HISTORY_PUBLICATIONS_MAX, Request};
-use crate::wire::{Answer, AnyWire, Spoken as _};
+use crate::wire::{Ack, Answer, AnyWire, Spoken as _};
 
 /// Publications in one answer to `history` if the client does not say.
 const HISTORY_LIMIT: u32 = 100;
@@ -33,7 +33,13 @@ pub(crate) fn carry_out(
             };
             engine.emit(((&**room).into(), event), sent, data)?;
             if let Some(id) = id {
-                peer.acknowledge(&ack(id, room))?;
+                let room = Some(&**room);
+                let ack = Ack {
+                    id,
+                    room,
+                    ..Ack::default()
+                };
+                peer.acknowledge(&Answer::Ack(ack))?;
             }
         }
         Request::History { room, since, limit } => history(peer, id, room, (*since, *limit))?,
@@ -59,16 +65,6 @@ pub(crate) fn carry_out(
         }
     }
     Ok(())
-}
-
-fn ack(id: u64, room: &str) -> Answer<'_> {
-    Answer::Ack {
-        id,
-        room: Some(room),
-        position: None,
-        duplicate: false,
-        data: None,
-    }
 }
 
 fn history(
@@ -105,14 +101,14 @@ struct Publisher<'a> {
 
 impl Acknowledge for Publisher<'_> {
     fn acknowledge(&mut self, position: Option<StreamPosition>, duplicate: bool) -> SharedFrame {
-        let ack = Answer::Ack {
+        let ack = Ack {
             id: self.id,
             room: Some(self.room),
             position,
             duplicate,
-            data: None,
+            ..Ack::default()
         };
-        let frame = self.wire.answer(&ack).ok().flatten();
+        let frame = self.wire.answer(&Answer::Ack(ack)).ok().flatten();
         frame.expect("a wire with ids has answers, of numbers and strings")
     }
 

@@ -309,7 +309,7 @@ impl<S: Send + Sync + 'static> Router<S> {
 
     /// Logs which handlers some clients never reach, since the event is a request that the server
     /// carries out itself: one that refuses something would not be asked.
-    fn warn_of_shadowed(&self) {
+    pub(crate) fn warn_of_shadowed(&self) {
         for event in self.handlers.keys() {
             if self
                 .languages
@@ -349,7 +349,6 @@ impl<S: Send + Sync + 'static> Application for Router<S> {
     }
 
     fn languages(&self) -> Languages {
-        self.warn_of_shadowed();
         self.languages.clone()
     }
 

@@ -17,7 +17,7 @@ use crate::app::requests::carry_out;
 use crate::metrics::CoreMetrics;
 use crate::panics::Panicked;
 use crate::wire::request::Action;
-use crate::wire::{Payload, Received, Spoken as _, Unpacked, Unreadable};
+use crate::wire::{Asked, Payload, Received, Spoken as _, Unpacked, Unreadable};
 
 /// The next step after a message.
 pub(super) enum Next {
@@ -108,45 +108,38 @@ impl Dispatcher<'_> {
 
     fn handle(&mut self, event: &str, payload: Payload<'_>, id: &mut Option<u64>) -> Handled {
         let peer = self.peer;
-        let json = match payload {
-            Payload::Json(json) => json,
-            Payload::Other(bytes, protocol) => {
-                if let Err(refusal) = self
-                    .application
-                    .before(peer.id, Action::Request { event })?
-                {
-                    return Ok(Err(refusal));
+        let data = match payload {
+            Payload::Json(json) => {
+                let wire = peer.wire();
+                if let Some(read) = wire.request(event) {
+                    let asked = read(json, self.parser);
+                    *id = asked.id;
+                    return self.request(asked);
                 }
-                let reply = self
-                    .application
-                    .event(peer.id, event, Data::other(bytes, protocol))?;
-                return self.progress(event, None, reply);
+                *id = wire.id_of(json);
+                Data::json(json, self.parser, id.is_some())
             }
+            Payload::Other(bytes, protocol) => Data::other(bytes, protocol),
         };
-        if let Some(read) = peer.wire().request(event) {
-            let asked = read(json, self.parser);
-            *id = asked.id;
-            let request = match asked.request {
-                Ok(request) => request,
-                Err(refusal) => return Ok(Err(refusal)),
-            };
-            for action in request.actions() {
-                if let Err(refusal) = self.application.before(peer.id, action)? {
-                    return Ok(Err(refusal));
-                }
-            }
-            return Ok(carry_out(peer, *id, &request).map(|()| None));
-        }
-        *id = peer.wire().id_of(json);
-        if let Err(refusal) = self
-            .application
-            .before(peer.id, Action::Request { event })?
-        {
+        let action = Action::Request { event };
+        if let Err(refusal) = self.application.before(peer.id, action)? {
             return Ok(Err(refusal));
         }
-        let data = Data::json(json, self.parser, id.is_some());
         let reply = self.application.event(peer.id, event, data)?;
         self.progress(event, *id, reply)
+    }
+
+    fn request(&mut self, Asked { id, request }: Asked<'_>) -> Handled {
+        let request = match request {
+            Ok(request) => request,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        for action in request.actions() {
+            if let Err(refusal) = self.application.before(self.peer.id, action)? {
+                return Ok(Err(refusal));
+            }
+        }
+        Ok(carry_out(self.peer, id, &request).map(|()| None))
     }
 
     /// Polls a handler that is async once: many are done then, and need no task.

@@ -24,7 +24,7 @@ use crate::app::handler::{Handling, Output};
 use crate::app::refusal::Refusal;
 use crate::engine::{self, Engine};
 use crate::panics::{self, Panicked};
-use crate::wire::Answer;
+use crate::wire::{Ack, Answer};
 
 /// An event that is handled: its name, and the id by which its sender knows the answer.
 #[derive(Debug)]
@@ -169,17 +169,13 @@ pub(super) fn answer(peer: &Peer, id: Option<u64>, output: &Output) -> Result<()
     let Some(id) = id else {
         return Ok(());
     };
-    let ack = Answer::Ack {
+    let data = output.0.as_deref();
+    let ack = Ack {
         id,
-        room: None,
-        position: None,
-        duplicate: false,
-        data: output
-            .0
-            .as_deref()
-            .map(|data| data as &dyn erased_serde::Serialize),
+        data: data.map(|data| data as &dyn erased_serde::Serialize),
+        ..Ack::default()
     };
-    Ok(peer.acknowledge(&ack)?)
+    Ok(peer.acknowledge(&Answer::Ack(ack))?)
 }
 
 impl Core {

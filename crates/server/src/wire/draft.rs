@@ -75,14 +75,19 @@ pub(crate) struct Message<'a> {
 }
 
 impl Message<'_> {
+    /// Returns the event's name.
+    pub(super) const fn event(&self) -> &str {
+        self.event
+    }
+
     /// Adds the frame for a wire that is not the engine's own.
-    pub(crate) fn add(&mut self, wire: Wire, frame: SharedFrame) {
+    pub(super) fn add(&mut self, wire: Wire, frame: SharedFrame) {
         self.frames.push((wire, frame));
     }
 
     /// Writes the parts of the engine's own wires, which are needed after all. An event has no
     /// time.
-    pub(crate) fn write<T>(&mut self, room: &str, data: &T) -> Result<(), EncodeError>
+    pub(super) fn write<T>(&mut self, room: &str, data: &T) -> Result<(), EncodeError>
     where
         T: Serialize + ?Sized,
     {
@@ -128,19 +133,19 @@ impl Publication for Message<'_> {
     }
 }
 
-/// An event for every connection, written before: there is no room in it.
+/// An event for every connection, written before, on every wire: there is no room in it.
 #[derive(Debug)]
-pub(crate) struct Broadcast {
-    /// For golem's wire.
-    pub(crate) event: SharedFrame,
-    /// For all others.
-    pub(crate) frames: Vec<(Wire, SharedFrame)>,
-}
+pub(crate) struct Broadcast(pub(super) Vec<(Wire, SharedFrame)>);
 
 impl Publication for Broadcast {
+    fn wires(&self) -> WireSet {
+        self.0.iter().map(|(wire, _)| *wire).collect()
+    }
+
     fn encode(&mut self, wire: Wire, _: Option<u64>) -> SharedFrame {
-        let found = self.frames.iter().find(|(written, _)| *written == wire);
-        found.map_or(&self.event, |(_, frame)| frame).clone()
+        let found = self.0.iter().find(|(written, _)| *written == wire);
+        let (_, frame) = found.expect("it is asked only for the wires that it has");
+        frame.clone()
     }
 }
 

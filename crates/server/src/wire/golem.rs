@@ -12,7 +12,7 @@ use super::{Asked, ReadRequest, Spoken};
 use crate::app::refusal::Refusal;
 
 /// golem's wire.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Golem {
     /// True if `join`, `leave` and `msg` are requests, false if they are events like others.
     pub(crate) has_requests: bool,

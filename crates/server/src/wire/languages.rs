@@ -3,12 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rooms::{WIRE_COUNT_MAX, Wire};
+use proto::event::EncodeError;
+use rooms::{WIRE_COUNT_MAX, Wire, WireSet};
+use serde::Serialize;
 
+use super::draft::{Broadcast, Message};
 use super::golem::Golem;
 use super::protocol::{AnyProtocol, Foreign, Protocol};
 use super::throng_v1::ThrongV1;
-use super::{AnyWire, GOLEM, OWN, THRONG, THRONG_PROTOCOL};
+use super::{AnyWire, GOLEM, OWN, Spoken as _, THRONG, THRONG_PROTOCOL};
 
 /// The languages in use: which wire for which subprotocol.
 #[derive(Clone)]
@@ -37,13 +40,11 @@ impl fmt::Debug for Languages {
 
 impl Languages {
     /// Returns golem's wire for everybody, until something else is said.
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             default: GOLEM,
             named: Vec::new(),
-            golem: Golem {
-                has_requests: false,
-            },
+            golem: Golem::default(),
             protocols: Vec::new(),
         }
     }
@@ -99,20 +100,59 @@ impl Languages {
         }
     }
 
-    /// Returns the numbers of the wires that anybody may speak.
-    pub(crate) fn numbers(&self) -> impl Iterator<Item = Wire> {
-        let own = OWN.into_iter().filter(|wire| self.has(*wire));
-        own.chain(self.wires())
-    }
-
     /// Returns the wires that anybody may speak.
     pub(crate) fn spoken(&self) -> impl Iterator<Item = AnyWire<'_>> {
-        self.numbers().map(|wire| self.wire(wire))
+        let own = OWN.into_iter().filter(|wire| self.has(*wire));
+        own.chain(self.wires()).map(|wire| self.wire(wire))
     }
 
-    /// Returns whether anybody may speak on this wire.
-    pub(crate) fn has(&self, wire: Wire) -> bool {
+    /// Returns whether anybody may speak a wire of the engine's own.
+    pub(crate) fn has_own(&self) -> bool {
+        OWN.into_iter().any(|wire| self.has(wire))
+    }
+
+    fn has(&self, wire: Wire) -> bool {
         self.default == wire || self.named.iter().any(|(_, named)| *named == wire)
+    }
+
+    /// Writes an event for every connection, on all wires.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`], if the data cannot be written on one of them or the name is none.
+    pub(crate) fn broadcast<T>(&self, event: &str, data: &T) -> Result<Broadcast, EncodeError>
+    where
+        T: Serialize + ?Sized,
+    {
+        let wires = OWN.into_iter().chain(self.wires());
+        let frame = |wire| Ok((wire, self.wire(wire).application_event(event, data)?));
+        wires.map(frame).collect::<Result<_, _>>().map(Broadcast)
+    }
+
+    /// Writes what a message lacks for these wires. This may call the application: not under a
+    /// lock.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError`], if the data cannot be written on one of them.
+    pub(crate) fn write_lacking<T>(
+        &self,
+        wires: WireSet,
+        message: &mut Message<'_>,
+        (room, data): (&str, &T),
+    ) -> Result<(), EncodeError>
+    where
+        T: Serialize + ?Sized,
+    {
+        let is_own = |wire: &Wire| OWN.contains(wire);
+        if wires.iter().any(|wire| is_own(&wire)) {
+            message.write(room, data)?;
+        }
+        for wire in wires.iter().filter(|wire| !is_own(wire)) {
+            let frame = self.wire(wire).event(message.event(), data)?;
+            message.add(wire, frame);
+        }
+        Ok(())
     }
 
     /// Returns the wire for a client that offers these names, and the name to answer: its first

@@ -12,7 +12,7 @@ use super::name::ConnectionName;
 use super::parts::Parts;
 use super::position::Position;
 use super::request::{HISTORY_BYTES_MAX, HISTORY_PUBLICATIONS_MAX};
-use super::{Answer, ReadRequest, Spoken};
+use super::{Ack, Answer, ReadRequest, Spoken};
 use crate::app::error::EmitError;
 use crate::config::Config;
 
@@ -86,15 +86,15 @@ impl Spoken for ThrongV1 {
 
     fn answer(self, answer: &Answer<'_>) -> Result<Option<SharedFrame>, EncodeError> {
         let frame = match *answer {
-            Answer::Ack {
+            Answer::Ack(Ack {
                 id,
                 room,
                 position,
                 duplicate,
                 data,
-            } => encode(
+            }) => encode(
                 "ack",
-                &Ack {
+                &AckData {
                     id,
                     room,
                     position: position.map(Position::from),
@@ -282,7 +282,7 @@ struct Left<'a> {
 }
 
 #[derive(Serialize)]
-struct Ack<'a> {
+struct AckData<'a> {
     id: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     room: Option<&'a str>,

@@ -38,9 +38,7 @@ fn reserved<'m>(json: &[u8]) -> Asked<'m> {
 
 /// The fields of one request. Each is read as it came, so that a wrong one is answered with the
 /// request's id.
-trait Fields<'m>: Default + Deserialize<'m> {
-    fn id(&self) -> Option<&Json<'m>>;
-
+trait Fields<'m>: Default + Deserialize<'m> + HasId<'m> {
     fn into_request(self) -> Result<Request<'m>, Refusal>;
 }
 
@@ -48,25 +46,25 @@ fn read_as<'m, F: Fields<'m>>(json: &'m mut [u8], parser: &mut JsonParser) -> As
     // JSON that is broken behind its id is answered with the id.
     let leading_id = find_id(json, 1);
     // No data says as little as an empty object.
-    match parser.parse::<Option<F>>(json) {
-        Ok(fields) => {
-            let fields = fields.unwrap_or_default();
-            match id_of(fields.id()) {
-                Ok(id) => Asked {
-                    id,
-                    request: fields.into_request(),
-                },
-                Err(refusal) => Asked {
-                    id: None,
-                    request: Err(refusal),
-                },
-            }
+    let fields = match parser.parse::<Option<F>>(json) {
+        Ok(fields) => fields.unwrap_or_default(),
+        Err(error) => {
+            return Asked {
+                id: leading_id,
+                request: Err(error.into()),
+            };
         }
-        Err(error) => Asked {
-            id: leading_id,
-            request: Err(error.into()),
-        },
-    }
+    };
+    let (id, request) = match id_of(fields.id()) {
+        Ok(id) => (id, fields.into_request()),
+        Err(refusal) => (None, Err(refusal)),
+    };
+    Asked { id, request }
+}
+
+/// A request's id, as it came.
+trait HasId<'m> {
+    fn id(&self) -> Option<&Json<'m>>;
 }
 
 /// Declares the fields of a request, any of which may be missing.
@@ -85,6 +83,12 @@ macro_rules! fields {
                 #[serde(borrow, default, deserialize_with = "present")]
                 $present: Option<Json<'m>>,
             )+)?
+        }
+
+        impl<'m> HasId<'m> for $name<'m> {
+            fn id(&self) -> Option<&Json<'m>> {
+                self.id.as_ref()
+            }
         }
     };
 }
@@ -106,10 +110,6 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json<'de
 }
 
 impl<'m> Fields<'m> for Emit<'m> {
-    fn id(&self) -> Option<&Json<'m>> {
-        self.id.as_ref()
-    }
-
     fn into_request(self) -> Result<Request<'m>, Refusal> {
         let room = text(self.to, "to")?;
         let event = text(self.event, "event")?;
@@ -128,10 +128,6 @@ impl<'m> Fields<'m> for Emit<'m> {
 }
 
 impl<'m> Fields<'m> for History<'m> {
-    fn id(&self) -> Option<&Json<'m>> {
-        self.id.as_ref()
-    }
-
     fn into_request(self) -> Result<Request<'m>, Refusal> {
         Ok(Request::History {
             room: text(self.room, "room")?,
@@ -142,10 +138,6 @@ impl<'m> Fields<'m> for History<'m> {
 }
 
 impl<'m> Fields<'m> for Join<'m> {
-    fn id(&self) -> Option<&Json<'m>> {
-        self.id.as_ref()
-    }
-
     fn into_request(self) -> Result<Request<'m>, Refusal> {
         Ok(Request::Join {
             room: text(self.room, "room")?,
@@ -155,10 +147,6 @@ impl<'m> Fields<'m> for Join<'m> {
 }
 
 impl<'m> Fields<'m> for Leave<'m> {
-    fn id(&self) -> Option<&Json<'m>> {
-        self.id.as_ref()
-    }
-
     fn into_request(self) -> Result<Request<'m>, Refusal> {
         let room = text(self.room, "room")?;
         Ok(Request::Leave { room })
@@ -166,10 +154,6 @@ impl<'m> Fields<'m> for Leave<'m> {
 }
 
 impl<'m> Fields<'m> for Msg<'m> {
-    fn id(&self) -> Option<&Json<'m>> {
-        self.id.as_ref()
-    }
-
     fn into_request(self) -> Result<Request<'m>, Refusal> {
         Ok(Request::Publish {
             room: text(self.to, "to")?,
@@ -180,10 +164,6 @@ impl<'m> Fields<'m> for Msg<'m> {
 }
 
 impl<'m> Fields<'m> for Ping<'m> {
-    fn id(&self) -> Option<&Json<'m>> {
-        self.id.as_ref()
-    }
-
     fn into_request(self) -> Result<Request<'m>, Refusal> {
         Ok(Request::Ping)
     }
